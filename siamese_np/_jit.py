@@ -1,0 +1,107 @@
+"""The only file that imports numba: how kernels are compiled, and where their machine code is kept.
+
+Numba's own cache does not notice an edit in another file and fails on a damaged entry. So the cache
+folder carries a hash of all kernel sources in its name, and a damaged entry is compiled again.
+"""
+
+import hashlib
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numba
+from numba.core.caching import FunctionCache
+
+# "reassoc" lets sums use vector registers, "contract" allows fused multiply-add. Not allowed: "nnan" and "ninf",
+# which would hide NaN and infinity, and "arcp", whose 1/x is infinite for the smallest distances.
+FASTMATH = {"contract", "reassoc", "nsz"}
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def kernel(function: Function) -> Function:
+    """Compile `function` on its first call and keep the machine code for the next process.
+
+    Parameters
+    ----------
+    function : callable
+        Loops over NumPy arrays. It may call other kernels. Its arguments are trusted.
+
+    Returns
+    -------
+    callable
+        The compiled function. It releases the GIL; with ``NUMBA_DISABLE_JIT=1`` it is `function` itself.
+    """
+    compiled: Any = numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")(function)
+    folder = cache_folder()
+    if folder is not None and not numba.config.DISABLE_JIT:
+        before = numba.config.CACHE_DIR
+        numba.config.CACHE_DIR = str(folder)  # read only while the next line runs: other packages keep theirs
+        try:
+            compiled._cache = _RepairingCache(function)
+        finally:
+            numba.config.CACHE_DIR = before
+    return compiled  # type: ignore[no-any-return]
+
+
+class _RepairingCache(FunctionCache):  # type: ignore[misc]
+    """Numba's file cache, where a damaged file means a recompile and a full disk means no cache."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # unpickling damaged bytes can raise anything
+            self._forget()
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        try:
+            super().save_overload(sig, data)
+        except OSError as error:
+            self.disable()
+            warnings.warn(f"compiled kernels are not kept: {error}", RuntimeWarning, stacklevel=2)
+
+    def _forget(self) -> None:
+        try:
+            self.flush()
+        except OSError:
+            self.disable()
+
+
+@lru_cache(maxsize=1)
+def cache_folder() -> Path | None:
+    """Folder of the compiled kernels, named after a hash of their sources; None where none is safe.
+
+    It lies in ``NUMBA_CACHE_DIR`` where that is set, else in the user's cache folder. Cached machine code is
+    as trusted as the program itself, so the folder must belong to this user and be writable by nobody else.
+    """
+    package = Path(__file__).parent
+    sources = [Path(__file__), *sorted((package / "kernels").glob("*.py"))]
+    digest = hashlib.sha256(b"\0".join(source.read_bytes() for source in sources)).hexdigest()[:16]
+    folder = _cache_root() / f"kernels-{digest}"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = folder.stat()
+        if os.name == "posix" and (status.st_uid != os.getuid() or status.st_mode & 0o022):
+            raise PermissionError(f"{folder} must belong to this user and be writable by nobody else")
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(f"{folder} is not writable")
+    except (OSError, RuntimeError) as error:
+        message = f"compiled kernels are not kept, every start compiles anew: {error}"
+        warnings.warn(message, RuntimeWarning, stacklevel=2)
+        return None
+    return folder
+
+
+def _cache_root() -> Path:
+    if numba.config.CACHE_DIR:
+        return Path(numba.config.CACHE_DIR)
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "siamese_np"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "siamese_np"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "siamese_np"

@@ -1,0 +1,296 @@
+"""The command line: parses, calls one function per command, prints. Everything heavy is imported inside.
+
+Results go to standard output, progress and log to standard error. Exit status: 0 done, 2 the user's mistake,
+130 interrupted.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from siamese_np.errors import ModelError, OptionError, SiameseError
+
+if TYPE_CHECKING:
+    from siamese_np.network import SiameseNetwork
+
+RUN_FILES = ("model.npz", "checkpoint.npz", "metrics.json", "history.csv", "report.html")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit status."""
+    args = _parser().parse_args(arguments)
+    try:
+        if args.threads is not None:
+            from siamese_np._threads import set_threads
+
+            set_threads(args.threads)
+        status: int = args.command(args)
+        sys.stdout.flush()
+        return status
+    except SiameseError as error:
+        _log(f"siamese-np: {error}")
+        return 2
+    except BrokenPipeError:  # the reader of our output has gone: nothing more to say to it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _log(f"siamese-np: {where}{error.strerror or error}")
+        return 2
+    except KeyboardInterrupt:
+        _log("siamese-np: interrupted")
+        return 130
+
+
+def train(args: argparse.Namespace) -> int:
+    """Train, judge on the test images, draw, save."""
+    from siamese_np.datasets import load_dataset
+    from siamese_np.report import judge, text, write_history, write_run
+    from siamese_np.training import Options, Training, versions
+
+    names = ("preset", "protocol", "epochs", "batch_size", "seed", "margin", "learning_rate", "optimizer", "schedule")
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    if args.resume is not None:
+        if given or args.out is not None:
+            wrong = "--" + next(iter([*given, "out"])).replace("_", "-")
+            raise OptionError(f"{wrong} cannot go with --resume: a resumed run keeps its options and its folder")
+        dataset = load_dataset(args.data)
+        folder = Path(args.resume)
+        run = Training.resume(dataset, folder)
+        _log(f"resuming {folder} after epoch {len(run.history)}")
+    else:
+        options = Options.of(**given)
+        dataset = load_dataset(args.data)
+        run = Training(dataset, options)
+        folder = run.folder = _new_run_folder(args.out, options.preset, args.overwrite)
+
+    _log(f"{dataset.name}: training on {run.protocol.says}")
+    _log("options: " + ", ".join(f"{name} {value}" for name, value in vars(run.options).items()))
+    _log(f"run folder: {folder}")
+    try:
+        run.run(_log_beside_bar, show_bar=sys.stderr.isatty())
+    finally:
+        write_history(folder, run.history)
+    _log(f"trained in {run.seconds:.1f} s; compiling or loading the kernels before took {run.compile_seconds:.1f} s")
+    if run.interrupted:
+        _log(f"interrupted; the weights of epoch {run.best_epoch} are kept, `--resume {folder}` goes on")
+        return 130
+
+    judgement = judge(run.siamese, dataset)
+    figures = {
+        **judgement.figures,
+        "seconds": run.seconds,
+        "images_per_second": run.history[-1]["images_per_second"],
+        "compile_seconds": run.compile_seconds,
+        "epoch": run.best_epoch,
+        "options": vars(run.options),
+        "versions": versions(),
+        "run": str(folder),
+    }
+    write_run(folder, judgement, dataset, run.history, figures)
+    report = text(figures) + f"\n  trained in {run.seconds:.1f} s; pictures and page: {folder / 'report.html'}"
+    _result(args, figures, report)
+    return 0
+
+
+def evaluate(args: argparse.Namespace) -> int:
+    """Judge a saved model on the test images."""
+    from siamese_np.datasets import load_dataset
+    from siamese_np.report import judge, text
+
+    figures = judge(_load(args.model), load_dataset(args.data)).figures
+    _result(args, figures, text(figures))
+    return 0
+
+
+def embed(args: argparse.Namespace) -> int:
+    """Write the embeddings of image files, folders and IDX files."""
+    import time
+
+    from siamese_np.datasets import load_images
+    from siamese_np.embeddings import FORMATS, write_embeddings
+
+    output = Path(args.output)
+    if output.suffix not in FORMATS:
+        raise OptionError(f"--output must end in one of {', '.join(FORMATS)}, not {output.name!r}")
+    if not output.parent.is_dir():
+        raise OptionError(f"there is no folder {output.parent} for --output")
+    siamese = _load(args.model)
+    images, names = load_images(args.input)
+    siamese.embed(images[:1])
+    start = time.perf_counter()
+    emb = siamese.embed(images)
+    seconds = time.perf_counter() - start
+    write_embeddings(output, emb, names)
+    figures = {
+        "images": len(emb),
+        "embedding_size": emb.shape[1],
+        "output": str(output),
+        "seconds": seconds,
+        "images_per_second": len(emb) / seconds,
+    }
+    _result(args, figures, f"{len(emb):,} embeddings of {emb.shape[1]} numbers written to {output}")
+    return 0
+
+
+def compare(args: argparse.Namespace) -> int:
+    """Say how far apart two images are."""
+    from siamese_np.datasets import read_image
+
+    siamese = _load(args.model)
+    a, b = (read_image(path)[None, :, :, None] for path in (args.a, args.b))
+    distance = float(siamese.distances(a, b)[0])
+    figures = {"distance": distance, "threshold": siamese.threshold, "similar": distance < siamese.threshold}
+    verdict, sign = ("similar", "below") if figures["similar"] else ("dissimilar", "not below")
+    _result(args, figures, f"{verdict}: distance {distance:.4f} is {sign} the threshold {siamese.threshold:.4f}")
+    return 0
+
+
+def search(args: argparse.Namespace) -> int:
+    """List the images of an index that are nearest to a query image."""
+    from siamese_np.datasets import read_image
+    from siamese_np.embeddings import read_embeddings
+    from siamese_np.evaluation import nearest
+
+    siamese = _load(args.model)
+    emb, paths = read_embeddings(Path(args.index), siamese.network.output_shape[0])
+    query = siamese.embed(read_image(args.query)[None, :, :, None])
+    indices, distances = nearest(query, emb, min(args.k, len(emb)) if args.k > 0 else args.k)
+    found = [
+        {"path": paths[i], "distance": float(d), "similar": bool(d < siamese.threshold)}
+        for i, d in zip(indices[0], distances[0], strict=True)
+    ]
+    lines = [f"{hit['distance']:8.4f}  {'similar   ' if hit['similar'] else 'dissimilar'}  {hit['path']}" for hit in found]
+    _result(args, {"threshold": siamese.threshold, "nearest": found}, "\n".join(lines))
+    return 0
+
+
+def info(args: argparse.Namespace) -> int:
+    """Say what this installation is and uses."""
+    import platform
+
+    from siamese_np._jit import cache_folder
+    from siamese_np._threads import get_threads
+    from siamese_np.training import versions
+
+    folder = cache_folder()
+    figures = {
+        "versions": versions(),
+        "processor": platform.processor() or platform.machine(),
+        "threads": get_threads(),
+        "kernel_cache": str(folder) if folder else None,
+        "compiled_kernels": len(list(folder.rglob("*.nbc"))) if folder else 0,
+    }
+    lines = [f"{name} {version}" for name, version in figures["versions"].items()]
+    lines += [
+        f"threads {figures['threads']} ({figures['processor']})",
+        f"compiled kernels: {figures['compiled_kernels']} in {folder or 'no folder, compiled anew at each start'}",
+    ]
+    _result(args, figures, "\n".join(lines))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="siamese-np",
+        description="Siamese networks on MNIST with contrastive loss, every gradient by hand, in NumPy and Numba.",
+        epilog="Exit status: 0 done, 2 your mistake (one sentence says which), 130 interrupted.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(function: Any, description: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(function.__name__, help=description, description=description)
+        sub.set_defaults(command=function)
+        sub.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+        sub.add_argument("--threads", type=int, metavar="T", help="threads to use (all processors)")
+        return sub
+
+    model_help = "run folder, or a model.npz"
+    data_help = "folder of IDX files with MNIST's names (the bundled MNIST)"
+
+    sub = command(train, "train a network, judge it on the test images, draw and save the results")
+    sub.add_argument("--preset", metavar="P", help="cnn or mlp (cnn)")
+    sub.add_argument("--protocol", metavar="P", help="batch or notebook (batch)")
+    sub.add_argument("--epochs", type=int, metavar="N", help="passes over the data (batch 4, notebook 5)")
+    sub.add_argument("--batch-size", type=int, metavar="B", help="images (batch 256) or pairs (notebook 32) a step")
+    sub.add_argument("--seed", type=int, metavar="S", help="seed of everything random (0)")
+    sub.add_argument("--margin", type=float, metavar="M", help="margin of the contrastive loss (1)")
+    sub.add_argument("--learning-rate", type=float, metavar="R", help="at the top of the schedule")
+    sub.add_argument("--optimizer", metavar="O", help="adam or sgd (adam)")
+    sub.add_argument("--schedule", metavar="S", help="constant, cosine or one-cycle (one-cycle)")
+    sub.add_argument("--data", metavar="DIR", help=data_help)
+    sub.add_argument("--out", metavar="RUN", help="run folder to write (runs/PRESET-1, -2, ...)")
+    sub.add_argument("--overwrite", action="store_true", help="write into --out though it holds a run")
+    sub.add_argument("--resume", metavar="RUN", help="go on with an interrupted run")
+
+    sub = command(evaluate, "judge a saved model on the test images")
+    sub.add_argument("model", metavar="MODEL", help=model_help)
+    sub.add_argument("--data", metavar="DIR", help=data_help)
+
+    sub = command(embed, "write the embeddings of images")
+    sub.add_argument("model", metavar="MODEL", help=model_help)
+    sub.add_argument("input", metavar="INPUT", nargs="+", help="image file, folder of images, or IDX file")
+    sub.add_argument("-o", "--output", metavar="FILE", required=True, help=".npy, .npz (with paths) or .csv")
+
+    sub = command(compare, "say how far apart two images are, and whether they are similar")
+    sub.add_argument("model", metavar="MODEL", help=model_help)
+    sub.add_argument("a", metavar="A", help="image file")
+    sub.add_argument("b", metavar="B", help="image file")
+
+    sub = command(search, "list the images of an index nearest to a query image")
+    sub.add_argument("model", metavar="MODEL", help=model_help)
+    sub.add_argument("query", metavar="QUERY", help="image file")
+    sub.add_argument("--index", metavar="FILE", required=True, help=".npz written by embed")
+    sub.add_argument("-k", type=int, default=5, metavar="K", help="how many (5)")
+
+    command(info, "say what this installation is and uses")
+    return parser
+
+
+def _load(model: str) -> "SiameseNetwork":
+    from siamese_np.files import load_model
+
+    return load_model(model)
+
+
+def _new_run_folder(out: str | None, preset: str, overwrite: bool) -> Path:
+    """Make the run folder: `out`, or the next free one; never over an existing run unless asked."""
+    if out is None:
+        number = 1
+        while (folder := Path("runs") / f"{preset}-{number}").exists():
+            number += 1
+    else:
+        folder = Path(out)
+        if folder.exists() and not folder.is_dir():
+            raise ModelError(f"{folder} is a file, but a run needs a folder")
+        if folder.is_dir() and any(folder.iterdir()):
+            if not overwrite:
+                raise ModelError(f"{folder} is not empty; choose another --out, or add --overwrite to write over it")
+            for name in RUN_FILES:
+                (folder / name).unlink(missing_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ModelError(f"the run folder {folder} cannot be written: {error.strerror or error}") from None
+    return folder
+
+
+def _result(args: argparse.Namespace, figures: dict[str, Any], lines: str) -> None:
+    print(json.dumps(figures) if args.json else lines)
+
+
+def _log(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _log_beside_bar(line: str) -> None:
+    from tqdm import tqdm
+
+    tqdm.write(line, file=sys.stderr)

@@ -1,0 +1,108 @@
+"""Reads IDX, the file format of MNIST, strictly: a file is exactly right, or a `DataError` says what is wrong.
+
+The format, from http://yann.lecun.com/exdb/mnist/: two zero bytes, one byte for the type of the values, one byte
+for the number of dimensions, each dimension as a big-endian 32-bit integer, then the values, big-endian, the
+last dimension changing fastest.
+"""
+
+import gzip
+import math
+import os
+import struct
+import zlib
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from siamese_np.errors import DataError
+
+GZIP_MAGIC = b"\x1f\x8b"
+DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+
+_DEFLATE_RATIO = 1032  # no stream of n compressed bytes unpacks to more than 1032 n
+_BLOCK = 1 << 20
+
+
+def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
+    """Read one IDX file, gzipped or not (its first bytes decide, not its name).
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+
+    Returns
+    -------
+    array : ndarray
+        Of the file's shape and type (uint8, int8, int16, int32, float32 or float64), in native byte order,
+        C-contiguous and writeable.
+
+    Raises
+    ------
+    DataError
+        If there is no such file, or it is not exactly one IDX array. No more memory is used than the file's
+        real content needs, whatever its header announces.
+    """
+    name = os.fspath(path)
+    if os.path.isdir(name):
+        raise DataError(f"{name} is a folder, not an IDX file")
+    if not os.path.isfile(name):
+        raise DataError(f"there is no file {name}")
+    try:
+        with open(name, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            zipped = file.read(2) == GZIP_MAGIC
+            file.seek(0)
+            if not zipped:
+                return _parse(file, name, most=size)
+            with gzip.GzipFile(fileobj=file) as stream:
+                return _parse(stream, name, most=size * _DEFLATE_RATIO)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{name} is a truncated or damaged gzip file ({error})") from error
+    except OSError as error:
+        raise DataError(f"cannot read {name}: {error.strerror or error}") from error
+
+
+def _parse(stream: IO[bytes], name: str, most: int) -> NDArray[Any]:
+    """The array in `stream`, which cannot hold more than `most` bytes."""
+    magic = stream.read(4)
+    if not magic:
+        raise DataError(f"{name} is empty, but an IDX file starts with a magic number of 4 bytes")
+    if len(magic) < 4 or magic[:2] != b"\0\0":
+        raise DataError(
+            f"{name} is not an IDX file: it starts with the bytes {magic.hex(' ')}, but must start with 00 00, "
+            "a type code and the number of dimensions"
+        )
+    code, rank = magic[2], magic[3]
+    if code not in DTYPES:
+        known = ", ".join(f"0x{known:02x}" for known in DTYPES)
+        raise DataError(f"{name} has the unknown IDX type code 0x{code:02x}, where one of {known} would be right")
+    if rank == 0:
+        raise DataError(f"{name} announces 0 dimensions, but an IDX file has at least 1")
+
+    header = stream.read(4 * rank)
+    if len(header) < 4 * rank:
+        raise DataError(
+            f"{name} ends inside its header: {rank} dimensions take {4 * rank} bytes, but {len(header)} are there"
+        )
+    shape = struct.unpack(f">{rank}I", header)
+    dtype = np.dtype(DTYPES[code])
+    nbytes = math.prod(shape) * dtype.itemsize
+    announced = f"its header announces {'x'.join(map(str, shape))} {dtype.name} values, {nbytes} bytes"
+    if nbytes > most:
+        raise DataError(f"{name} is too short: {announced}, more than the file can hold")
+
+    payload = bytearray()  # grows with what is really there; writeable, so the array can live in it
+    while len(payload) < nbytes:
+        block = stream.read(min(_BLOCK, nbytes - len(payload)))
+        if not block:
+            raise DataError(f"{name} is too short: {announced}, but {len(payload)} are there")
+        payload += block
+    if stream.read(1):  # in a gzip file this read also checks the checksum
+        raise DataError(f"{name} is too long: {announced}, but more follow")
+    try:
+        array = np.frombuffer(payload, dtype).reshape(shape)
+    except ValueError as error:
+        raise DataError(f"{name} announces {rank} dimensions that no array can have ({error})") from error
+    return array.astype(dtype.newbyteorder("="), copy=False)

@@ -1,0 +1,176 @@
+"""Loads MNIST, bundled with this package, or any folder of IDX files with MNIST's names."""
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from siamese_np.datasets.idx import read_idx
+from siamese_np.errors import DataError
+
+BUNDLED = Path(__file__).parent / "mnist_data"
+SHA256 = {
+    "train-images-idx3-ubyte.gz": "0b367032e93c5d0cea0925647cfdb18614af8ee15f83e6f2fc2ad904a6835971",
+    "train-labels-idx1-ubyte.gz": "1787548bbe0bff1ec2ecdc0ef292b02df999e2d1a6002d27500982c652b17203",
+    "t10k-images-idx3-ubyte.gz": "1a1a05eab793c14bb050b398624a11b0ffd1a2953baed553b1b9bd079e2a20be",
+    "t10k-labels-idx1-ubyte.gz": "b91679a0acfe4ba0e50a2437a903084cba1f5f92592b016a25a7dfd00455798b",
+}
+
+_MOST_VALIDATION = 10_000
+_VALIDATION_SHARE = 6  # one in six, as 10,000 of MNIST's 60,000
+_STEMS = {"train": ("train",), "test": ("t10k", "test")}
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images and their labels.
+
+    Attributes
+    ----------
+    images : ndarray (N, H, W, 1) of float32 in [0, 1]
+        Each exactly its file's byte divided by 255.
+    labels : ndarray (N,) of int64
+    """
+
+    images: NDArray[np.float32]
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A data set in three parts, of which the test part is for the last measurement only.
+
+    Attributes
+    ----------
+    name : str
+    train, validation, test : Split
+    """
+
+    name: str
+    train: Split
+    validation: Split
+    test: Split
+
+    @cached_property
+    def all_train(self) -> Split:
+        """Train and validation together, in the file's order; for loaded data they are views of it."""
+        return Split(
+            np.concatenate((self.train.images, self.validation.images)),
+            np.concatenate((self.train.labels, self.validation.labels)),
+        )
+
+
+def load_dataset(folder: str | os.PathLike[str] | None = None) -> Dataset:
+    """Load the bundled MNIST, or a folder of IDX files.
+
+    The last ``min(10_000, n // 6)`` of the n training images become the validation part.
+
+    Parameters
+    ----------
+    folder : str or path-like, optional
+        Holds four IDX files of unsigned bytes, gzipped or not, named as MNIST's are:
+        ``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte``, ``t10k-images-idx3-ubyte``,
+        ``t10k-labels-idx1-ubyte``, each with or without ``.gz``; ``test`` may stand for ``t10k``, ``.idx`` for
+        ``-idx``, and a prefix such as ``emnist-digits-`` may come first. Pixels are taken as they are stored
+        (EMNIST stores its images transposed). None means the bundled MNIST, whose checksums are verified.
+
+    Returns
+    -------
+    dataset : Dataset
+        Named ``"MNIST"``, or after the folder.
+
+    Raises
+    ------
+    DataError
+        If the folder or a file is missing, given twice or damaged, or the files do not fit each other.
+    """
+    root = BUNDLED if folder is None else Path(folder)
+    if not root.exists():
+        raise DataError(f"there is no folder {root}")
+    if not root.is_dir():
+        raise DataError(f"{root} is not a folder, but a folder of IDX files is needed")
+    paths = {(part, kind): _find(root, part, kind) for part in _STEMS for kind in ("images", "labels")}
+    if folder is None:
+        for path in paths.values():
+            _verify(path)
+
+    whole = _read_split(paths["train", "images"], paths["train", "labels"])
+    test = _read_split(paths["test", "images"], paths["test", "labels"])
+    size, test_size = whole.images.shape[1:3], test.images.shape[1:3]
+    if size != test_size:
+        raise DataError(
+            f"the images in {root} must be of one size, but those for training are {size[0]}x{size[1]} "
+            f"and those for testing {test_size[0]}x{test_size[1]}"
+        )
+    cut = len(whole) - min(_MOST_VALIDATION, len(whole) // _VALIDATION_SHARE)
+    if cut == len(whole):
+        raise DataError(
+            f"{paths['train', 'images']} holds {len(whole)} images, but it takes at least {_VALIDATION_SHARE} "
+            "to set some aside for validation"
+        )
+    dataset = Dataset(
+        name="MNIST" if folder is None else root.resolve().name,
+        train=Split(whole.images[:cut], whole.labels[:cut]),
+        validation=Split(whole.images[cut:], whole.labels[cut:]),
+        test=test,
+    )
+    vars(dataset)["all_train"] = whole  # what the cached property would have to copy together
+    return dataset
+
+
+def _find(root: Path, part: str, kind: str) -> Path:
+    """The one file in `root` with the `kind` ("images" or "labels") of `part` ("train" or "test")."""
+    stems, suffix = _STEMS[part], {"images": "idx3-ubyte", "labels": "idx1-ubyte"}[kind]
+    pattern = re.compile(rf"(.+-)?({'|'.join(stems)})-{kind}[-.]{suffix}(\.gz)?")
+    found = sorted(path for path in root.iterdir() if pattern.fullmatch(path.name) and path.is_file())
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise DataError(f"{root} must hold one file with the {kind} for {part}, but holds {len(found)}: {names}")
+    if not found:
+        names = " or ".join(f"{stem}-{kind}-{suffix}" for stem in stems)
+        raise DataError(
+            f"{root} holds no file with the {kind} for {part}, which would be named {names} (with or without .gz)"
+        )
+    return found[0]
+
+
+def _verify(path: Path) -> None:
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if digest != SHA256[path.name]:
+        raise DataError(
+            f"{path} is not the file that came with this package: its SHA-256 is {digest}, "
+            f"not {SHA256[path.name]}"
+        )
+
+
+def _read_split(images_path: Path, labels_path: Path) -> Split:
+    images = _read_bytes(images_path, "images", 3)
+    labels = _read_bytes(labels_path, "labels", 1)
+    if len(images) != len(labels):
+        raise DataError(
+            f"{images_path} holds {len(images)} images, but {labels_path} holds {len(labels)} labels, "
+            "where each image has one label"
+        )
+    if images.size == 0:
+        raise DataError(f"{images_path} holds no image: its shape is {images.shape}")
+    scaled: NDArray[np.float32] = np.divide(images, np.float32(255), dtype=np.float32)  # one pass, no copy between
+    return Split(scaled[..., np.newaxis], labels.astype(np.int64))
+
+
+def _read_bytes(path: Path, kind: str, rank: int) -> NDArray[Any]:
+    array = read_idx(path)
+    if array.dtype != np.uint8 or array.ndim != rank:
+        raise DataError(
+            f"{path} holds {array.dtype} values in {array.ndim} dimensions, "
+            f"but {kind} are uint8 values in {rank} dimensions"
+        )
+    return array

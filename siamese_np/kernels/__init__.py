@@ -1,0 +1,42 @@
+"""Every operation as compiled loops, one file each, backward right under forward.
+
+A kernel writes its result into its first argument(s), trusts its arguments (layers check them) and never
+raises. Gradients of parameters (``dw``, ``db``) are added to, so that weights may be shared: the caller
+zeroes them. Gradients of inputs (``dx``) are overwritten. Each kernel has a twin of the same name and
+signature in `siamese_np.reference`.
+"""
+
+from siamese_np.kernels.adam import adam_step
+from siamese_np.kernels.all_pairs import all_pairs_backward, all_pairs_forward
+from siamese_np.kernels.bias import bias_backward
+from siamese_np.kernels.contrastive import contrastive_backward, contrastive_forward
+from siamese_np.kernels.conv2d import conv2d_backward_w, conv2d_backward_x, conv2d_forward
+from siamese_np.kernels.dense import dense_backward_w, dense_backward_x, dense_forward
+from siamese_np.kernels.distance import euclidean_backward, euclidean_forward
+from siamese_np.kernels.matmul import matmul_add
+from siamese_np.kernels.maxpool2d import maxpool2d_backward, maxpool2d_forward
+from siamese_np.kernels.relu import relu_backward, relu_forward
+from siamese_np.kernels.sgd import sgd_step
+
+__all__ = [
+    "adam_step",
+    "all_pairs_backward",
+    "all_pairs_forward",
+    "bias_backward",
+    "contrastive_backward",
+    "contrastive_forward",
+    "conv2d_backward_w",
+    "conv2d_backward_x",
+    "conv2d_forward",
+    "dense_backward_w",
+    "dense_backward_x",
+    "dense_forward",
+    "euclidean_backward",
+    "euclidean_forward",
+    "matmul_add",
+    "maxpool2d_backward",
+    "maxpool2d_forward",
+    "relu_backward",
+    "relu_forward",
+    "sgd_step",
+]

@@ -1,0 +1,22 @@
+"""Rectified linear unit: out = max(x, 0), and NaN stays NaN.
+
+The slope is 1 where x > 0 and 0 where x < 0. At the kink, x = 0, any number in [0, 1] is a subgradient; here
+it is 0, so a unit that gave nothing receives nothing. The output is positive exactly where the input was:
+the backward pass needs only the output.
+"""
+
+from siamese_np._jit import kernel
+
+
+@kernel
+def relu_forward(out, x):
+    """out (M,) = max(x (M,), 0)."""
+    for m in range(x.size):
+        out[m] = 0 if x[m] <= 0 else x[m]
+
+
+@kernel
+def relu_backward(dx, dout, out):
+    """dx (M,) = dout (M,) where out (M,) > 0, and 0 elsewhere."""
+    for m in range(out.size):
+        dx[m] = dout[m] if out[m] > 0 else 0

@@ -1,0 +1,356 @@
+"""The layers: they own parameters, check shapes once, allocate, and hand the work to kernels.
+
+Contract: ``out, cache = layer.forward(x)`` and ``dx = layer.backward(dout, cache)``. The cache is returned and
+never kept on the layer, so one layer can serve several branches; backward adds into the arrays of
+``layer.grads``. Images are (N, H, W, C), vectors (N, D); arrays are C-contiguous and of the layer's dtype.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from siamese_np import _threads, kernels
+from siamese_np.errors import OptionError, ShapeError
+
+Array = NDArray[np.floating]
+Shape = tuple[int, ...]
+
+# Smallest shard of a batch: below it, starting a thread costs more than it saves.
+IMAGES, ROWS, NUMBERS = 4, 32, 1 << 15
+
+
+class Layer:
+    """Base of all layers: no parameters, any floating dtype.
+
+    Attributes
+    ----------
+    params, grads : dict of str to ndarray
+        The parameters (``"w"``, ``"b"``) and, under the same names, their gradients.
+    """
+
+    def __init__(self) -> None:
+        self.params: dict[str, Array] = {}
+        self.grads: dict[str, Array] = {}
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Shape of one output (without N) for one input of `shape`; ShapeError where it does not fit."""
+        return shape
+
+    def forward(self, x: Array) -> tuple[Array, Any]:
+        """Return the output and what backward needs to know."""
+        raise NotImplementedError
+
+    def backward(self, dout: Array, cache: Any, need_dx: bool = True) -> Array | None:
+        """Add to ``grads`` and return dx, the gradient of the input (None unless `need_dx`)."""
+        raise NotImplementedError
+
+    def _check(self, x: Array, what: str = "input") -> Array:
+        """`x` as a C-contiguous array of this layer's dtype, or a ShapeError."""
+        x = np.asarray(x)
+        expected = self.params["w"].dtype if self.params else x.dtype
+        if x.dtype != expected or x.dtype not in (np.float32, np.float64):
+            wanted = expected if expected in (np.float32, np.float64) else "float32 or float64"
+            raise ShapeError(f"{self} needs its {what} as {wanted}, not {x.dtype}")
+        if x.ndim < 2:
+            raise ShapeError(f"{self} needs its {what} as a batch, (N, ...), not as {x.shape}")
+        self.output_shape(x.shape[1:])
+        return np.ascontiguousarray(x)
+
+    def _check_gradient(self, dout: Array, out_shape: Shape, dtype: DTypeLike) -> Array:
+        dout = np.asarray(dout)
+        if dout.shape != out_shape or dout.dtype != dtype:
+            raise ShapeError(
+                f"{self} needs dout of its output's shape {out_shape} and dtype {np.dtype(dtype)}, "
+                f"not {dout.shape} and {dout.dtype}"
+            )
+        return np.ascontiguousarray(dout)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+class _Weighted(Layer):
+    """A layer with weights ``w``, drawn Glorot-uniform, and biases ``b``, zero."""
+
+    def _make(self, w_shape: Shape, fan_in: int, fan_out: int, seed: Any, dtype: DTypeLike) -> None:
+        # X. Glorot, Y. Bengio, AISTATS 2010, equation 16
+        limit = np.sqrt(6 / (fan_in + fan_out))
+        w = np.random.default_rng(seed).uniform(-limit, limit, w_shape)
+        self.params = {"w": w.astype(dtype), "b": np.zeros(w_shape[-1], dtype)}
+        self.grads = {name: np.zeros_like(value) for name, value in self.params.items()}
+
+    def _add_bias_gradient(self, dout: Array) -> None:
+        rows = dout.reshape(-1, dout.shape[-1])
+        parts = _threads.shards(len(rows), NUMBERS // dout.shape[-1] + 1)
+        sums = np.zeros((len(parts), dout.shape[-1]), dout.dtype)
+        _threads.run(lambda s: kernels.bias_backward(sums[s], rows[parts[s]]), len(parts))
+        kernels.bias_backward(self.grads["b"], sums)
+
+
+class Conv2D(_Weighted):
+    """2-D convolution (cross-correlation) with bias.
+
+    Parameters
+    ----------
+    channels : int
+        Channels C of the input.
+    filters : int
+        Filters F, the channels of the output.
+    kernel_size : int or (int, int), default 3
+        KH, KW.
+    stride : int or (int, int), default 1
+    pad : int, (int, int) or "same", default 0
+        Zeros added on each side; "same" keeps the image size (odd kernels, stride 1).
+    seed : int, SeedSequence or Generator, optional
+        Seed of the Glorot-uniform weights.
+    dtype : dtype, default float32
+        float32 or float64.
+
+    Notes
+    -----
+    Weights are (KH, KW, C, F), as in Keras. ``OH = (H + 2 pad - KH) // stride + 1``.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        filters: int,
+        kernel_size: int | Sequence[int] = 3,
+        stride: int | Sequence[int] = 1,
+        pad: int | Sequence[int] | str = 0,
+        seed: Any = None,
+        dtype: DTypeLike = np.float32,
+    ) -> None:
+        super().__init__()
+        KH, KW = self.kernel_size = _pair("kernel_size", kernel_size, 1)
+        self.stride = _pair("stride", stride, 1)
+        if isinstance(pad, str):
+            if pad != "same" or self.stride != (1, 1) or KH % 2 == 0 or KW % 2 == 0:
+                raise OptionError('pad must be a number, a pair, or "same" (odd kernels, stride 1 only)')
+            pad = (KH // 2, KW // 2)
+        self.pad = _pair("pad", pad, 0)
+        self.channels = _at_least("channels", channels, 1)
+        self.filters = _at_least("filters", filters, 1)
+        self._make((KH, KW, channels, filters), KH * KW * channels, KH * KW * filters, seed, _float(dtype))
+
+    def output_shape(self, shape: Shape) -> Shape:
+        if len(shape) != 3 or shape[2] != self.channels:
+            raise ShapeError(f"{self} needs images (N, H, W, {self.channels}), not {('N', *shape)}")
+        size = tuple(
+            (length + 2 * pad - window) // stride + 1
+            for length, window, stride, pad in zip(shape[:2], self.kernel_size, self.stride, self.pad, strict=True)
+        )
+        if min(size) < 1:
+            raise ShapeError(f"{self} is larger than its padded input of {shape[0]}x{shape[1]} pixels")
+        return (*size, self.filters)
+
+    def forward(self, x: Array) -> tuple[Array, Array]:
+        x = self._check(x)
+        w, b = self.params["w"], self.params["b"]
+        out = np.empty((len(x), *self.output_shape(x.shape[1:])), x.dtype)
+        parts = _threads.shards(len(x), IMAGES)
+
+        def shard(s: int) -> None:
+            kernels.conv2d_forward(out[parts[s]], x[parts[s]], w, b, self.stride, self.pad)
+
+        _threads.run(shard, len(parts))
+        return out, x
+
+    def backward(self, dout: Array, cache: Array, need_dx: bool = True) -> Array | None:
+        x, w = cache, self.params["w"]
+        dout = self._check_gradient(dout, (len(x), *self.output_shape(x.shape[1:])), x.dtype)
+        dx = np.empty_like(x) if need_dx else None
+        wT = np.ascontiguousarray(w.transpose(3, 0, 1, 2))
+        parts = _threads.shards(len(x), IMAGES)
+        private_dw = np.zeros((len(parts), *w.shape), w.dtype)
+
+        def shard(s: int) -> None:
+            here = parts[s]
+            kernels.conv2d_backward_w(private_dw[s], dout[here], x[here], self.stride, self.pad)
+            if dx is not None:
+                kernels.conv2d_backward_x(dx[here], dout[here], wT, self.stride, self.pad)
+
+        _threads.run(shard, len(parts))
+        for dw in private_dw:  # always in this order: the same bits for any number of threads
+            self.grads["w"] += dw
+        self._add_bias_gradient(dout)
+        return dx
+
+    def __repr__(self) -> str:
+        KH, KW = self.kernel_size
+        return f"Conv2D({self.channels}, {self.filters}, {KH}x{KW}, stride={self.stride}, pad={self.pad})"
+
+
+class MaxPool2D(Layer):
+    """2-D max-pooling without padding; a tie goes to the first maximum in row-major order.
+
+    Parameters
+    ----------
+    window : int or (int, int), default 2
+    stride : int or (int, int), optional
+        By default the window, so that windows do not overlap.
+    """
+
+    def __init__(self, window: int | Sequence[int] = 2, stride: int | Sequence[int] | None = None) -> None:
+        super().__init__()
+        self.window = _pair("window", window, 1)
+        self.stride = self.window if stride is None else _pair("stride", stride, 1)
+        # one byte an entry where a window has that many entries or fewer
+        self._argmax_dtype = np.uint8 if self.window[0] * self.window[1] <= 256 else np.int32
+
+    def output_shape(self, shape: Shape) -> Shape:
+        if len(shape) != 3:
+            raise ShapeError(f"{self} needs images (N, H, W, C), not {('N', *shape)}")
+        size = tuple((n - w) // s + 1 for n, w, s in zip(shape[:2], self.window, self.stride, strict=True))
+        if min(size) < 1:
+            raise ShapeError(f"{self} is larger than its input of {shape[0]}x{shape[1]} pixels")
+        return (*size, shape[2])
+
+    def forward(self, x: Array) -> tuple[Array, Any]:
+        x = self._check(x)
+        out = np.empty((len(x), *self.output_shape(x.shape[1:])), x.dtype)
+        argmax = np.empty(out.shape, self._argmax_dtype)
+        parts = _threads.shards(len(x), IMAGES)
+
+        def shard(s: int) -> None:
+            here = parts[s]
+            kernels.maxpool2d_forward(out[here], argmax[here], x[here], self.window, self.stride)
+
+        _threads.run(shard, len(parts))
+        return out, (argmax, x.shape)
+
+    def backward(self, dout: Array, cache: Any, need_dx: bool = True) -> Array | None:
+        argmax, x_shape = cache
+        dout = self._check_gradient(dout, argmax.shape, np.asarray(dout).dtype)
+        if not need_dx:
+            return None
+        dx = np.empty(x_shape, dout.dtype)
+        parts = _threads.shards(len(dout), IMAGES)
+
+        def shard(s: int) -> None:
+            here = parts[s]
+            kernels.maxpool2d_backward(dx[here], dout[here], argmax[here], self.window, self.stride)
+
+        _threads.run(shard, len(parts))
+        return dx
+
+    def __repr__(self) -> str:
+        return f"MaxPool2D({self.window[0]}x{self.window[1]}, stride={self.stride})"
+
+
+class ReLU(Layer):
+    """max(x, 0), element by element; the slope at 0 is 0."""
+
+    def forward(self, x: Array) -> tuple[Array, Array]:
+        x = self._check(x)
+        out = np.empty_like(x)
+        flat, flat_out = x.reshape(-1), out.reshape(-1)
+        parts = _threads.shards(x.size, NUMBERS)
+        _threads.run(lambda s: kernels.relu_forward(flat_out[parts[s]], flat[parts[s]]), len(parts))
+        return out, out
+
+    def backward(self, dout: Array, cache: Array, need_dx: bool = True) -> Array | None:
+        dout = self._check_gradient(dout, cache.shape, cache.dtype)
+        if not need_dx:
+            return None
+        dx = np.empty_like(dout)
+        flat, flat_dout, flat_out = dx.reshape(-1), dout.reshape(-1), cache.reshape(-1)
+        parts = _threads.shards(dout.size, NUMBERS)
+
+        def shard(s: int) -> None:
+            here = parts[s]
+            kernels.relu_backward(flat[here], flat_dout[here], flat_out[here])
+
+        _threads.run(shard, len(parts))
+        return dx
+
+
+class Flatten(Layer):
+    """(N, H, W, C) to (N, H*W*C), without a copy."""
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return (int(np.prod(shape)),)
+
+    def forward(self, x: Array) -> tuple[Array, Shape]:
+        x = self._check(x)
+        return x.reshape(len(x), *self.output_shape(x.shape[1:])), x.shape
+
+    def backward(self, dout: Array, cache: Shape, need_dx: bool = True) -> Array | None:
+        out_shape = (cache[0], *self.output_shape(cache[1:]))
+        return self._check_gradient(dout, out_shape, np.asarray(dout).dtype).reshape(cache)
+
+
+class Dense(_Weighted):
+    """Fully connected layer: x @ w + b.
+
+    Parameters
+    ----------
+    features : int
+        Features D of the input.
+    units : int
+        Features E of the output.
+    seed : int, SeedSequence or Generator, optional
+        Seed of the Glorot-uniform weights.
+    dtype : dtype, default float32
+        float32 or float64.
+
+    Notes
+    -----
+    Weights are (D, E), as in Keras.
+    """
+
+    def __init__(self, features: int, units: int, seed: Any = None, dtype: DTypeLike = np.float32) -> None:
+        super().__init__()
+        self.features = _at_least("features", features, 1)
+        self.units = _at_least("units", units, 1)
+        self._make((features, units), features, units, seed, _float(dtype))
+
+    def output_shape(self, shape: Shape) -> Shape:
+        if shape != (self.features,):
+            raise ShapeError(f"{self} needs vectors (N, {self.features}), not {('N', *shape)}")
+        return (self.units,)
+
+    def forward(self, x: Array) -> tuple[Array, Array]:
+        x = self._check(x)
+        w, b = self.params["w"], self.params["b"]
+        out = np.empty((len(x), self.units), x.dtype)
+        parts = _threads.shards(len(x), ROWS)
+        _threads.run(lambda s: kernels.dense_forward(out[parts[s]], x[parts[s]], w, b), len(parts))
+        return out, x
+
+    def backward(self, dout: Array, cache: Array, need_dx: bool = True) -> Array | None:
+        x, w, dw = cache, self.params["w"], self.grads["w"]
+        dout = self._check_gradient(dout, (len(x), self.units), x.dtype)
+        rows = _threads.shards(self.features, ROWS)
+        _threads.run(lambda s: kernels.dense_backward_w(dw[rows[s]], dout, x, rows[s].start), len(rows))
+        self._add_bias_gradient(dout)
+        if not need_dx:
+            return None
+        dx, wT = np.empty_like(x), np.ascontiguousarray(w.T)
+        parts = _threads.shards(len(x), ROWS)
+        _threads.run(lambda s: kernels.dense_backward_x(dx[parts[s]], dout[parts[s]], wT), len(parts))
+        return dx
+
+    def __repr__(self) -> str:
+        return f"Dense({self.features}, {self.units})"
+
+
+def _pair(name: str, value: int | Sequence[int], least: int) -> tuple[int, int]:
+    pair = (value, value) if isinstance(value, (int, np.integer)) else tuple(value)
+    if len(pair) != 2:
+        raise OptionError(f"{name} must be one number or two (rows, columns), not {value!r}")
+    return _at_least(name, pair[0], least), _at_least(name, pair[1], least)
+
+
+def _at_least(name: str, value: Any, least: int) -> int:
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
+        raise OptionError(f"{name} must be a whole number of at least {least}, not {value!r}")
+    return int(value)
+
+
+def _float(dtype: DTypeLike) -> np.dtype[Any]:
+    if np.dtype(dtype) not in (np.float32, np.float64):
+        raise OptionError(f"dtype must be float32 or float64, not {np.dtype(dtype)}")
+    return np.dtype(dtype)

@@ -1,0 +1,137 @@
+"""The distance of two embeddings and the contrastive loss: of given pairs, and of all pairs of a batch."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from siamese_np import _threads, kernels
+from siamese_np.errors import OptionError, ShapeError
+from siamese_np.pairs import check_classes, check_pair_labels
+
+Array = NDArray[np.floating]
+
+ROWS = 16  # rows of the table of all pairs that one thread takes at a time
+
+
+class EuclideanDistance:
+    """Distance between matching rows of two arrays of embeddings; its gradient at distance 0 is 0."""
+
+    def forward(self, emb_a: Array, emb_b: Array) -> tuple[Array, Any]:
+        """Distances (N,) between emb_a (N, E) and emb_b (N, E), and the cache for backward."""
+        emb_a, emb_b = _embeddings("emb_a", emb_a), _embeddings("emb_b", emb_b)
+        if emb_a.shape != emb_b.shape or emb_a.dtype != emb_b.dtype:
+            raise ShapeError(
+                f"emb_a and emb_b must have the same shape and dtype, not {emb_a.shape} {emb_a.dtype} "
+                f"and {emb_b.shape} {emb_b.dtype}"
+            )
+        dist = np.empty(len(emb_a), emb_a.dtype)
+        kernels.euclidean_forward(dist, emb_a, emb_b)
+        return dist, (emb_a, emb_b, dist)
+
+    def backward(self, ddist: Array, cache: Any) -> tuple[Array, Array]:
+        """Gradients (demb_a, demb_b) of the embeddings from those of the distances, ddist (N,)."""
+        emb_a, emb_b, dist = cache
+        ddist = np.ascontiguousarray(ddist)
+        if ddist.shape != dist.shape or ddist.dtype != dist.dtype:
+            raise ShapeError(f"ddist must be {dist.shape} {dist.dtype}, not {ddist.shape} {ddist.dtype}")
+        demb_a, demb_b = np.empty_like(emb_a), np.empty_like(emb_b)
+        kernels.euclidean_backward(demb_a, demb_b, ddist, emb_a, emb_b, dist)
+        return demb_a, demb_b
+
+
+class ContrastiveLoss:
+    """Mean contrastive loss of given pairs (Hadsell, Chopra & LeCun 2006, eq. 4).
+
+    ``1/2 (1 - label) dist^2 + 1/2 label max(0, margin - dist)^2`` with label 0 = similar, 1 = dissimilar.
+
+    Parameters
+    ----------
+    margin : float, default 1.0
+        Distance from which on a dissimilar pair is far enough; in units of the distance, > 0.
+    """
+
+    def __init__(self, margin: float = 1.0) -> None:
+        self.margin = check_margin(margin)
+
+    def forward(self, dist: Array, label: ArrayLike) -> tuple[float, Any]:
+        """Mean loss over the pairs with distances dist (N,) and label (N,), and the cache for backward."""
+        dist, label = np.ascontiguousarray(dist), check_pair_labels(label)
+        if dist.shape != label.shape or not dist.size:
+            raise ShapeError(
+                f"dist and label must be equally long and not empty, not {dist.shape} and {label.shape}"
+            )
+        loss = np.empty_like(dist)
+        kernels.contrastive_forward(loss, dist, label, dist.dtype.type(self.margin))
+        return float(loss.mean()), (dist, label)
+
+    def backward(self, cache: Any, dloss: float = 1.0) -> Array:
+        """Gradient of the distances, ddist (N,)."""
+        dist, label = cache
+        ddist, each = np.empty_like(dist), np.full_like(dist, dloss / len(dist))
+        kernels.contrastive_backward(ddist, each, dist, label, dist.dtype.type(self.margin))
+        return ddist
+
+
+class AllPairsContrastiveLoss:
+    """Contrastive loss over all pairs of a batch, similar and dissimilar ones weighing the same.
+
+    ``(mean over similar pairs + mean over dissimilar pairs) / 2``: the value that class-balanced random pairs
+    of the batch have on average. A kind of pair that the batch lacks counts 0.
+
+    Parameters
+    ----------
+    margin : float, default 1.0
+        As in `ContrastiveLoss`.
+    """
+
+    def __init__(self, margin: float = 1.0) -> None:
+        self.margin = check_margin(margin)
+
+    def forward(self, emb: Array, classes: ArrayLike) -> tuple[float, Any]:
+        """Loss of the embeddings emb (N, E) with classes (N,), and the cache for backward."""
+        emb, classes = _embeddings("emb", emb), check_classes(classes)
+        N = len(emb)
+        if N != len(classes):
+            raise ShapeError(f"there are {N} embeddings, but {len(classes)} classes")
+        dist, sums = np.empty((N, N), emb.dtype), np.empty((N, 2), emb.dtype)
+        margin, parts = emb.dtype.type(self.margin), _threads.shards(N, ROWS)
+
+        def shard(s: int) -> None:
+            rows = parts[s]
+            kernels.all_pairs_forward(dist[rows], sums[rows], emb, classes, margin, rows.start)
+
+        _threads.run(shard, len(parts))
+        similar = int((np.unique(classes, return_counts=True)[1] ** 2).sum()) - N
+        counts = np.array([similar, N * N - N - similar])  # each pair twice, as in the sums
+        weight = 0.5 / np.maximum(counts, 1)
+        # each pair (i, j) is also (j, i): both rows hold its loss, each row gives one side of its gradient
+        return float(sums.sum(axis=0, dtype=np.float64) @ weight), (dist, emb, classes, 2 * weight)
+
+    def backward(self, cache: Any, dloss: float = 1.0) -> Array:
+        """Gradient of the embeddings, demb (N, E)."""
+        dist, emb, classes, weight = cache
+        demb = np.empty_like(emb)
+        weight = (dloss * weight).astype(emb.dtype)
+        margin, parts = emb.dtype.type(self.margin), _threads.shards(len(emb), ROWS)
+
+        def shard(s: int) -> None:
+            rows = parts[s]
+            kernels.all_pairs_backward(demb[rows], weight, dist[rows], emb, classes, margin, rows.start)
+
+        _threads.run(shard, len(parts))
+        return demb
+
+
+def check_margin(margin: float) -> float:
+    """`margin` as a finite number above 0, or an OptionError."""
+    if not 0 < margin < np.inf:
+        raise OptionError(f"the margin must be a finite number above 0, not {margin}")
+    return float(margin)
+
+
+def _embeddings(name: str, emb: Array) -> Array:
+    emb = np.ascontiguousarray(emb)
+    if emb.ndim != 2 or emb.dtype not in (np.float32, np.float64):
+        raise ShapeError(f"{name} must be a float32 or float64 array (N, E), not {emb.dtype} {emb.shape}")
+    return emb

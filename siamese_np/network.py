@@ -1,0 +1,238 @@
+"""Layers in a row, the two presets, and the Siamese network: two branches, one set of weights."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from siamese_np.errors import OptionError, ShapeError
+from siamese_np.layers import Conv2D, Dense, Flatten, Layer, MaxPool2D, ReLU, Shape
+from siamese_np.losses import EuclideanDistance, check_margin
+
+Array = NDArray[np.floating]
+
+EMBED_BATCH = 256  # images embedded at a time: bounds the memory of the activations
+
+
+class Sequential:
+    """Layers applied one after another; all their parameters lie in one vector.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+    input_shape : tuple of int
+        Shape of one input, (H, W, C) or (D,).
+
+    Attributes
+    ----------
+    params, grads : (P,) ndarray
+        All parameters and their gradients; the arrays of the layers are views of these two.
+    output_shape : tuple of int
+        Shape of one output.
+
+    Raises
+    ------
+    ShapeError
+        A layer does not fit the output of the one before.
+    """
+
+    def __init__(self, layers: Sequence[Layer], input_shape: Shape) -> None:
+        self.layers = list(layers)
+        self.input_shape = self.output_shape = tuple(input_shape)
+        for layer in self.layers:
+            self.output_shape = layer.output_shape(self.output_shape)
+        self.params = _share([layer.params for layer in self.layers])
+        self.grads = _share([layer.grads for layer in self.layers])
+
+    def forward(self, x: Array) -> tuple[Array, list[Any]]:
+        """Output for a batch x (N, ...), and the caches of all layers."""
+        out, caches = x, []
+        for layer in self.layers:
+            out, cache = layer.forward(out)
+            caches.append(cache)
+        return out, caches
+
+    def backward(self, dout: Array, caches: list[Any], need_dx: bool = True) -> Array | None:
+        """Add to `grads`; return the gradient of the input (None unless `need_dx`)."""
+        dx: Array | None = dout
+        for i in reversed(range(len(self.layers))):
+            assert dx is not None
+            dx = self.layers[i].backward(dx, caches[i], need_dx=need_dx or i > 0)
+        return dx
+
+    def zero_grads(self) -> None:
+        """Set all gradients to 0, as before each training step."""
+        self.grads[:] = 0
+
+    def named_params(self) -> dict[str, Array]:
+        """Every parameter array under a name such as ``conv2d_1.w``, numbered per kind of layer."""
+        named, seen = {}, {}  # type: dict[str, Array], dict[str, int]
+        for layer in self.layers:
+            kind = type(layer).__name__.lower()
+            seen[kind] = seen.get(kind, 0) + 1
+            named.update({f"{kind}_{seen[kind]}.{name}": value for name, value in layer.params.items()})
+        return named
+
+    def __repr__(self) -> str:
+        return "\n".join(repr(layer) for layer in self.layers)
+
+
+def _share(dicts: list[dict[str, Array]]) -> Array:
+    """Move all arrays of `dicts` into one new vector, and leave views of it in their place."""
+    arrays = [array for group in dicts for array in group.values()]
+    vector = np.concatenate([array.ravel() for array in arrays]) if arrays else np.empty(0, np.float32)
+    start = 0
+    for group in dicts:
+        for name, array in group.items():
+            group[name] = vector[start : start + array.size].reshape(array.shape)
+            start += array.size
+    return vector
+
+
+def cnn(
+    input_shape: Shape = (28, 28, 1),
+    embedding_size: int = 64,
+    seed: int = 0,
+    dtype: DTypeLike = np.float32,
+) -> Sequential:
+    """Convolutional embedding network: two blocks of 3x3 convolution, ReLU and 2x2 max-pooling, two dense layers.
+
+    Parameters
+    ----------
+    input_shape : (int, int, int), default (28, 28, 1)
+        H, W, C of one image.
+    embedding_size : int, default 64
+        Length E of an embedding.
+    seed : int
+        Seed of the weights.
+    dtype : dtype, default float32
+    """
+    H, W, C = _image_shape(input_shape)
+    if min(H, W) < 4:
+        raise ShapeError(f"the cnn preset needs images of at least 4x4 pixels, not {H}x{W}")
+    seeds = np.random.SeedSequence(seed).spawn(4)
+    layers = [
+        Conv2D(C, 32, 3, pad="same", seed=seeds[0], dtype=dtype),
+        ReLU(),
+        MaxPool2D(2),
+        Conv2D(32, 64, 3, pad="same", seed=seeds[1], dtype=dtype),
+        ReLU(),
+        MaxPool2D(2),
+        Flatten(),
+        Dense((H // 4) * (W // 4) * 64, 128, seed=seeds[2], dtype=dtype),
+        ReLU(),
+        Dense(128, embedding_size, seed=seeds[3], dtype=dtype),
+    ]
+    return Sequential(layers, input_shape)
+
+
+def mlp(
+    input_shape: Shape = (28, 28, 1),
+    embedding_size: int = 128,
+    seed: int = 0,
+    dtype: DTypeLike = np.float32,
+) -> Sequential:
+    """The network of the original notebook: 784-512-256-128, ReLU between, linear output.
+
+    Parameters are those of `cnn`.
+    """
+    H, W, C = _image_shape(input_shape)
+    sizes = [H * W * C, 512, 256, embedding_size]
+    seeds = np.random.SeedSequence(seed).spawn(3)
+    layers: list[Layer] = [Flatten()]
+    for i in range(3):
+        layers += [Dense(sizes[i], sizes[i + 1], seed=seeds[i], dtype=dtype), ReLU()]
+    return Sequential(layers[:-1], input_shape)
+
+
+PRESETS = {"cnn": cnn, "mlp": mlp}
+
+
+def make_network(preset: str, **options: Any) -> Sequential:
+    """The preset called `preset`, or an OptionError that names the presets there are."""
+    if preset not in PRESETS:
+        raise OptionError(f"there is no preset {preset!r}; choose one of {', '.join(sorted(PRESETS))}")
+    return PRESETS[preset](**options)
+
+
+class SiameseNetwork:
+    """Two branches that share one embedding network; their distance says how alike two images are.
+
+    Parameters
+    ----------
+    network : Sequential
+        Maps images (N, H, W, C) to embeddings (N, E).
+    margin : float, default 1.0
+        Margin of the contrastive loss it is trained with.
+    threshold : float, optional
+        Two images closer than this count as similar; by default half the margin, until calibrated.
+    preset : str, default "custom"
+        Name of the preset the network was made by.
+    """
+
+    def __init__(
+        self,
+        network: Sequential,
+        margin: float = 1.0,
+        threshold: float | None = None,
+        preset: str = "custom",
+    ) -> None:
+        if len(network.output_shape) != 1:
+            raise ShapeError(f"an embedding network must end in vectors (N, E), not {network.output_shape}")
+        self.network = network
+        self.margin = check_margin(margin)
+        self.threshold = margin / 2 if threshold is None else float(threshold)
+        self.preset = preset
+        self._distance = EuclideanDistance()
+
+    def forward(self, images_a: Array, images_b: Array) -> tuple[Array, Any]:
+        """Distances (N,) of two batches of images, and the cache; both branches run as one batch of 2N."""
+        emb, caches = self.network.forward(np.concatenate([images_a, images_b]))
+        dist, cache = self._distance.forward(emb[: len(images_a)], emb[len(images_a) :])
+        return dist, (caches, cache)
+
+    def backward(self, ddist: Array, cache: Any) -> None:
+        """Add the gradients of both branches to those of the shared weights."""
+        caches, distance_cache = cache
+        demb = np.concatenate(self._distance.backward(ddist, distance_cache))
+        self.network.backward(demb, caches, need_dx=False)
+
+    def embed(self, images: Array) -> Array:
+        """Embeddings (N, E) of images (N, H, W, C), float in [0, 1]; ShapeError where they do not fit.
+
+        The result for an image does not depend on the other images of the batch.
+        """
+        images = self._check_images(images)
+        emb = np.empty((len(images), *self.network.output_shape), self.network.params.dtype)
+        for start in range(0, len(images), EMBED_BATCH):
+            part = slice(start, start + EMBED_BATCH)
+            emb[part] = self.network.forward(images[part])[0]
+        return emb
+
+    def distances(self, images_a: Array, images_b: Array) -> Array:
+        """Distances (N,) between matching images of two batches (N, H, W, C)."""
+        return self._distance.forward(self.embed(images_a), self.embed(images_b))[0]
+
+    def similar(self, images_a: Array, images_b: Array) -> NDArray[np.bool_]:
+        """Whether each two matching images are closer than the threshold."""
+        return self.distances(images_a, images_b) < self.threshold
+
+    def _check_images(self, images: Array) -> Array:
+        images = np.asarray(images)
+        shape = self.network.input_shape
+        if images.shape[1:] != shape or images.ndim != len(shape) + 1:
+            raise ShapeError(f"the model was made for images (N, {', '.join(map(str, shape))}), not {images.shape}")
+        if not np.issubdtype(images.dtype, np.floating):
+            raise ShapeError(f"images must be floats in [0, 1], not {images.dtype}; divide grey levels by 255")
+        images = images.astype(self.network.params.dtype, copy=False)
+        bad = ~np.isfinite(images.reshape(len(images), -1)).all(axis=1)
+        if bad.any():
+            raise ShapeError(f"image {bad.argmax()} holds NaN or infinity; every pixel must be a finite number")
+        return images
+
+
+def _image_shape(shape: Shape) -> tuple[int, int, int]:
+    if len(shape) != 3 or min(shape) < 1:
+        raise ShapeError(f"an image shape is (H, W, C), all at least 1, not {tuple(shape)}")
+    return shape

@@ -1,0 +1,128 @@
+"""SGD with momentum and Adam, each one fused kernel over all parameters, and learning-rate schedules."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from siamese_np import _threads, kernels
+from siamese_np.errors import OptionError
+
+Array = NDArray[np.floating]
+
+NUMBERS = 1 << 14  # parameters that one thread takes at least
+
+
+class SGD:
+    """Stochastic gradient descent with momentum (Polyak 1964).
+
+    Parameters
+    ----------
+    params, grads : (P,) arrays
+        Updated in place; read.
+    momentum : float, default 0.9
+        In [0, 1).
+    """
+
+    def __init__(self, params: Array, grads: Array, momentum: float = 0.9) -> None:
+        if not 0 <= momentum < 1:
+            raise OptionError(f"momentum must be at least 0 and below 1, not {momentum}")
+        self.params, self.grads, self.momentum = params, grads, params.dtype.type(momentum)
+        self.state = {"velocity": np.zeros_like(params)}
+        self.steps = 0
+
+    def step(self, learning_rate: float) -> None:
+        """Take one step with `learning_rate`."""
+        self.steps += 1
+        w, dw, velocity = self.params, self.grads, self.state["velocity"]
+        rate, parts = w.dtype.type(learning_rate), _threads.shards(w.size, NUMBERS)
+
+        def shard(s: int) -> None:
+            p = parts[s]
+            kernels.sgd_step(w[p], velocity[p], dw[p], rate, self.momentum)
+
+        _threads.run(shard, len(parts))
+
+
+class Adam:
+    """Adam (Kingma & Ba 2015).
+
+    Parameters
+    ----------
+    params, grads : (P,) arrays
+        Updated in place; read.
+    beta1, beta2 : float, default 0.9, 0.999
+        Decay of the running means of the gradient and its square, in [0, 1).
+    epsilon : float, default 1e-7
+        Added to the root of the mean square, > 0 (Keras' default).
+    """
+
+    def __init__(
+        self,
+        params: Array,
+        grads: Array,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        epsilon: float = 1e-7,
+    ) -> None:
+        if not (0 <= beta1 < 1 and 0 <= beta2 < 1 and epsilon > 0):
+            raise OptionError(
+                f"Adam needs 0 <= beta1, beta2 < 1 and epsilon > 0, not {beta1}, {beta2} and {epsilon}"
+            )
+        self.params, self.grads = params, grads
+        self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
+        self.state = {"m": np.zeros_like(params), "v": np.zeros_like(params)}
+        self.steps = 0
+
+    def step(self, learning_rate: float) -> None:
+        """Take one step with `learning_rate`."""
+        self.steps += 1
+        w, dw, m, v = self.params, self.grads, self.state["m"], self.state["v"]
+        numbers = (
+            learning_rate,
+            self.beta1,
+            self.beta2,
+            self.epsilon,
+            1 - self.beta1**self.steps,
+            1 - self.beta2**self.steps,
+        )
+        scalars = [w.dtype.type(number) for number in numbers]  # else float32 work would become float64
+        parts = _threads.shards(w.size, NUMBERS)
+
+        def shard(s: int) -> None:
+            p = parts[s]
+            kernels.adam_step(w[p], m[p], v[p], dw[p], *scalars)
+
+        _threads.run(shard, len(parts))
+
+
+OPTIMIZERS = {"adam": Adam, "sgd": SGD}
+
+
+def constant(progress: float) -> float:
+    """The full learning rate throughout."""
+    return 1.0
+
+
+def cosine(progress: float) -> float:
+    """From 1 down to 0 along half a cosine (Loshchilov & Hutter 2017, eq. 5, without restarts)."""
+    return (1 + math.cos(math.pi * progress)) / 2
+
+
+def one_cycle(progress: float, warm_up: float = 0.25, start: float = 0.04) -> float:
+    """Up from `start` to 1 over the first `warm_up` of training, then down to 0, along cosines.
+
+    Source: L. Smith, N. Topin, "Super-convergence", 2017 (there with straight lines).
+    """
+    if progress < warm_up:
+        return start + (1 - start) * (1 - cosine(progress / warm_up))
+    return cosine((progress - warm_up) / (1 - warm_up))
+
+
+# Each maps the part of training done, in [0, 1], to a factor on the learning rate.
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "constant": constant,
+    "cosine": cosine,
+    "one-cycle": one_cycle,
+}

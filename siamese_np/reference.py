@@ -1,0 +1,189 @@
+"""Every kernel's twin in plain NumPy and Python loops: the textbook, slow and obvious.
+
+Same names, same signatures, same conventions at kinks as `siamese_np.kernels`, written from the formulas and
+independently of the compiled code, so that each can witness for the other. No numba. The functions take any
+float type, and complex numbers too (winners and signs are decided by the real part), so that complex-step
+differentiation works on them.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.inexact]
+Pair = Sequence[int]
+
+
+def matmul_add(out: Array, x: Array, w: Array) -> None:
+    """out (M, F) += x (M, K) @ w (K, F)."""
+    out += x @ w
+
+
+def bias_backward(db: Array, dout: Array) -> None:
+    """db (F,) += sum over m of dout (M, F)."""
+    db += dout.sum(axis=0)
+
+
+def dense_forward(out: Array, x: Array, w: Array, b: Array) -> None:
+    """out (N, E) = x (N, D) @ w (D, E) + b (E,)."""
+    out[:] = x @ w + b
+
+
+def dense_backward_x(dx: Array, dout: Array, wT: Array) -> None:
+    """dx (N, D) = dout (N, E) @ wT (E, D), the weights transposed."""
+    dx[:] = dout @ wT
+
+
+def dense_backward_w(dw: Array, dout: Array, x: Array, first: int) -> None:
+    """dw += rows first, first + 1, ... of x.T @ dout."""
+    dw += (x.T @ dout)[first : first + len(dw)]
+
+
+def conv2d_forward(out: Array, x: Array, w: Array, b: Array, stride: Pair, pad: Pair) -> None:
+    """out (N, OH, OW, F) = x (N, H, W, C) convolved with w (KH, KW, C, F), plus b (F,)."""
+    KH, KW = w.shape[:2]
+    padded = _pad(x, pad)
+    for i, j in np.ndindex(out.shape[1:3]):
+        patch = padded[:, i * stride[0] : i * stride[0] + KH, j * stride[1] : j * stride[1] + KW]
+        out[:, i, j] = np.tensordot(patch, w, axes=3) + b
+
+
+def conv2d_backward_x(dx: Array, dout: Array, wT: Array, stride: Pair, pad: Pair) -> None:
+    """dx (N, H, W, C): every output pixel hands its dout back, through wT (F, KH, KW, C), to the patch it saw."""
+    KH, KW = wT.shape[1:3]
+    H, W = dx.shape[1:3]
+    dpadded = _pad(np.zeros_like(dx), pad)
+    for i, j in np.ndindex(dout.shape[1:3]):
+        dpatch = dpadded[:, i * stride[0] : i * stride[0] + KH, j * stride[1] : j * stride[1] + KW]
+        dpatch += np.tensordot(dout[:, i, j], wT, axes=(1, 0))
+    dx[:] = dpadded[:, pad[0] : pad[0] + H, pad[1] : pad[1] + W]
+
+
+def conv2d_backward_w(dw: Array, dout: Array, x: Array, stride: Pair, pad: Pair) -> None:
+    """dw (KH, KW, C, F) += sum over images and output pixels of patch times dout."""
+    KH, KW = dw.shape[:2]
+    padded = _pad(x, pad)
+    for i, j in np.ndindex(dout.shape[1:3]):
+        patch = padded[:, i * stride[0] : i * stride[0] + KH, j * stride[1] : j * stride[1] + KW]
+        dw += np.tensordot(patch, dout[:, i, j], axes=(0, 0))
+
+
+def _pad(x: Array, pad: Pair) -> Array:
+    return np.pad(x, ((0, 0), (pad[0], pad[0]), (pad[1], pad[1]), (0, 0)))
+
+
+def maxpool2d_forward(out: Array, argmax: NDArray[np.integer], x: Array, window: Pair, stride: Pair) -> None:
+    """out, argmax (N, OH, OW, C): the first maximum of each window; NaN wins."""
+    N, OH, OW, C = out.shape
+    for i, j in np.ndindex(OH, OW):
+        rows, columns = i * stride[0], j * stride[1]
+        entries = x[:, rows : rows + window[0], columns : columns + window[1]].reshape(N, -1, C)
+        argmax[:, i, j] = entries.real.argmax(axis=1)  # NumPy takes the first NaN or the first maximum
+        out[:, i, j] = np.take_along_axis(entries, argmax[:, i, j, None].astype(int), axis=1)[:, 0]
+
+
+def maxpool2d_backward(dx: Array, dout: Array, argmax: NDArray[np.integer], window: Pair, stride: Pair) -> None:
+    """dx (N, H, W, C) = dout at the winner of each window; windows that overlap add up."""
+    dx[:] = 0
+    for n, i, j, c in np.ndindex(dout.shape):
+        p, q = divmod(int(argmax[n, i, j, c]), window[1])
+        dx[n, i * stride[0] + p, j * stride[1] + q, c] += dout[n, i, j, c]
+
+
+def relu_forward(out: Array, x: Array) -> None:
+    """out (M,) = max(x (M,), 0)."""
+    out[:] = np.where(x.real <= 0, 0, x)
+
+
+def relu_backward(dx: Array, dout: Array, out: Array) -> None:
+    """dx (M,) = dout where out > 0; the slope at the kink is 0."""
+    dx[:] = np.where(out.real > 0, dout, 0)
+
+
+def euclidean_forward(dist: Array, emb_a: Array, emb_b: Array) -> None:
+    """dist (N,) = distances between the rows of emb_a and emb_b (N, E)."""
+    difference = emb_a - emb_b
+    # scaled by the largest difference, so that no square underflows or overflows
+    scale = abs(difference.real).max(axis=1, initial=0)
+    scale[(scale == 0) | (scale == np.inf)] = 1
+    dist[:] = scale * np.sqrt(((difference / scale[:, None]) ** 2).sum(axis=1))
+
+
+def euclidean_backward(
+    demb_a: Array, demb_b: Array, ddist: Array, emb_a: Array, emb_b: Array, dist: Array
+) -> None:
+    """demb_a = ddist * (emb_a - emb_b) / dist = -demb_b, and exactly 0 at distance 0."""
+    safe = np.where(dist == 0, 1, dist)
+    slope = (emb_a - emb_b) / safe[:, None]  # at distance 0 the difference itself is 0
+    demb_a[:] = ddist[:, None] * slope
+    demb_b[:] = -demb_a
+
+
+def contrastive_forward(loss: Array, dist: Array, label: NDArray[np.integer], margin: float) -> None:
+    """loss (N,) = 1/2 (1 - label) dist^2 + 1/2 label max(0, margin - dist)^2; 0 = similar, 1 = dissimilar."""
+    hinge = np.where((margin - dist).real <= 0, 0, margin - dist)
+    loss[:] = np.where(label == 0, dist**2, hinge**2) / 2
+
+
+def contrastive_backward(
+    ddist: Array, dloss: Array, dist: Array, label: NDArray[np.integer], margin: float
+) -> None:
+    """ddist (N,) = dloss * dist if similar, -dloss * max(0, margin - dist) if dissimilar."""
+    hinge = np.where((margin - dist).real <= 0, 0, margin - dist)
+    ddist[:] = dloss * np.where(label == 0, dist, -hinge)
+
+
+def all_pairs_forward(
+    dist: Array, sums: Array, emb: Array, classes: NDArray[np.integer], margin: float, first: int
+) -> None:
+    """Distances and loss sums of the rows first, first + 1, ... of the table of all pairs."""
+    loss = np.empty_like(dist[0])
+    for r in range(len(dist)):
+        label = (classes != classes[first + r]).astype(int)
+        euclidean_forward(dist[r], np.broadcast_to(emb[first + r], emb.shape), emb)
+        contrastive_forward(loss, dist[r], label, margin)
+        sums[r] = loss[label == 0].sum(), loss[label == 1].sum()
+
+
+def all_pairs_backward(
+    demb: Array,
+    weight: Array,
+    dist: Array,
+    emb: Array,
+    classes: NDArray[np.integer],
+    margin: float,
+    first: int,
+) -> None:
+    """demb (R, E): chain rule through contrastive loss and distance, pair by pair."""
+    ddist, demb_a, demb_b = np.empty_like(dist[0]), np.empty_like(emb), np.empty_like(emb)
+    for r in range(len(demb)):
+        label = (classes != classes[first + r]).astype(int)
+        mine = np.broadcast_to(emb[first + r], emb.shape)
+        contrastive_backward(ddist, weight[label], dist[r], label, margin)
+        euclidean_backward(demb_a, demb_b, ddist, mine, emb, dist[r])
+        demb[r] = demb_a.sum(axis=0)
+
+
+def sgd_step(w: Array, velocity: Array, dw: Array, learning_rate: float, momentum: float) -> None:
+    """Momentum step on w and velocity (P,)."""
+    velocity[:] = momentum * velocity + dw
+    w -= learning_rate * velocity
+
+
+def adam_step(
+    w: Array,
+    m: Array,
+    v: Array,
+    dw: Array,
+    learning_rate: float,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
+    correction1: float,
+    correction2: float,
+) -> None:
+    """Adam step on w, m and v (P,)."""
+    m[:] = beta1 * m + (1 - beta1) * dw
+    v[:] = beta2 * v + (1 - beta2) * dw**2
+    w -= learning_rate * (m / correction1) / (np.sqrt(v / correction2) + epsilon)
