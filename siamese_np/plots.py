@@ -52,6 +52,9 @@ CLASS_COLOURS = (
 STYLE: Any = {
     "figure.facecolor": "white",
     "figure.dpi": 130,
+    "figure.constrained_layout.w_pad": 0.12,
+    "figure.constrained_layout.h_pad": 0.12,
+    "text.usetex": False,
     "savefig.dpi": 130,
     "font.family": "DejaVu Sans",  # comes with matplotlib and has the tick and the cross
     "font.size": 10,
@@ -156,7 +159,7 @@ def plot_history(path: PathLike, history: Sequence[Mapping[str, Any]]) -> Path:
         if np.isfinite(values).any():
             low, high = float(np.nanmin(values)), float(np.nanmax(values))
             if ax is loss_ax:
-                ax.set_ylim(0, 1.1 * high or 1.0)
+                ax.set_ylim(0, 1.2 * high or 1.0)
             else:
                 room = 0.08 * (high - low) or 0.01
                 ax.set_ylim(low - room, min(high + room, 1.001))
@@ -230,10 +233,10 @@ def plot_distances(
         count = f"{int(wrong.sum()):,} of {len(part):,} {name} pairs {where} the threshold{share}"
         fig.text(0.105, y, count, va="center", color="#333333")
 
-    ax.set_ylim(bottom=0)
+    ax.set_ylim(0, 1.3 * ax.get_ylim()[1])  # room for the two labels above the bars
     for x, text, height, linestyle in (
         (threshold, f"threshold {threshold:.3g}", 0.985, "-"),
-        (margin, f"margin {margin:.3g}", 0.90, ":"),
+        (margin, f"margin {margin:.3g}", 0.925, ":"),
     ):
         if not np.isfinite(x):
             continue
@@ -242,7 +245,6 @@ def plot_distances(
         ax.annotate(
             text, (x, height), xycoords=("data", "axes fraction"), xytext=(-5 if at_left else 5, 0),
             textcoords="offset points", ha="right" if at_left else "left", va="top",
-            path_effects=[withStroke(linewidth=3, foreground="white")],
         )  # fmt: skip
     ax.set_xlim(0, right_end)
     ax.set_xlabel("distance between the two embeddings")
@@ -396,7 +398,7 @@ def plot_embedding_map(path: PathLike, emb: ArrayLike, labels: ArrayLike) -> Pat
         x, y = np.median(coordinates[of_class == c], axis=0).tolist()
         ax.text(
             x, y, str(name), ha="center", va="center", fontsize=9 if crowded else 14, fontweight="bold",
-            color="#222222", path_effects=[withStroke(linewidth=3, foreground="white")],
+            color="#222222", parse_math=False, path_effects=[withStroke(linewidth=3, foreground="white")],
         )  # fmt: skip
     ax.set_aspect("equal", adjustable="datalim")
     ax.set_xlabel(f"first principal direction ({explained[0]:.0%} of the variance)")
@@ -461,7 +463,7 @@ def _show(
     if title:
         ax.set_title(title, color=colour, fontsize=10, loc="center", pad=5)
     if below:
-        ax.set_xlabel(below, color="#555555", fontsize=9, labelpad=4)
+        ax.set_xlabel(below, color="#555555", fontsize=9, labelpad=4, parse_math=False)  # "$" is a fine class
 
 
 def _show_pairs(

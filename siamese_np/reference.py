@@ -78,7 +78,7 @@ def maxpool2d_forward(out: Array, argmax: NDArray[np.integer], x: Array, window:
     N, OH, OW, C = out.shape
     for i, j in np.ndindex(OH, OW):
         rows, columns = i * stride[0], j * stride[1]
-        entries = x[:, rows : rows + window[0], columns : columns + window[1]].reshape(N, -1, C)
+        entries = x[:, rows : rows + window[0], columns : columns + window[1]].reshape(N, window[0] * window[1], C)
         argmax[:, i, j] = entries.real.argmax(axis=1)  # NumPy takes the first NaN or the first maximum
         out[:, i, j] = np.take_along_axis(entries, argmax[:, i, j, None].astype(int), axis=1)[:, 0]
 

@@ -9,10 +9,11 @@ L = weight[0] * (sum over similar pairs) + weight[1] * (sum over dissimilar pair
 ddist/demb[i] = (emb[i] - emb[j]) / dist (distance.py) and dloss/ddist (contrastive.py),
 
     demb[i] = sum over j of weight[0] (emb[i] - emb[j])                              similar
-            = sum over j of -weight[1] (margin - dist) / dist (emb[i] - emb[j])      dissimilar, dist < margin
+            = sum over j of -weight[1] (margin - dist) (emb[i] - emb[j]) / dist      dissimilar, dist < margin
 
-A similar pair needs no division; a dissimilar pair at distance 0 has no direction and gets 0. Each row i
-belongs to one caller that visits every j: twice the arithmetic of i < j, but rows can go to threads.
+A similar pair needs no division; a dissimilar pair at distance 0 has no direction and gets 0. The difference
+is divided by the distance, not multiplied by 1/dist, which would be infinite for the smallest distances. Each
+row i belongs to one caller that visits every j: twice the arithmetic of i < j, but rows can go to threads.
 """
 
 from siamese_np._jit import kernel
@@ -47,13 +48,11 @@ def all_pairs_backward(demb, weight, dist, emb, classes, margin, first):
         i = first + r
         mine, row = emb[i], demb[r]
         for j in range(emb.shape[0]):
-            d = dist[r, j]
+            theirs, d = emb[j], dist[r, j]
             if classes[i] == classes[j]:
-                slope = weight[0]
-            elif d >= margin or d == 0:
-                continue
-            else:
-                slope = weight[1] * (d - margin) / d
-            theirs = emb[j]
-            for e in range(E):
-                row[e] += slope * (mine[e] - theirs[e])
+                for e in range(E):
+                    row[e] += weight[0] * (mine[e] - theirs[e])
+            elif d != 0 and not d >= margin:
+                slope = weight[1] * (d - margin)
+                for e in range(E):
+                    row[e] += slope * ((mine[e] - theirs[e]) / d)

@@ -1,0 +1,282 @@
+"""Every backward pass against central differences in float64, at kinks too; and the checker itself."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from siamese_np.gradcheck import check_gradients, gradient_error, numeric_gradient
+from siamese_np.layers import Conv2D, Dense, Flatten, Layer, MaxPool2D, ReLU
+from siamese_np.losses import AllPairsContrastiveLoss, ContrastiveLoss, EuclideanDistance
+from siamese_np.network import SiameseNetwork, cnn, mlp
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+def check_layer(layer: Layer, x: np.ndarray, seed: int = 0) -> float:
+    """Check the gradients of the input and of every parameter of `layer`."""
+
+    def backward(dout):
+        for grad in layer.grads.values():
+            grad[:] = 0
+        dx = layer.backward(dout, layer.forward(x)[1])
+        return [dx, *layer.grads.values()]
+
+    return check_gradients(lambda: layer.forward(x)[0], backward, [x, *layer.params.values()], seed)
+
+
+def off_kinks(rng: np.random.Generator, shape) -> np.ndarray:
+    """Distinct numbers, none near 0 and no two near each other: no tie, no kink within a step."""
+    count = int(np.prod(shape))
+    return (rng.permutation(count).reshape(shape) - count / 2 + 0.25) / count
+
+
+# --- the checker ------------------------------------------------------------------------------------------
+
+
+def wrong_gradients(dx: np.ndarray) -> dict[str, np.ndarray]:
+    one_entry = dx.copy()
+    one_entry[0, 1] *= 1.001
+    small_entry = dx.copy()
+    small_entry[np.unravel_index(abs(dx).argmin(), dx.shape)] += 1e-3 * abs(dx).max()
+    nan = dx.copy()
+    nan[0, 0] = np.nan
+    return {
+        "sign": -dx,
+        "factor": 2 * dx,
+        "zero": 0 * dx,
+        "mean instead of sum": dx / len(dx),
+        "shuffled": dx[::-1].copy(),
+        "one entry off by a thousandth": one_entry,
+        "smallest entry off": small_entry,
+        "NaN": nan,
+        "transposed": dx.T.copy().reshape(dx.shape),
+    }
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1, 1e9])
+@pytest.mark.parametrize("fault", wrong_gradients(np.ones((2, 2))))
+def test_the_checker_fails_on_a_wrong_gradient(fault, scale):
+    x = np.random.default_rng(1).standard_normal((4, 3))
+
+    def forward():
+        return scale * np.sin(x)
+
+    def backward(dout):
+        return [scale * np.cos(x) * dout]
+
+    assert check_gradients(forward, backward, [x]) < 1e-8
+    with pytest.raises(AssertionError, match="array 0"):
+        check_gradients(forward, lambda dout: [wrong_gradients(backward(dout)[0])[fault]], [x])
+
+
+def test_numeric_gradient_is_right_and_puts_entries_back():
+    x = np.array([0.5, -2.0, 30.0])
+    before = x.copy()
+    np.testing.assert_allclose(numeric_gradient(lambda: float((x**3).sum()), x), 3 * x**2, rtol=1e-6)
+    np.testing.assert_array_equal(x, before)
+    assert gradient_error(np.zeros(2), np.array([0.0, 1.0])) == 1
+    assert gradient_error(np.zeros(2), np.zeros(3)) == np.inf
+
+
+# --- layers -----------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=15)
+@given(
+    seeds,
+    st.integers(1, 3),
+    st.tuples(st.integers(1, 6), st.integers(1, 6)),
+    st.integers(1, 3),
+    st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    st.integers(1, 4),
+    st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    st.tuples(st.integers(0, 2), st.integers(0, 2)),
+)
+def test_conv2d(seed, N, image, C, window, F, stride, pad):
+    if any(n + 2 * p < k for n, k, p in zip(image, window, pad, strict=True)):
+        return
+    layer = Conv2D(C, F, window, stride, pad, seed=seed, dtype=np.float64)
+    check_layer(layer, np.random.default_rng(seed).standard_normal((N, *image, C)))
+
+
+@given(seeds, st.integers(1, 5), st.integers(1, 9), st.integers(1, 6))
+def test_dense(seed, N, D, E):
+    check_layer(Dense(D, E, seed=seed, dtype=np.float64), np.random.default_rng(seed).standard_normal((N, D)))
+
+
+@given(seeds, st.tuples(st.integers(1, 3), st.integers(1, 3)), st.tuples(st.integers(1, 3), st.integers(1, 3)))
+def test_maxpool2d_with_and_without_overlap(seed, window, stride):
+    check_layer(MaxPool2D(window, stride), off_kinks(np.random.default_rng(seed), (2, 6, 5, 3)))
+
+
+@given(seeds)
+def test_relu_and_flatten(seed):
+    x = off_kinks(np.random.default_rng(seed), (3, 4, 2, 2))
+    check_layer(ReLU(), x)
+    check_layer(Flatten(), x)
+
+
+@pytest.mark.parametrize("make", [cnn, mlp])
+def test_presets(make):
+    """Both presets in float64, a sample of entries of every parameter."""
+    rng = np.random.default_rng(0)
+    network = make((8, 8, 1), embedding_size=5, seed=3, dtype=np.float64)
+    x = rng.random((3, 8, 8, 1))
+    out, caches = network.forward(x)
+    dout = rng.standard_normal(out.shape)
+    network.zero_grads()
+    dx = network.backward(dout, caches)
+
+    def loss():
+        return float((network.forward(x)[0] * dout).sum())
+
+    sampled = 0
+    for name, param in network.named_params().items():
+        flat = param.reshape(-1)
+        grad = network.grads[np.flatnonzero(np.isin(network.params, flat))]  # where the parameter lies
+        assert grad.size >= flat.size, name
+        for index in rng.choice(flat.size, min(20, flat.size), replace=False):
+            entry = flat[index : index + 1]
+            numeric = numeric_gradient(loss, entry)[0]
+            start = (entry.__array_interface__["data"][0] - network.params.__array_interface__["data"][0]) // 8
+            assert network.grads[start] == pytest.approx(numeric, abs=1e-6 * abs(network.grads).max()), name
+            sampled += numeric != 0
+    assert sampled > 60  # not vacuous
+    assert gradient_error(dx, numeric_gradient(loss, x)) < 1e-6
+
+
+# --- distance and loss ------------------------------------------------------------------------------------
+
+
+def check_loss(loss, emb, classes):
+    check_gradients(
+        lambda: np.array(loss.forward(emb, classes)[0]),
+        lambda dout: [loss.backward(loss.forward(emb, classes)[1], float(dout))],
+        [emb],
+    )
+
+
+@given(seeds, st.integers(1, 5), st.integers(1, 6), st.sampled_from([1e-3, 1.0, 1e3]))
+def test_euclidean_distance(seed, N, E, scale):
+    a, b = scale * np.random.default_rng(seed).standard_normal((2, N, E))
+    layer = EuclideanDistance()
+    dout = np.random.default_rng(seed).standard_normal(N)
+    analytic = layer.backward(dout, layer.forward(a, b)[1])
+    for x, gradient in zip((a, b), analytic, strict=True):
+        numeric = numeric_gradient(lambda: float(layer.forward(a, b)[0] @ dout), x, step=1e-6 * min(scale, 1))
+        nearest = abs(a - b).sum(axis=1).min() / scale
+        assert gradient_error(gradient, numeric) < 1e-6 / min(1, nearest**3)
+
+
+@given(seeds, st.integers(1, 12), st.floats(0.3, 2))
+def test_contrastive_loss(seed, N, margin):
+    rng = np.random.default_rng(seed)
+    dist, label, loss = rng.uniform(0.01, 2, N), rng.integers(0, 2, N), ContrastiveLoss(margin)
+    dist[abs(dist - margin) < 1e-3] += 0.01
+    if not ((label == 0) | (dist < margin)).any():
+        label[0] = 0
+    check_gradients(
+        lambda: np.array(loss.forward(dist, label)[0]),
+        lambda dout: [loss.backward(loss.forward(dist, label)[1], float(dout))],
+        [dist],
+    )
+
+
+@given(seeds, st.integers(2, 10), st.integers(1, 5))
+def test_all_pairs_contrastive_loss(seed, N, E):
+    rng = np.random.default_rng(seed)
+    emb, classes = rng.standard_normal((N, E)), rng.integers(0, 3, N)
+    emb[1], classes[1] = emb[0] + 0.2, classes[0]
+    loss = AllPairsContrastiveLoss(margin=1.3)
+    dist = np.sqrt(((emb[:, None] - emb) ** 2).sum(axis=2))
+    if (abs(dist - 1.3) < 1e-4).any() or (dist + np.eye(N) < 1e-2).any():
+        return
+    check_loss(loss, emb, classes)
+
+
+def test_all_pairs_loss_is_the_mean_over_balanced_pairs():
+    rng = np.random.default_rng(0)
+    emb, classes = rng.standard_normal((9, 4)), np.array([0, 0, 0, 1, 1, 2, 2, 2, 2])
+    losses = {0: [], 1: []}
+    for i in range(9):
+        for j in range(i):
+            label = int(classes[i] != classes[j])
+            dist = np.linalg.norm(emb[i] - emb[j])
+            losses[label].append(ContrastiveLoss(3.0).forward(np.array([dist]), [label])[0])
+    assert AllPairsContrastiveLoss(3.0).forward(emb, classes)[0] == pytest.approx(
+        (np.mean(losses[0]) + np.mean(losses[1])) / 2
+    )
+
+
+def slopes(function, x: float, h: float = 1e-7) -> tuple[float, float]:
+    """Slopes left and right of x."""
+    return (function(x) - function(x - h)) / h, (function(x + h) - function(x)) / h
+
+
+def test_kinks_lie_between_the_slopes_of_both_sides():
+    # ReLU at 0
+    left, right = slopes(lambda t: float(ReLU().forward(np.full((1, 1), t))[0][0, 0]), 0.0)
+    ours = ReLU().backward(np.ones((1, 1)), np.zeros((1, 1)))[0, 0]
+    assert (left, ours, right) == (0, 0, pytest.approx(1))
+    # the hinge at dist = margin: differentiable, slope 0 on both sides
+    loss = ContrastiveLoss(1.0)
+    left, right = slopes(lambda t: loss.forward(np.array([t]), [1])[0], 1.0)
+    assert abs(left) < 1e-6 and right == 0 == loss.backward(loss.forward(np.array([1.0]), [1])[1])[0]
+    # the distance at 0, in one coordinate: slopes -1 and 1
+    distance, zero = EuclideanDistance(), np.zeros((1, 2))
+    left, right = slopes(lambda t: float(distance.forward(np.array([[t, 0.0]]), zero)[0][0]), 0.0)
+    ours = distance.backward(np.ones(1), distance.forward(zero, zero)[1])[0]
+    assert (left, right) == (pytest.approx(-1), pytest.approx(1)) and (ours == 0).all()
+    # a tie in a pooling window: the whole gradient goes to the first maximum
+    x = np.ones((1, 2, 2, 1))
+    dx = MaxPool2D(2).backward(np.ones((1, 1, 1, 1)), MaxPool2D(2).forward(x)[1])
+    np.testing.assert_array_equal(dx.ravel(), [1, 0, 0, 0])
+
+
+@pytest.mark.parametrize("label", [0, 1])
+@pytest.mark.parametrize("gap", [0, 5e-324, 1e-30, 1e-8])
+def test_loss_of_pairs_at_and_near_distance_zero(label, gap):
+    distance, loss = EuclideanDistance(), ContrastiveLoss(1.0)
+    a, b = np.zeros((1, 3)), np.full((1, 3), gap, float)
+    dist, cache = distance.forward(a, b)
+    demb_a, demb_b = distance.backward(loss.backward(loss.forward(dist, [label])[1]), cache)
+    assert np.isfinite(demb_a).all()
+    if gap == 0:
+        assert (demb_a == 0).all() and (demb_b == 0).all()
+    elif label == 0:
+        np.testing.assert_allclose(demb_a, a - b, rtol=1e-6, atol=5e-324)
+    else:  # pushed apart with the full slope of the margin, however close
+        assert np.linalg.norm(demb_a) == pytest.approx(1.0, rel=0.8 if gap < 1e-300 else 1e-6)
+    classes = np.array([0, label])
+    all_pairs = AllPairsContrastiveLoss(1.0)
+    demb = all_pairs.backward(all_pairs.forward(np.concatenate([a, b]), classes)[1])
+    assert np.isfinite(demb).all() and (gap != 0 or (demb == 0).all())
+
+
+# --- twins share their weights ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [cnn, mlp])
+def test_one_batch_of_both_branches_equals_two_calls(make):
+    rng = np.random.default_rng(0)
+    siamese = SiameseNetwork(make((8, 8, 1), embedding_size=6, seed=1, dtype=np.float64))
+    a, b = rng.random((2, 5, 8, 8, 1))
+    label, loss, network = np.array([0, 1, 0, 1, 1]), ContrastiveLoss(1.0), siamese.network
+
+    network.zero_grads()
+    dist, cache = siamese.forward(a, b)
+    siamese.backward(loss.backward(loss.forward(dist, label)[1]), cache)
+    together = network.grads.copy()
+
+    network.zero_grads()
+    (emb_a, caches_a), (emb_b, caches_b) = network.forward(a), network.forward(b)
+    two_dist, cache = EuclideanDistance().forward(emb_a, emb_b)
+    demb_a, demb_b = EuclideanDistance().backward(loss.backward(loss.forward(two_dist, label)[1]), cache)
+    network.backward(demb_a, caches_a)
+    first_branch = network.grads.copy()
+    network.backward(demb_b, caches_b)
+
+    np.testing.assert_array_equal(dist, two_dist)
+    np.testing.assert_allclose(network.grads, together, rtol=1e-12, atol=1e-15)
+    assert abs(together - first_branch).max() > 1e-3  # the second branch counts

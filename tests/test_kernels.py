@@ -1,0 +1,212 @@
+"""Every kernel against its plain-NumPy twin, on random shapes, strides, paddings and dtypes."""
+
+import inspect
+from types import ModuleType
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from siamese_np import kernels, reference
+
+TESTED: set[str] = set()  # filled by `twins`, read by the last test
+
+seeds = st.integers(0, 2**32 - 1)
+dtypes = st.sampled_from([np.float32, np.float64])
+sizes = st.integers(1, 7)
+
+
+def twins(name: str, outputs: list[np.ndarray], *arguments) -> None:
+    """Call the kernel and its twin on copies of `outputs` and demand the same results."""
+    TESTED.add(name)
+    before = [np.array(a) for a in arguments if isinstance(a, np.ndarray)]
+    ours, theirs = [o.copy() for o in outputs], [o.copy() for o in outputs]
+    getattr(kernels, name)(*ours, *arguments)
+    getattr(reference, name)(*theirs, *arguments)
+    for our, their in zip(ours, theirs, strict=True):
+        assert not np.isnan(our).any()
+        precision = 1e-4 if our.dtype == np.float32 else 1e-12
+        scale = max(1.0, abs(their).max(initial=0))
+        np.testing.assert_allclose(our, their, rtol=0, atol=precision * scale)
+    for argument, old in zip((a for a in arguments if isinstance(a, np.ndarray)), before, strict=True):
+        np.testing.assert_array_equal(argument, old, err_msg=f"{name} changed an input")
+
+
+def normal(seed: int, dtype, *shapes) -> list[np.ndarray]:
+    """Random arrays, a third of whose entries are exactly 0: black pixels and ties are the rule."""
+    rng = np.random.default_rng(seed)
+    return [(rng.standard_normal(shape) * (rng.random(shape) < 2 / 3)).astype(dtype) for shape in shapes]
+
+
+@given(seeds, dtypes, st.integers(0, 13), st.integers(1, 13), st.integers(1, 40))
+def test_matmul_and_dense(seed, dtype, N, D, E):
+    x, w, b, out, dout = normal(seed, dtype, (N, D), (D, E), E, (N, E), (N, E))
+    twins("matmul_add", [out], x, w)
+    twins("dense_forward", [out], x, w, b)
+    twins("dense_backward_x", [np.full_like(x, np.nan)], dout, np.ascontiguousarray(w.T))
+    first = seed % D
+    twins("dense_backward_w", [w[first:]], dout, x, first)
+    twins("bias_backward", [b], dout)
+
+
+@given(seeds, dtypes, st.booleans(), sizes, sizes)
+def test_matmul_takes_any_strides_of_x(seed, dtype, transposed, M, K):
+    (x, w, out) = normal(seed, dtype, (K, M) if transposed else (2 * M, 2 * K), (K, 5), (M, 5))
+    twins("matmul_add", [out], x.T if transposed else x[::2, ::2], w)
+
+
+@given(
+    seeds,
+    dtypes,
+    st.integers(0, 3),
+    st.tuples(sizes, sizes),
+    st.integers(1, 4),
+    st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    st.integers(1, 9),
+    st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    st.tuples(st.integers(0, 3), st.integers(0, 3)),
+)
+def test_conv2d(seed, dtype, N, image, C, window, F, stride, pad):
+    size = [(n + 2 * p - k) // s + 1 for n, p, k, s in zip(image, pad, window, stride, strict=True)]
+    if min(size) < 1:
+        return
+    shapes = (N, *image, C), (*window, C, F), F, (N, *size, F)
+    x, w, b, dout = normal(seed, dtype, *shapes)
+    twins("conv2d_forward", [np.full_like(dout, np.nan)], x, w, b, stride, pad)
+    wT = np.ascontiguousarray(w.transpose(3, 0, 1, 2))
+    twins("conv2d_backward_x", [np.full_like(x, np.nan)], dout, wT, stride, pad)
+    twins("conv2d_backward_w", [w], dout, x, stride, pad)
+
+
+@given(
+    seeds,
+    dtypes,
+    st.integers(0, 3),
+    st.tuples(sizes, sizes),
+    st.integers(1, 20),
+    st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    st.tuples(st.integers(1, 4), st.integers(1, 4)),
+)
+def test_maxpool2d(seed, dtype, N, image, C, window, stride):
+    size = [(n - k) // s + 1 for n, k, s in zip(image, window, stride, strict=True)]
+    if min(size) < 1:
+        return
+    x, dout = normal(seed, dtype, (N, *image, C), (N, *size, C))
+    x = np.round(x)  # many ties
+    out, argmax = np.full_like(dout, np.nan), np.full(dout.shape, 99, np.uint8)
+    twins("maxpool2d_forward", [out, argmax], x, window, stride)
+    reference.maxpool2d_forward(out, argmax, x, window, stride)
+    twins("maxpool2d_backward", [np.full_like(x, np.nan)], dout, argmax, window, stride)
+
+
+@given(seeds, dtypes, st.integers(0, 100))
+def test_relu(seed, dtype, M):
+    x, dout = normal(seed, dtype, M, M)
+    twins("relu_forward", [np.full_like(x, np.nan)], x)
+    twins("relu_backward", [np.full_like(x, np.nan)], dout, np.maximum(x, 0))
+
+
+@given(seeds, dtypes, st.integers(0, 9), st.integers(1, 70), st.sampled_from([0, 1e-44, 1e-30, 1e-8, 1, 1e18, 1e30]))
+def test_euclidean(seed, dtype, N, E, scale):
+    a, b, dist, ddist = normal(seed, dtype, (N, E), (N, E), N, N)
+    a, b = (a * dtype(scale)).astype(dtype), (b * dtype(scale)).astype(dtype)
+    reference.euclidean_forward(dist, a, b)
+    unit = scale or 1  # compare in the data's own unit, so that tiny distances count
+    ours = np.empty_like(dist)
+    kernels.euclidean_forward(ours, a, b)
+    np.testing.assert_allclose(ours / unit, dist / unit, rtol=1e-5 if scale > 1e-40 else 0.5)
+    twins("euclidean_forward", [dist], a, b)
+    twins("euclidean_backward", [np.full_like(a, np.nan), np.full_like(a, np.nan)], ddist, a, b, dist)
+
+
+@given(seeds, dtypes, st.integers(0, 30), st.floats(0.1, 3))
+def test_contrastive(seed, dtype, N, margin):
+    rng = np.random.default_rng(seed)
+    dist, dloss = abs(normal(seed, dtype, N, N)[0]), rng.standard_normal(N).astype(dtype)
+    dist[rng.random(N) < 0.2] = margin  # exactly at the kink
+    label = rng.integers(0, 2, N)
+    twins("contrastive_forward", [np.full_like(dist, np.nan)], dist, label, dtype(margin))
+    twins("contrastive_backward", [np.full_like(dist, np.nan)], dloss, dist, label, dtype(margin))
+
+
+@given(seeds, dtypes, st.integers(1, 12), st.integers(1, 20), st.floats(0.1, 3))
+def test_all_pairs(seed, dtype, N, E, margin):
+    rng = np.random.default_rng(seed)
+    (emb,) = normal(seed, dtype, (N, E))
+    emb[rng.random(N) < 0.2] = emb[0]  # some at distance 0
+    classes, first = rng.integers(0, 3, N), int(rng.integers(0, N))
+    dist, sums = np.full((N - first, N), np.nan, dtype), np.full((N - first, 2), np.nan, dtype)
+    twins("all_pairs_forward", [dist, sums], emb, classes, dtype(margin), first)
+    reference.all_pairs_forward(dist, sums, emb, classes, dtype(margin), first)
+    weight = rng.random(2).astype(dtype)
+    twins("all_pairs_backward", [np.full_like(emb[first:], np.nan)], weight, dist, emb, classes, dtype(margin), first)
+
+
+@given(seeds, dtypes, st.integers(0, 50))
+def test_optimizers(seed, dtype, P):
+    w, m, v, dw = normal(seed, dtype, P, P, P, P)
+    rate, beta1, beta2, epsilon, correction1, correction2 = map(dtype, (0.1, 0.9, 0.999, 1e-7, 0.1, 0.001))
+    twins("sgd_step", [w, m], dw, rate, beta1)
+    twins("adam_step", [w, m, abs(v)], dw, rate, beta1, beta2, epsilon, correction1, correction2)
+
+
+@pytest.mark.parametrize("module", [kernels, reference], ids=["compiled", "reference"])
+def test_nan_stays_visible(module: ModuleType):
+    x = np.zeros((1, 4, 4, 1))
+    x[0, 1, 2, 0] = np.nan
+    out, argmax = np.zeros((1, 2, 2, 1)), np.zeros((1, 2, 2, 1), np.uint8)
+    module.maxpool2d_forward(out, argmax, x, (2, 2), (2, 2))
+    assert np.isnan(out[0, 0, 1, 0]) and argmax[0, 0, 1, 0] == 2
+    flat = np.zeros(16)
+    module.relu_forward(flat, x.reshape(-1))
+    assert np.isnan(flat[6])
+    conv = np.zeros((1, 4, 4, 2))
+    module.conv2d_forward(conv, x, np.ones((3, 3, 1, 2)), np.zeros(2), (1, 1), (1, 1))
+    assert np.isnan(conv[0, :3, 1:]).all() and not np.isnan(conv[0, :, 0]).any()
+    dist, loss = np.zeros(2), np.zeros(2)
+    module.euclidean_forward(dist, np.array([[np.nan, 0], [np.inf, 0]]), np.zeros((2, 2)))
+    assert np.isnan(dist[0]) and dist[1] == np.inf
+    module.contrastive_forward(loss, np.array([np.nan, np.nan]), np.array([0, 1]), 1.0)
+    assert np.isnan(loss).all()
+    table, sums = np.zeros((2, 2)), np.zeros((2, 2))
+    module.all_pairs_forward(table, sums, np.array([[np.nan], [0.0]]), np.array([0, 1]), 1.0, 0)
+    assert np.isnan(sums[:, 1]).all()
+
+
+@pytest.mark.parametrize("module", [kernels, reference], ids=["compiled", "reference"])
+def test_kinks_follow_the_declared_convention(module: ModuleType):
+    out, argmax = np.zeros((1, 1, 1, 1)), np.zeros((1, 1, 1, 1), np.uint8)
+    module.maxpool2d_forward(out, argmax, np.full((1, 2, 2, 1), 7.0), (2, 2), (2, 2))
+    assert argmax[0, 0, 0, 0] == 0  # a tie goes to the first
+    dx = np.ones(2)
+    module.relu_backward(dx, np.ones(2), np.array([0.0, -0.0]))
+    assert (dx == 0).all()  # ReLU's slope at 0 is 0
+    demb = np.ones((2, 1, 3))
+    module.euclidean_backward(demb[0], demb[1], np.ones(1), np.ones((1, 3)), np.ones((1, 3)), np.zeros(1))
+    assert (demb == 0).all()  # the distance's gradient at 0 is 0
+    ddist = np.ones(1)
+    module.contrastive_backward(ddist, np.ones(1), np.array([1.5]), np.array([1]), 1.5)
+    assert ddist[0] == 0  # the hinge at dist = margin is inactive
+
+
+@pytest.mark.parametrize("module", [kernels, reference], ids=["compiled", "reference"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_distance_is_zero_only_where_the_embeddings_are_equal(module: ModuleType, dtype):
+    for size in (np.finfo(dtype).smallest_subnormal, dtype(1e-30), dtype(1e-8), np.finfo(dtype).max / 4):
+        a, b = np.array([[size, 0]], dtype), np.array([[0, 0]], dtype)
+        dist, demb_a, demb_b = np.zeros(1, dtype), np.zeros((1, 2), dtype), np.zeros((1, 2), dtype)
+        module.euclidean_forward(dist, a, b)
+        assert dist[0] == size
+        module.euclidean_backward(demb_a, demb_b, np.ones(1, dtype), a, b, dist)
+        np.testing.assert_array_equal(demb_a, [[1, 0]])
+
+
+def test_every_kernel_has_a_tested_twin():
+    public = {name for name, value in vars(reference).items() if inspect.isfunction(value) and name[0] != "_"}
+    assert set(kernels.__all__) == public
+    assert public == TESTED, "run the whole file: each pair of twins must have been compared"
+    for name in public:
+        compiled = getattr(kernels, name)
+        ours = inspect.signature(getattr(compiled, "py_func", compiled))
+        assert list(ours.parameters) == list(inspect.signature(getattr(reference, name)).parameters), name
