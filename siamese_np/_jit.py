@@ -45,7 +45,7 @@ def kernel(function: Function) -> Function:
             compiled._cache = _RepairingCache(function)
         finally:
             numba.config.CACHE_DIR = before
-    return compiled  # type: ignore[no-any-return]
+    return compiled
 
 
 class _RepairingCache(FunctionCache):  # type: ignore[misc]

@@ -164,7 +164,9 @@ def search(args: argparse.Namespace) -> int:
         {"path": paths[i], "distance": float(d), "similar": bool(d < siamese.threshold)}
         for i, d in zip(indices[0], distances[0], strict=True)
     ]
-    lines = [f"{hit['distance']:8.4f}  {'similar   ' if hit['similar'] else 'dissimilar'}  {hit['path']}" for hit in found]
+    lines = [
+        f"{hit['distance']:8.4f}  {'similar   ' if hit['similar'] else 'dissimilar'}  {hit['path']}" for hit in found
+    ]
     _result(args, {"threshold": siamese.threshold, "nearest": found}, "\n".join(lines))
     return 0
 
@@ -178,7 +180,7 @@ def info(args: argparse.Namespace) -> int:
     from siamese_np.training import versions
 
     folder = cache_folder()
-    figures = {
+    figures: dict[str, Any] = {
         "versions": versions(),
         "processor": platform.processor() or platform.machine(),
         "threads": get_threads(),

@@ -43,9 +43,7 @@ def _array(name: str, value: ArrayLike, ndim: int, kinds: str, what: str) -> NDA
     return array
 
 
-def check_pairs(
-    dist: ArrayLike, label: ArrayLike, both_classes: bool = False
-) -> tuple[Floats, NDArray[np.bool_]]:
+def check_pairs(dist: ArrayLike, label: ArrayLike, both_classes: bool = False) -> tuple[Floats, NDArray[np.bool_]]:
     """`dist` as float64 and `label == 0` (True = similar), both (P,) with P >= 1, or a `ShapeError`."""
     d = _array("dist", dist, 1, "fiu", "a 1-D array of distances, one per pair")
     d = d.astype(np.float64, copy=False)

@@ -46,9 +46,7 @@ def save_arrays(path: Path, header: Mapping[str, Any], arrays: Mapping[str, NDAr
     write_atomically(path, content.getvalue())
 
 
-def load_arrays(
-    path: Path, kind: str, shapes: Any = None
-) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+def load_arrays(path: Path, kind: str, shapes: Any = None) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """Read what `save_arrays` wrote.
 
     Parameters

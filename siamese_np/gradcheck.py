@@ -34,7 +34,7 @@ def numeric_gradient(function: Callable[[], float], x: Array, step: float = STEP
     slopes = np.empty_like(x)
     for index in np.ndindex(x.shape):
         entry = x[index]
-        h = step * max(1.0, abs(entry))
+        h = step * max(1.0, float(abs(entry)))
         x[index] = entry + h
         above = function()
         x[index] = entry - h

@@ -58,9 +58,7 @@ class ContrastiveLoss:
         """Mean loss over the pairs with distances dist (N,) and label (N,), and the cache for backward."""
         dist, label = np.ascontiguousarray(dist), check_pair_labels(label)
         if dist.shape != label.shape or not dist.size:
-            raise ShapeError(
-                f"dist and label must be equally long and not empty, not {dist.shape} and {label.shape}"
-            )
+            raise ShapeError(f"dist and label must be equally long and not empty, not {dist.shape} and {label.shape}")
         loss = np.empty_like(dist)
         kernels.contrastive_forward(loss, dist, label, dist.dtype.type(self.margin))
         return float(loss.mean()), (dist, label)
@@ -92,7 +90,7 @@ class AllPairsContrastiveLoss:
         """Loss of the embeddings emb (N, E) with classes (N,), and the cache for backward."""
         emb, classes = _embeddings("emb", emb), check_classes(classes)
         N = len(emb)
-        if N != len(classes):
+        if len(classes) != N:
             raise ShapeError(f"there are {N} embeddings, but {len(classes)} classes")
         dist, sums = np.empty((N, N), emb.dtype), np.empty((N, 2), emb.dtype)
         margin, parts = emb.dtype.type(self.margin), _threads.shards(N, ROWS)

@@ -67,9 +67,7 @@ class Adam:
         epsilon: float = 1e-7,
     ) -> None:
         if not (0 <= beta1 < 1 and 0 <= beta2 < 1 and epsilon > 0):
-            raise OptionError(
-                f"Adam needs 0 <= beta1, beta2 < 1 and epsilon > 0, not {beta1}, {beta2} and {epsilon}"
-            )
+            raise OptionError(f"Adam needs 0 <= beta1, beta2 < 1 and epsilon > 0, not {beta1}, {beta2} and {epsilon}")
         self.params, self.grads = params, grads
         self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
         self.state = {"m": np.zeros_like(params), "v": np.zeros_like(params)}

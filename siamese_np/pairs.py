@@ -61,9 +61,7 @@ def random_pairs(labels: ArrayLike, rng: np.random.Generator) -> tuple[NDArray[n
     return pairs[order], label[order]
 
 
-def balanced_batches(
-    labels: ArrayLike, batch_size: int, rng: np.random.Generator
-) -> Iterator[NDArray[np.int64]]:
+def balanced_batches(labels: ArrayLike, batch_size: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
     """Yield the indices of one epoch's batches: every image once, every class in its share of each batch.
 
     Parameters
@@ -97,9 +95,7 @@ def check_classes(labels: ArrayLike) -> NDArray[np.int64]:
     """`labels` as an array of classes, or a ShapeError."""
     labels = np.asarray(labels)
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-        raise ShapeError(
-            f"classes must be a 1-D array of whole numbers, not {labels.ndim}-D of {labels.dtype}"
-        )
+        raise ShapeError(f"classes must be a 1-D array of whole numbers, not {labels.ndim}-D of {labels.dtype}")
     return labels.astype(np.int64, copy=False)
 
 

@@ -177,9 +177,7 @@ def plot_history(path: PathLike, history: Sequence[Mapping[str, Any]]) -> Path:
 
 
 @_styled
-def plot_distances(
-    path: PathLike, dist: ArrayLike, label: ArrayLike, threshold: float, margin: float
-) -> Path:
+def plot_distances(path: PathLike, dist: ArrayLike, label: ArrayLike, threshold: float, margin: float) -> Path:
     """Histograms of the similar and the dissimilar pairs' distances, with the threshold between them.
 
     Each histogram has area 1 in the plain sense; the vertical axis is a square-root scale, on which the few
@@ -241,10 +239,12 @@ def plot_distances(
         if not np.isfinite(x):
             continue
         ax.axvline(x, color="#333333", linewidth=1.2, linestyle=linestyle)
-        at_left = x > 0.8 * right_end
+        # Away from the other line, unless the text would not fit there.
+        at_left = x > 0.8 * right_end or (x > 0.2 * right_end and x == min(threshold, margin))
         ax.annotate(
             text, (x, height), xycoords=("data", "axes fraction"), xytext=(-5 if at_left else 5, 0),
             textcoords="offset points", ha="right" if at_left else "left", va="top",
+            path_effects=[withStroke(linewidth=3, foreground="white")],
         )  # fmt: skip
     ax.set_xlim(0, right_end)
     ax.set_xlabel("distance between the two embeddings")
@@ -451,9 +451,7 @@ def _rgb(image: NDArray[Any]) -> Floats:
     return np.broadcast_to((values - low) / (high - low), (*image.shape[:2], 3))
 
 
-def _show(
-    ax: Axes, picture: Floats, colour: str, title: str = "", below: str = "", width: float = 2.5
-) -> None:
+def _show(ax: Axes, picture: Floats, colour: str, title: str = "", below: str = "", width: float = 2.5) -> None:
     """A picture without axes in a frame, one line above it in the frame's colour and one below in grey."""
     ax.imshow(picture, interpolation="nearest")
     ax.set_xticks([])
@@ -486,9 +484,7 @@ def _show_pairs(
         _show(ax, np.concatenate([a, gap, b], axis=1), colour, f"{mark} {verdict}  {dist[pair]:.3f}", below)
 
 
-def _grid(
-    columns: Sequence[float], rows: int, cell_height: float, title: str
-) -> tuple[Figure, list[Axes]]:
+def _grid(columns: Sequence[float], rows: int, cell_height: float, title: str) -> tuple[Figure, list[Axes]]:
     """A figure with `title` above a grid of cells, and the cells in reading order; all sizes in inches."""
     width, height = max(sum(columns), 6.0), rows * cell_height + 0.55
     fig = _figure(width, height)

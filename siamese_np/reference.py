@@ -7,11 +7,12 @@ differentiation works on them.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.inexact]
+Array = NDArray[Any]
 Pair = Sequence[int]
 
 
@@ -110,9 +111,7 @@ def euclidean_forward(dist: Array, emb_a: Array, emb_b: Array) -> None:
     dist[:] = scale * np.sqrt(((difference / scale[:, None]) ** 2).sum(axis=1))
 
 
-def euclidean_backward(
-    demb_a: Array, demb_b: Array, ddist: Array, emb_a: Array, emb_b: Array, dist: Array
-) -> None:
+def euclidean_backward(demb_a: Array, demb_b: Array, ddist: Array, emb_a: Array, emb_b: Array, dist: Array) -> None:
     """demb_a = ddist * (emb_a - emb_b) / dist = -demb_b, and exactly 0 at distance 0."""
     safe = np.where(dist == 0, 1, dist)
     slope = (emb_a - emb_b) / safe[:, None]  # at distance 0 the difference itself is 0
@@ -126,9 +125,7 @@ def contrastive_forward(loss: Array, dist: Array, label: NDArray[np.integer], ma
     loss[:] = np.where(label == 0, dist**2, hinge**2) / 2
 
 
-def contrastive_backward(
-    ddist: Array, dloss: Array, dist: Array, label: NDArray[np.integer], margin: float
-) -> None:
+def contrastive_backward(ddist: Array, dloss: Array, dist: Array, label: NDArray[np.integer], margin: float) -> None:
     """ddist (N,) = dloss * dist if similar, -dloss * max(0, margin - dist) if dissimilar."""
     hinge = np.where((margin - dist).real <= 0, 0, margin - dist)
     ddist[:] = dloss * np.where(label == 0, dist, -hinge)

@@ -149,9 +149,7 @@ def draw(
             "Embeddings of the test images, the two directions of largest variance, one colour a class.",
         ),
         (
-            plots.plot_distances(
-                folder / "distances.png", j.dist, j.label, threshold, j.figures["margin"]
-            ),
+            plots.plot_distances(folder / "distances.png", j.dist, j.label, threshold, j.figures["margin"]),
             "Distances of similar and of dissimilar test pairs, and the threshold between them.",
         ),
         (

@@ -8,9 +8,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,7 +60,7 @@ class Options:
     schedule: str = "one-cycle"
 
     def __post_init__(self) -> None:
-        known = {
+        known: dict[str, Collection[str]] = {
             "preset": PRESETS,
             "protocol": PROTOCOLS,
             "optimizer": OPTIMIZERS,
@@ -87,7 +87,7 @@ class Options:
 class BatchProtocol:
     """Every training image once an epoch, in class-balanced batches; loss over all pairs of a batch."""
 
-    defaults: dict[str, Any] = {}
+    defaults: ClassVar[dict[str, Any]] = {}
     keeps_best = True
 
     def __init__(self, dataset: Dataset, options: Options) -> None:
@@ -117,14 +117,12 @@ class NotebookProtocol:
     are not of unseen images here; they choose no weights (the last epoch's are kept) but the threshold.
     """
 
-    defaults: dict[str, Any] = {"epochs": 5, "batch_size": 32, "learning_rate": 1e-3}
+    defaults: ClassVar[dict[str, Any]] = {"epochs": 5, "batch_size": 32, "learning_rate": 1e-3}
     keeps_best = False
 
     def __init__(self, dataset: Dataset, options: Options) -> None:
         self.images, self.options = dataset.all_train.images, options
-        self.pairs, self.label = random_pairs(
-            dataset.all_train.labels, np.random.default_rng([options.seed, 2])
-        )
+        self.pairs, self.label = random_pairs(dataset.all_train.labels, np.random.default_rng([options.seed, 2]))
         if options.batch_size > len(self.label):
             pairs = len(self.label)
             raise OptionError(f"the batch size must be at most the {pairs} pairs there are, not {options.batch_size}")

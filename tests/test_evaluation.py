@@ -1,5 +1,6 @@
 """evaluation.py against brute force, against cases worked out on paper, and against its promises."""
 
+import itertools
 import json
 import math
 import subprocess
@@ -35,11 +36,7 @@ def every_cut(dist):
 
 
 def auc_by_comparing_all(dist, label):
-    wins = [
-        1.0 if a < b else 0.5 if a == b else 0.0
-        for a in dist[label == SIMILAR]
-        for b in dist[label == DISSIMILAR]
-    ]
+    wins = [1.0 if a < b else 0.5 if a == b else 0.0 for a in dist[label == SIMILAR] for b in dist[label == DISSIMILAR]]
     return sum(wins) / len(wins)
 
 
@@ -96,7 +93,7 @@ def test_calibrated_threshold_lies_in_the_first_of_the_widest_best_gaps(pairs):
     dist, label = unzip(pairs)
     accuracy = {cut: ev.pair_accuracy(dist, label, cut) for cut in every_cut(dist)}
     value = np.unique(dist)
-    inner = [(low, high) for low, high in zip(value, value[1:], strict=False)]
+    inner = [(low, high) for low, high in itertools.pairwise(value)]
     best = [gap for gap in inner if accuracy[gap[1]] == max(accuracy.values())]
     if best:
         low, high = max(best, key=lambda gap: gap[1] - gap[0])  # max() takes the first of equals
@@ -291,9 +288,7 @@ def test_nearest_matches_sorting_everything_with_many_duplicates(data):
     dtype = data.draw(st.sampled_from([np.float32, np.float64]))
     rows = st.integers(-2, 2)
     sizes = data.draw(st.tuples(st.integers(1, 6), st.integers(1, 60)))
-    query, gallery = (
-        data.draw(hnp.arrays(np.int8, (size, width), elements=rows)).astype(dtype) for size in sizes
-    )
+    query, gallery = (data.draw(hnp.arrays(np.int8, (size, width), elements=rows)).astype(dtype) for size in sizes)
     k = data.draw(st.integers(1, len(gallery)))
     indices, distances = ev.nearest(query, gallery, k)
     wanted_indices, wanted_distances = nearest_by_sorting_all(query, gallery, k)

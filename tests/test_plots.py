@@ -244,9 +244,7 @@ def test_mistakes_of_any_number(tmp_path, words, wrong, shown):
 def test_no_mistakes_is_said(tmp_path, words):
     images, pairs, dist, label = make_pairs()
     path = tmp_path / "m.png"
-    assert has_colour(
-        picture(plots.plot_mistakes(path, images, pairs, dist, label, THRESHOLD)), plots.RIGHT[0]
-    )
+    assert has_colour(picture(plots.plot_mistakes(path, images, pairs, dist, label, THRESHOLD)), plots.RIGHT[0])
     assert "\u2713 no mistakes among 60 pairs at threshold 0.5" in words
 
 

@@ -64,7 +64,7 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
         raise DataError(f"cannot read {name}: {error.strerror or error}") from error
 
 
-def _parse(stream: IO[bytes], name: str, most: int) -> NDArray[Any]:
+def _parse(stream: IO[bytes] | gzip.GzipFile, name: str, most: int) -> NDArray[Any]:
     """The array in `stream`, which cannot hold more than `most` bytes."""
     magic = stream.read(4)
     if not magic:

@@ -1,16 +1,11 @@
 """Brings a person's own pictures into MNIST's form: a white digit on black, 20 pixels large, centred in 28x28."""
 
-import os
-import re
-import warnings
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
-from siamese_np.datasets.idx import DTYPES, GZIP_MAGIC, read_idx
 from siamese_np.errors import DataError
 
 SIDE = 28
@@ -18,7 +13,8 @@ BOX = 20  # the digit's longer side
 CENTRE = 14  # pixel index of the centre of mass in MNIST's own files
 
 EXTENSIONS = (
-    ".avif .bmp .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tga .tif .tiff .webp".split()
+    ".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm",
+    ".tga", ".tif", ".tiff", ".webp",
 )  # fmt: skip
 
 _BLANK_BORDER = 0.75  # of the outermost pixels; a few of MNIST's own digits touch the border
@@ -147,7 +143,7 @@ def _pieces(ink: Float, floor: float) -> NDArray[np.bool_]:
                 if pixel + step in todo:
                     todo.remove(pixel + step)
                     piece.append(pixel + step)
-        pieces.append(np.array(piece))
+        pieces.append(piece)
 
     weights = np.array([values[piece].sum() for piece in pieces])
     inside = np.array([not edge[piece].any() for piece in pieces])

@@ -147,8 +147,7 @@ def _verify(path: Path) -> None:
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if digest != SHA256[path.name]:
         raise DataError(
-            f"{path} is not the file that came with this package: its SHA-256 is {digest}, "
-            f"not {SHA256[path.name]}"
+            f"{path} is not the file that came with this package: its SHA-256 is {digest}, not {SHA256[path.name]}"
         )
 
 

@@ -1,6 +1,6 @@
 """A bias is added to every row, so its gradient is the sum of the rows of the upstream gradient.
 
-    out[m, f] = ... + b[f]        db[f] += sum over m of dout[m, f]
+out[m, f] = ... + b[f]        db[f] += sum over m of dout[m, f]
 """
 
 from siamese_np._jit import kernel
