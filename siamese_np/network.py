@@ -226,7 +226,7 @@ class SiameseNetwork:
         if not np.issubdtype(images.dtype, np.floating):
             raise ShapeError(f"images must be floats in [0, 1], not {images.dtype}; divide grey levels by 255")
         images = images.astype(self.network.params.dtype, copy=False)
-        bad = ~np.isfinite(images.reshape(len(images), -1)).all(axis=1)
+        bad = ~np.isfinite(images).all(axis=tuple(range(1, images.ndim)))
         if bad.any():
             raise ShapeError(f"image {bad.argmax()} holds NaN or infinity; every pixel must be a finite number")
         return images

@@ -192,7 +192,7 @@ class Training:
 
     @classmethod
     def resume(cls, dataset: Dataset, folder: Path) -> "Training":
-        """Take up the run in `folder` after its last finished epoch.
+        """Take up the run in `folder` after its last finished epoch (from the start if there is none).
 
         Raises
         ------
@@ -203,6 +203,8 @@ class Training:
         made: list[Training] = []
 
         def arrays_of(header: dict[str, Any]) -> dict[str, NDArray[Any]]:
+            if header.get("data") != _fingerprint(dataset):
+                raise ModelError(f"the run in {folder} was trained on other data than {dataset.name}")
             try:
                 made.append(cls(dataset, Options(**header["options"]), folder))
             except (KeyError, TypeError) as error:
@@ -213,8 +215,6 @@ class Training:
             raise ModelError(f"there is nothing to resume in {folder}: it has no checkpoint.npz")
         header, arrays = load_arrays(path, CHECKPOINT_FORMAT, arrays_of)
         run = made[0]
-        if header["data"] != _fingerprint(dataset):
-            raise ModelError(f"the run in {folder} was trained on other data than {dataset.name}")
         for name, array in run._arrays().items():
             array[:] = arrays[name]
         run.history, run._best = header["history"], header["best"]
@@ -242,6 +242,7 @@ class Training:
         from tqdm import tqdm
 
         self._compile()
+        self._save_checkpoint()  # from now on there is something to resume
         first, last = len(self.history), self.options.epochs
         total = last * self.protocol.steps
         with (
@@ -262,7 +263,8 @@ class Training:
                         f"{self.options.margin**2 / 4:g} because all images get the same embedding; "
                         "try a lower learning rate or another seed"
                     )
-                self._save()
+                self._save_checkpoint()
+                self._save_model()
         if self.interrupted:
             self._save_model()
         self.siamese.network.params[:] = self._best_params
@@ -338,7 +340,7 @@ class Training:
         state = {f"optimizer.{name}": array for name, array in self.optimizer.state.items()}
         return {"params": self.siamese.network.params, "best_params": self._best_params, **state}
 
-    def _save(self) -> None:
+    def _save_checkpoint(self) -> None:
         if self.folder is None:
             return
         header = {
@@ -352,7 +354,6 @@ class Training:
             "seconds": self.seconds,
         }
         save_arrays(self.folder / "checkpoint.npz", header, self._arrays())
-        self._save_model()
 
     def _save_model(self) -> None:
         if self.folder is None:

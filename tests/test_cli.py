@@ -1,0 +1,313 @@
+"""The command line from outside: files, exit statuses, JSON, and a sentence for every mistake."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from siamese_np import Training, load_dataset, load_model
+from siamese_np.cli import main
+
+PICTURES = ["distances", "embedding_map", "history", "mistakes", "neighbours", "pairs", "roc"]
+FIGURES = ["pair_accuracy", "pair_accuracy_at_half_margin", "threshold", "auc", "eer", "tar_at_far_1e-3"]
+FIGURES += ["knn_accuracy", "loss", "seconds", "images_per_second", "similar_distance", "demonstration"]
+
+
+def run(*arguments, **options) -> subprocess.CompletedProcess:
+    """Run the command in a process of its own."""
+    command = [sys.executable, "-m", "siamese_np", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, **options)
+
+
+def mistake(capsys, *arguments) -> str:
+    """The one sentence that `arguments` earn, with exit status 2 and nothing on standard output."""
+    capsys.readouterr()
+    assert main([str(argument) for argument in arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and "Traceback" not in err
+    sentence = err.strip().splitlines()[-1]
+    assert sentence.startswith("siamese-np: ")
+    return sentence
+
+
+@pytest.fixture(scope="module")
+def trained(small_mnist, tmp_path_factory) -> tuple[Path, dict, str]:
+    """A run folder, the JSON object that training printed, and what it said on standard error."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    done = run("train", "--epochs", 3, "--batch-size", 64, "--data", small_mnist, "--out", folder, "--json")
+    assert done.returncode == 0, done.stderr
+    return folder, json.loads(done.stdout), done.stderr
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory) -> Path:
+    """A folder with the first three test images of each digit as PNG, named DIGIT-NUMBER.png."""
+    folder, test = tmp_path_factory.mktemp("digits"), load_dataset().test
+    for digit in range(10):
+        for number, index in enumerate(np.flatnonzero(test.labels == digit)[:3]):
+            pixels = np.rint(test.images[index, :, :, 0] * 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / f"{digit}-{number}.png")
+    return folder
+
+
+# --- train ------------------------------------------------------------------------------------------------
+
+
+def test_train_leaves_a_complete_run_folder(trained):
+    folder, figures, log = trained
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        [f"{name}.png" for name in PICTURES]
+        + ["model.npz", "checkpoint.npz", "metrics.json", "history.csv", "report.html"]
+    )
+    assert json.loads((folder / "metrics.json").read_text()) == figures
+    assert not [name for name in FIGURES if name not in figures]
+    assert figures["pair_accuracy"] > 0.85 and figures["options"]["seed"] == 0
+    history = (folder / "history.csv").read_text().splitlines()
+    assert len(history) == 4 and history[0].startswith("epoch,loss,validation_loss,validation_pair_accuracy")
+    page = (folder / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == len(PICTURES) and 'src="http' not in page
+    assert "seed 0" in log and "epoch 3/3" in log and "compiling" in log
+
+
+def test_the_same_seed_gives_the_same_model_and_another_seed_another(trained, small_mnist, tmp_path, capsys):
+    folder = trained[0]
+    options = ["train", "--epochs", "3", "--batch-size", "64", "--data", str(small_mnist), "--out"]
+    assert main([*options, str(tmp_path / "same"), "--threads", "1"]) == 0
+    assert main([*options, str(tmp_path / "other"), "--seed", "1"]) == 0
+    first, same, other = (load_model(path).network.params for path in (folder, tmp_path / "same", tmp_path / "other"))
+    np.testing.assert_array_equal(first, same)
+    assert (first != other).any()
+
+
+def test_an_existing_run_is_kept_unless_asked(trained, small_mnist, capsys):
+    folder = trained[0]
+    before = (folder / "model.npz").read_bytes()
+    assert "is not empty" in mistake(capsys, "train", "--data", small_mnist, "--out", folder)
+    assert (folder / "model.npz").read_bytes() == before
+
+
+def test_default_run_folders_are_numbered(small_mnist, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert main(["train", "--preset", "mlp", "--epochs", "1", "--data", str(small_mnist)]) == 0
+    assert sorted(path.name for path in Path("runs").iterdir()) == ["mlp-1", "mlp-2"]
+
+
+def test_notebook_protocol(small_mnist, tmp_path, capsys):
+    options = ["--preset", "mlp", "--protocol", "notebook", "--epochs", "2", "--data", str(small_mnist)]
+    assert main(["train", *options, "--out", str(tmp_path / "run"), "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["options"]["batch_size"] == 32 and "3,600 random pairs of 1,800 images" in err
+
+
+def test_ctrl_c_keeps_the_weights_and_a_resumed_run_ends_as_if_never_stopped(trained, small_mnist, tmp_path, capsys):
+    folder = tmp_path / "run"
+    options = ["--epochs", "3", "--batch-size", "64", "--data", str(small_mnist), "--out", str(folder)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "siamese_np", "train", *options], stderr=subprocess.PIPE, text=True
+    )
+    for line in process.stderr:
+        if line.startswith("epoch 1/3"):
+            break
+    process.send_signal(signal.SIGINT)
+    rest = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, rest
+    assert "interrupted" in rest and "Traceback" not in rest
+    assert load_model(folder).network.params.any()
+    assert main(["train", "--resume", str(folder), "--data", str(small_mnist)]) == 0
+    np.testing.assert_array_equal(load_model(folder).network.params, load_model(trained[0]).network.params)
+    assert len((folder / "history.csv").read_text().splitlines()) == 4
+    assert "is complete" in mistake(capsys, "train", "--resume", folder, "--data", small_mnist)
+
+
+def test_ctrl_c_before_the_first_epoch_ends_leaves_something_to_resume(tmp_path):
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "siamese_np", "train", "--batch-size", "32", "--out", str(folder)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not (folder / "checkpoint.npz").exists():
+        assert process.poll() is None
+        time.sleep(0.1)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    rest = process.communicate(timeout=60)[1]
+    assert process.returncode == 130 and "Traceback" not in rest, rest
+    assert "weights of epoch 1 are kept" in rest
+    assert load_model(folder).network.params.any()
+    assert not Training.resume(load_dataset(), folder).history
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--preset", "resnet"], r"no preset 'resnet'; choose one of cnn, mlp"),
+        (["--protocol", "triplet"], r"no protocol 'triplet'; choose one of batch, notebook"),
+        (["--optimizer", "adagrad"], r"no optimizer 'adagrad'"),
+        (["--schedule", "steps"], r"no schedule 'steps'"),
+        (["--margin", "0"], r"margin must be a finite number above 0, not 0"),
+        (["--margin", "-1"], r"margin must be a finite number above 0"),
+        (["--margin", "nan"], r"margin must be a finite number above 0"),
+        (["--epochs", "0"], r"epochs must be at least 1"),
+        (["--seed", "-1"], r"seed must be at least 0"),
+        (["--learning-rate", "0"], r"learning rate must be a finite number above 0"),
+        (["--batch-size", "2000"], r"batch size must be from 2 to the 1500 images"),
+        (["--protocol", "notebook", "--batch-size", "4000"], r"batch size must be at most the 3600 pairs"),
+        (["--threads", "0"], r"number of threads must be at least 1"),
+        (["--resume", "nowhere"], r"nothing to resume in nowhere"),
+    ],
+)
+def test_train_refuses(options, sentence, small_mnist, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert re.search(sentence, mistake(capsys, "train", "--data", small_mnist, *options))
+    assert not (tmp_path / "runs").exists()  # nothing is left behind by a mistake
+
+
+def test_train_refuses_unusable_data_and_folders(small_mnist, tmp_path, capsys):
+    assert "no folder" in mistake(capsys, "train", "--data", tmp_path / "nowhere")
+    assert "holds no file" in mistake(capsys, "train", "--data", tmp_path)
+    file = tmp_path / "file"
+    file.touch()
+    assert "is a file" in mistake(capsys, "train", "--data", small_mnist, "--out", file)
+    assert "cannot be written" in mistake(capsys, "train", "--data", small_mnist, "--out", file / "run")
+    assert "cannot go with --resume" in mistake(capsys, "train", "--resume", tmp_path, "--epochs", 2)
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() == 0, reason="root may write everywhere")
+def test_train_refuses_a_folder_that_is_not_writable(small_mnist, tmp_path, capsys):
+    tmp_path.chmod(0o500)
+    assert "cannot be written" in mistake(capsys, "train", "--data", small_mnist, "--out", tmp_path / "run")
+
+
+def test_a_diverging_run_stops_with_a_sentence_and_keeps_what_was_good(small_mnist, tmp_path, capsys):
+    folder = tmp_path / "run"
+    said = mistake(capsys, "train", "--data", small_mnist, "--learning-rate", "1e30", "--out", folder)
+    assert "the loss became" in said and "lower the learning rate" in said
+    assert (folder / "history.csv").exists()
+
+
+# --- with a trained model -----------------------------------------------------------------------------------
+
+
+def test_evaluate_repeats_the_figures_of_training(trained, small_mnist, capsys):
+    folder, figures, _ = trained
+    for model in (folder, folder / "model.npz"):
+        assert main(["evaluate", str(model), "--data", str(small_mnist), "--json"]) == 0
+        again = json.loads(capsys.readouterr().out)
+        for name in ("pair_accuracy", "threshold", "auc", "knn_accuracy", "loss", "demonstration"):
+            assert again[name] == figures[name]
+    assert main(["evaluate", str(folder), "--data", str(small_mnist)]) == 0
+    assert "pair accuracy" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".csv"])
+def test_embed_writes(suffix, trained, digits, tmp_path, capsys):
+    output = tmp_path / f"embeddings{suffix}"
+    assert main(["embed", str(trained[0]), str(digits), "-o", str(output), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 30
+    if suffix == ".csv":
+        rows = [line.split(",") for line in output.read_text().splitlines()]
+        assert rows[0][:3] == ["path", "e0", "e1"] and len(rows) == 31
+        emb, paths = np.array([row[1:] for row in rows[1:]], np.float32), [row[0] for row in rows[1:]]
+    elif suffix == ".npz":
+        with np.load(output) as archive:
+            emb, paths = archive["embeddings"], archive["paths"].tolist()
+    else:
+        emb, paths = np.load(output), None
+    assert emb.shape == (30, 64)
+    assert paths is None or [Path(path).name for path in paths] == sorted(path.name for path in digits.iterdir())
+    test = load_dataset().test
+    first = np.flatnonzero(test.labels == 0)[:1]
+    np.testing.assert_allclose(emb[:1], load_model(trained[0]).embed(test.images[first]), rtol=1e-6)
+
+
+def test_compare(trained, digits, capsys):
+    same = ["compare", str(trained[0]), str(digits / "1-0.png"), str(digits / "1-0.png"), "--json"]
+    assert main(same) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "distance": 0.0,
+        "threshold": trained[1]["threshold"],
+        "similar": True,
+    }
+    assert main(["compare", str(trained[0]), str(digits / "1-0.png"), str(digits / "0-0.png")]) == 0
+    assert re.match(r"dissimilar: distance \d\.\d{4} is not below the threshold \d\.\d{4}\n", capsys.readouterr().out)
+
+
+def test_search_finds_the_query_itself_first(trained, digits, tmp_path, capsys):
+    index = tmp_path / "index.npz"
+    assert main(["embed", str(trained[0]), str(digits), "-o", str(index)]) == 0
+    capsys.readouterr()
+    query = ["search", str(trained[0]), str(digits / "7-1.png"), "--index", str(index)]
+    assert main([*query, "-k", "3", "--json"]) == 0
+    hits = json.loads(capsys.readouterr().out)["nearest"]
+    assert [Path(hits[0]["path"]).name, hits[0]["distance"], len(hits)] == ["7-1.png", 0.0, 3]
+    assert main(query) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 5
+    assert "k is 0" in mistake(capsys, *query, "-k", 0)
+
+
+def test_models_and_images_that_are_none(trained, digits, tmp_path, capsys):
+    model, image = trained[0], digits / "0-0.png"
+    text = tmp_path / "text.png"
+    text.write_text("this is no picture")
+    assert "no file" in mistake(capsys, "evaluate", tmp_path)
+    assert "damaged" in mistake(capsys, "evaluate", text)
+    assert "text.png" in mistake(capsys, "compare", model, image, text)
+    assert "nowhere.png" in mistake(capsys, "compare", model, tmp_path / "nowhere.png", image)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "empty" in mistake(capsys, "embed", model, empty, "-o", tmp_path / "e.npy")
+    assert "must end in one of" in mistake(capsys, "embed", model, image, "-o", tmp_path / "e.txt")
+    assert "no folder" in mistake(capsys, "embed", model, image, "-o", tmp_path / "no" / "e.npy")
+    assert "is not an .npz of embeddings" in mistake(capsys, "search", model, image, "--index", text)
+
+
+def test_a_model_for_images_of_another_size(small_mnist, tmp_path, digits, capsys):
+    from siamese_np import SiameseNetwork, mlp, save_model
+
+    save_model(tmp_path / "model.npz", SiameseNetwork(mlp((8, 8, 1)), preset="mlp"))
+    for arguments in (["evaluate", tmp_path, "--data", small_mnist], ["compare", tmp_path, *[digits / "0-0.png"] * 2]):
+        assert "was made for images (N, 8, 8, 1)" in mistake(capsys, *arguments)
+
+
+# --- around it --------------------------------------------------------------------------------------------
+
+
+def test_help_and_import_are_light():
+    script = (
+        "import sys, siamese_np.cli; print([m for m in ('numba', 'matplotlib', 'PIL', 'numpy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+    done = run("--help")
+    assert done.returncode == 0
+    for command in ("train", "evaluate", "embed", "compare", "search", "info"):
+        assert command in done.stdout
+
+
+def test_unknown_options_and_commands_are_the_users_mistake():
+    for arguments in (["train", "--epoch-count", "3"], ["fly"], [], ["train", "--epochs", "many"]):
+        done = run(*arguments)
+        assert done.returncode == 2 and "Traceback" not in done.stderr and done.stdout == ""
+
+
+def test_info(capsys):
+    assert main(["info", "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["threads"] >= 1 and set(figures["versions"]) >= {"siamese_np", "numpy", "numba"}
+    assert main(["info"]) == 0
+    assert "numba" in capsys.readouterr().out
+
+
+def test_a_closed_pipe_is_no_error():
+    process = subprocess.Popen(
+        [sys.executable, "-m", "siamese_np", "info"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    process.stdout.close()  # before anything is printed
+    assert process.wait(60) == 0 and process.stderr.read() == ""

@@ -1,0 +1,179 @@
+"""Layers in a row and the Siamese network: shapes, shared parameters, checks, and sentences for mistakes."""
+
+import numpy as np
+import pytest
+
+from siamese_np import Conv2D, Dense, Flatten, MaxPool2D, ReLU, Sequential, SiameseNetwork, cnn, mlp
+from siamese_np.errors import OptionError, ShapeError
+from siamese_np.network import make_network
+
+
+def random_images(N, shape=(8, 8, 1), seed=0):
+    return np.random.default_rng(seed).random((N, *shape)).astype(np.float32)
+
+
+def test_the_presets_are_what_they_are_called():
+    names = list(mlp().named_params())
+    assert names == [f"dense_{i}.{p}" for i in (1, 2, 3) for p in "wb"]
+    assert [mlp().named_params()[name].shape for name in names[::2]] == [(784, 512), (512, 256), (256, 128)]
+    assert cnn().output_shape == (64,) and mlp().output_shape == (128,)
+    assert cnn().named_params()["conv2d_2.w"].shape == (3, 3, 32, 64)
+
+
+@pytest.mark.parametrize("make", [cnn, mlp])
+def test_weights_are_glorot_uniform_and_seeded(make):
+    network = make(seed=1)
+    for name, w in network.named_params().items():
+        if name.endswith("b"):
+            assert not w.any()
+            continue
+        fan_in, fan_out = np.prod(w.shape[:-1]), np.prod(w.shape[:-2]) * w.shape[-1]
+        limit = np.sqrt(6 / (fan_in + fan_out))
+        assert abs(w).max() <= limit and w.std() == pytest.approx(limit / np.sqrt(3), rel=0.1)
+    np.testing.assert_array_equal(network.params, make(seed=1).params)
+    assert (network.params != make(seed=2).params).any()
+
+
+def test_the_parameters_of_all_layers_lie_in_one_vector():
+    network = cnn((8, 8, 1))
+    network.params[:] = np.arange(network.params.size)
+    flat = np.concatenate([param.ravel() for param in network.named_params().values()])
+    np.testing.assert_array_equal(flat, network.params)
+    for layer in network.layers:
+        for name, param in layer.params.items():
+            assert np.shares_memory(param, network.params)
+            assert np.shares_memory(layer.grads[name], network.grads) and layer.grads[name].shape == param.shape
+
+
+def test_gradients_add_up_until_they_are_zeroed():
+    network = mlp((4, 4, 1), embedding_size=3)
+    out, caches = network.forward(random_images(2, (4, 4, 1)))
+    network.backward(np.ones_like(out), caches)
+    once = network.grads.copy()
+    network.backward(np.ones_like(out), caches)
+    np.testing.assert_allclose(network.grads, 2 * once, rtol=1e-5, atol=1e-5)
+    network.zero_grads()
+    assert once.any() and not network.grads.any()
+
+
+def test_nothing_is_kept_on_the_layers():
+    """Two forward passes may be under way at once: each backward needs its own cache only."""
+    network = cnn((8, 8, 1))
+    a, b = random_images(3), random_images(5, seed=1)
+    out, caches = network.forward(a)
+    network.backward(np.ones_like(out), caches)
+    alone = network.grads.copy()
+    network.zero_grads()
+    out, caches = network.forward(a)
+    network.forward(b)
+    network.backward(np.ones_like(out), caches)
+    np.testing.assert_array_equal(network.grads, alone)
+
+
+@pytest.mark.parametrize("make", [cnn, mlp])
+def test_an_embedding_does_not_depend_on_its_company(make):
+    siamese = SiameseNetwork(make((8, 8, 1)))
+    images = random_images(300)
+    together = siamese.embed(images)
+    for part in (slice(0, 1), slice(7, 8), slice(100, 290)):
+        np.testing.assert_array_equal(siamese.embed(images[part]), together[part])
+    np.testing.assert_array_equal(siamese.embed(images[::-1])[::-1], together)
+    assert siamese.embed(images[:0]).shape == (0, together.shape[1])
+
+
+def test_distances_and_verdicts():
+    siamese = SiameseNetwork(mlp((8, 8, 1)))
+    a, b = random_images(4), random_images(4, seed=1)
+    dist = siamese.distances(a, b)
+    np.testing.assert_allclose(dist, np.linalg.norm(siamese.embed(a) - siamese.embed(b), axis=1), rtol=1e-5)
+    siamese.threshold = float(np.sort(dist)[2])
+    np.testing.assert_array_equal(siamese.similar(a, b), dist < siamese.threshold)
+    assert siamese.similar(a, a).all() and (siamese.distances(a, a) == 0).all()
+
+
+def test_float64_images_are_brought_to_the_network_dtype():
+    siamese = SiameseNetwork(mlp((8, 8, 1)))
+    np.testing.assert_array_equal(siamese.embed(random_images(2).astype(np.float64)), siamese.embed(random_images(2)))
+
+
+@pytest.mark.parametrize(
+    ("images", "sentence"),
+    [
+        (np.zeros((2, 28, 28), np.float32), r"made for images \(N, 8, 8, 1\), not \(2, 28, 28\)"),
+        (np.zeros((8, 8, 1), np.float32), r"made for images \(N, 8, 8, 1\)"),
+        (np.zeros((2, 8, 8, 1), np.uint8), r"floats in \[0, 1\], not uint8"),
+        (np.full((2, 8, 8, 1), np.nan, np.float32), "image 0 holds NaN"),
+        (np.concatenate([np.zeros((3, 8, 8, 1)), np.full((1, 8, 8, 1), np.inf)]), "image 3 holds NaN or infinity"),
+    ],
+)
+def test_embed_refuses_images_it_was_not_made_for(images, sentence):
+    with pytest.raises(ShapeError, match=sentence):
+        SiameseNetwork(mlp((8, 8, 1))).embed(images)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "sentence"),
+    [
+        (lambda: Sequential([Dense(5, 3)], (4,)), ShapeError, r"Dense\(5, 3\) needs vectors \(N, 5\)"),
+        (lambda: Sequential([Flatten(), Conv2D(1, 2)], (8, 8, 1)), ShapeError, "needs images"),
+        (lambda: Sequential([Conv2D(3, 2)], (8, 8, 1)), ShapeError, r"needs images \(N, H, W, 3\)"),
+        (lambda: Sequential([Conv2D(1, 2, 9)], (8, 8, 1)), ShapeError, "larger than its padded input of 8x8"),
+        (lambda: Sequential([MaxPool2D(9)], (8, 8, 1)), ShapeError, "larger than its input of 8x8"),
+        (lambda: SiameseNetwork(Sequential([ReLU()], (8, 8, 1))), ShapeError, "must end in vectors"),
+        (lambda: cnn((3, 8, 1)), ShapeError, "at least 4x4 pixels, not 3x8"),
+        (lambda: mlp((8, 8)), ShapeError, r"an image shape is \(H, W, C\)"),
+        (lambda: mlp(embedding_size=0), OptionError, "at least 1, not 0"),
+        (lambda: Dense(0, 3), OptionError, "features must be a whole number of at least 1, not 0"),
+        (lambda: Dense(3, 2.5), OptionError, "units must be a whole number of at least 1, not 2.5"),
+        (lambda: Conv2D(1, 2, (3, 3, 3)), OptionError, "kernel_size must be one number or two"),
+        (lambda: Conv2D(1, 2, stride=0), OptionError, "stride must be a whole number of at least 1, not 0"),
+        (lambda: Conv2D(1, 2, pad=-1), OptionError, "pad must be a whole number of at least 0, not -1"),
+        (lambda: Conv2D(1, 2, 2, pad="same"), OptionError, "odd kernels, stride 1 only"),
+        (lambda: Conv2D(1, 2, pad="valid"), OptionError, 'pad must be a number, a pair, or "same"'),
+        (lambda: Dense(3, 2, dtype=np.int32), OptionError, "dtype must be float32 or float64, not int32"),
+        (lambda: make_network("vgg"), OptionError, "there is no preset 'vgg'; choose one of cnn, mlp"),
+    ],
+)
+def test_what_does_not_fit_is_refused_when_it_is_built(make, error, sentence):
+    with pytest.raises(error, match=sentence):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("layer", "x"),
+    [
+        (Dense(3, 2), np.zeros((4, 5), np.float32)),
+        (Dense(3, 2), np.zeros((4, 3))),
+        (Dense(3, 2), np.zeros(3, np.float32)),
+        (Conv2D(1, 2), np.zeros((4, 8, 8), np.float32)),
+        (Conv2D(1, 2), np.zeros((4, 8, 8, 1), np.uint8)),
+        (MaxPool2D(), np.zeros((4, 8), np.float32)),
+        (MaxPool2D(), np.zeros((4, 1, 8, 1), np.float32)),
+        (ReLU(), np.zeros((4, 8), np.int64)),
+        (ReLU(), np.zeros((4, 8), np.float16)),
+    ],
+)
+def test_a_layer_refuses_what_does_not_fit(layer, x):
+    with pytest.raises(ShapeError, match=type(layer).__name__):
+        layer.forward(x)
+
+
+@pytest.mark.parametrize("layer", [Dense(3, 2), Conv2D(1, 2), MaxPool2D(), ReLU(), Flatten()])
+def test_a_layer_refuses_a_gradient_of_another_shape(layer):
+    shape = {"Dense": (4, 3)}.get(type(layer).__name__, (4, 8, 8, 1))
+    out, cache = layer.forward(np.ones(shape, np.float32))
+    for wrong in (np.zeros((1, *out.shape), np.float32), out[:3]):
+        with pytest.raises(ShapeError, match="needs dout of its output's shape"):
+            layer.backward(wrong, cache)
+    layer.backward(out, cache)
+
+
+@pytest.mark.parametrize("layer", [Dense(6, 2), Conv2D(2, 3), MaxPool2D(), ReLU(), Flatten()])
+def test_any_memory_layout_gives_the_same(layer):
+    shape = {"Dense": (4, 6)}.get(type(layer).__name__, (4, 7, 8, 2))
+    x = np.random.default_rng(0).standard_normal((*shape[:-1], 2 * shape[-1])).astype(np.float32)[..., ::2]
+    out, cache = layer.forward(np.ascontiguousarray(x))
+    for same in (x, np.asfortranarray(x)):
+        other, other_cache = layer.forward(same)
+        np.testing.assert_array_equal(other, out)
+        np.testing.assert_array_equal(layer.backward(np.asfortranarray(out), other_cache), layer.backward(out, cache))

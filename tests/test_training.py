@@ -1,0 +1,174 @@
+"""The training loop: its options, its two protocols, what it notices, and that a step is what it says."""
+
+import numpy as np
+import pytest
+
+from siamese_np import ContrastiveLoss, Dataset, Options, SiameseNetwork, Split, Training, load_dataset, mlp
+from siamese_np.errors import ModelError, OptionError, TrainingError
+from siamese_np.losses import AllPairsContrastiveLoss
+from siamese_np.optimizers import Adam, one_cycle
+from siamese_np.training import BatchProtocol, NotebookProtocol
+
+
+@pytest.fixture(scope="module")
+def data(small_mnist) -> Dataset:
+    return load_dataset(small_mnist)
+
+
+@pytest.fixture
+def blobs() -> Dataset:
+    """Images of 4x4 pixels of two classes that anything can tell apart."""
+    rng = np.random.default_rng(0)
+
+    def split(N):
+        labels = np.arange(N) % 2
+        images = 0.1 * rng.random((N, 4, 4, 1))
+        images[labels == 1, :2] += 0.8
+        return Split(images.astype(np.float32), labels)
+
+    return Dataset("blobs", split(64), split(32), split(32))
+
+
+def test_training_learns_and_keeps_a_row_per_epoch(data):
+    run, said = Training(data, Options(epochs=3, batch_size=64)), []
+    run.run(say=said.append)
+    assert [row["epoch"] for row in run.history] == [1, 2, 3] and len(said) == 3
+    assert run.history[-1]["loss"] < run.history[0]["loss"] / 2
+    assert run.history[-1]["validation_pair_accuracy"] > 0.85
+    assert 0 < run.seconds < 60 and run.compile_seconds > 0
+    assert run.images_seen == 3 * 1500
+
+
+def test_the_kept_weights_are_those_of_the_best_validation_accuracy(blobs):
+    run = Training(blobs, Options(preset="mlp", epochs=6, batch_size=16, learning_rate=0.02, optimizer="sgd"))
+    weights = []
+    run.run(say=lambda line: weights.append(run.siamese.network.params.copy()))
+    accuracy = [row["validation_pair_accuracy"] for row in run.history]
+    best = int(np.argmax(accuracy))  # the first of the best
+    assert run.best_epoch == best + 1
+    np.testing.assert_array_equal(run.siamese.network.params, weights[best])
+    assert run.siamese.threshold == run.history[best]["threshold"]
+
+
+def test_a_step_of_the_notebook_protocol_done_by_hand(data):
+    """One epoch of one step: mean gradient over the pairs, one Adam step at the scheduled rate."""
+    options = Options.of("notebook", preset="mlp", epochs=1, batch_size=3600, seed=4)
+    run = Training(data, options)
+    run.run()
+
+    siamese, loss = SiameseNetwork(mlp(seed=4)), ContrastiveLoss()
+    protocol = NotebookProtocol(data, options)
+    a, b = protocol.pairs[next(protocol.batches(0))].T
+    label = protocol.label[next(protocol.batches(0))]
+    dist, cache = siamese.forward(data.all_train.images[a], data.all_train.images[b])
+    value, loss_cache = loss.forward(dist, label)
+    siamese.backward(loss.backward(loss_cache), cache)
+    Adam(siamese.network.params, siamese.network.grads).step(1e-3 * one_cycle(0))
+    assert run.history[0]["loss"] == pytest.approx(value)
+    np.testing.assert_allclose(run.siamese.network.params, siamese.network.params, rtol=1e-5, atol=1e-7)
+
+
+def test_the_batch_protocol_sees_every_image_once_an_epoch_and_every_pair_of_a_batch(data):
+    protocol = BatchProtocol(data, Options(batch_size=100))
+    batches = list(protocol.batches(0))
+    assert len(batches) == protocol.steps == 15
+    np.testing.assert_array_equal(np.sort(np.concatenate(batches)), np.arange(1500))
+    assert any((a != b).any() for a, b in zip(batches, protocol.batches(1), strict=True))  # another order each epoch
+
+    siamese = SiameseNetwork(mlp())
+    loss, images = protocol.gradients(siamese, batches[0])
+    emb = siamese.network.forward(data.train.images[batches[0]])[0]
+    assert images == 100
+    assert loss == pytest.approx(AllPairsContrastiveLoss().forward(emb, data.train.labels[batches[0]])[0])
+
+
+def test_the_test_images_play_no_part(data):
+    """Training gives the same to the bit whatever the test images are."""
+    other = Dataset(data.name, data.train, data.validation, Split(1 - data.test.images, data.test.labels[::-1]))
+    runs = [Training(each, Options(preset="mlp", epochs=1, batch_size=128)) for each in (data, other)]
+    for run in runs:
+        run.run()
+    np.testing.assert_array_equal(runs[0].siamese.network.params, runs[1].siamese.network.params)
+    assert runs[0].siamese.threshold == runs[1].siamese.threshold
+
+
+def test_the_batch_protocol_does_not_learn_from_validation_images(data):
+    other = Dataset(data.name, data.train, Split(data.validation.images[::-1], data.validation.labels[::-1]), data.test)
+    runs = [Training(each, Options(preset="mlp", epochs=1, batch_size=128)) for each in (data, other)]
+    for run in runs:
+        run.run()
+    np.testing.assert_array_equal(runs[0].siamese.network.params, runs[1].siamese.network.params)
+
+
+@pytest.mark.parametrize("protocol", ["batch", "notebook"])
+def test_a_resumed_run_ends_with_the_same_bits(protocol, data, tmp_path):
+    options = Options.of(protocol, preset="mlp", epochs=3, batch_size=128)
+    whole = Training(data, options)
+    whole.run()
+
+    class Killed(Exception):
+        pass
+
+    def killed_after_epoch_2(line):
+        if line.startswith("epoch 2"):
+            raise Killed  # before the checkpoint of epoch 2
+
+    with pytest.raises(Killed):
+        Training(data, options, tmp_path).run(say=killed_after_epoch_2)
+    again = Training.resume(data, tmp_path)
+    assert len(again.history) == 1
+    again.run()
+    np.testing.assert_array_equal(again.siamese.network.params, whole.siamese.network.params)
+    for ours, theirs in zip(again.history, whole.history, strict=True):
+        assert {**ours, "seconds": 0, "images_per_second": 0} == {**theirs, "seconds": 0, "images_per_second": 0}
+    with pytest.raises(ModelError, match="is complete"):
+        Training.resume(data, tmp_path)
+
+
+def test_resume_refuses_other_data(data, blobs, tmp_path):
+    Training(data, Options(preset="mlp", epochs=1), tmp_path).run()
+    with pytest.raises(ModelError, match="other data than blobs"):
+        Training.resume(blobs, tmp_path)
+    relabelled = Dataset(data.name, data.train, Split(data.validation.images, data.validation.labels[::-1]), data.test)
+    with pytest.raises(ModelError, match="other data"):
+        Training.resume(relabelled, tmp_path)
+
+
+def test_a_collapse_is_noticed_and_said(blobs):
+    run, said = Training(blobs, Options(preset="mlp", epochs=1, batch_size=16)), []
+    run.siamese.network.params[:] = 0  # every image gets the embedding 0, and no gradient leads away
+    run.run(say=said.append)
+    assert run.history[0]["validation_loss"] == pytest.approx(0.25)
+    assert any("collapsed" in line and "0.25" in line for line in said)
+
+
+def test_a_healthy_run_is_not_called_collapsed(data):
+    said = []
+    Training(data, Options(preset="mlp", epochs=1, batch_size=128)).run(say=said.append)
+    assert not any("collapsed" in line for line in said)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_loss_that_is_not_finite_stops_training(value, blobs):
+    run = Training(blobs, Options(preset="mlp", epochs=1, batch_size=16))
+    run.siamese.network.params[5] = value
+    with pytest.raises(TrainingError, match=r"the loss became (nan|inf) in epoch 1, step 1"):
+        run.run()
+
+
+def test_options_refuse_what_they_do_not_know():
+    for wrong in ({"preset": "x"}, {"protocol": "x"}, {"optimizer": "x"}, {"schedule": "x"}):
+        with pytest.raises(OptionError, match="there is no"):
+            Options(**wrong)
+    with pytest.raises(OptionError, match="there is no protocol 'x'"):
+        Options.of("x")
+    for wrong in ({"epochs": 0}, {"batch_size": 0}, {"seed": -1}, {"margin": 0}, {"learning_rate": np.nan}):
+        with pytest.raises(OptionError):
+            Options(**wrong)
+    assert Options.of("notebook").batch_size == 32 and Options.of("notebook", batch_size=5).batch_size == 5
+
+
+def test_one_class_cannot_be_trained_on(blobs):
+    alone = Split(blobs.train.images, np.zeros(64, np.int64))
+    with pytest.raises(ValueError, match="two classes"):
+        Training(Dataset("alone", alone, alone, alone), Options(preset="mlp", batch_size=16))
