@@ -106,9 +106,13 @@ def text(figures: Mapping[str, Any]) -> str:
             f"  distance of {kind} pairs: median {of['p50']:.3f}, 1 to 99 percent {of['p1']:.3f} to {of['p99']:.3f}"
         )
     for pair in figures["demonstration"]:
-        (one, other), verdict = pair["classes"], "similar" if pair["similar"] else "dissimilar"
+        (one, other), verdict = pair["classes"], _verdict(pair)
         lines.append(f"  an image of a {one} and one of a {other}: distance {pair['distance']:.3f}, {verdict}")
     return "\n".join(lines)
+
+
+def _verdict(pair: Mapping[str, Any]) -> str:
+    return "similar" if pair["similar"] else "dissimilar"
 
 
 def write_run(
@@ -185,9 +189,12 @@ def draw(
 
 def page(figures: Mapping[str, Any], pictures: Sequence[tuple[Path, str]]) -> str:
     """One HTML page, complete in itself, with the figures and the pictures."""
-    rows = "\n".join(
-        f"<tr><td>{html.escape(words)}</td><td>{figures[key]:{form}}</td></tr>" for key, words, form in LINES
-    )
+    lines = [(words, f"{figures[key]:{form}}") for key, words, form in LINES]
+    for pair in figures["demonstration"]:
+        (a, b), (one, other), verdict = pair["images"], pair["classes"], _verdict(pair)
+        lines.append((f"test images {a} (a {one}) and {b} (a {other})", f"{verdict}, {pair['distance']:.3f}"))
+    lines.append(("seconds of training, without compiling", f"{figures['seconds']:.1f}"))
+    rows = "\n".join(f"<tr><td>{html.escape(words)}</td><td>{figure}</td></tr>" for words, figure in lines)
     options = ", ".join(f"{key} {value}" for key, value in figures.get("options", {}).items())
     shown = "\n".join(
         f'<figure><img alt="{html.escape(words)}" src="data:image/png;base64,'

@@ -1,0 +1,55 @@
+"""Judging a model: the figures are those of the test images, and the page shows them."""
+
+import json
+
+import numpy as np
+import pytest
+
+from siamese_np import Options, Training, load_dataset, random_pairs, report
+from siamese_np.evaluation import knn_accuracy, pair_accuracy, roc_auc
+
+
+@pytest.fixture(scope="module")
+def judged(small_mnist):
+    data = load_dataset(small_mnist)
+    run = Training(data, Options(preset="mlp", epochs=2, batch_size=64))
+    run.run()
+    return data, run, report.judge(run.siamese, data)
+
+
+def test_the_figures_are_those_of_the_test_images(judged):
+    data, run, judgement = judged
+    figures, emb = judgement.figures, run.siamese.embed(data.test.images)
+    pairs, label = random_pairs(data.test.labels, np.random.default_rng(report.EVALUATION_SEED))
+    dist = np.linalg.norm(emb[pairs[:, 0]].astype(np.float64) - emb[pairs[:, 1]], axis=1)
+    assert figures["pair_accuracy"] == pytest.approx(pair_accuracy(dist, label, run.siamese.threshold), abs=1e-3)
+    assert figures["threshold"] == run.siamese.threshold
+    assert figures["auc"] == pytest.approx(roc_auc(dist, label), abs=1e-5)
+    gallery = run.siamese.embed(data.train.images)
+    assert figures["knn_accuracy"] == knn_accuracy(emb, data.test.labels, gallery, data.train.labels, 5)
+    assert (figures["test_images"], figures["test_pairs"]) == (300, 600)
+    json.dumps(figures)
+
+
+def test_the_demonstration_is_two_images_of_a_3_and_one_of_a_7(judged):
+    data, run, judgement = judged
+    shown = judgement.figures["demonstration"]
+    assert [pair["classes"] for pair in shown] == [[3, 3], [3, 7], [3, 7]]
+    for pair in shown:
+        a, b = pair["images"]
+        assert data.test.labels[[a, b]].tolist() == pair["classes"]
+        distance = run.siamese.distances(data.test.images[[a]], data.test.images[[b]])[0]
+        assert pair["distance"] == pytest.approx(float(distance), rel=1e-5)
+        assert pair["similar"] == (pair["distance"] < run.siamese.threshold)
+
+
+def test_the_page_shows_every_figure_and_picture(judged, tmp_path):
+    data, run, judgement = judged
+    figures = {**judgement.figures, "seconds": 1.5, "options": vars(run.options)}
+    report.write_run(tmp_path, judgement, data, run.history, figures)
+    page = (tmp_path / "report.html").read_text()
+    for key, words, form in report.LINES:
+        assert f"<td>{words}</td><td>{figures[key]:{form}}</td>" in page
+        assert f"{figures[key]:{form}}" in report.text(figures)
+    assert page.count("<img ") == len(list(tmp_path.glob("*.png"))) == 7
+    assert f"{figures['demonstration'][0]['distance']:.3f}" in page
