@@ -2,7 +2,6 @@
 
 import csv
 import io
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,7 +26,7 @@ def write_embeddings(path: Path, emb: NDArray[np.floating], paths: Sequence[str]
         writer = csv.writer(lines)
         writer.writerow(["path", *(f"e{e}" for e in range(emb.shape[1]))])
         writer.writerows([name, *row] for name, row in zip(paths, emb.tolist(), strict=True))
-        content.write(lines.getvalue().encode("utf-8"))
+        content.write(lines.getvalue().encode("utf-8", "surrogateescape"))  # the bytes of any file name
     write_atomically(path, content.getvalue())
 
 
@@ -37,17 +36,27 @@ def read_embeddings(path: Path, embedding_size: int) -> tuple[NDArray[np.floatin
     Raises
     ------
     DataError
-        The file is missing, damaged, of another kind, or its embeddings have not `embedding_size` numbers.
+        The file is missing, damaged, of another kind, or its embeddings are not finite or have not `embedding_size`
+        numbers.
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
-            emb, paths = archive["embeddings"], archive["paths"].tolist()
+            emb, paths = archive["embeddings"], archive["paths"]
     except FileNotFoundError:
         raise DataError(f"there is no file {path}") from None
-    except (OSError, ValueError, KeyError, AttributeError, zipfile.BadZipFile, EOFError):
-        raise DataError(f"{path} is not an .npz of embeddings and paths, as `siamese-np embed` writes it") from None
-    if emb.ndim != 2 or len(emb) != len(paths) or not np.issubdtype(emb.dtype, np.floating) or not len(emb):
-        raise DataError(f"{path} must hold embeddings (N, E) and N paths, not {emb.shape} and {len(paths)}")
+    except Exception as error:  # zipfile, zlib and numpy fail in many ways on damaged bytes
+        if isinstance(error, OSError) and error.errno is not None:
+            raise DataError(f"cannot read {path}: {error.strerror}") from error
+        raise DataError(
+            f"{path} is damaged or not an .npz of embeddings and paths, as `siamese-np embed` writes it"
+        ) from error
+    if emb.ndim != 2 or emb.dtype.kind != "f" or not len(emb) or paths.shape != emb.shape[:1] or paths.dtype.kind != "U":
+        raise DataError(
+            f"{path} must hold embeddings (N, E) and the paths (N,) of their images, "
+            f"not {emb.dtype} {emb.shape} and {paths.dtype} {paths.shape}"
+        )
+    if not np.isfinite(emb).all():
+        raise DataError(f"{path} holds embeddings with NaN or infinity")
     if emb.shape[1] != embedding_size:
         raise DataError(f"{path} holds embeddings of {emb.shape[1]} numbers, but the model makes {embedding_size}")
-    return emb, paths
+    return emb, paths.tolist()

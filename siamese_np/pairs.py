@@ -32,14 +32,14 @@ def random_pairs(labels: ArrayLike, rng: np.random.Generator) -> tuple[NDArray[n
     ShapeError
         `labels` is not a 1-D array of whole numbers.
     DataError
-        There is only one class, or a class with a single image.
+        There are not two classes, or there is a class with a single image.
     """
     labels = check_classes(labels)
     N = len(labels)
     by_class = np.argsort(labels, kind="stable")
     classes, start, count = np.unique(labels[by_class], return_index=True, return_counts=True)
     if len(classes) < 2:
-        raise DataError(f"dissimilar pairs need images of at least two classes, but all {N} have the same class")
+        raise DataError(f"dissimilar pairs need images of at least two classes, but the {N} images have {len(classes)}")
     if count.min() < 2:
         lone = classes[count.argmin()]
         raise DataError(f"class {lone} has a single image, but a similar pair needs two of the same class")

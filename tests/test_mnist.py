@@ -1,0 +1,154 @@
+"""The bundled MNIST, and folders of IDX files that look like it."""
+
+import gzip
+import shutil
+
+import numpy as np
+import pytest
+from conftest import write_idx
+
+from siamese_np.datasets import load_dataset, mnist
+from siamese_np.errors import DataError
+
+COUNTS = {  # published, of the 60,000 training and 10,000 test images
+    "train": [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949],
+    "test": [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009],
+}
+
+
+@pytest.fixture(scope="module")
+def bundled():
+    return load_dataset()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Sixty training and ten test images of 5x4 pixels, which are all different."""
+    for name, N in (("train", 60), ("t10k", 10)):
+        write_idx(tmp_path / f"{name}-images-idx3-ubyte", np.arange(N * 20).reshape(N, 5, 4) % 251)
+        write_idx(tmp_path / f"{name}-labels-idx1-ubyte.gz", np.arange(N) % 10)
+    return tmp_path
+
+
+def fails(folder, words):
+    with pytest.raises(DataError, match=words):
+        load_dataset(folder)
+
+
+def test_bundled_parts(bundled):
+    assert bundled.name == "MNIST"
+    for split, N in ((bundled.train, 50_000), (bundled.validation, 10_000), (bundled.test, 10_000)):
+        assert len(split) == N
+        assert split.images.shape == (N, 28, 28, 1) and split.images.dtype == np.float32
+        assert split.labels.shape == (N,) and split.labels.dtype == np.int64
+        assert split.images.min() == 0 and split.images.max() == 1
+    assert np.bincount(bundled.all_train.labels).tolist() == COUNTS["train"]
+    assert np.bincount(bundled.test.labels).tolist() == COUNTS["test"]
+    assert bundled.all_train.labels[:8].tolist() == [5, 0, 4, 1, 9, 2, 1, 3]
+    assert bundled.test.labels[:8].tolist() == [7, 2, 1, 0, 4, 1, 4, 9]
+
+
+def test_bundled_pixels_are_the_bytes(bundled):
+    with gzip.open(mnist.BUNDLED / "t10k-images-idx3-ubyte.gz") as file:
+        content = np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 28, 28, 1)
+    assert np.array_equal(bundled.test.images, content / np.float32(255))
+    assert round(float(bundled.all_train.images.mean(dtype=np.float64)), 4) == 0.1307  # as is widely published
+
+
+def test_validation_is_the_end_of_training(bundled):
+    assert np.shares_memory(bundled.all_train.images, bundled.train.images)
+    assert np.array_equal(bundled.all_train.images[50_000:], bundled.validation.images)
+    assert np.array_equal(bundled.all_train.labels[50_000:], bundled.validation.labels)
+
+
+@pytest.mark.parametrize("damage", ["changed", "renamed", "missing"])
+def test_damaged_bundle(tmp_path, monkeypatch, damage):
+    for name in mnist.SHA256:
+        shutil.copy(mnist.BUNDLED / name, tmp_path)
+    path = tmp_path / "t10k-labels-idx1-ubyte.gz"
+    if damage == "changed":  # a sound file with another label
+        labels = np.array(load_dataset(tmp_path).test.labels)
+        labels[0] = 3
+        write_idx(path, labels)
+    elif damage == "renamed":
+        path.rename(path.with_suffix(""))
+    else:
+        path.unlink()
+    monkeypatch.setattr(mnist, "BUNDLED", tmp_path)
+    fails(None, "holds no file with the labels for test" if damage == "missing" else "not the file that came with")
+
+
+def test_folder(folder):
+    dataset = load_dataset(str(folder))
+    assert dataset.name == folder.name
+    assert [len(part) for part in (dataset.train, dataset.validation, dataset.test)] == [50, 10, 10]
+    flat = dataset.all_train.images.reshape(60, 20)
+    assert np.array_equal(flat[1], np.arange(20, 40, dtype=np.float32) / np.float32(255))
+    assert dataset.validation.labels.tolist() == list(range(10))
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("train-{}-{}", "t10k-{}-{}"),
+        ("train-{}.{}", "t10k-{}.{}"),
+        ("train-{}-{}.gz", "test-{}-{}.gz"),
+        ("emnist-digits-train-{}-{}.gz", "emnist-digits-test-{}-{}"),
+    ],
+)
+def test_names(folder, train, test):
+    for part, name in (("train", train), ("t10k", test)):
+        for kind, suffix, zipped in (("images", "idx3-ubyte", ""), ("labels", "idx1-ubyte", ".gz")):
+            (folder / f"{part}-{kind}-{suffix}{zipped}").rename(folder / name.format(kind, suffix))
+    (folder / "README-train-images.txt").write_text("beside")
+    assert len(load_dataset(folder).test) == 10
+
+
+def test_all_train_of_a_data_set_made_by_hand(folder):
+    loaded = load_dataset(folder)
+    made = mnist.Dataset("made", loaded.train, loaded.validation, loaded.test)
+    assert np.array_equal(made.all_train.images, loaded.all_train.images)
+    assert np.array_equal(made.all_train.labels, loaded.all_train.labels)
+
+
+@pytest.mark.parametrize("name", ["train-images-idx3-ubyte", "t10k-labels-idx1-ubyte.gz"])
+def test_missing_and_doubled_files(folder, name):
+    kind, part = ("images", "train") if "train" in name else ("labels", "test")
+    shutil.copy(folder / name, folder / f"other-{name}")
+    fails(folder, f"one file with the {kind} for {part}, but holds 2: other-{name}, {name}")
+    (folder / name).unlink()
+    (folder / f"other-{name}").unlink()
+    fails(folder, f"holds no file with the {kind} for {part}, which would be named")
+
+
+def test_wrong_content(folder):
+    images, labels = folder / "train-images-idx3-ubyte", folder / "train-labels-idx1-ubyte.gz"
+    sound = labels.read_bytes(), images.read_bytes()
+    write_idx(labels, np.zeros(59))
+    fails(folder, "holds 60 images, but .* holds 59 labels")
+    write_idx(labels, np.zeros((60, 1)))
+    fails(folder, "train-labels.* holds uint8 values in 2 dimensions")
+    labels.write_bytes(sound[0][:-9])
+    fails(folder, "train-labels.* truncated or damaged gzip")
+    labels.write_bytes(sound[0])
+    images.write_bytes(sound[1][:-1])
+    fails(folder, "train-images.* too short")
+    images.write_bytes(b"\0\0\x09" + sound[1][3:])
+    fails(folder, "train-images.* holds int8 values")
+    write_idx(images, np.zeros((60, 6, 4)))
+    fails(folder, "of one size, but those for training are 6x4 and those for testing 5x4")
+    write_idx(images, np.zeros((60, 0, 4)))
+    fails(folder, "train-images.* holds no image")
+
+
+def test_too_few_for_validation(folder):
+    write_idx(folder / "train-images-idx3-ubyte", np.zeros((5, 5, 4)))
+    write_idx(folder / "train-labels-idx1-ubyte.gz", np.zeros(5))
+    fails(folder, "holds 5 images, but it takes at least 6")
+
+
+def test_not_a_folder(tmp_path):
+    fails(tmp_path / "absent", "there is no folder .*absent")
+    (tmp_path / "file").touch()
+    fails(tmp_path / "file", "file is not a folder")
+    fails(tmp_path, "holds no file with the images for train")

@@ -1,0 +1,126 @@
+"""Random pairs and balanced batches: what holds for every data set, and what a wrong one is told."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from siamese_np.errors import DataError, OptionError, ShapeError
+from siamese_np.pairs import balanced_batches, check_classes, check_pair_labels, random_pairs
+
+
+@st.composite
+def classes(draw, least=1):
+    """Labels in any order and of any value, of at least two classes of `least` images each."""
+    counts = draw(st.lists(st.integers(least, 12), min_size=2, max_size=6))
+    values = draw(st.lists(st.integers(-(2**40), 2**40), min_size=len(counts), max_size=len(counts), unique=True))
+    return np.random.default_rng(draw(st.integers(0, 99))).permutation(np.repeat(values, counts))
+
+
+seeds = st.integers(0, 2**32)
+
+
+@given(classes(least=2), seeds)
+def test_random_pairs(labels, seed):
+    N = len(labels)
+    pairs, label = random_pairs(labels, np.random.default_rng(seed))
+    assert pairs.shape == (2 * N, 2) and pairs.dtype == np.int64
+    assert label.shape == (2 * N,) and label.dtype == np.int64
+    assert (pairs[:, 0] != pairs[:, 1]).all()
+    assert np.array_equal(label, labels[pairs[:, 0]] != labels[pairs[:, 1]])
+    for kind in (0, 1):  # every image once in front, in a similar and in a dissimilar pair
+        assert np.array_equal(np.sort(pairs[label == kind, 0]), np.arange(N))
+
+    again = random_pairs(labels, np.random.default_rng(seed))
+    assert np.array_equal(again[0], pairs) and np.array_equal(again[1], label)
+
+
+def test_every_allowed_partner_is_equally_likely():
+    labels, rounds = np.array([7, 0, 7, 3, 0, 7, 3]), 3000
+    met = np.zeros((2, 7, 7))
+    rng = np.random.default_rng(1)
+    for _ in range(rounds):
+        pairs, label = random_pairs(labels, rng)
+        met[label, pairs[:, 0], pairs[:, 1]] += 1
+    same = labels[:, np.newaxis] == labels
+    for kind, allowed in ((0, same & ~np.eye(7, dtype=bool)), (1, ~same)):
+        share = allowed / allowed.sum(axis=1, keepdims=True)
+        assert np.abs(met[kind] / rounds - share).max() < 0.05  # more than 5 standard deviations
+        assert not met[kind][~allowed].any()
+
+
+def test_pairs_are_shuffled_and_depend_on_the_seed():
+    labels = np.arange(1000) % 10
+    pairs, label = random_pairs(labels, np.random.default_rng(0))
+    assert abs(label[:1000].mean() - 0.5) < 0.1
+    assert abs(np.corrcoef(pairs[:, 0], np.arange(2000))[0, 1]) < 0.1
+    assert (pairs != random_pairs(labels, np.random.default_rng(1))[0]).any(axis=1).mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    ("labels", "error", "words"),
+    [
+        ([], ShapeError, "whole numbers"),
+        (np.zeros(0, int), DataError, "at least two classes, but the 0 images have 0"),
+        ([4, 4, 4], DataError, "at least two classes, but the 3 images have 1"),
+        ([4, 4, 9], DataError, "class 9 has a single image"),
+        ([[1, 2], [1, 2]], ShapeError, "1-D array of whole numbers, not 2-D"),
+        ([0.0, 1.0], ShapeError, "not 1-D of float64"),
+        ([True, False], ShapeError, "of bool"),
+        (["3", "7"], ShapeError, "of <U1"),
+    ],
+)
+def test_labels_without_pairs(labels, error, words):
+    with pytest.raises(error, match=words):
+        random_pairs(labels, np.random.default_rng(0))
+
+
+@given(classes(), st.data(), seeds)
+def test_balanced_batches(labels, data, seed):
+    N = len(labels)
+    batch_size = data.draw(st.integers(2, N))
+    batches = list(balanced_batches(labels, batch_size, np.random.default_rng(seed)))
+    sizes = [len(batch) for batch in batches]
+    assert len(batches) == -(-N // batch_size) and max(sizes) <= batch_size and max(sizes) - min(sizes) <= 1
+    assert np.array_equal(np.sort(np.concatenate(batches)), np.arange(N))
+
+    values, counts = np.unique(labels, return_counts=True)
+    for batch in batches:
+        # A stretch of n ranks is n / N of [0, 1) give or take one image of each of the K classes.
+        expected = len(batch) * counts / N
+        found = (labels[batch][:, np.newaxis] == values).sum(axis=0)
+        assert (np.abs(found - expected) <= 1 + len(values) * counts / N).all()
+
+    again = balanced_batches(labels, batch_size, np.random.default_rng(seed))
+    assert all(np.array_equal(a, b) for a, b in zip(batches, again, strict=True))
+
+
+def test_batches_differ_between_epochs():
+    labels, rng = np.arange(1000) % 10, np.random.default_rng(0)
+    first, second = (next(balanced_batches(labels, 100, rng)) for _ in range(2))
+    assert len(np.intersect1d(first, second)) < 30  # ten expected
+    assert np.bincount(labels[first], minlength=10).tolist() == [10] * 10
+
+
+@pytest.mark.parametrize(("batch_size", "N"), [(1, 9), (0, 9), (-3, 9), (10, 9), (2, 0)])
+def test_batch_size_out_of_range(batch_size, N):
+    with pytest.raises(OptionError, match=rf"from 2 to the {N} images there are, not {batch_size}"):
+        balanced_batches(np.zeros(N, int), batch_size, np.random.default_rng(0))  # before the first batch is asked for
+
+
+def test_classes_of_any_whole_type():
+    for dtype in (np.uint8, np.int16, np.int64):
+        assert check_classes(np.array([3, 1], dtype)).tolist() == [3, 1]
+    with pytest.raises(ShapeError, match="0-D"):
+        check_classes(3)
+
+
+def test_pair_labels():
+    assert check_pair_labels([0, 1.0, True]).tolist() == [0, 1, 1]
+    for wrong, words in (([0, 2], "there is a 2"), ([-1], "there is a -1"), ([0.5], "there is a 0.5")):
+        with pytest.raises(ShapeError, match=words):
+            check_pair_labels(wrong)
+    with pytest.raises(ShapeError, match="there is a nan"):
+        check_pair_labels([0, np.nan])
+    with pytest.raises(ShapeError, match="not 2-D"):
+        check_pair_labels([[0, 1]])
