@@ -50,7 +50,13 @@ def read_embeddings(path: Path, embedding_size: int) -> tuple[NDArray[np.floatin
         raise DataError(
             f"{path} is damaged or not an .npz of embeddings and paths, as `siamese-np embed` writes it"
         ) from error
-    if emb.ndim != 2 or emb.dtype.kind != "f" or not len(emb) or paths.shape != emb.shape[:1] or paths.dtype.kind != "U":
+    if (
+        emb.ndim != 2
+        or emb.dtype.kind != "f"
+        or not len(emb)
+        or paths.shape != emb.shape[:1]
+        or paths.dtype.kind != "U"
+    ):
         raise DataError(
             f"{path} must hold embeddings (N, E) and the paths (N,) of their images, "
             f"not {emb.dtype} {emb.shape} and {paths.dtype} {paths.shape}"

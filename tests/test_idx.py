@@ -125,7 +125,7 @@ def test_a_gzip_file_with_more_than_announced_is_not_unpacked(fails):
 
 
 def test_missing_file_and_folder(tmp_path):
-    with pytest.raises(DataError, match="there is no file .*absent"):
+    with pytest.raises(DataError, match=r"there is no file .*absent"):
         read_idx(tmp_path / "absent")
     with pytest.raises(DataError, match="is a folder"):
         read_idx(tmp_path)
@@ -139,5 +139,5 @@ def test_unreadable_file(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("builtins.open", refuse)  # the tests may run as a user who may read everything
-    with pytest.raises(DataError, match="cannot read .*secret: Permission denied"):
+    with pytest.raises(DataError, match=r"cannot read .*secret: Permission denied"):
         read_idx(Path(path))

@@ -62,7 +62,8 @@ def load_images(inputs: Iterable[str | os.PathLike[str]]) -> tuple[Float, list[s
         If an input is missing, unreadable, damaged or blank, or a folder holds no image.
     """
     images, names = [], []
-    for name in map(os.fspath, inputs):
+    for given in inputs:
+        name = os.fspath(given)
         for path in _image_files(name) if os.path.isdir(name) else [name]:
             if _is_idx(path):
                 found = _idx_images(path)
@@ -103,7 +104,8 @@ def read_image(path: str | os.PathLike[str]) -> Float:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of large pictures and odd metadata; both can be read
-            with Image.open(name) as image:
+            # Given a path, Pillow 13 maps uncompressed TIFF files into memory and confuses the turned ones.
+            with open(name, "rb") as file, Image.open(file) as image:
                 picture = _grey(image)
     except FileNotFoundError:
         raise DataError(f"there is no file {name}") from None
@@ -114,7 +116,7 @@ def read_image(path: str | os.PathLike[str]) -> Float:
     except Exception as error:  # Pillow's decoders fail in many ways on damaged bytes
         if isinstance(error, OSError) and error.errno is not None:
             raise DataError(f"cannot read {name}: {error.strerror}") from error
-        raise DataError(f"{name} is a damaged image file ({error})") from error
+        raise DataError(f"{name} is a damaged image file, or of a rare kind ({error})") from error
     return _in_mnist_form(picture, name)
 
 
@@ -169,9 +171,10 @@ def _idx_images(path: str) -> Float:
 
 
 def _grey(image: Image.Image) -> Float:
-    """The brightness of an opened image file, in [0, 1] unless it holds 32-bit numbers, upright, averaged down."""
+    """The brightness of an opened image file, upright, averaged down; in [0, 1] unless it holds 32-bit numbers."""
     step = max(1, max(image.size) // _WORK_SIDE)
     image.draft("L", (max(1, image.width // step), max(1, image.height // step)))  # JPEG: decodes only what is needed
+    image.load()  # now TIFF's orientation is obeyed, which may swap width and height
     step = max(1, min(max(image.size) // _WORK_SIDE, *image.size))
     rows = step * max(1, _STRIP // (step * image.width))
     strips = []
@@ -179,7 +182,8 @@ def _grey(image: Image.Image) -> Float:
         light, opacity = _light(image.crop((0, top, image.width, min(top + rows, image.height))))
         strips.append([_averaged(light, step), _averaged(opacity, step)])
     light, opacity = (np.concatenate(parts) for parts in zip(*strips, strict=True))
-
+    if image.mode.startswith("I"):  # whole numbers, of 8 bits if they fit, else of 16
+        light /= np.float32(255 if light.max() <= 255 else 65535)
     if opacity.min() < 1:
         seen = opacity > 0.5 * opacity.max()
         colours = light[seen] / opacity[seen]
@@ -187,16 +191,16 @@ def _grey(image: Image.Image) -> Float:
             # Ink alone is put on its opposite; a picture of ink and paper continues as its paper.
             ground = colours.mean() < 0.5 if colours.std() < _ONE_COLOUR else np.median(colours)
             light = light + (1 - opacity) * np.float32(ground)
-    upright = _UPRIGHT.get(image.getexif().get(_ORIENTATION))
+    upright = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
     return light if upright is None else np.asarray(Image.fromarray(light).transpose(upright))
 
 
 def _light(strip: Image.Image) -> tuple[Float, Float]:
-    """Brightness times opacity, and opacity, of each pixel."""
-    if strip.mode[0] in "IF":  # I;16 and its like hold 16 bits; so does I where older Pillow reads a 16-bit PNG
+    """Brightness times opacity, and opacity, of each pixel, in [0, 1] unless the mode is I or F."""
+    if strip.mode[0] in "IF":  # I, I;16, F: numbers of more than 8 bits, which would be cut off below
         values = np.asarray(strip).astype(np.float32)
-        return (values if strip.mode[0] == "F" else values / np.float32(65535)), np.ones_like(values)
-    grey, opacity = np.moveaxis(np.divide(strip.convert("LA"), np.float32(255), dtype=np.float32), -1, 0)
+        return values, np.ones_like(values)
+    grey, opacity = np.moveaxis(np.divide(np.asarray(strip.convert("LA")), np.float32(255), dtype=np.float32), -1, 0)
     return grey * opacity, opacity
 
 
