@@ -265,7 +265,7 @@ def test_models_and_images_that_are_none(trained, digits, tmp_path, capsys):
     assert "empty" in mistake(capsys, "embed", model, empty, "-o", tmp_path / "e.npy")
     assert "must end in one of" in mistake(capsys, "embed", model, image, "-o", tmp_path / "e.txt")
     assert "no folder" in mistake(capsys, "embed", model, image, "-o", tmp_path / "no" / "e.npy")
-    assert "is not an .npz of embeddings" in mistake(capsys, "search", model, image, "--index", text)
+    assert "not an .npz of embeddings" in mistake(capsys, "search", model, image, "--index", text)
 
 
 def test_a_model_for_images_of_another_size(small_mnist, tmp_path, digits, capsys):

@@ -1,0 +1,48 @@
+"""What README.md says: its Python runs, its commands exist, its files are there, and CI runs what it tells."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from siamese_np.cli import main
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.mark.parametrize("number", range(len(blocks("python"))))
+def test_python_runs(number, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(blocks("python")[number], f"README.md, Python block {number + 1}", "exec"), {})
+    assert capsys.readouterr().out
+
+
+def test_commands_and_their_options_exist(capsys):
+    for line in "".join(blocks("sh")).splitlines():
+        for command, rest in re.findall(r"siamese-np ([a-z]+)([^#&]*)", line):
+            with pytest.raises(SystemExit) as stopped:
+                main([command, "--help"])
+            text = capsys.readouterr().out
+            assert stopped.value.code == 0
+            for option in re.findall(r"(?<!\S)--?[a-z-]+", rest):
+                assert option in text, f"{command} has no option {option}"
+
+
+def test_linked_files_exist():
+    links = re.findall(r"\]\(([^)#]+)\)", README) + re.findall(r'(?:src|href)="([^"#]+)"', README)
+    missing = [link for link in links if "://" not in link and not (ROOT / link).exists()]
+    assert not missing
+
+
+def test_ci_runs_the_commands_of_the_readme():
+    shown = [line for block in blocks("sh") for line in block.splitlines()]
+    script = (ROOT / ".ci" / "run").read_text().splitlines()
+    told = [line for line in script if ".venv/bin/" in line]
+    assert len(told) == 2
+    for line in told:
+        assert line in shown
