@@ -206,6 +206,8 @@ def _light(strip: Image.Image) -> tuple[Float, Float]:
 
 def _averaged(values: Float, step: int) -> Float:
     """The mean of each square of `step` x `step` values."""
+    if step == 1:
+        return values
     height, width = (length // step for length in values.shape)
     squares = values[: height * step, : width * step].reshape(height, step, width, step)
     return squares.mean(axis=(1, 3))

@@ -23,9 +23,8 @@ _FIT_SIDE = 64  # to fit the background, which is smooth
 _MARGIN = 0.25  # of the digit's size, is looked at around it
 _DARKEST = 0.05  # background brightness below which ink is not divided by it, for it would be noise
 _SIGNIFICANT = 5  # standard deviations of the noise from which on a pixel is ink; noise alone reaches them nowhere
-_FAINT = 0.25  # of the strongest ink; fainter is a shadow or a smear
 _FAINTEST = 0.05  # of the picture's range of brightness; fainter still is no ink, but how the background was stored
-_STROKE = 0.3  # of full ink, which what belongs to a stroke surpasses
+_STROKE = 0.5  # of the strongest ink, then of full ink, which strokes surpass and the edges of shadows seldom do
 _SOFT = 0.1  # of full ink, below which the soft edge of a stroke counts as background
 _SPECK = 0.05  # of the largest piece's ink; smaller pieces are dirt
 _SMALLEST = 0.05  # of the picture, which the digit spans at least
@@ -106,7 +105,7 @@ def _ink(picture: Float) -> Float:
         residual = -residual / np.maximum(background, _DARKEST)  # ink takes away a share of the light
     steps = np.concatenate([np.diff(residual, axis=axis).ravel() for axis in (0, 1)])
     noise = np.median(np.abs(steps)) / 0.95  # the median of |a - b| for two normal variables of deviation 1
-    strong = residual[residual > max(_SIGNIFICANT * noise, _FAINT * residual.max(), _FAINTEST)]
+    strong = residual[residual > max(_SIGNIFICANT * noise, _STROKE * residual.max(), _FAINTEST)]
     if not strong.size:
         raise DataError("nothing on it stands out from the background")
     full = np.quantile(strong, 0.75)  # the darker half of a stroke is its middle
