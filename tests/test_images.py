@@ -174,10 +174,11 @@ def test_grey_with_a_transparent_level(tmp_path):
     assert alike(read_image(tmp_path / "t.png"), to_mnist_form(np.asarray(drawing()))) > 0.99
 
 
-def test_paper_with_transparent_corners(tmp_path):
-    """The paper is in the picture, so its ink is not mistaken: dark stays ink, corners stay paper."""
+def test_paper_with_transparent_corners_and_a_hole(tmp_path):
+    """The paper is in the picture: what is missing of it is paper, not ink."""
     picture, mask = drawing(ink=30, paper=230).convert("RGBA"), Image.new("L", (120, 100), 0)
     ImageDraw.Draw(mask).rounded_rectangle((0, 0, 119, 99), 30, fill=255)
+    ImageDraw.Draw(mask).ellipse((60, 60, 80, 80), fill=0)
     picture.putalpha(mask)
     picture.save(tmp_path / "card.png")
     assert alike(read_image(tmp_path / "card.png"), to_mnist_form(np.asarray(drawing()))) > 0.99
@@ -258,7 +259,7 @@ def test_what_lies_around_the_paper_is_left_out(digits):
     alone = to_mnist_form(photo)
     photo[:, :40] = photo[:, -30:] = photo[:25] = photo[-20:] = 0.2
     photo[385:388, 300:500] = photo[350:353, 560:] = 0.1
-    photo[370:372, 100:102] = 0.1
+    photo[365:371, 100:106] = 0.1
     assert alike(to_mnist_form(photo), alone) > 0.98
 
 
@@ -291,7 +292,7 @@ def test_thin_strokes_are_thickened():
     picture = Image.new("L", (500, 500), 255)
     ImageDraw.Draw(picture).line([(100, 100), (300, 90), (200, 400)], fill=0, width=3)  # a 3 of 310 pixels
     form = to_mnist_form(np.asarray(picture))
-    assert 25 < form.sum() < 70  # at 0.2 pixels' width it would be 7; MNIST's own 7s have 50 to 130
+    assert 40 < form.sum() < 70  # 30 without
 
 
 @given(

@@ -95,6 +95,12 @@ def test_balanced_batches(labels, data, seed):
     assert all(np.array_equal(a, b) for a, b in zip(batches, again, strict=True))
 
 
+def test_a_rare_class_is_spread_over_the_batches():
+    labels = np.repeat([0, 1], [900, 100])
+    for batch in balanced_batches(labels, 50, np.random.default_rng(0)):
+        assert 4 <= labels[batch].sum() <= 6
+
+
 def test_batches_differ_between_epochs():
     labels, rng = np.arange(1000) % 10, np.random.default_rng(0)
     first, second = (next(balanced_batches(labels, 100, rng)) for _ in range(2))

@@ -20,7 +20,6 @@ from siamese_np.errors import DataError
 GZIP_MAGIC = b"\x1f\x8b"
 DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
-_DEFLATE_RATIO = 1032  # no stream of n compressed bytes unpacks to more than 1032 n
 _BLOCK = 1 << 20
 
 
@@ -51,21 +50,20 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
         raise DataError(f"there is no file {name}")
     try:
         with open(name, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
             zipped = file.read(2) == GZIP_MAGIC
             file.seek(0)
             if not zipped:
-                return _parse(file, name, most=size)
+                return _parse(file, name)
             with gzip.GzipFile(fileobj=file) as stream:
-                return _parse(stream, name, most=size * _DEFLATE_RATIO)
+                return _parse(stream, name)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{name} is a truncated or damaged gzip file ({error})") from error
     except OSError as error:
         raise DataError(f"cannot read {name}: {error.strerror or error}") from error
 
 
-def _parse(stream: IO[bytes] | gzip.GzipFile, name: str, most: int) -> NDArray[Any]:
-    """The array in `stream`, which cannot hold more than `most` bytes."""
+def _parse(stream: IO[bytes] | gzip.GzipFile, name: str) -> NDArray[Any]:
+    """The array in `stream`."""
     magic = stream.read(4)
     if not magic:
         raise DataError(f"{name} is empty, but an IDX file starts with a magic number of 4 bytes")
@@ -90,8 +88,6 @@ def _parse(stream: IO[bytes] | gzip.GzipFile, name: str, most: int) -> NDArray[A
     dtype = np.dtype(DTYPES[code])
     nbytes = math.prod(shape) * dtype.itemsize
     announced = f"its header announces {'x'.join(map(str, shape))} {dtype.name} values, {nbytes} bytes"
-    if nbytes > most:
-        raise DataError(f"{name} is too short: {announced}, more than the file can hold")
 
     payload = bytearray()  # grows with what is really there; writeable, so the array can live in it
     while len(payload) < nbytes:

@@ -174,7 +174,6 @@ def _grey(image: Image.Image) -> Float:
     """The brightness of an opened image file, upright, averaged down; in [0, 1] unless it holds 32-bit numbers."""
     step = max(1, max(image.size) // _WORK_SIDE)
     image.draft("L", (max(1, image.width // step), max(1, image.height // step)))  # JPEG: decodes only what is needed
-    image.load()  # now TIFF's orientation is obeyed, which may swap width and height
     step = max(1, min(max(image.size) // _WORK_SIDE, *image.size))
     rows = step * max(1, _STRIP // (step * image.width))
     strips = []
