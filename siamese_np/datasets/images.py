@@ -174,6 +174,7 @@ def _grey(image: Image.Image) -> Float:
     """The brightness of an opened image file, upright, averaged down; in [0, 1] unless it holds 32-bit numbers."""
     step = max(1, max(image.size) // _WORK_SIDE)
     image.draft("L", (max(1, image.width // step), max(1, image.height // step)))  # JPEG: decodes only what is needed
+    image.load()  # which turns a TIFF picture upright, so that its width and height may change
     step = max(1, min(max(image.size) // _WORK_SIDE, *image.size))
     rows = step * max(1, _STRIP // (step * image.width))
     strips = []
@@ -191,7 +192,7 @@ def _grey(image: Image.Image) -> Float:
             ground = colours.mean() < 0.5 if colours.std() < _ONE_COLOUR else np.median(colours)
             light = light + (1 - opacity) * np.float32(ground)
     upright = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
-    return light if upright is None else np.asarray(Image.fromarray(light).transpose(upright))
+    return light if upright is None or image.format == "TIFF" else np.asarray(Image.fromarray(light).transpose(upright))
 
 
 def _light(strip: Image.Image) -> tuple[Float, Float]:
