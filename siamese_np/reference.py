@@ -50,24 +50,21 @@ def conv2d_forward(out: Array, x: Array, w: Array, b: Array, stride: Pair, pad: 
         out[:, i, j] = np.tensordot(patch, w, axes=3) + b
 
 
-def conv2d_backward_x(dx: Array, dout: Array, wT: Array, stride: Pair, pad: Pair) -> None:
-    """dx (N, H, W, C): every output pixel hands its dout back, through wT (F, KH, KW, C), to the patch it saw."""
-    KH, KW = wT.shape[1:3]
-    H, W = dx.shape[1:3]
-    dpadded = _pad(np.zeros_like(dx), pad)
-    for i, j in np.ndindex(dout.shape[1:3]):
-        dpatch = dpadded[:, i * stride[0] : i * stride[0] + KH, j * stride[1] : j * stride[1] + KW]
-        dpatch += np.tensordot(dout[:, i, j], wT, axes=(1, 0))
-    dx[:] = dpadded[:, pad[0] : pad[0] + H, pad[1] : pad[1] + W]
-
-
-def conv2d_backward_w(dw: Array, dout: Array, x: Array, stride: Pair, pad: Pair) -> None:
-    """dw (KH, KW, C, F) += sum over images and output pixels of patch times dout."""
-    KH, KW = dw.shape[:2]
+def conv2d_backward(
+    dx: Array, dw: Array, db: Array, dout: Array, x: Array, w: Array, stride: Pair, pad: Pair
+) -> None:
+    """Every output pixel hands its dout to the patch of x that it saw, to w and to b; dx may be empty (0, H, W, C)."""
+    KH, KW = w.shape[:2]
+    H, W = x.shape[1:3]
     padded = _pad(x, pad)
+    dpadded = np.zeros_like(padded)
     for i, j in np.ndindex(dout.shape[1:3]):
-        patch = padded[:, i * stride[0] : i * stride[0] + KH, j * stride[1] : j * stride[1] + KW]
-        dw += np.tensordot(patch, dout[:, i, j], axes=(0, 0))
+        rows, columns = slice(i * stride[0], i * stride[0] + KH), slice(j * stride[1], j * stride[1] + KW)
+        dpadded[:, rows, columns] += np.tensordot(dout[:, i, j], w, axes=(1, 3))
+        dw += np.tensordot(padded[:, rows, columns], dout[:, i, j], axes=(0, 0))
+    db += dout.sum(axis=(0, 1, 2))
+    if len(dx):
+        dx[:] = dpadded[:, pad[0] : pad[0] + H, pad[1] : pad[1] + W]
 
 
 def _pad(x: Array, pad: Pair) -> Array:
@@ -100,6 +97,53 @@ def relu_forward(out: Array, x: Array) -> None:
 def relu_backward(dx: Array, dout: Array, out: Array) -> None:
     """dx (M,) = dout where out > 0; the slope at the kink is 0."""
     dx[:] = np.where(out.real > 0, dout, 0)
+
+
+def conv_relu_pool_forward(
+    out: Array,
+    argmax: NDArray[np.integer],
+    x: Array,
+    w: Array,
+    b: Array,
+    stride: Pair,
+    pad: Pair,
+    window: Pair,
+) -> None:
+    """out, argmax (N, OH, OW, F): convolution, ReLU and pooling in a row; argmax is PH*PW where out is not positive."""
+    conv = _conv(x, w, b, stride, pad)
+    maxpool2d_forward(out, argmax, conv, window, window)
+    argmax[~(out.real > 0)] = window[0] * window[1]
+    relu_forward(out.reshape(-1), out.reshape(-1))
+
+
+def conv_relu_pool_backward(
+    dx: Array,
+    dw: Array,
+    db: Array,
+    dout: Array,
+    argmax: NDArray[np.integer],
+    x: Array,
+    w: Array,
+    stride: Pair,
+    pad: Pair,
+    window: Pair,
+) -> None:
+    """Back through pooling and ReLU, where argmax names a winner, and through the convolution."""
+    N, OH, OW, F = dout.shape
+    dconv = np.zeros_like(_conv(x, w, np.zeros_like(db), stride, pad))
+    for n, i, j, f in np.ndindex(dout.shape):
+        if argmax[n, i, j, f] < window[0] * window[1]:
+            p, q = divmod(int(argmax[n, i, j, f]), window[1])
+            dconv[n, i * window[0] + p, j * window[1] + q, f] = dout[n, i, j, f]
+    conv2d_backward(dx, dw, db, dconv, x, w, stride, pad)
+
+
+def _conv(x: Array, w: Array, b: Array, stride: Pair, pad: Pair) -> Array:
+    KH, KW, _, F = w.shape
+    N, H, W, _ = x.shape
+    out = np.empty((N, (H + 2 * pad[0] - KH) // stride[0] + 1, (W + 2 * pad[1] - KW) // stride[1] + 1, F), x.dtype)
+    conv2d_forward(out, x, w, b, stride, pad)
+    return out
 
 
 def euclidean_forward(dist: Array, emb_a: Array, emb_b: Array) -> None:

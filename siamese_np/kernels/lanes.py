@@ -1,0 +1,184 @@
+"""Lanes: a few neighbouring numbers as one value, which LLVM keeps in vector registers.
+
+A loop over an array is vectorised by LLVM on its own, but its sums are read from memory and written back for
+every product. A kernel that wants its sums to stay in registers names them: lanes are ordinary local variables.
+
+    sums = load(out, start, like)                   out[start : start + count]
+    sums = muladd(sums, factor, load(w, k, like))   sums + factor * w[k : k + count], rounded once
+    store(out, start, sums)
+
+`like` is any value with the wanted number of lanes, at first one of `zeros`: a function that takes it as an
+argument is compiled once for each width. Arrays are flat and contiguous; a start may be any index. Each operation
+has its meaning in plain Python, which also runs under ``NUMBA_DISABLE_JIT=1``. Beside `_jit`, this is the only
+file that imports numba.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from llvmlite import binding, ir
+from numba import config, types
+from numba.core.cgutils import get_or_insert_function
+from numba.core.datamodel import models
+from numba.extending import intrinsic, register_model
+
+
+def _vector_bytes() -> int:
+    features = binding.get_host_cpu_features()
+    return 64 if features.get("avx512f") else 32 if features.get("avx2") else 16
+
+
+VECTOR_BYTES = _vector_bytes()
+# Vectors side by side for the sums of one pixel, so that those of four pixels fit the 32 (or 16) registers.
+WIDE = 4 if VECTOR_BYTES == 64 else 2
+
+_int32, _int64 = ir.IntType(32), ir.IntType(64)
+
+
+class Lanes(types.Type):  # type: ignore[misc]
+    """Numba's type of `count` numbers of `dtype`."""
+
+    def __init__(self, dtype: Any, count: int) -> None:
+        self.dtype, self.count = dtype, count
+        super().__init__(name=f"Lanes({dtype}, {count})")
+
+
+@register_model(Lanes)
+class _LanesModel(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, manager: Any, lanes: Lanes) -> None:
+        scalar = {32: ir.FloatType(), 64: ir.DoubleType()}[lanes.dtype.bitwidth]
+        super().__init__(manager, lanes, ir.VectorType(scalar, lanes.count))
+
+
+def _operation(typed: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
+    """Replace a plain-Python meaning by the instructions that `typed` gives, where kernels are compiled."""
+
+    def decorate(meaning: Callable[..., Any]) -> Any:
+        return meaning if config.DISABLE_JIT else intrinsic(prefer_literal=True)(typed)
+
+    return decorate
+
+
+def _zeros(typing: Any, array: Any, vectors: Any) -> Any:
+    lanes = Lanes(array.dtype, vectors.literal_value * VECTOR_BYTES * 8 // array.dtype.bitwidth)
+    return lanes(array, vectors), lambda context, builder, signature, args: ir.Constant(_vector(context, lanes), None)
+
+
+@_operation(_zeros)
+def zeros(array: Any, vectors: int) -> Any:
+    """`vectors` registers full of zeros of the array's type."""
+    return np.zeros(vectors * VECTOR_BYTES // array.itemsize, array.dtype)
+
+
+def _load(typing: Any, array: Any, start: Any, like: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _read(context, builder, array, args, like.count)
+
+    return like(array, types.intp, like), generate
+
+
+@_operation(_load)
+def load(array: Any, start: int, like: Any) -> Any:
+    """The lanes ``array[start]``, ``array[start + 1]``, ..."""
+    return array[start : start + len(like)].copy()
+
+
+def _store(typing: Any, array: Any, start: Any, lanes: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        address = _address(context, builder, array, args, args[2].type)
+        builder.store(args[2], address).align = array.dtype.bitwidth // 8
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, lanes), generate
+
+
+@_operation(_store)
+def store(array: Any, start: int, lanes: Any) -> None:
+    """Write the lanes to ``array[start]``, ``array[start + 1]``, ..."""
+    array[start : start + len(lanes)] = lanes
+
+
+def _muladd(typing: Any, sums: Any, factor: Any, lanes: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        vector = args[0].type
+        name = f"llvm.fmuladd.v{lanes.count}f{lanes.dtype.bitwidth}"
+        function = get_or_insert_function(builder.module, ir.FunctionType(vector, [vector] * 3), name)
+        return builder.call(function, [_all(builder, args[1], vector), args[2], args[0]])
+
+    return sums(sums, sums.dtype, sums), generate
+
+
+@_operation(_muladd)
+def muladd(sums: Any, factor: Any, lanes: Any) -> Any:
+    """``sums + factor * lanes``, in one instruction and rounded once where the processor can."""
+    return sums + factor * lanes
+
+
+def _nonzero(typing: Any, array: Any, start: Any, like: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        values = _read(context, builder, array, args, like.count)
+        return _bits(builder, builder.fcmp_unordered("!=", values, ir.Constant(values.type, None)))
+
+    return types.uint64(array, types.intp, like), generate
+
+
+@_operation(_nonzero)
+def nonzero(array: Any, start: int, like: Any) -> Any:
+    """Bit k is set where ``array[start + k]`` is not 0 (NaN is not): up to 64 lanes."""
+    return np.uint64(sum(1 << k for k in range(len(like)) if array[start + k] != 0))
+
+
+def _equal(typing: Any, array: Any, start: Any, number: Any, like: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        values = _read(context, builder, array, args, like.count)
+        return _bits(builder, builder.icmp_signed("==", values, _all(builder, args[2], values.type)))
+
+    return types.uint64(array, types.intp, array.dtype, like), generate
+
+
+@_operation(_equal)
+def equal(array: Any, start: int, number: int, like: Any) -> Any:
+    """Bit k is set where the whole number ``array[start + k]`` is `number`: up to 64 lanes."""
+    return np.uint64(sum(1 << k for k in range(len(like)) if array[start + k] == number))
+
+
+def _lowest(typing: Any, bits: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.uint64), generate
+
+
+@_operation(_lowest)
+def lowest(bits: Any) -> int:
+    """Number of the lowest bit that is set; there must be one."""
+    return (int(bits) & -int(bits)).bit_length() - 1
+
+
+def _vector(context: Any, lanes: Lanes) -> Any:
+    return context.get_data_type(lanes)
+
+
+def _address(context: Any, builder: Any, array: Any, args: Any, vector: Any) -> Any:
+    data = context.make_array(array)(context, builder, args[0]).data
+    return builder.bitcast(builder.gep(data, [args[1]]), vector.as_pointer())
+
+
+def _read(context: Any, builder: Any, array: Any, args: Any, count: int) -> Any:
+    vector = ir.VectorType(context.get_data_type(array.dtype), count)
+    values = builder.load(_address(context, builder, array, args, vector))
+    values.align = array.dtype.bitwidth // 8  # an array may start anywhere
+    return values
+
+
+def _all(builder: Any, scalar: Any, vector: Any) -> Any:
+    """`scalar` in every lane."""
+    undefined = ir.Constant(vector, ir.Undefined)
+    first = builder.insert_element(undefined, scalar, ir.Constant(_int32, 0))
+    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_int32, vector.count), [0] * vector.count))
+
+
+def _bits(builder: Any, truths: Any) -> Any:
+    bits = builder.bitcast(truths, ir.IntType(truths.type.count))
+    return bits if truths.type.count == 64 else builder.zext(bits, _int64)
