@@ -27,14 +27,11 @@ Sources: E. Georganas et al., "Anatomy of high-performance deep learning convolu
 2018 (sums of several pixels in registers); Z. Gong et al., "SparseTrain", 2020 (zeros skipped in all passes).
 """
 
-from typing import Any, NamedTuple
-
 import numpy as np
 
 from siamese_np._jit import kernel
-from siamese_np.kernels.lanes import VECTOR_BYTES, WIDE, load, lowest, muladd, nonzero, store, zeros
+from siamese_np.kernels.lanes import HALF, VECTOR_BYTES, WIDE, equal, item, load, lowest, muladd, nonzero, store, zeros
 
-HALF = WIDE // 2
 PIXELS = 32  # about as many output pixels are summed before they are written out: their sums stay in the L1 cache
 
 
@@ -43,106 +40,67 @@ def conv2d_forward(out, x, w, b, stride, pad):
     """out (N, OH, OW, F) = convolution of x (N, H, W, C) with w (KH, KW, C, F), plus b (F,)."""
     N, OH, OW, F = out.shape
     _, H, W, C = x.shape
-    weights, biases = in_vectors(w.reshape(-1, F)), in_vectors(b.reshape(1, F))
-    target = pixel_rows(min(OH, 1 + PIXELS // OW), OW, biases.size)
-    rows = aligned((target.size + 1) * biases.size, x)
-    lists, padded = empty_lists(H, W, C, x), empty_padded(H, W, C, pad, x)
+    FP = whole(F, x)
+    weights, biases = in_vectors(w.reshape(-1), F, FP), in_vectors(b, F, FP)
+    target = pixel_rows(min(OH, 1 + PIXELS // OW), OW, FP)
+    rows = aligned((target.size + 1) * FP, x)
+    start, index, value = empty_lists(H, W, C, x)
+    padded, edges = empty_padded(H, W, C, pad, x)
+    every = every_entry(x)
     for n in range(N):
-        listed = read_image(lists, padded, x[n], pad)
+        listed = list_pays(x[n])
+        if listed:
+            list_entries(start, index, value, x[n], every[0], (1, 1), (1, 1))
+        else:
+            pad_image(padded, edges, x[n], pad)
         for i in range(0, OH, len(target)):
             here = target[: OH - i]
-            convolve(rows, here, i, lists, padded, listed, weights, biases, w.shape, stride, pad)
+            fill(rows, here, biases)
+            if listed:
+                add_lists(rows, here, i, start, index, value, weights, w.shape, FP, stride, pad)
+            else:
+                add_windows(rows, here, i, padded, edges, weights, w.shape, FP, stride)
             copy_pixels(out[n, i : i + len(here)], rows, here)
 
 
 @kernel
 def conv2d_backward(dx, dw, db, dout, x, w, stride, pad):
     """dw (KH, KW, C, F) and db (F,) += their gradients; dx (N, H, W, C) = its own, unless it is empty."""
-    N, OH, OW, F = dout.shape
-    lists = empty_lists((OH - 1) * stride[0] + 1, (OW - 1) * stride[1] + 1, F, x)
-    work = empty_work(x, w, OH * OW, pad)
-    for n in range(N):
-        list_nonzeros(lists, dout[n], stride)
-        backward_image(dx[n : n + 1], db, lists, x[n], work, w.shape, pad)
-    add_transposed(dw, work.dw)
-
-
-class Lists(NamedTuple):
-    """The entries of an image (H, W, C) that are not 0, row by row, column by column.
-
-    Pixel (r, s) has the entries ``start[r, s]`` to ``start[r, s + 1] - 1``. Entry e is ``value[e]``, in channel
-    ``index[e] - s*C``: the entries under one row of a window are neighbours, and so are the rows of w they meet.
-    """
-
-    start: Any
-    index: Any
-    value: Any
-
-
-class Padded(NamedTuple):
-    """An image with zeros on all sides; each row is 0 before column `left` and from column `right` on."""
-
-    image: Any
-    left: Any
-    right: Any
-
-
-class Work(NamedTuple):
-    """Room for the backward pass of one image; `dw` (F, KH, KW*C in whole vectors) gathers that of all images."""
-
-    padded: Any
-    flipped: Any
-    zeros: Any
-    rows: Any
-    target: Any
-    count: Any
-    position: Any
-    value: Any
-    dw: Any
+    add_gradients(dx, dw, db, dout, every_entry(dout), x, w, stride, pad, (1, 1))
 
 
 # --- sums of scaled rows of w -----------------------------------------------------------------------------------
 
 
 @kernel
-def convolve(rows, target, first, lists, padded, listed, weights, biases, shape, stride, pad):
-    """Rows `first`, `first` + 1, ... of one output image; the sums of pixel (i, j) begin at ``rows[target[i, j]]``.
-
-    The last column of `target` is a spare one: where the last pixel has no neighbour, that of the listed way.
-    """
-    FP = biases.size
+def fill(rows, target, biases):
+    """The sums of every pixel begin with the biases."""
     for i in range(target.shape[0]):
         for j in range(target.shape[1]):
-            rows[target[i, j] : target[i, j] + FP] = biases
-    source, goal = windows(target, first, padded, listed, shape, stride)
+            sums = rows[target[i, j] :]
+            for f in range(biases.size):
+                sums[f] = biases[f]
+
+
+@kernel
+def add_lists(rows, target, first, start, index, value, w, shape, FP, stride, pad):
+    """Add the listed entries, times their rows of w, to all filters of the pixels of `target`.
+
+    These are the output rows `first`, `first` + 1, ...; the sums of pixel (i, j) begin at ``rows[target[i, j]]``.
+    The last column of `target` is a spare pixel, where the last one has no neighbour.
+    """
     f, vector = 0, VECTOR_BYTES // rows.itemsize
     while f + WIDE * vector <= FP:
-        wide = zeros(rows, WIDE)
-        add_products(rows, target, first, lists, padded, listed, source, goal, weights, shape, FP, stride, pad, f, wide)
+        add_listed(rows, target, first, start, index, value, w, shape, FP, stride, pad, f, zeros(rows, WIDE))
         f += WIDE * vector
-    while f + HALF * vector <= FP:
-        half = zeros(rows, HALF)
-        add_products(rows, target, first, lists, padded, listed, source, goal, weights, shape, FP, stride, pad, f, half)
-        f += HALF * vector
     while f < FP:
-        one = zeros(rows, 1)
-        add_products(rows, target, first, lists, padded, listed, source, goal, weights, shape, FP, stride, pad, f, one)
-        f += vector
+        add_listed(rows, target, first, start, index, value, w, shape, FP, stride, pad, f, zeros(rows, HALF))
+        f += HALF * vector
 
 
 @kernel
-def add_products(rows, target, first, lists, padded, listed, source, goal, w, shape, FP, stride, pad, f, like):
-    """Filters f, f + 1, ... of the pixels of `convolve`, as many as `like` has lanes."""
-    if listed:
-        add_listed(rows, target, first, lists, w, shape, FP, stride, pad, f, like)
-    else:
-        add_dense(rows, goal, source, padded.image, w, shape, FP, f, like)
-
-
-@kernel
-def add_listed(rows, target, first, lists, w, shape, FP, stride, pad, f, like):
-    """Each listed entry of a row of x, times its row of w, to the two output pixels (i, j) and (i, j + 1)."""
-    start, index, value = lists
+def add_listed(rows, target, first, start, index, value, w, shape, FP, stride, pad, f, like):
+    """`add_lists` for filters f, f + 1, ...: two output pixels (i, j) and (i, j + 1) at a time."""
     KH, KW, C, _ = shape
     H, W = start.shape[0], start.shape[1] - 1
     step = stride[1] * C * FP  # an entry meets a row of w this much earlier in the second pixel
@@ -157,254 +115,241 @@ def add_listed(rows, target, first, lists, w, shape, FP, stride, pad, f, like):
                 e0, e2 = start[r, min(max(s, 0), W)], start[r, min(max(s + KW, 0), W)]
                 e1, e3 = start[r, min(max(t, 0), W)], start[r, min(max(t + KW, 0), W)]
                 row = (p * KW - s) * C * FP + f
-                sums0, sums1 = load(rows, target[i, j] + f, like), load(rows, target[i, j + 1] + f, like)
+                goal0, goal1 = target[i, j] + f, target[i, j + 1] + f
+                sums0, sums1 = load(rows, goal0, like), load(rows, goal1, like)
                 for e in range(e0, min(e1, e2)):
-                    sums0 = muladd(sums0, value[e], load(w, row + index[e] * FP, like))
+                    sums0 = muladd(sums0, item(value, e), load(w, row + item(index, e) * FP, like))
                 for e in range(e1, e2):
-                    sums0 = muladd(sums0, value[e], load(w, row + index[e] * FP, like))
-                    sums1 = muladd(sums1, value[e], load(w, row - step + index[e] * FP, like))
+                    here = row + item(index, e) * FP
+                    sums0 = muladd(sums0, item(value, e), load(w, here, like))
+                    sums1 = muladd(sums1, item(value, e), load(w, here - step, like))
                 for e in range(max(e1, e2), e3):
-                    sums1 = muladd(sums1, value[e], load(w, row - step + index[e] * FP, like))
-                store(rows, target[i, j] + f, sums0)
-                store(rows, target[i, j + 1] + f, sums1)
+                    sums1 = muladd(sums1, item(value, e), load(w, row - step + item(index, e) * FP, like))
+                store(rows, goal0, sums0)
+                store(rows, goal1, sums1)
 
 
 @kernel
-def add_dense(rows, goal, source, padded, w, shape, FP, f, like):
-    """Every entry under the windows of four pixels, times its row of w; the windows begin at `source`."""
+def add_windows(rows, target, first, padded, edges, w, shape, FP, stride):
+    """Add every entry under the windows of `target`, times its row of w, but leave out windows that are all black."""
     KH, KW, C, _ = shape
-    x, line = padded.reshape(-1), padded.shape[1] * C
-    for m in range(0, len(source), 4):
-        x0, x1, x2, x3 = source[m], source[m + 1], source[m + 2], source[m + 3]
-        goal0, goal1, goal2, goal3 = goal[m] + f, goal[m + 1] + f, goal[m + 2] + f, goal[m + 3] + f
-        sums0, sums1 = load(rows, goal0, like), load(rows, goal1, like)
-        sums2, sums3 = load(rows, goal2, like), load(rows, goal3, like)
-        row = f
-        for p in range(KH):
-            for k in range(p * line, p * line + KW * C):
-                filters = load(w, row, like)
-                sums0 = muladd(sums0, x[x0 + k], filters)
-                sums1 = muladd(sums1, x[x1 + k], filters)
-                sums2 = muladd(sums2, x[x2 + k], filters)
-                sums3 = muladd(sums3, x[x3 + k], filters)
-                row += FP
-        store(rows, goal0, sums0)
-        store(rows, goal1, sums1)
-        store(rows, goal2, sums2)
-        store(rows, goal3, sums3)
-
-
-@kernel
-def windows(target, first, padded, listed, shape, stride):
-    """Where the windows begin that are not all black, and where their sums go: in fours, none for the listed way."""
-    KH, KW, C, _ = shape
-    columns = 0 if listed else target.shape[1] - 1
-    source = np.empty(len(target) * columns + 3, np.int64)
-    goal = np.empty_like(source)
+    line = padded.size // len(edges)
+    source, goal = np.empty(target.size + 3, np.int64), np.empty(target.size + 3, np.int64)
     m = 0
-    for i in range(len(target)):
+    for i in range(target.shape[0]):
         r = (first + i) * stride[0]
-        left, right = padded.left[r], padded.right[r]
+        left, right = edges[r, 0], edges[r, 1]
         for p in range(1, KH):
-            left, right = min(left, padded.left[r + p]), max(right, padded.right[r + p])
-        for j in range(columns):
+            left, right = min(left, edges[r + p, 0]), max(right, edges[r + p, 1])
+        for j in range(target.shape[1] - 1):
             s = j * stride[1]
             if s < right and s + KW > left:
-                source[m], goal[m] = (r * padded.image.shape[1] + s) * C, target[i, j]
+                source[m], goal[m] = r * line + s * C, target[i, j]
                 m += 1
     while m % 4:  # fill up with the last pixel: it is computed again, and stored again
         source[m], goal[m] = source[m - 1], goal[m - 1]
         m += 1
-    return source[:m], goal[:m]
+    for f in range(0, FP, HALF * VECTOR_BYTES // rows.itemsize):
+        for k in range(0, m, 4):
+            add_dense(rows, goal[k : k + 4], source[k : k + 4], padded, line, w, shape, FP, f)
+
+
+@kernel
+def add_dense(rows, goal, source, padded, line, w, shape, FP, f):
+    """Filters f, f + 1, ... of four pixels, whose windows begin at `source`."""
+    KH, KW, C, _ = shape
+    like, row = zeros(rows, HALF), f
+    x0, x1, x2, x3 = source[0], source[1], source[2], source[3]
+    sums0, sums1 = load(rows, goal[0] + f, like), load(rows, goal[1] + f, like)
+    sums2, sums3 = load(rows, goal[2] + f, like), load(rows, goal[3] + f, like)
+    for p in range(KH):
+        for k in range(p * line, p * line + KW * C):
+            filters = load(w, row, like)
+            sums0 = muladd(sums0, item(padded, x0 + k), filters)
+            sums1 = muladd(sums1, item(padded, x1 + k), filters)
+            sums2 = muladd(sums2, item(padded, x2 + k), filters)
+            sums3 = muladd(sums3, item(padded, x3 + k), filters)
+            row += FP
+    store(rows, goal[0] + f, sums0)
+    store(rows, goal[1] + f, sums1)
+    store(rows, goal[2] + f, sums2)
+    store(rows, goal[3] + f, sums3)
 
 
 # --- the backward pass ------------------------------------------------------------------------------------------
 
 
 @kernel
-def empty_work(x, w, entries, pad):
-    """Room for the backward pass of one image at a time, whose filters have at most so many entries each."""
-    KH, KW, C, F = w.shape
-    _, H, W, _ = x.shape
-    flipped = in_vectors(np.ascontiguousarray(w[::-1, ::-1].transpose(0, 1, 3, 2)).reshape(-1, C))
-    CP, T = flipped.size // (KH * KW * F), whole_vectors(KW * C, x)
-    dw = aligned(F * KH * T, x)
-    dw[:] = 0
-    none = aligned(CP, x)
-    none[:] = 0
-    target = pixel_rows(min(H, 1 + PIXELS // W), W, CP)
-    return Work(
-        empty_padded(H, W, C, pad, x),
-        flipped,
-        none,
-        aligned((target.size + 1) * CP, x),
-        target,
-        np.empty(F, np.int64),
-        np.empty((F, entries + 1), np.int64),
-        np.empty((F, entries + 1), x.dtype),
-        dw.reshape(F, KH, T),
+def add_gradients(dx, dw, db, dout, argmax, x, w, stride, pad, window):
+    """The backward pass, where dout (N, OH, OW, F) lies at entry `argmax` of windows of the output."""
+    N, OH, OW, F = dout.shape
+    _, H, W, C = x.shape
+    KH, KW, _, _ = w.shape
+    start, index, value = empty_lists(
+        (OH * window[0] - 1) * stride[0] + 1, (OW * window[1] - 1) * stride[1] + 1, F, x
     )
+    CP = whole(C, x)
+    flipped, no_bias = flip(w, CP), np.zeros(CP, x.dtype)
+    target = pixel_rows(min(H, 1 + PIXELS // W), W, CP)
+    rows = aligned((target.size + 1) * CP, x)
+    padded, edges = empty_padded(H, W, C, pad, x)
+    line, T = padded.size // len(edges), whole(KW * C, x)
+    count, place, factor = np.empty(F, np.int64), np.empty((F, OH * OW), np.int64), np.empty((F, OH * OW), x.dtype)
+    sums = aligned(F * KH * T, x)
+    for k in range(sums.size):
+        sums[k] = 0
+    for n in range(N):
+        list_entries(start, index, value, dout[n], argmax[n % len(argmax)], window, stride)
+        if len(dx):
+            for i in range(0, H, len(target)):
+                here = target[: H - i]
+                fill(rows, here, no_bias)
+                add_lists(
+                    rows, here, i, start, index, value, flipped, (KH, KW, F, C), CP, (1, 1),
+                    (KH - 1 - pad[0], KW - 1 - pad[1]),
+                )  # fmt: skip
+                copy_pixels(dx[n, i : i + len(here)], rows, here)
+        if start[-1, -1]:
+            pad_image(padded, edges, x[n], pad)
+            list_filters(count, place, factor, start, index, value, line, C)
+            for f in range(F):
+                for m in range(count[f]):
+                    db[f] += factor[f, m]
+                for t in range(0, T, HALF * VECTOR_BYTES // x.itemsize):
+                    add_rows(sums, f * KH * T + t, T, padded, t, line, KH, place[f, : count[f]], factor[f])
+    for p in range(KH):
+        for k in range(KW * C):
+            for f in range(F):
+                dw[p, k // C, k % C, f] += sums[(f * KH + p) * T + k]
 
 
 @kernel
-def backward_image(dx, db, lists, x, work, shape, pad):
-    """The gradients of one image x (H, W, C), from its dout as a list; dx is (1, H, W, C) or empty."""
-    KH, KW, C, F = shape
-    H = x.shape[0]
-    entries = lists.start[-1, -1]
-    if len(dx) and not entries:
-        dx[:] = 0
-    if not entries:
-        return
-    if len(dx):
-        for i in range(0, H, len(work.target)):
-            here = work.target[: H - i]
-            convolve(
-                work.rows, here, i, lists, work.padded, True, work.flipped, work.zeros, (KH, KW, F, C), (1, 1),
-                (KH - 1 - pad[0], KW - 1 - pad[1]),
-            )  # fmt: skip
-            copy_pixels(dx[0, i : i + len(here)], work.rows, here)
-    pad_image(work.padded, x, pad)
-    list_filters(lists, work, shape)
-    for f in range(F):
-        for m in range(work.count[f]):
-            db[f] += work.value[f, m]
-        add_windows(work, f, shape)
+def flip(w, CP):
+    """The weights of dx, flat: w[KH-1-p, KW-1-q, c, f] in rows (p, q, f) of C numbers, filled up to CP."""
+    KH, KW, C, F = w.shape
+    flipped = aligned(KH * KW * F * CP, w)
+    for p in range(KH):
+        for q in range(KW):
+            for f in range(F):
+                for c in range(CP):
+                    row = ((KH - 1 - p) * KW + KW - 1 - q) * F + f
+                    flipped[row * CP + c] = w[p, q, c, f] if c < C else 0
+    return flipped
 
 
 @kernel
-def list_filters(lists, work, shape):
+def list_filters(count, place, factor, start, index, value, line, C):
     """Sort the list of dout by filters: the values of each, and where their windows begin in the padded x."""
-    _, _, C, F = shape
-    count, position, value = work.count, work.position, work.value
-    count[:] = 0
-    for r in range(lists.start.shape[0]):
-        for s in range(lists.start.shape[1] - 1):
-            place = (r * work.padded.image.shape[1] + s) * C
-            for e in range(lists.start[r, s], lists.start[r, s + 1]):
-                f = lists.index[e] - s * F
+    F = len(count)
+    for f in range(F):
+        count[f] = 0
+    for r in range(start.shape[0]):
+        for s in range(start.shape[1] - 1):
+            for e in range(start[r, s], start[r, s + 1]):
+                f = item(index, e) - s * F
                 m = count[f]
-                position[f, m], value[f, m] = place, lists.value[e]
+                place[f, m], factor[f, m] = r * line + s * C, item(value, e)
                 count[f] = m + 1
 
 
 @kernel
-def add_windows(work, f, shape):
-    """dw of filter f += its entries times the windows of x that they saw."""
-    T, vector = work.dw.shape[2], VECTOR_BYTES // work.dw.itemsize
-    if work.count[f]:
-        t = 0
-        while t + WIDE * vector <= T:
-            add_rows(work, f, t, zeros(work.dw, WIDE))
-            t += WIDE * vector
-        while t + HALF * vector <= T:
-            add_rows(work, f, t, zeros(work.dw, HALF))
-            t += HALF * vector
-        while t < T:
-            add_rows(work, f, t, zeros(work.dw, 1))
-            t += vector
-
-
-@kernel
-def add_rows(work, f, t, like):
-    """Columns t, t + 1, ... of the windows, as many as `like` has lanes, three rows of the windows at a time."""
-    _, KH, T = work.dw.shape
-    dw, x = work.dw[f].reshape(-1), work.padded.image.reshape(-1)
-    line = work.padded.image.shape[1] * work.padded.image.shape[2]
-    position, value = work.position[f], work.value[f]
+def add_rows(sums, at, T, padded, t, line, KH, place, factor):
+    """Columns t, t + 1, ... of dw of one filter += its entries times their windows of x, three rows at a time."""
+    like = zeros(sums, HALF)
     for p in range(0, KH, 3):
         # where fewer than three rows are left, the last is computed, and stored, more than once
         p1, p2 = min(p + 1, KH - 1), min(p + 2, KH - 1)
-        sums0, sums1, sums2 = load(dw, p * T + t, like), load(dw, p1 * T + t, like), load(dw, p2 * T + t, like)
+        goal0, goal1, goal2 = at + p * T, at + p1 * T, at + p2 * T
         x0, x1, x2 = p * line + t, p1 * line + t, p2 * line + t
-        for m in range(work.count[f]):
-            sums0 = muladd(sums0, value[m], load(x, position[m] + x0, like))
-            sums1 = muladd(sums1, value[m], load(x, position[m] + x1, like))
-            sums2 = muladd(sums2, value[m], load(x, position[m] + x2, like))
-        store(dw, p * T + t, sums0)
-        store(dw, p1 * T + t, sums1)
-        store(dw, p2 * T + t, sums2)
-
-
-@kernel
-def add_transposed(dw, filters):
-    """dw (KH, KW, C, F) += filters (F, KH, KW*C and more)."""
-    KH, KW, C, F = dw.shape
-    for p in range(KH):
-        for q in range(KW):
-            for c in range(C):
-                for f in range(F):
-                    dw[p, q, c, f] += filters[f, p, q * C + c]
+        sums0, sums1, sums2 = load(sums, goal0, like), load(sums, goal1, like), load(sums, goal2, like)
+        for m in range(place.size):
+            sums0 = muladd(sums0, factor[m], load(padded, place[m] + x0, like))
+            sums1 = muladd(sums1, factor[m], load(padded, place[m] + x1, like))
+            sums2 = muladd(sums2, factor[m], load(padded, place[m] + x2, like))
+        store(sums, goal0, sums0)
+        store(sums, goal1, sums1)
+        store(sums, goal2, sums2)
 
 
 # --- lists, and images with margins -----------------------------------------------------------------------------
 
 
 @kernel
-def read_image(lists, padded, x, pad):
-    """Either list x (H, W, C) and return True, or pad it: a list pays where at most half of x is not 0."""
+def list_pays(x):
+    """Whether at most half of x (H, W, C) is not 0, and a pixel has enough entries for a loop over them."""
     flat, count = x.reshape(-1), 0
-    if x.shape[2] >= 8:  # with fewer, the loops over the entries of a window are too short
-        for k in range(flat.size):
-            count += flat[k] != 0
-        if 2 * count <= flat.size:
-            list_nonzeros(lists, x, (1, 1))
-            return True
-    pad_image(padded, x, pad)
-    return False
+    for k in range(flat.size):
+        count += flat[k] != 0
+    return x.shape[2] >= 8 and 2 * count <= flat.size
 
 
 @kernel
 def empty_lists(H, W, C, like):
-    """Room for the entries of an image (H, W, C)."""
-    return Lists(np.zeros((H, W + 1), np.int64), np.empty(H * W * C, np.int64), np.empty(H * W * C, like.dtype))
+    """Room for the entries of an image (H, W, C) that are not 0, row by row, column by column.
+
+    Pixel (r, s) has the entries ``start[r, s]`` to ``start[r, s + 1] - 1``. Entry e is ``value[e]``, in channel
+    ``index[e] - s*C``: the entries under one row of a window are neighbours, and so are the rows of w they meet.
+    """
+    return np.empty((H, W + 1), np.int64), np.empty(H * W * C, np.int64), np.empty(H * W * C, like.dtype)
 
 
 @kernel
-def list_nonzeros(lists, x, stride):
-    """List x (H, W, C), whose rows and columns lie `stride` apart on the grid of the list."""
+def every_entry(x):
+    """The `argmax` of `list_entries` that lets every entry of an image pass."""
+    return np.zeros((1, x.shape[1], x.shape[2], x.shape[3]), np.uint8)
+
+
+@kernel
+def list_entries(start, index, value, x, argmax, window, stride):
+    """List the entries of x (H, W, C) that are not 0: each lies at entry `argmax` of its window.
+
+    On the grid of the list, the pixels that the windows cover lie `stride` apart.
+    """
     H, W, C = x.shape
-    start = lists.start.reshape(-1)
+    flat, winner = x.reshape(-1), argmax.reshape(-1)
     e, done = 0, 0
     for r in range(H):
-        line = x[r].reshape(-1)
-        for s in range(W):
-            place = r * stride[0] * lists.start.shape[1] + s * stride[1]
-            done = begin(start, done, place + 1, e)
-            for c in range(0, C, 64):
-                bits = nonzero_bits(line, s * C + c, min(64, C - c))
-                e = add_entries(lists, e, bits, line, s * C + c, s * stride[1] * C + c)
-    begin(start, done, start.size, e)
+        for p in range(window[0]):
+            for s in range(W):
+                for q in range(window[1]):
+                    row, column = (r * window[0] + p) * stride[0], (s * window[1] + q) * stride[1]
+                    done = begin(start, done, row, column, e)
+                    for c in range(0, C, 64):
+                        at, count = (r * W + s) * C + c, min(64, C - c)
+                        bits = set_bits(flat, winner, p * window[1] + q, at, count)
+                        e = add_entries(index, value, e, bits, flat, at, column * C + c)
+    begin(start, done, len(start), -1, e)
 
 
 @kernel
-def begin(start, first, stop, e):
-    """The pixels first to stop - 1 of a list begin with entry e: all but the last of them are empty."""
-    for k in range(first, stop):
-        start[k] = e
+def begin(start, done, r, s, e):
+    """The pixels from number `done` up to (r, s) begin with entry e: all before (r, s) are empty."""
+    flat, stop = start.reshape(-1), r * start.shape[1] + s + 1
+    for k in range(done, stop):
+        flat[k] = e
     return stop
 
 
 @kernel
-def nonzero_bits(line, at, count):
-    """Bit k is set where ``line[at + k]`` is not 0, for k < count <= 64."""
-    bits, k, one = np.uint64(0), 0, zeros(line, 1)
-    while k + VECTOR_BYTES // line.itemsize <= count:
-        bits |= nonzero(line, at + k, one) << np.uint64(k)
-        k += VECTOR_BYTES // line.itemsize
+def set_bits(flat, winner, number, at, count):
+    """Bit k is set where ``flat[at + k]`` is not 0 and ``winner[at + k]`` is `number`, for k < count <= 64."""
+    bits, k, one = np.uint64(0), 0, zeros(flat, 1)
+    while k + VECTOR_BYTES // flat.itemsize <= count:
+        bits |= (nonzero(flat, at + k, one) & equal(winner, at + k, number, one)) << np.uint64(k)
+        k += VECTOR_BYTES // flat.itemsize
     while k < count:
-        bits |= np.uint64(line[at + k] != 0) << np.uint64(k)
+        bits |= np.uint64(item(flat, at + k) != 0 and item(winner, at + k) == number) << np.uint64(k)
         k += 1
     return bits
 
 
 @kernel
-def add_entries(lists, e, bits, line, at, index):
-    """Append ``line[at + k]``, with index + k, for every bit k; return the number of entries."""
+def add_entries(index, value, e, bits, flat, at, first):
+    """Append ``flat[at + k]``, under the index first + k, for every bit k; return the number of entries."""
     while bits:
         k = lowest(bits)
-        lists.index[e] = index + k
-        lists.value[e] = line[at + k]
+        index[e] = first + k
+        value[e] = item(flat, at + k)
         bits &= bits - np.uint64(1)
         e += 1
     return e
@@ -412,29 +357,32 @@ def add_entries(lists, e, bits, line, at, index):
 
 @kernel
 def empty_padded(H, W, C, pad, like):
-    """Room for an image (H, W, C) and its margins, black."""
+    """Room for an image (H, W, C) between black margins, and for the edges of each row: it is black outside them."""
     PH, PW = H + 2 * pad[0], W + 2 * pad[1]
-    image = aligned(PH * PW * C, like)
-    image[:] = 0
-    return Padded(image.reshape(PH, PW, C), np.full(PH, PW), np.zeros(PH, np.int64))
+    padded, edges = aligned(PH * PW * C, like), np.empty((PH, 2), np.int64)
+    for k in range(padded.size):
+        padded[k] = 0
+    for r in range(PH):
+        edges[r, 0], edges[r, 1] = PW, 0
+    return padded, edges
 
 
 @kernel
-def pad_image(padded, x, pad):
-    """Copy x (H, W, C) between the margins, and find where each row begins and ends to be black."""
+def pad_image(padded, edges, x, pad):
+    """Copy x (H, W, C) between the margins, and find the edges of its rows."""
     H, W, C = x.shape
+    flat = x.reshape(-1)
     for r in range(H):
-        source, line = x[r].reshape(-1), padded.image[pad[0] + r].reshape(-1)
-        first, last = 0, W * C
+        line, copy = flat[r * W * C : (r + 1) * W * C], padded[((pad[0] + r) * (W + 2 * pad[1]) + pad[1]) * C :]
         for k in range(W * C):
-            line[pad[1] * C + k] = source[k]
-        while first < last and source[first] == 0:
-            first += 1
-        while first < last and source[last - 1] == 0:
-            last -= 1
-        black = first == last
-        padded.left[pad[0] + r] = padded.image.shape[1] if black else pad[1] + first // C
-        padded.right[pad[0] + r] = 0 if black else pad[1] + (last - 1) // C + 1
+            copy[k] = line[k]
+        left, right = 0, W * C
+        while left < right and line[left] == 0:
+            left += 1
+        while left < right and line[right - 1] == 0:
+            right -= 1
+        edges[pad[0] + r, 0] = pad[1] + left // C
+        edges[pad[0] + r, 1] = pad[1] + (right + C - 1) // C if left < right else 0
 
 
 # --- memory -----------------------------------------------------------------------------------------------------
@@ -442,30 +390,28 @@ def pad_image(padded, x, pad):
 
 @kernel
 def aligned(size, like):
-    """A new array of `size` numbers at a multiple of a vector's bytes; one vector more may be read behind its end."""
+    """A new array of `size` numbers at a multiple of a vector's bytes; HALF vectors more may be read behind its end."""
     vector = VECTOR_BYTES // like.itemsize
-    room = np.empty(size + 2 * vector, like.dtype)
-    room[size:] = 0
+    room = np.empty(size + (HALF + 1) * vector, like.dtype)
+    for k in range(size, room.size):
+        room[k] = 0
     first = (VECTOR_BYTES - room.ctypes.data % VECTOR_BYTES) % VECTOR_BYTES // like.itemsize
     return room[first : first + size]
 
 
 @kernel
-def whole_vectors(count, like):
-    """`count`, rounded up to a multiple of the numbers in a vector."""
-    vector = VECTOR_BYTES // like.itemsize
-    return (count + vector - 1) // vector * vector
+def whole(count, like):
+    """`count`, rounded up to a multiple of the numbers in HALF vectors."""
+    lanes = HALF * VECTOR_BYTES // like.itemsize
+    return (count + lanes - 1) // lanes * lanes
 
 
 @kernel
-def in_vectors(matrix):
-    """Copy of a matrix (K, F), flat, each row filled up with zeros to whole vectors."""
-    K, F = matrix.shape
-    FP = whole_vectors(F, matrix)
-    out = aligned(K * FP, matrix)
-    for k in range(K):
-        for f in range(FP):
-            out[k * FP + f] = matrix[k, f] if f < F else 0
+def in_vectors(flat, F, FP):
+    """Copy of rows of F numbers, each filled up with zeros to FP."""
+    out = aligned(flat.size // F * FP, flat)
+    for k in range(out.size):
+        out[k] = flat[k // FP * F + k % FP] if k % FP < F else 0
     return out
 
 
@@ -482,8 +428,9 @@ def pixel_rows(count, columns, size):
 
 @kernel
 def copy_pixels(out, rows, target):
-    """out (rows, columns, F) = the sums of `convolve`."""
+    """out (rows, columns, F) = the sums."""
     for i in range(out.shape[0]):
         for j in range(out.shape[1]):
+            sums = rows[target[i, j] :]
             for f in range(out.shape[2]):
-                out[i, j, f] = rows[target[i, j] + f]
+                out[i, j, f] = sums[f]

@@ -17,20 +17,20 @@ import numpy as np
 
 from siamese_np._jit import kernel
 from siamese_np.kernels.conv2d import (
-    add_entries,
-    add_transposed,
+    add_gradients,
+    add_lists,
+    add_windows,
     aligned,
-    backward_image,
-    begin,
-    convolve,
     empty_lists,
     empty_padded,
-    empty_work,
+    every_entry,
+    fill,
     in_vectors,
-    nonzero_bits,
-    read_image,
+    list_entries,
+    list_pays,
+    pad_image,
+    whole,
 )
-from siamese_np.kernels.lanes import VECTOR_BYTES, equal, zeros
 
 
 @kernel
@@ -38,28 +38,33 @@ def conv_relu_pool_forward(out, argmax, x, w, b, stride, pad, window):
     """out, argmax (N, OH, OW, F) = pooled ReLU of x (N, H, W, C) convolved with w (KH, KW, C, F), plus b (F,)."""
     N, OH, OW, F = out.shape
     _, H, W, C = x.shape
-    weights, biases = in_vectors(w.reshape(-1, F)), in_vectors(b.reshape(1, F))
-    target = window_planes(window, OW, biases.size)
-    rows = aligned(target[0, -1] + biases.size, x)
-    winner = np.empty(OW * biases.size, argmax.dtype)
-    lists, padded = empty_lists(H, W, C, x), empty_padded(H, W, C, pad, x)
+    FP = whole(F, x)
+    weights, biases = in_vectors(w.reshape(-1), F, FP), in_vectors(b, F, FP)
+    target = window_planes(window, OW, FP)
+    rows = aligned(target[0, -1] + FP, x)
+    winner = np.empty(OW * FP, argmax.dtype)
+    start, index, value = empty_lists(H, W, C, x)
+    padded, edges = empty_padded(H, W, C, pad, x)
+    every = every_entry(x)
     for n in range(N):
-        listed = read_image(lists, padded, x[n], pad)
+        listed = list_pays(x[n])
+        if listed:
+            list_entries(start, index, value, x[n], every[0], (1, 1), (1, 1))
+        else:
+            pad_image(padded, edges, x[n], pad)
         for i in range(OH):
-            convolve(rows, target, i * window[0], lists, padded, listed, weights, biases, w.shape, stride, pad)
+            fill(rows, target, biases)
+            if listed:
+                add_lists(rows, target, i * window[0], start, index, value, weights, w.shape, FP, stride, pad)
+            else:
+                add_windows(rows, target, i * window[0], padded, edges, weights, w.shape, FP, stride)
             pool(out[n, i], argmax[n, i], rows, winner, window[0] * window[1])
 
 
 @kernel
 def conv_relu_pool_backward(dx, dw, db, dout, argmax, x, w, stride, pad, window):
     """dw (KH, KW, C, F) and db (F,) += their gradients; dx (N, H, W, C) = its own, unless it is empty."""
-    N, OH, OW, F = dout.shape
-    lists = empty_lists((OH * window[0] - 1) * stride[0] + 1, (OW * window[1] - 1) * stride[1] + 1, F, x)
-    work = empty_work(x, w, OH * OW, pad)
-    for n in range(N):
-        list_winners(lists, dout[n], argmax[n], stride, window)
-        backward_image(dx[n : n + 1], db, lists, x[n], work, w.shape, pad)
-    add_transposed(dw, work.dw)
+    add_gradients(dx, dw, db, dout, argmax, x, w, stride, pad, window)
 
 
 @kernel
@@ -69,7 +74,7 @@ def window_planes(window, OW, size):
     for p in range(window[0]):
         for j in range(OW * window[1]):
             target[p, j] = ((p * window[1] + j % window[1]) * OW + j // window[1]) * size
-        target[p, -1] = window[0] * window[1] * OW * size  # a spare pixel behind them all
+        target[p, OW * window[1]] = window[0] * window[1] * OW * size  # a spare pixel behind them all
     return target
 
 
@@ -77,52 +82,19 @@ def window_planes(window, OW, size):
 def pool(out, argmax, rows, winner, entries):
     """out, argmax (OW, F) = maximum and winner of the planes in `rows`, after ReLU."""
     OW, F = out.shape
-    size = winner.size
-    winner[:] = 0
+    best = rows[: winner.size]
+    for k in range(winner.size):
+        winner[k] = 0
     for t in range(1, entries):
-        for k in range(size):
-            value, best = rows[t * size + k], rows[k]
-            larger = value > best or value != value
-            rows[k] = value if larger else best
-            winner[k] = t if larger else winner[k]
+        plane, number = rows[t * winner.size : (t + 1) * winner.size], argmax.dtype.type(t)
+        for k in range(winner.size):
+            larger = (plane[k] > best[k]) | (plane[k] != plane[k])
+            best[k] = plane[k] if larger else best[k]
+            winner[k] = number if larger else winner[k]
+    none, zero = argmax.dtype.type(entries), rows.dtype.type(0)
     for j in range(OW):
+        k = j * (winner.size // OW)
+        values, numbers = best[k : k + F], winner[k : k + F]
         for f in range(F):
-            k = j * (size // OW) + f
-            best = rows[k]
-            out[j, f] = 0 if best <= 0 else best
-            argmax[j, f] = winner[k] if best > 0 else entries
-
-
-@kernel
-def list_winners(lists, dout, argmax, stride, window):
-    """List the gradient of conv, from dout and argmax (OH, OW, F), on the grid of x."""
-    OH, OW, F = dout.shape
-    start = lists.start.reshape(-1)
-    e, done = 0, 0
-    for i in range(OH):
-        line, winners = dout[i].reshape(-1), argmax[i].reshape(-1)
-        for p in range(window[0]):
-            for j in range(OW):
-                for q in range(window[1]):
-                    s = (j * window[1] + q) * stride[1]
-                    place = (i * window[0] + p) * stride[0] * lists.start.shape[1] + s
-                    done = begin(start, done, place + 1, e)
-                    for f in range(0, F, 64):
-                        at, count = j * F + f, min(64, F - f)
-                        bits = nonzero_bits(line, at, count)
-                        bits &= equal_bits(winners, at, count, p * window[1] + q, line)
-                        e = add_entries(lists, e, bits, line, at, s * F + f)
-    begin(start, done, start.size, e)
-
-
-@kernel
-def equal_bits(numbers, at, count, number, like):
-    """Bit k is set where ``numbers[at + k]`` is `number`, for k < count <= 64; as many at a time as of `like`."""
-    bits, k, vector = np.uint64(0), 0, VECTOR_BYTES // like.itemsize
-    while k + vector <= count:
-        bits |= equal(numbers, at + k, number, zeros(like, 1)) << np.uint64(k)
-        k += vector
-    while k < count:
-        bits |= np.uint64(numbers[at + k] == number) << np.uint64(k)
-        k += 1
-    return bits
+            out[j, f] = zero if values[f] <= 0 else values[f]
+            argmax[j, f] = numbers[f] if values[f] > 0 else none

@@ -30,8 +30,9 @@ def _vector_bytes() -> int:
 
 
 VECTOR_BYTES = _vector_bytes()
-# Vectors side by side for the sums of one pixel, so that those of four pixels fit the 32 (or 16) registers.
+# Vectors side by side: enough sums to hide the latency of a multiply-add, and few enough for 32 (or 16) registers.
 WIDE = 4 if VECTOR_BYTES == 64 else 2
+HALF = WIDE // 2
 
 _int32, _int64 = ir.IntType(32), ir.IntType(64)
 
@@ -82,6 +83,19 @@ def _load(typing: Any, array: Any, start: Any, like: Any) -> Any:
 def load(array: Any, start: int, like: Any) -> Any:
     """The lanes ``array[start]``, ``array[start + 1]``, ..."""
     return array[start : start + len(like)].copy()
+
+
+def _item(typing: Any, array: Any, k: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.load(builder.gep(context.make_array(array)(context, builder, args[0]).data, [args[1]]))
+
+    return array.dtype(array, types.intp), generate
+
+
+@_operation(_item)
+def item(array: Any, k: int) -> Any:
+    """``array[k]`` for k >= 0, without the test for a negative k that Numba makes for each."""
+    return array[k]
 
 
 def _store(typing: Any, array: Any, start: Any, lanes: Any) -> Any:
