@@ -5,7 +5,7 @@ never kept on the layer, so one layer can serve several branches; backward adds 
 ``layer.grads``. Images are (N, H, W, C), vectors (N, D); arrays are C-contiguous and of the layer's dtype.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -159,24 +159,25 @@ class Conv2D(_Weighted):
         return out, x
 
     def backward(self, dout: Array, cache: Array, need_dx: bool = True) -> Array | None:
-        x, w = cache, self.params["w"]
+        x = cache
         dout = self._check_gradient(dout, (len(x), *self.output_shape(x.shape[1:])), x.dtype)
-        dx = np.empty_like(x) if need_dx else None
-        wT = np.ascontiguousarray(w.transpose(3, 0, 1, 2))
+
+        def shard(dx: Array, dw: Array, db: Array, part: slice) -> None:
+            kernels.conv2d_backward(dx, dw, db, dout[part], x[part], self.params["w"], self.stride, self.pad)
+
+        return self._run_backward(shard, x, need_dx)
+
+    def _run_backward(self, shard: Callable[..., None], x: Array, need_dx: bool) -> Array | None:
+        """Call ``shard(dx, dw, db, part)`` for each shard of a batch, and add up what they found."""
+        dx = np.empty((len(x) if need_dx else 0, *x.shape[1:]), x.dtype)
         parts = _threads.shards(len(x), IMAGES)
-        private_dw = np.zeros((len(parts), *w.shape), w.dtype)
-
-        def shard(s: int) -> None:
-            here = parts[s]
-            kernels.conv2d_backward_w(private_dw[s], dout[here], x[here], self.stride, self.pad)
-            if dx is not None:
-                kernels.conv2d_backward_x(dx[here], dout[here], wT, self.stride, self.pad)
-
-        _threads.run(shard, len(parts))
-        for dw in private_dw:  # always in this order: the same bits for any number of threads
-            self.grads["w"] += dw
-        self._add_bias_gradient(dout)
-        return dx
+        w, b = self.params["w"], self.params["b"]
+        dw, db = np.zeros((len(parts), *w.shape), w.dtype), np.zeros((len(parts), *b.shape), b.dtype)
+        _threads.run(lambda s: shard(dx[parts[s]], dw[s], db[s], parts[s]), len(parts))
+        for s in range(len(parts)):  # always in this order: the same bits for any number of threads
+            self.grads["w"] += dw[s]
+            self.grads["b"] += db[s]
+        return dx if need_dx else None
 
     def __repr__(self) -> str:
         KH, KW = self.kernel_size
@@ -197,8 +198,8 @@ class MaxPool2D(Layer):
         super().__init__()
         self.window = _pair("window", window, 1)
         self.stride = self.window if stride is None else _pair("stride", stride, 1)
-        # one byte an entry where a window has that many entries or fewer
-        self._argmax_dtype = np.uint8 if self.window[0] * self.window[1] <= 256 else np.int32
+        # one byte an entry, where the numbers of a window's entries, and one more for "none", fit
+        self.argmax_dtype = np.uint8 if self.window[0] * self.window[1] < 256 else np.int32
 
     def output_shape(self, shape: Shape) -> Shape:
         if len(shape) != 3:
@@ -211,7 +212,7 @@ class MaxPool2D(Layer):
     def forward(self, x: Array) -> tuple[Array, Any]:
         x = self._check(x)
         out = np.empty((len(x), *self.output_shape(x.shape[1:])), x.dtype)
-        argmax = np.empty(out.shape, self._argmax_dtype)
+        argmax = np.empty(out.shape, self.argmax_dtype)
         parts = _threads.shards(len(x), IMAGES)
 
         def shard(s: int) -> None:
@@ -280,6 +281,59 @@ class Flatten(Layer):
     def backward(self, dout: Array, cache: Shape, need_dx: bool = True) -> Array | None:
         out_shape = (cache[0], *self.output_shape(cache[1:]))
         return self._check_gradient(dout, out_shape, np.asarray(dout).dtype).reshape(cache)
+
+
+class ConvReLUPool:
+    """Conv2D, ReLU and MaxPool2D in a row as one operation: what `Sequential` makes of them.
+
+    Gives the bits of the three layers' outputs and the same gradients, and never writes the largest array, the
+    output of the convolution, to memory. Parameters stay with the convolution.
+
+    Parameters
+    ----------
+    conv : Conv2D
+    pool : MaxPool2D
+        Its windows do not overlap: see `fits`.
+    """
+
+    def __init__(self, conv: Conv2D, pool: MaxPool2D) -> None:
+        self.conv, self.pool = conv, pool
+
+    @staticmethod
+    def fits(layers: Sequence[Layer]) -> bool:
+        """Whether `layers` begin with a convolution, a ReLU and a pooling whose windows do not overlap."""
+        kinds = [type(layer) for layer in layers[:3]]
+        pool = layers[2] if kinds == [Conv2D, ReLU, MaxPool2D] else None
+        return isinstance(pool, MaxPool2D) and pool.stride == pool.window and pool.argmax_dtype == np.uint8
+
+    def forward(self, x: Array) -> tuple[Array, Any]:
+        """As `Layer.forward`."""
+        conv, window = self.conv, self.pool.window
+        x = conv._check(x)
+        w, b = conv.params["w"], conv.params["b"]
+        out = np.empty((len(x), *self.pool.output_shape(conv.output_shape(x.shape[1:]))), x.dtype)
+        argmax = np.empty(out.shape, np.uint8)
+        parts = _threads.shards(len(x), IMAGES)
+
+        def shard(s: int) -> None:
+            here = parts[s]
+            kernels.conv_relu_pool_forward(out[here], argmax[here], x[here], w, b, conv.stride, conv.pad, window)
+
+        _threads.run(shard, len(parts))
+        return out, (argmax, x)
+
+    def backward(self, dout: Array, cache: Any, need_dx: bool = True) -> Array | None:
+        """As `Layer.backward`."""
+        conv, window = self.conv, self.pool.window
+        argmax, x = cache
+        dout = conv._check_gradient(dout, argmax.shape, x.dtype)
+
+        def shard(dx: Array, dw: Array, db: Array, part: slice) -> None:
+            kernels.conv_relu_pool_backward(
+                dx, dw, db, dout[part], argmax[part], x[part], conv.params["w"], conv.stride, conv.pad, window
+            )
+
+        return conv._run_backward(shard, x, need_dx)
 
 
 class Dense(_Weighted):

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from siamese_np.errors import OptionError, ShapeError
-from siamese_np.layers import Conv2D, Dense, Flatten, Layer, MaxPool2D, ReLU, Shape
+from siamese_np.layers import Conv2D, ConvReLUPool, Dense, Flatten, Layer, MaxPool2D, ReLU, Shape
 from siamese_np.losses import EuclideanDistance, check_margin
 
 Array = NDArray[np.floating]
@@ -17,6 +17,9 @@ EMBED_BATCH = 256  # images embedded at a time: bounds the memory of the activat
 
 class Sequential:
     """Layers applied one after another; all their parameters lie in one vector.
+
+    Convolution, ReLU and pooling in a row are computed as one (`siamese_np.layers.ConvReLUPool`), with the same
+    results as layer by layer.
 
     Parameters
     ----------
@@ -39,6 +42,7 @@ class Sequential:
 
     def __init__(self, layers: Sequence[Layer], input_shape: Shape) -> None:
         self.layers = list(layers)
+        self._steps = _fused(self.layers)
         self.input_shape = self.output_shape = tuple(input_shape)
         for layer in self.layers:
             self.output_shape = layer.output_shape(self.output_shape)
@@ -46,19 +50,19 @@ class Sequential:
         self.grads = _share([layer.grads for layer in self.layers])
 
     def forward(self, x: Array) -> tuple[Array, list[Any]]:
-        """Output for a batch x (N, ...), and the caches of all layers."""
+        """Output for a batch x (N, ...), and what backward needs to know."""
         out, caches = x, []
-        for layer in self.layers:
-            out, cache = layer.forward(out)
+        for step in self._steps:
+            out, cache = step.forward(out)
             caches.append(cache)
         return out, caches
 
     def backward(self, dout: Array, caches: list[Any], need_dx: bool = True) -> Array | None:
         """Add to `grads`; return the gradient of the input (None unless `need_dx`)."""
         dx: Array | None = dout
-        for i in reversed(range(len(self.layers))):
+        for i in reversed(range(len(self._steps))):
             assert dx is not None
-            dx = self.layers[i].backward(dx, caches[i], need_dx=need_dx or i > 0)
+            dx = self._steps[i].backward(dx, caches[i], need_dx=need_dx or i > 0)
         return dx
 
     def zero_grads(self) -> None:
@@ -76,6 +80,20 @@ class Sequential:
 
     def __repr__(self) -> str:
         return "\n".join(repr(layer) for layer in self.layers)
+
+
+def _fused(layers: Sequence[Layer]) -> list[Layer | ConvReLUPool]:
+    """The steps that `layers` amount to: convolution, ReLU and pooling in a row are one."""
+    steps: list[Layer | ConvReLUPool] = []
+    i = 0
+    while i < len(layers):
+        if ConvReLUPool.fits(layers[i:]):
+            steps.append(ConvReLUPool(layers[i], layers[i + 2]))  # type: ignore[arg-type]
+            i += 3
+        else:
+            steps.append(layers[i])
+            i += 1
+    return steps
 
 
 def _share(dicts: list[dict[str, Array]]) -> Array:

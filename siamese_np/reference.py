@@ -50,9 +50,7 @@ def conv2d_forward(out: Array, x: Array, w: Array, b: Array, stride: Pair, pad: 
         out[:, i, j] = np.tensordot(patch, w, axes=3) + b
 
 
-def conv2d_backward(
-    dx: Array, dw: Array, db: Array, dout: Array, x: Array, w: Array, stride: Pair, pad: Pair
-) -> None:
+def conv2d_backward(dx: Array, dw: Array, db: Array, dout: Array, x: Array, w: Array, stride: Pair, pad: Pair) -> None:
     """Every output pixel hands its dout to the patch of x that it saw, to w and to b; dx may be empty (0, H, W, C)."""
     KH, KW = w.shape[:2]
     H, W = x.shape[1:3]
@@ -129,7 +127,6 @@ def conv_relu_pool_backward(
     window: Pair,
 ) -> None:
     """Back through pooling and ReLU, where argmax names a winner, and through the convolution."""
-    N, OH, OW, F = dout.shape
     dconv = np.zeros_like(_conv(x, w, np.zeros_like(db), stride, pad))
     for n, i, j, f in np.ndindex(dout.shape):
         if argmax[n, i, j, f] < window[0] * window[1]:

@@ -56,27 +56,54 @@ def test_matmul_takes_any_strides_of_x(seed, dtype, transposed, M, K):
     twins("matmul_add", [out], x.T if transposed else x[::2, ::2], w)
 
 
-@given(
-    seeds,
-    dtypes,
-    st.integers(0, 3),
-    st.tuples(sizes, sizes),
-    st.integers(1, 4),
-    st.tuples(st.integers(1, 5), st.integers(1, 5)),
-    st.integers(1, 9),
-    st.tuples(st.integers(1, 4), st.integers(1, 4)),
-    st.tuples(st.integers(0, 3), st.integers(0, 3)),
+convolutions = st.fixed_dictionaries(
+    {
+        "N": st.integers(0, 3),
+        "image": st.tuples(sizes, sizes),
+        "C": st.sampled_from([1, 2, 4, 9]),  # from 8 on, images are listed where most entries are 0
+        "kernel": st.tuples(st.integers(1, 5), st.integers(1, 5)),
+        "F": st.sampled_from([1, 3, 8, 17, 64, 70]),
+        "stride": st.tuples(st.integers(1, 4), st.integers(1, 4)),
+        "pad": st.tuples(st.integers(0, 3), st.integers(0, 3)),
+    }
 )
-def test_conv2d(seed, dtype, N, image, C, window, F, stride, pad):
-    size = [(n + 2 * p - k) // s + 1 for n, p, k, s in zip(image, pad, window, stride, strict=True)]
+
+
+def conv_arrays(seed, dtype, sparse, N, image, C, kernel, F, stride, pad):
+    """x, w, b and the size of the output; None where the kernel does not fit."""
+    size = [(n + 2 * p - k) // s + 1 for n, p, k, s in zip(image, pad, kernel, stride, strict=True)]
+    x, w, b = normal(seed, dtype, (N, *image, C), (*kernel, C, F), F)
+    if sparse:
+        x[np.random.default_rng(seed).random(x.shape) < 0.7] = 0
+    return (x, w, b, size) if min(size) >= 1 else None
+
+
+@given(seeds, dtypes, st.booleans(), st.booleans(), convolutions)
+def test_conv2d(seed, dtype, sparse, need_dx, conv):
+    if (arrays := conv_arrays(seed, dtype, sparse, **conv)) is None:
+        return
+    (x, w, b, size), stride, pad = arrays, conv["stride"], conv["pad"]
+    (dout,) = normal(seed + 1, dtype, (len(x), *size, conv["F"]))
+    twins("conv2d_forward", [np.full_like(dout, np.nan)], x, w, b, stride, pad)
+    dx = np.full_like(x if need_dx else x[:0], np.nan)
+    twins("conv2d_backward", [dx, w.copy(), b.copy()], dout, x, w, stride, pad)
+
+
+@given(seeds, dtypes, st.booleans(), st.booleans(), convolutions, st.tuples(st.integers(1, 3), st.integers(1, 3)))
+def test_conv_relu_pool(seed, dtype, sparse, need_dx, conv, window):
+    if (arrays := conv_arrays(seed, dtype, sparse, **conv)) is None:
+        return
+    (x, w, b, size), stride, pad = arrays, conv["stride"], conv["pad"]
+    x, w, b = np.round(2 * x), np.round(2 * w), np.round(b)  # whole numbers: sums are exact, ties are many
+    size = [n // k for n, k in zip(size, window, strict=True)]
     if min(size) < 1:
         return
-    shapes = (N, *image, C), (*window, C, F), F, (N, *size, F)
-    x, w, b, dout = normal(seed, dtype, *shapes)
-    twins("conv2d_forward", [np.full_like(dout, np.nan)], x, w, b, stride, pad)
-    wT = np.ascontiguousarray(w.transpose(3, 0, 1, 2))
-    twins("conv2d_backward_x", [np.full_like(x, np.nan)], dout, wT, stride, pad)
-    twins("conv2d_backward_w", [w], dout, x, stride, pad)
+    (dout,) = normal(seed + 1, dtype, (len(x), *size, conv["F"]))
+    out, argmax = np.full_like(dout, np.nan), np.full(dout.shape, 99, np.uint8)
+    twins("conv_relu_pool_forward", [out, argmax], x, w, b, stride, pad, window)
+    reference.conv_relu_pool_forward(out, argmax, x, w, b, stride, pad, window)
+    dx = np.full_like(x if need_dx else x[:0], np.nan)
+    twins("conv_relu_pool_backward", [dx, w.copy(), b.copy()], dout, argmax, x, w, stride, pad, window)
 
 
 @given(

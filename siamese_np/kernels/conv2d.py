@@ -30,7 +30,20 @@ Sources: E. Georganas et al., "Anatomy of high-performance deep learning convolu
 import numpy as np
 
 from siamese_np._jit import kernel
-from siamese_np.kernels.lanes import HALF, VECTOR_BYTES, WIDE, equal, item, load, lowest, muladd, nonzero, store, zeros
+from siamese_np.kernels.lanes import (
+    HALF,
+    VECTOR_BYTES,
+    WIDE,
+    equal,
+    item,
+    load,
+    lowest,
+    muladd,
+    nonzero,
+    put,
+    store,
+    zeros,
+)
 
 PIXELS = 32  # about as many output pixels are summed before they are written out: their sums stay in the L1 cache
 
@@ -46,6 +59,7 @@ def conv2d_forward(out, x, w, b, stride, pad):
     rows = aligned((target.size + 1) * FP, x)
     start, index, value = empty_lists(H, W, C, x)
     padded, edges = empty_padded(H, W, C, pad, x)
+    source, goal = np.empty(target.size + 3, np.int64), np.empty(target.size + 3, np.int64)
     every = every_entry(x)
     for n in range(N):
         listed = list_pays(x[n])
@@ -59,8 +73,8 @@ def conv2d_forward(out, x, w, b, stride, pad):
             if listed:
                 add_lists(rows, here, i, start, index, value, weights, w.shape, FP, stride, pad)
             else:
-                add_windows(rows, here, i, padded, edges, weights, w.shape, FP, stride)
-            copy_pixels(out[n, i : i + len(here)], rows, here)
+                add_windows(rows, here, i, source, goal, padded, edges, weights, w.shape, FP, stride)
+            copy_pixels(out[n], i, rows, here)
 
 
 @kernel
@@ -75,11 +89,12 @@ def conv2d_backward(dx, dw, db, dout, x, w, stride, pad):
 @kernel
 def fill(rows, target, biases):
     """The sums of every pixel begin with the biases."""
-    for i in range(target.shape[0]):
-        for j in range(target.shape[1]):
-            sums = rows[target[i, j] :]
-            for f in range(biases.size):
-                sums[f] = biases[f]
+    half = zeros(rows, HALF)
+    for f in range(0, biases.size, HALF * VECTOR_BYTES // rows.itemsize):
+        bias = load(biases, f, half)
+        for i in range(target.shape[0]):
+            for j in range(target.shape[1]):
+                store(rows, target[i, j] + f, bias)
 
 
 @kernel
@@ -130,11 +145,10 @@ def add_listed(rows, target, first, start, index, value, w, shape, FP, stride, p
 
 
 @kernel
-def add_windows(rows, target, first, padded, edges, w, shape, FP, stride):
+def add_windows(rows, target, first, source, goal, padded, edges, w, shape, FP, stride):
     """Add every entry under the windows of `target`, times its row of w, but leave out windows that are all black."""
     KH, KW, C, _ = shape
     line = padded.size // len(edges)
-    source, goal = np.empty(target.size + 3, np.int64), np.empty(target.size + 3, np.int64)
     m = 0
     for i in range(target.shape[0]):
         r = (first + i) * stride[0]
@@ -149,31 +163,31 @@ def add_windows(rows, target, first, padded, edges, w, shape, FP, stride):
     while m % 4:  # fill up with the last pixel: it is computed again, and stored again
         source[m], goal[m] = source[m - 1], goal[m - 1]
         m += 1
-    for f in range(0, FP, HALF * VECTOR_BYTES // rows.itemsize):
-        for k in range(0, m, 4):
-            add_dense(rows, goal[k : k + 4], source[k : k + 4], padded, line, w, shape, FP, f)
+    for k in range(0, m, 4):
+        for f in range(0, FP, HALF * VECTOR_BYTES // rows.itemsize):
+            add_dense(rows, goal, source, k, padded, line, w, KH, KW * C, FP, f)
 
 
 @kernel
-def add_dense(rows, goal, source, padded, line, w, shape, FP, f):
-    """Filters f, f + 1, ... of four pixels, whose windows begin at `source`."""
-    KH, KW, C, _ = shape
+def add_dense(rows, goal, source, m, padded, line, w, KH, T, FP, f):
+    """Filters f, f + 1, ... of the pixels m to m + 3, whose windows are KH pieces of T entries from `source` on."""
     like, row = zeros(rows, HALF), f
-    x0, x1, x2, x3 = source[0], source[1], source[2], source[3]
-    sums0, sums1 = load(rows, goal[0] + f, like), load(rows, goal[1] + f, like)
-    sums2, sums3 = load(rows, goal[2] + f, like), load(rows, goal[3] + f, like)
+    x0, x1, x2, x3 = source[m], source[m + 1], source[m + 2], source[m + 3]
+    goal0, goal1, goal2, goal3 = goal[m] + f, goal[m + 1] + f, goal[m + 2] + f, goal[m + 3] + f
+    sums0, sums1 = load(rows, goal0, like), load(rows, goal1, like)
+    sums2, sums3 = load(rows, goal2, like), load(rows, goal3, like)
     for p in range(KH):
-        for k in range(p * line, p * line + KW * C):
+        for k in range(p * line, p * line + T):
             filters = load(w, row, like)
             sums0 = muladd(sums0, item(padded, x0 + k), filters)
             sums1 = muladd(sums1, item(padded, x1 + k), filters)
             sums2 = muladd(sums2, item(padded, x2 + k), filters)
             sums3 = muladd(sums3, item(padded, x3 + k), filters)
             row += FP
-    store(rows, goal[0] + f, sums0)
-    store(rows, goal[1] + f, sums1)
-    store(rows, goal[2] + f, sums2)
-    store(rows, goal[3] + f, sums3)
+    store(rows, goal0, sums0)
+    store(rows, goal1, sums1)
+    store(rows, goal2, sums2)
+    store(rows, goal3, sums3)
 
 
 # --- the backward pass ------------------------------------------------------------------------------------------
@@ -185,16 +199,15 @@ def add_gradients(dx, dw, db, dout, argmax, x, w, stride, pad, window):
     N, OH, OW, F = dout.shape
     _, H, W, C = x.shape
     KH, KW, _, _ = w.shape
-    start, index, value = empty_lists(
-        (OH * window[0] - 1) * stride[0] + 1, (OW * window[1] - 1) * stride[1] + 1, F, x
-    )
+    start, index, value = empty_lists((OH * window[0] - 1) * stride[0] + 1, (OW * window[1] - 1) * stride[1] + 1, F, x)
     CP = whole(C, x)
-    flipped, no_bias = flip(w, CP), np.zeros(CP, x.dtype)
+    flipped, no_bias = flip(w, CP), in_vectors(np.zeros(C, x.dtype), C, CP)
     target = pixel_rows(min(H, 1 + PIXELS // W), W, CP)
     rows = aligned((target.size + 1) * CP, x)
     padded, edges = empty_padded(H, W, C, pad, x)
     line, T = padded.size // len(edges), whole(KW * C, x)
-    count, place, factor = np.empty(F, np.int64), np.empty((F, OH * OW), np.int64), np.empty((F, OH * OW), x.dtype)
+    room = OH * OW  # for the entries of a filter: one of each window
+    count, place, factor = np.empty(F, np.int64), np.empty(F * room, np.int64), np.empty(F * room, x.dtype)
     sums = aligned(F * KH * T, x)
     for k in range(sums.size):
         sums[k] = 0
@@ -208,15 +221,16 @@ def add_gradients(dx, dw, db, dout, argmax, x, w, stride, pad, window):
                     rows, here, i, start, index, value, flipped, (KH, KW, F, C), CP, (1, 1),
                     (KH - 1 - pad[0], KW - 1 - pad[1]),
                 )  # fmt: skip
-                copy_pixels(dx[n, i : i + len(here)], rows, here)
+                copy_pixels(dx[n], i, rows, here)
         if start[-1, -1]:
             pad_image(padded, edges, x[n], pad)
-            list_filters(count, place, factor, start, index, value, line, C)
+            list_filters(count, place, factor, room, start, index, value, line, C)
             for f in range(F):
-                for m in range(count[f]):
-                    db[f] += factor[f, m]
+                first, stop = f * room, f * room + count[f]
+                for m in range(first, stop):
+                    db[f] += item(factor, m)
                 for t in range(0, T, HALF * VECTOR_BYTES // x.itemsize):
-                    add_rows(sums, f * KH * T + t, T, padded, t, line, KH, place[f, : count[f]], factor[f])
+                    add_rows(sums, f * KH * T + t, T, padded, t, line, KH, place, factor, first, stop)
     for p in range(KH):
         for k in range(KW * C):
             for f in range(F):
@@ -238,7 +252,7 @@ def flip(w, CP):
 
 
 @kernel
-def list_filters(count, place, factor, start, index, value, line, C):
+def list_filters(count, place, factor, room, start, index, value, line, C):
     """Sort the list of dout by filters: the values of each, and where their windows begin in the padded x."""
     F = len(count)
     for f in range(F):
@@ -247,13 +261,14 @@ def list_filters(count, place, factor, start, index, value, line, C):
         for s in range(start.shape[1] - 1):
             for e in range(start[r, s], start[r, s + 1]):
                 f = item(index, e) - s * F
-                m = count[f]
-                place[f, m], factor[f, m] = r * line + s * C, item(value, e)
-                count[f] = m + 1
+                m = item(count, f)
+                put(place, f * room + m, r * line + s * C)
+                put(factor, f * room + m, item(value, e))
+                put(count, f, m + 1)
 
 
 @kernel
-def add_rows(sums, at, T, padded, t, line, KH, place, factor):
+def add_rows(sums, at, T, padded, t, line, KH, place, factor, first, stop):
     """Columns t, t + 1, ... of dw of one filter += its entries times their windows of x, three rows at a time."""
     like = zeros(sums, HALF)
     for p in range(0, KH, 3):
@@ -262,10 +277,11 @@ def add_rows(sums, at, T, padded, t, line, KH, place, factor):
         goal0, goal1, goal2 = at + p * T, at + p1 * T, at + p2 * T
         x0, x1, x2 = p * line + t, p1 * line + t, p2 * line + t
         sums0, sums1, sums2 = load(sums, goal0, like), load(sums, goal1, like), load(sums, goal2, like)
-        for m in range(place.size):
-            sums0 = muladd(sums0, factor[m], load(padded, place[m] + x0, like))
-            sums1 = muladd(sums1, factor[m], load(padded, place[m] + x1, like))
-            sums2 = muladd(sums2, factor[m], load(padded, place[m] + x2, like))
+        for m in range(first, stop):
+            k, value = item(place, m), item(factor, m)
+            sums0 = muladd(sums0, value, load(padded, k + x0, like))
+            sums1 = muladd(sums1, value, load(padded, k + x1, like))
+            sums2 = muladd(sums2, value, load(padded, k + x2, like))
         store(sums, goal0, sums0)
         store(sums, goal1, sums1)
         store(sums, goal2, sums2)
@@ -306,27 +322,26 @@ def list_entries(start, index, value, x, argmax, window, stride):
     On the grid of the list, the pixels that the windows cover lie `stride` apart.
     """
     H, W, C = x.shape
-    flat, winner = x.reshape(-1), argmax.reshape(-1)
+    flat, winner, begins = x.reshape(-1), argmax.reshape(-1), start.reshape(-1)
     e, done = 0, 0
     for r in range(H):
         for p in range(window[0]):
             for s in range(W):
                 for q in range(window[1]):
                     row, column = (r * window[0] + p) * stride[0], (s * window[1] + q) * stride[1]
-                    done = begin(start, done, row, column, e)
+                    done = begin(begins, done, row * start.shape[1] + column + 1, e)
                     for c in range(0, C, 64):
                         at, count = (r * W + s) * C + c, min(64, C - c)
                         bits = set_bits(flat, winner, p * window[1] + q, at, count)
                         e = add_entries(index, value, e, bits, flat, at, column * C + c)
-    begin(start, done, len(start), -1, e)
+    begin(begins, done, begins.size, e)
 
 
 @kernel
-def begin(start, done, r, s, e):
-    """The pixels from number `done` up to (r, s) begin with entry e: all before (r, s) are empty."""
-    flat, stop = start.reshape(-1), r * start.shape[1] + s + 1
+def begin(begins, done, stop, e):
+    """Pixels number `done` to `stop` - 1 begin with entry e: all but the last of them are empty."""
     for k in range(done, stop):
-        flat[k] = e
+        begins[k] = e
     return stop
 
 
@@ -348,8 +363,8 @@ def add_entries(index, value, e, bits, flat, at, first):
     """Append ``flat[at + k]``, under the index first + k, for every bit k; return the number of entries."""
     while bits:
         k = lowest(bits)
-        index[e] = first + k
-        value[e] = item(flat, at + k)
+        put(index, e, first + k)
+        put(value, e, item(flat, at + k))
         bits &= bits - np.uint64(1)
         e += 1
     return e
@@ -427,10 +442,12 @@ def pixel_rows(count, columns, size):
 
 
 @kernel
-def copy_pixels(out, rows, target):
-    """out (rows, columns, F) = the sums."""
-    for i in range(out.shape[0]):
-        for j in range(out.shape[1]):
-            sums = rows[target[i, j] :]
-            for f in range(out.shape[2]):
-                out[i, j, f] = sums[f]
+def copy_pixels(out, first, rows, target):
+    """Rows `first`, `first` + 1, ... of out (OH, OW, F) = the sums."""
+    flat = out.reshape(-1)
+    _, OW, F = out.shape
+    for i in range(target.shape[0]):
+        for j in range(OW):
+            to, at = ((first + i) * OW + j) * F, target[i, j]
+            for f in range(F):
+                put(flat, to + f, item(rows, at + f))

@@ -31,6 +31,7 @@ from siamese_np.kernels.conv2d import (
     pad_image,
     whole,
 )
+from siamese_np.kernels.lanes import item, put
 
 
 @kernel
@@ -45,7 +46,9 @@ def conv_relu_pool_forward(out, argmax, x, w, b, stride, pad, window):
     winner = np.empty(OW * FP, argmax.dtype)
     start, index, value = empty_lists(H, W, C, x)
     padded, edges = empty_padded(H, W, C, pad, x)
+    source, goal = np.empty(target.size + 3, np.int64), np.empty(target.size + 3, np.int64)
     every = every_entry(x)
+    flat, numbers = out.reshape(-1), argmax.reshape(-1)
     for n in range(N):
         listed = list_pays(x[n])
         if listed:
@@ -57,8 +60,14 @@ def conv_relu_pool_forward(out, argmax, x, w, b, stride, pad, window):
             if listed:
                 add_lists(rows, target, i * window[0], start, index, value, weights, w.shape, FP, stride, pad)
             else:
-                add_windows(rows, target, i * window[0], padded, edges, weights, w.shape, FP, stride)
-            pool(out[n, i], argmax[n, i], rows, winner, window[0] * window[1])
+                add_windows(rows, target, i * window[0], source, goal, padded, edges, weights, w.shape, FP, stride)
+            find_maxima(rows, winner, window[0] * window[1])
+            at = (n * OH + i) * OW * F
+            if F == FP:
+                relu_pixels(flat, numbers, at, rows, winner, 0, OW * F, window[0] * window[1])
+            else:
+                for j in range(OW):
+                    relu_pixels(flat, numbers, at + j * F, rows, winner, j * FP, F, window[0] * window[1])
 
 
 @kernel
@@ -79,22 +88,31 @@ def window_planes(window, OW, size):
 
 
 @kernel
-def pool(out, argmax, rows, winner, entries):
-    """out, argmax (OW, F) = maximum and winner of the planes in `rows`, after ReLU."""
-    OW, F = out.shape
-    best = rows[: winner.size]
-    for k in range(winner.size):
+def find_maxima(rows, winner, entries):
+    """Maximum of `entries` planes in `rows`, written over the first, and the number of the plane it was in."""
+    size = winner.size
+    for k in range(size):
         winner[k] = 0
     for t in range(1, entries):
-        plane, number = rows[t * winner.size : (t + 1) * winner.size], argmax.dtype.type(t)
-        for k in range(winner.size):
-            larger = (plane[k] > best[k]) | (plane[k] != plane[k])
-            best[k] = plane[k] if larger else best[k]
-            winner[k] = number if larger else winner[k]
-    none, zero = argmax.dtype.type(entries), rows.dtype.type(0)
-    for j in range(OW):
-        k = j * (winner.size // OW)
-        values, numbers = best[k : k + F], winner[k : k + F]
-        for f in range(F):
-            out[j, f] = zero if values[f] <= 0 else values[f]
-            argmax[j, f] = numbers[f] if values[f] > 0 else none
+        keep_larger(rows, winner, t * size, winner.dtype.type(t))
+
+
+@kernel
+def keep_larger(rows, winner, plane, number):
+    """The larger of the first plane and the one that begins at `plane`; the first of equal ones; NaN is largest."""
+    for k in range(winner.size):
+        # everything is read before anything is written, or LLVM could not do many at a time
+        best, value, best_number = item(rows, k), item(rows, plane + k), item(winner, k)
+        larger = (value > best) | (value != value)
+        put(rows, k, value if larger else best)
+        put(winner, k, number if larger else best_number)
+
+
+@kernel
+def relu_pixels(out, argmax, at, best, winner, first, count, entries):
+    """`count` numbers of out and argmax, from `at` on, from those of `best` and `winner` from `first` on."""
+    zero, none = best.dtype.type(0), winner.dtype.type(entries)
+    for k in range(count):
+        value, number = item(best, first + k), item(winner, first + k)
+        put(out, at + k, zero if value <= 0 else value)
+        put(argmax, at + k, number if value > 0 else none)

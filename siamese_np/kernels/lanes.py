@@ -8,9 +8,10 @@ every product. A kernel that wants its sums to stay in registers names them: lan
     store(out, start, sums)
 
 `like` is any value with the wanted number of lanes, at first one of `zeros`: a function that takes it as an
-argument is compiled once for each width. Arrays are flat and contiguous; a start may be any index. Each operation
-has its meaning in plain Python, which also runs under ``NUMBA_DISABLE_JIT=1``. Beside `_jit`, this is the only
-file that imports numba.
+argument is compiled once for each width. Arrays are flat and contiguous; a start is never negative. (Kernels pass
+flat arrays and starts, not slices: each slice counts references, which takes as long as a hundred products.) Each
+operation has its meaning in plain Python, which also runs under ``NUMBA_DISABLE_JIT=1``. Beside `_jit`, this is the
+only file that imports numba.
 """
 
 from collections.abc import Callable
@@ -96,6 +97,20 @@ def _item(typing: Any, array: Any, k: Any) -> Any:
 def item(array: Any, k: int) -> Any:
     """``array[k]`` for k >= 0, without the test for a negative k that Numba makes for each."""
     return array[k]
+
+
+def _put(typing: Any, array: Any, k: Any, value: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.store(args[2], builder.gep(context.make_array(array)(context, builder, args[0]).data, [args[1]]))
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, array.dtype), generate
+
+
+@_operation(_put)
+def put(array: Any, k: int, value: Any) -> None:
+    """``array[k] = value`` for k >= 0, without that test."""
+    array[k] = value
 
 
 def _store(typing: Any, array: Any, start: Any, lanes: Any) -> Any:
@@ -190,7 +205,9 @@ def _all(builder: Any, scalar: Any, vector: Any) -> Any:
     """`scalar` in every lane."""
     undefined = ir.Constant(vector, ir.Undefined)
     first = builder.insert_element(undefined, scalar, ir.Constant(_int32, 0))
-    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_int32, vector.count), [0] * vector.count))
+    return builder.shuffle_vector(
+        first, undefined, ir.Constant(ir.VectorType(_int32, vector.count), [0] * vector.count)
+    )
 
 
 def _bits(builder: Any, truths: Any) -> Any:
