@@ -1,4 +1,4 @@
-"""The only file that imports numba: how kernels are compiled, and where their machine code is kept.
+"""How kernels are compiled, and where their machine code is kept (with `_tile` and `_team`, all there is of Numba).
 
 Numba's own cache does not notice an edit in another file and fails on a damaged entry. So the cache
 folder carries a hash of all kernel sources in its name, and a damaged entry is compiled again.
@@ -80,7 +80,8 @@ def cache_folder() -> Path | None:
     as trusted as the program itself, so the folder must belong to this user and be writable by nobody else.
     """
     package = Path(__file__).parent
-    sources = [Path(__file__), *sorted((package / "kernels").glob("*.py"))]
+    tools = [package / f"{name}.py" for name in ("_jit", "_team", "_tile")]
+    sources = [*tools, *sorted((package / "kernels").glob("*.py"))]
     digest = hashlib.sha256(b"\0".join(source.read_bytes() for source in sources)).hexdigest()[:16]
     folder = _cache_root() / f"kernels-{digest}"
     try:

@@ -1,21 +1,32 @@
-"""Runs the shards of one operation on a few threads that stay alive between operations.
+"""The threads that help: kernels share their shards with them (`_team`), and `run` shares calls of a function.
 
-Kernels release the GIL, so plain Python threads are enough. How the work is cut into shards depends on the
-work alone, never on the number of threads, and each shard writes memory of its own: the results are the same
-to the last bit with 1, 2 or 8 threads.
+Kernels release the GIL, so plain Python threads are enough. How work is cut into shards depends on the work
+alone, never on the number of threads, and each shard writes memory of its own: the results are the same to
+the last bit with 1, 2 or 8 threads.
+
+To wake a sleeping thread takes longer than many an operation. So a helper looks out for the next piece of work
+for about a fifth of a millisecond after the last, and only then sleeps; an idle program uses no processor.
 """
 
 import itertools
 import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from siamese_np.errors import OptionError
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 MOST_SHARDS = 16
+CHUNK = 1 << 14
+PATIENCE = 1 << 13  # looks before a helper sleeps, some 25 ns each
 
 _threads = 0  # 0: not decided yet
-_pool: ThreadPoolExecutor | None = None
+_helpers: list["_Helper"] = []
+_job: "_Job | None" = None
 
 
 def get_threads() -> int:
@@ -33,13 +44,21 @@ def get_threads() -> int:
 
 def set_threads(threads: int) -> None:
     """Use `threads` (at least 1) threads from now on; the results do not depend on it."""
-    global _threads, _pool
+    global _threads
     if threads < 1:
         raise OptionError(f"the number of threads must be at least 1, not {threads}")
-    if _pool is not None:
-        _pool.shutdown()
-        _pool = None
+    while _helpers:
+        _helpers.pop().dismiss()
     _threads = threads
+
+
+def wake() -> None:
+    """Have the helpers look out for work: called before each kernel that shares its work."""
+    for _ in range(get_threads() - 1 - len(_helpers)):
+        _helpers.append(_Helper())
+    for helper in _helpers:
+        if not helper.awake.is_set():
+            helper.awake.set()
 
 
 def shards(length: int, smallest: int) -> list[slice]:
@@ -48,29 +67,93 @@ def shards(length: int, smallest: int) -> list[slice]:
     return [slice(start, min(start + size, length)) for start in range(0, length, size)]
 
 
+def chunks_of(sizes: Sequence[int]) -> "NDArray[np.int64]":
+    """Cut arrays of `sizes`, one after another in a vector, into chunks (start, end) of at most `CHUNK` numbers.
+
+    They are in order of their place within their array. Threads take shards from both ends, and a layer's
+    kernels share its weights from both ends as well: so a thread updates those weights that it also uses.
+    """
+    import numpy as np
+
+    chunks, first = [], 0
+    for size in sizes:
+        for start in range(0, size, CHUNK):
+            chunks.append((start / size, first + start, first + min(start + CHUNK, size)))
+        first += size
+    return np.array([chunk[1:] for chunk in sorted(chunks)], np.int64).reshape(-1, 2)
+
+
 def run(task: Callable[[int], None], count: int) -> None:
-    """Call ``task(0)`` to ``task(count - 1)``, each once, on all threads; return when all are done."""
-    global _pool
-    helpers = min(get_threads(), count) - 1
-    if helpers < 1:
+    """Call ``task(0)`` to ``task(count - 1)``, each once, on all threads; return when all are done.
+
+    If a call raises, no further ones are begun, and the first exception is raised here.
+    """
+    global _job
+    if count < 2 or get_threads() == 1:
         for index in range(count):
             task(index)
         return
-    if _pool is None:
-        _pool = ThreadPoolExecutor(_threads - 1, thread_name_prefix="siamese_np")
-    numbers = itertools.count()
+    from siamese_np import _team
 
-    def work() -> None:
-        # next() on a counter is atomic: a free thread takes the next shard
-        while (index := next(numbers)) < count:
-            task(index)
+    job = _job = _Job(task, count)
+    _team.board[_team.CALLED] += 1
+    wake()
+    job.work()
+    job.done.wait()
+    _job = None
+    if job.error is not None:
+        raise job.error
 
-    others = [_pool.submit(work) for _ in range(helpers)]
-    try:
-        work()
-    finally:
-        for other in others:
-            other.result()
+
+class _Job:
+    """One call of `run`."""
+
+    def __init__(self, task: Callable[[int], None], count: int) -> None:
+        self.task, self.count = task, count
+        self.begun, self.ended = itertools.count(), itertools.count()  # next() on a counter is atomic
+        self.error: BaseException | None = None
+        self.done = threading.Event()
+
+    def work(self) -> None:
+        while (index := next(self.begun)) < self.count:
+            try:
+                if self.error is None:
+                    self.task(index)
+            except BaseException as error:
+                self.error = self.error or error
+            if next(self.ended) == self.count - 1:
+                self.done.set()
+
+
+class _Helper(threading.Thread):
+    """A thread that takes part in whatever is shared, and sleeps when nothing has been for a while."""
+
+    def __init__(self) -> None:
+        super().__init__(name="siamese_np", daemon=True)
+        self.awake = threading.Event()
+        self.awake.set()
+        self.wanted = True
+        self.start()
+
+    def run(self) -> None:
+        from siamese_np._team import CALLED, board, help_out
+
+        seen = board[CALLED]
+        while self.wanted:
+            help_out(PATIENCE, seen)
+            if board[CALLED] != seen:
+                seen = board[CALLED]
+                if (job := _job) is not None:
+                    job.work()
+            else:
+                self.awake.clear()
+                if self.wanted:
+                    self.awake.wait()
+
+    def dismiss(self) -> None:
+        self.wanted = False
+        self.awake.set()
+        self.join()
 
 
 def _processors() -> int:
@@ -79,11 +162,16 @@ def _processors() -> int:
     return os.cpu_count() or 1
 
 
-def _forget_pool() -> None:
+def _forget_helpers() -> None:
     """A forked child has none of its parent's threads: start its own when it needs them."""
-    global _pool
-    _pool = None
+    import sys
+
+    global _job
+    _helpers.clear()
+    _job = None
+    if (team := sys.modules.get("siamese_np._team")) is not None:
+        team.board[:] = 0  # the parent may have been in the middle of an operation
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_pool)
+    os.register_at_fork(after_in_child=_forget_helpers)

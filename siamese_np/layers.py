@@ -81,13 +81,6 @@ class _Weighted(Layer):
         self.params = {"w": w.astype(dtype), "b": np.zeros(w_shape[-1], dtype)}
         self.grads = {name: np.zeros_like(value) for name, value in self.params.items()}
 
-    def _add_bias_gradient(self, dout: Array) -> None:
-        rows = dout.reshape(-1, dout.shape[-1])
-        parts = _threads.shards(len(rows), NUMBERS // dout.shape[-1] + 1)
-        sums = np.zeros((len(parts), dout.shape[-1]), dout.dtype)
-        _threads.run(lambda s: kernels.bias_backward(sums[s], rows[parts[s]]), len(parts))
-        kernels.bias_backward(self.grads["b"], sums)
-
 
 class Conv2D(_Weighted):
     """2-D convolution (cross-correlation) with bias.
@@ -297,7 +290,7 @@ class ConvReLUPool:
     """
 
     def __init__(self, conv: Conv2D, pool: MaxPool2D) -> None:
-        self.conv, self.pool = conv, pool
+        self.conv, self.pool, self.params = conv, pool, conv.params
 
     @staticmethod
     def fits(layers: Sequence[Layer]) -> bool:
@@ -368,24 +361,18 @@ class Dense(_Weighted):
 
     def forward(self, x: Array) -> tuple[Array, Array]:
         x = self._check(x)
-        w, b = self.params["w"], self.params["b"]
         out = np.empty((len(x), self.units), x.dtype)
-        parts = _threads.shards(len(x), ROWS)
-        _threads.run(lambda s: kernels.dense_forward(out[parts[s]], x[parts[s]], w, b), len(parts))
+        _threads.wake()
+        kernels.dense_forward(out, x, self.params["w"], self.params["b"])
         return out, x
 
     def backward(self, dout: Array, cache: Array, need_dx: bool = True) -> Array | None:
-        x, w, dw = cache, self.params["w"], self.grads["w"]
+        x = cache
         dout = self._check_gradient(dout, (len(x), self.units), x.dtype)
-        rows = _threads.shards(self.features, ROWS)
-        _threads.run(lambda s: kernels.dense_backward_w(dw[rows[s]], dout, x, rows[s].start), len(rows))
-        self._add_bias_gradient(dout)
-        if not need_dx:
-            return None
-        dx, wT = np.empty_like(x), np.ascontiguousarray(w.T)
-        parts = _threads.shards(len(x), ROWS)
-        _threads.run(lambda s: kernels.dense_backward_x(dx[parts[s]], dout[parts[s]], wT), len(parts))
-        return dx
+        dx = np.empty((len(x) if need_dx else 0, self.features), x.dtype)
+        _threads.wake()
+        kernels.dense_backward(dx, self.grads["w"], self.grads["b"], dout, x, self.params["w"])
+        return dx if need_dx else None
 
     def __repr__(self) -> str:
         return f"Dense({self.features}, {self.units})"

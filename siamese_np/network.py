@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from siamese_np import _threads, kernels
+from siamese_np._threads import chunks_of
 from siamese_np.errors import OptionError, ShapeError
 from siamese_np.layers import Conv2D, ConvReLUPool, Dense, Flatten, Layer, MaxPool2D, ReLU, Shape
 from siamese_np.losses import EuclideanDistance, check_margin
@@ -31,6 +33,8 @@ class Sequential:
     ----------
     params, grads : (P,) ndarray
         All parameters and their gradients; the arrays of the layers are views of these two.
+    chunks : (S, 2) ndarray
+        How threads share them (`siamese_np._threads.chunks_of`).
     output_shape : tuple of int
         Shape of one output.
 
@@ -48,6 +52,7 @@ class Sequential:
             self.output_shape = layer.output_shape(self.output_shape)
         self.params = _share([layer.params for layer in self.layers])
         self.grads = _share([layer.grads for layer in self.layers])
+        self.chunks = chunks_of([array.size for layer in self.layers for array in layer.params.values()])
 
     def forward(self, x: Array) -> tuple[Array, list[Any]]:
         """Output for a batch x (N, ...), and what backward needs to know."""
@@ -60,14 +65,16 @@ class Sequential:
     def backward(self, dout: Array, caches: list[Any], need_dx: bool = True) -> Array | None:
         """Add to `grads`; return the gradient of the input (None unless `need_dx`)."""
         dx: Array | None = dout
-        for i in reversed(range(len(self._steps))):
+        first = 0 if need_dx else next((i for i, step in enumerate(self._steps) if step.params), 0)
+        for i in reversed(range(first, len(self._steps))):
             assert dx is not None
-            dx = self._steps[i].backward(dx, caches[i], need_dx=need_dx or i > 0)
-        return dx
+            dx = self._steps[i].backward(dx, caches[i], need_dx=need_dx or i > first)
+        return dx if need_dx else None
 
     def zero_grads(self) -> None:
         """Set all gradients to 0, as before each training step."""
-        self.grads[:] = 0
+        _threads.wake()
+        kernels.fill_zero(self.grads, self.chunks)
 
     def named_params(self) -> dict[str, Array]:
         """Every parameter array under a name such as ``conv2d_1.w``, numbered per kind of layer."""

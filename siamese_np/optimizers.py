@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamese_np import _threads, kernels
+from siamese_np._threads import chunks_of
 from siamese_np.errors import OptionError
 
 Array = NDArray[np.floating]
-
-NUMBERS = 1 << 14  # parameters that one thread takes at least
+Chunks = NDArray[np.int64]
 
 
 class SGD:
@@ -23,11 +23,14 @@ class SGD:
         Updated in place; read.
     momentum : float, default 0.9
         In [0, 1).
+    chunks : (S, 2) array, optional
+        As `chunks_of` gives them; no result depends on them.
     """
 
-    def __init__(self, params: Array, grads: Array, momentum: float = 0.9) -> None:
+    def __init__(self, params: Array, grads: Array, momentum: float = 0.9, chunks: Chunks | None = None) -> None:
         if not 0 <= momentum < 1:
             raise OptionError(f"momentum must be at least 0 and below 1, not {momentum}")
+        self.chunks = chunks_of([params.size]) if chunks is None else chunks
         self.params, self.grads, self.momentum = params, grads, params.dtype.type(momentum)
         self.state = {"velocity": np.zeros_like(params)}
         self.steps = 0
@@ -36,13 +39,8 @@ class SGD:
         """Take one step with `learning_rate`."""
         self.steps += 1
         w, dw, velocity = self.params, self.grads, self.state["velocity"]
-        rate, parts = w.dtype.type(learning_rate), _threads.shards(w.size, NUMBERS)
-
-        def shard(s: int) -> None:
-            p = parts[s]
-            kernels.sgd_step(w[p], velocity[p], dw[p], rate, self.momentum)
-
-        _threads.run(shard, len(parts))
+        _threads.wake()
+        kernels.sgd_step(w, velocity, dw, self.chunks, w.dtype.type(learning_rate), self.momentum)
 
 
 class Adam:
@@ -56,6 +54,8 @@ class Adam:
         Decay of the running means of the gradient and its square, in [0, 1).
     epsilon : float, default 1e-7
         Added to the root of the mean square, > 0 (Keras' default).
+    chunks : (S, 2) array, optional
+        As `chunks_of` gives them; no result depends on them.
     """
 
     def __init__(
@@ -65,9 +65,11 @@ class Adam:
         beta1: float = 0.9,
         beta2: float = 0.999,
         epsilon: float = 1e-7,
+        chunks: Chunks | None = None,
     ) -> None:
         if not (0 <= beta1 < 1 and 0 <= beta2 < 1 and epsilon > 0):
             raise OptionError(f"Adam needs 0 <= beta1, beta2 < 1 and epsilon > 0, not {beta1}, {beta2} and {epsilon}")
+        self.chunks = chunks_of([params.size]) if chunks is None else chunks
         self.params, self.grads = params, grads
         self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
         self.state = {"m": np.zeros_like(params), "v": np.zeros_like(params)}
@@ -86,13 +88,8 @@ class Adam:
             1 - self.beta2**self.steps,
         )
         scalars = [w.dtype.type(number) for number in numbers]  # else float32 work would become float64
-        parts = _threads.shards(w.size, NUMBERS)
-
-        def shard(s: int) -> None:
-            p = parts[s]
-            kernels.adam_step(w[p], m[p], v[p], dw[p], *scalars)
-
-        _threads.run(shard, len(parts))
+        _threads.wake()
+        kernels.adam_step(w, m, v, dw, self.chunks, *scalars)
 
 
 OPTIMIZERS = {"adam": Adam, "sgd": SGD}

@@ -21,24 +21,17 @@ def matmul_add(out: Array, x: Array, w: Array) -> None:
     out += x @ w
 
 
-def bias_backward(db: Array, dout: Array) -> None:
-    """db (F,) += sum over m of dout (M, F)."""
-    db += dout.sum(axis=0)
-
-
 def dense_forward(out: Array, x: Array, w: Array, b: Array) -> None:
     """out (N, E) = x (N, D) @ w (D, E) + b (E,)."""
     out[:] = x @ w + b
 
 
-def dense_backward_x(dx: Array, dout: Array, wT: Array) -> None:
-    """dx (N, D) = dout (N, E) @ wT (E, D), the weights transposed."""
-    dx[:] = dout @ wT
-
-
-def dense_backward_w(dw: Array, dout: Array, x: Array, first: int) -> None:
-    """dw += rows first, first + 1, ... of x.T @ dout."""
-    dw += (x.T @ dout)[first : first + len(dw)]
+def dense_backward(dx: Array, dw: Array, db: Array, dout: Array, x: Array, w: Array) -> None:
+    """dx (N, D) = dout (N, E) @ w.T, unless dx is empty; dw += x.T @ dout; db += sum over n of dout."""
+    if len(dx):
+        dx[:] = dout @ w.T
+    dw += x.T @ dout
+    db += dout.sum(axis=0)
 
 
 def conv2d_forward(out: Array, x: Array, w: Array, b: Array, stride: Pair, pad: Pair) -> None:
@@ -203,7 +196,14 @@ def all_pairs_backward(
         demb[r] = demb_a.sum(axis=0)
 
 
-def sgd_step(w: Array, velocity: Array, dw: Array, learning_rate: float, momentum: float) -> None:
+def fill_zero(out: Array, chunks: NDArray[np.integer]) -> None:
+    """out (P,) = 0."""
+    out[:] = 0
+
+
+def sgd_step(
+    w: Array, velocity: Array, dw: Array, chunks: NDArray[np.integer], learning_rate: float, momentum: float
+) -> None:
     """Momentum step on w and velocity (P,)."""
     velocity[:] = momentum * velocity + dw
     w -= learning_rate * velocity
@@ -214,6 +214,7 @@ def adam_step(
     m: Array,
     v: Array,
     dw: Array,
+    chunks: NDArray[np.integer],
     learning_rate: float,
     beta1: float,
     beta2: float,

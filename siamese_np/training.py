@@ -179,7 +179,7 @@ class Training:
         shape = dataset.train.images.shape[1:]
         network = make_network(options.preset, input_shape=shape, seed=options.seed)
         self.siamese = SiameseNetwork(network, options.margin, preset=options.preset)
-        self.optimizer = OPTIMIZERS[options.optimizer](network.params, network.grads)
+        self.optimizer = OPTIMIZERS[options.optimizer](network.params, network.grads, chunks=network.chunks)
         self.protocol = PROTOCOLS[options.protocol](dataset, options)
         self.history: list[dict[str, float]] = []
         self.images_seen = 0

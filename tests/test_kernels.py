@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siamese_np import kernels, reference
+from siamese_np import _threads, kernels, reference
 
 TESTED: set[str] = set()  # filled by `twins`, read by the last test
 
@@ -44,10 +44,19 @@ def test_matmul_and_dense(seed, dtype, N, D, E):
     x, w, b, out, dout = normal(seed, dtype, (N, D), (D, E), E, (N, E), (N, E))
     twins("matmul_add", [out], x, w)
     twins("dense_forward", [out], x, w, b)
-    twins("dense_backward_x", [np.full_like(x, np.nan)], dout, np.ascontiguousarray(w.T))
-    first = seed % D
-    twins("dense_backward_w", [w[first:]], dout, x, first)
-    twins("bias_backward", [b], dout)
+    for dx in (np.full_like(x, np.nan), x[:0]):  # with the gradient of x and without
+        twins("dense_backward", [dx, w.copy(), b.copy()], dout, x, w)
+
+
+@given(seeds, dtypes, st.floats(0, 1), st.sampled_from([1, 63, 64, 200]), st.sampled_from([8, 300, 784]))
+def test_dense_with_many_zeros(seed, dtype, zeros, N, D):
+    """Skipping black pixels, and rows of dout that are all zero, changes nothing."""
+    x, w, b, dout = normal(seed, dtype, (N, D), (D, 70), 70, (N, 70))
+    rng = np.random.default_rng(seed)
+    x[rng.random(x.shape) < zeros] = 0
+    dout[rng.random(N) < zeros] = 0
+    twins("dense_forward", [np.full_like(dout, np.nan)], x, w, b)
+    twins("dense_backward", [np.full_like(x, np.nan), w.copy(), b.copy()], dout, x, w)
 
 
 @given(seeds, dtypes, st.booleans(), sizes, sizes)
@@ -174,8 +183,10 @@ def test_all_pairs(seed, dtype, N, E, margin):
 def test_optimizers(seed, dtype, P):
     w, m, v, dw = normal(seed, dtype, P, P, P, P)
     rate, beta1, beta2, epsilon, correction1, correction2 = map(dtype, (0.1, 0.9, 0.999, 1e-7, 0.1, 0.001))
-    twins("sgd_step", [w, m], dw, rate, beta1)
-    twins("adam_step", [w, m, abs(v)], dw, rate, beta1, beta2, epsilon, correction1, correction2)
+    chunks = _threads.chunks_of([P // 3, P - P // 3])
+    twins("fill_zero", [w], chunks)
+    twins("sgd_step", [w, m], dw, chunks, rate, beta1)
+    twins("adam_step", [w, m, abs(v)], dw, chunks, rate, beta1, beta2, epsilon, correction1, correction2)
 
 
 @pytest.mark.parametrize("module", [kernels, reference], ids=["compiled", "reference"])

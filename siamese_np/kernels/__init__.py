@@ -8,33 +8,32 @@ signature in `siamese_np.reference`.
 
 from siamese_np.kernels.adam import adam_step
 from siamese_np.kernels.all_pairs import all_pairs_backward, all_pairs_forward
-from siamese_np.kernels.bias import bias_backward
 from siamese_np.kernels.contrastive import contrastive_backward, contrastive_forward
 from siamese_np.kernels.conv2d import conv2d_backward, conv2d_forward
 from siamese_np.kernels.conv_relu_pool import conv_relu_pool_backward, conv_relu_pool_forward
-from siamese_np.kernels.dense import dense_backward_w, dense_backward_x, dense_forward
+from siamese_np.kernels.dense import dense_backward, dense_forward
 from siamese_np.kernels.distance import euclidean_backward, euclidean_forward
 from siamese_np.kernels.matmul import matmul_add
 from siamese_np.kernels.maxpool2d import maxpool2d_backward, maxpool2d_forward
 from siamese_np.kernels.relu import relu_backward, relu_forward
 from siamese_np.kernels.sgd import sgd_step
+from siamese_np.kernels.zero import fill_zero
 
 __all__ = [
     "adam_step",
     "all_pairs_backward",
     "all_pairs_forward",
-    "bias_backward",
     "contrastive_backward",
     "contrastive_forward",
     "conv2d_backward",
     "conv2d_forward",
     "conv_relu_pool_backward",
     "conv_relu_pool_forward",
-    "dense_backward_w",
-    "dense_backward_x",
+    "dense_backward",
     "dense_forward",
     "euclidean_backward",
     "euclidean_forward",
+    "fill_zero",
     "matmul_add",
     "maxpool2d_backward",
     "maxpool2d_forward",

@@ -4,21 +4,36 @@
     v = beta2 v + (1 - beta2) dw^2           running mean of its square
     w = w - learning_rate (m / correction1) / (sqrt(v / correction2) + epsilon)
 
-correction = 1 - beta^t at step t = 1, 2, ... undoes the bias of m and v towards their zero start.
+correction = 1 - beta^t at step t = 1, 2, ... undoes the bias of m and v towards their zero start. Here the two
+divisions by a correction are made once, before the loop:
 
-Source: D. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 1.
+    w = w - rate m / (sqrt(v) + small),   rate = learning_rate sqrt(correction2) / correction1
+                                          small = epsilon sqrt(correction2)
+
+Source: D. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 1 and section 2.
 """
 
 import numpy as np
 
 from siamese_np._jit import kernel
+from siamese_np._team import sharded
 
 
 @kernel
-def adam_step(w, m, v, dw, learning_rate, beta1, beta2, epsilon, correction1, correction2):
-    """Update w, m and v (P,) in place, from the gradient dw (P,)."""
+def adam_step(w, m, v, dw, chunks, learning_rate, beta1, beta2, epsilon, correction1, correction2):
+    """Update w, m and v (P,) in place, from dw (P,); chunks (S, 2) cut them into shards."""
+    root = np.sqrt(correction2)
+    rate, small = learning_rate * root / correction1, epsilon * root
     one = w.dtype.type(1)
+    _step((w, m, v, dw, chunks, rate, beta1, one - beta1, beta2, one - beta2, small), len(chunks))
+
+
+@sharded
+@kernel
+def _step(w, m, v, dw, chunks, rate, keep1, take1, keep2, take2, small, s):
+    here = slice(chunks[s, 0], chunks[s, 1])
+    w, m, v, dw = w[here], m[here], v[here], dw[here]
     for p in range(w.size):
-        m[p] = beta1 * m[p] + (one - beta1) * dw[p]
-        v[p] = beta2 * v[p] + (one - beta2) * dw[p] * dw[p]
-        w[p] -= learning_rate * (m[p] / correction1) / (np.sqrt(v[p] / correction2) + epsilon)
+        m[p] = keep1 * m[p] + take1 * dw[p]
+        v[p] = keep2 * v[p] + take2 * dw[p] * dw[p]
+        w[p] -= rate * m[p] / (np.sqrt(v[p]) + small)

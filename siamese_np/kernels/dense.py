@@ -6,31 +6,191 @@ Each x[n, d] reaches every out[n, e] through w[d, e], and each w[d, e] is used o
 
     dx[n, d]  = sum over e of dout[n, e] w[d, e]         dx  = dout @ w.T
     dw[d, e] += sum over n of x[n, d] dout[n, e]         dw += x.T @ dout
-    db[e]    += sum over n of dout[n, e]                 (bias.py)
+    db[e]    += sum over n of dout[n, e]
+
+What is known to be zero is not multiplied: rows of dout that are zero (images whose pairs are all beyond the
+margin), and single entries of x where most of them are zero (black pixels). ReLU's zeros, about half of x and
+scattered, would save less than the vectors lose. Skipping changes no bit of a finite result.
+
+NaN and infinity stay visible: going forward, entries of x are skipped only if all of w is finite, so that
+0 * NaN is NaN. Going backward, where the forward pass has shown them already, a zero in x or a zero row of
+dout adds nothing to dw and dx, whatever it meets.
+
+Threads share the work by input features d: a block of them has its rows of w and dw, and its columns of dx, to
+itself, so no two threads add to the same sum. What the threads then hand each other is small; w and dw, the
+largest arrays, stay where they are. Going forward the sum over d is cut in two halves for this, which have a
+sum each, whatever the number of threads; only short sums, over less than 2 x HALF features, stay whole.
 """
 
+import numpy as np
+
 from siamese_np._jit import kernel
-from siamese_np.kernels.matmul import matmul_add
+from siamese_np._team import sharded
+from siamese_np.kernels.matmul import LISTED_ROWS, list_used, matmul_add, matmul_add_listed, transpose
+
+HALF = 128  # least features in half a sum
+SIZE = 64  # rows and columns of the block of out, and input features, that one thread takes at a time
+LIST = 4 * LISTED_ROWS  # rows of x that one thread lists at a time
+SAMPLE = 8  # rows of x looked at to judge how many zeros there are
+SPARSE = 0.4  # share of non-zero entries up to which skipping pays
 
 
 @kernel
 def dense_forward(out, x, w, b):
     """out (N, E) = x (N, D) @ w (D, E) + b (E,)."""
-    out[:] = b
-    matmul_add(out, x, w)
+    (N, E), D = out.shape, w.shape[0]
+    halves = 2 if D >= 2 * HALF else 1
+    half = -(-D // halves)
+    skip = _mostly_zero(x)
+    if skip:
+        finite = np.empty(-(-D // SIZE), np.bool_)
+        _find_finite((finite, w), finite.size)
+        for part in finite:
+            skip &= part
+    groups = N // LISTED_ROWS if skip else 0
+    index, count = np.empty((halves, groups, half + 1), np.int32), np.empty((halves, groups), np.int64)
+    if skip:
+        _list_rows((index, count, x, half), halves * -(-N // LIST))
+    second = np.empty((N if halves == 2 else 0, E), x.dtype)
+    _forward_blocks((out, second, x, w, half, index, count, skip), halves * -(-N // SIZE) * -(-E // SIZE))
+    _add_rows((out, second, b), -(-N // SIZE))
 
 
 @kernel
-def dense_backward_x(dx, dout, wT):
-    """dx (N, D) = dout (N, E) @ wT (E, D), the weights transposed (once, for all shards of a batch)."""
-    dx[:] = 0
-    matmul_add(dx, dout, wT)
+def dense_backward(dx, dw, db, dout, x, w):
+    """dx (N, D) = gradient of x, or dx (0, D): not wanted; dw (D, E) and db (E,) are added to."""
+    used = _nonzero_rows(dout)
+    whole = used.size == dout.shape[0]
+    if not whole:
+        dout, x = _take_rows(dout, used), _take_rows(x, used)
+    for n in range(used.size):
+        for e in range(db.size):
+            db[e] += dout[n, e]
+    _backward_features((dx, dw, dout, x, w, _mostly_zero(x)), -(-w.shape[0] // SIZE))
+    if not whole:
+        last = used.size
+        for n in range(dx.shape[0] - 1, -1, -1):  # from the end, where no row lies in the way of another
+            row = dx[n]
+            if last > 0 and used[last - 1] == n:
+                last -= 1
+                for d in range(row.size):
+                    row[d] = dx[last, d]
+            else:
+                for d in range(row.size):
+                    row[d] = 0
+
+
+@sharded
+@kernel
+def _list_rows(index, count, x, half, s):
+    N = x.shape[0]
+    blocks = -(-N // LIST)
+    h, n = s // blocks, s % blocks * LIST
+    groups = slice(n // LISTED_ROWS, (n + LIST) // LISTED_ROWS)
+    list_used(index[h, groups], count[h, groups], x[n : n + LIST, h * half : (h + 1) * half])
+
+
+@sharded
+@kernel
+def _forward_blocks(out, second, x, w, half, index, count, skip, s):
+    N, E = out.shape
+    blocks = -(-N // SIZE) * -(-E // SIZE)
+    h, block = s // blocks, s % blocks  # one half after the other
+    n, e = block % -(-N // SIZE) * SIZE, block // -(-N // SIZE) * SIZE
+    target = (out if h == 0 else second)[n : n + SIZE, e : e + SIZE]
+    x, w = x[n : n + SIZE, h * half : (h + 1) * half], w[h * half : (h + 1) * half, e : e + SIZE]
+    _fill_rows(target)
+    if skip:
+        groups = slice(n // LISTED_ROWS, (n + SIZE) // LISTED_ROWS)
+        matmul_add_listed(target, x, w, index[h, groups], count[h, groups])
+    else:
+        matmul_add(target, x, w)
+
+
+@sharded
+@kernel
+def _add_rows(out, second, b, s):
+    for n in range(s * SIZE, min((s + 1) * SIZE, out.shape[0])):
+        row = out[n]
+        for e in range(b.size):
+            row[e] += b[e]
+        if second.shape[0] > 0:
+            more = second[n]
+            for e in range(b.size):
+                row[e] += more[e]
 
 
 @kernel
-def dense_backward_w(dw, dout, x, first):
-    """Add to dw, which holds the rows `first`, `first` + 1, ... of the gradient of w: dw += x.T @ dout.
+def _fill_rows(out):
+    """out (N, E) = 0."""
+    for n in range(out.shape[0]):
+        for e in range(out.shape[1]):
+            out[n, e] = 0
 
-    Each row of dw belongs to one caller, so threads can share the work and need no private copies.
-    """
-    matmul_add(dw, x[:, first : first + dw.shape[0]].T, dout)
+
+@sharded
+@kernel
+def _backward_features(dx, dw, dout, x, w, skip, s):
+    here = slice(s * SIZE, (s + 1) * SIZE)
+    dw, xT, dout_ = dw[here, ::1], x[:, here].T, dout[:, ::1]
+    if skip:
+        groups = dw.shape[0] // LISTED_ROWS
+        index, count = np.empty((groups, x.shape[0] + 1), np.int32), np.empty(groups, np.int64)
+        list_used(index, count, xT)
+        matmul_add_listed(dw, xT, dout_, index, count)
+    else:
+        matmul_add(dw, xT, dout_)
+    if dx.shape[0] > 0:
+        rows = dx[: dout.shape[0], here]
+        _fill_rows(rows)
+        wT = np.empty((w.shape[1], dw.shape[0]), w.dtype)
+        transpose(wT, w[here])
+        matmul_add(rows, dout_, wT[:, ::1])
+
+
+@sharded
+@kernel
+def _find_finite(finite, w, s):
+    w = w[s * SIZE : (s + 1) * SIZE]
+    total = w.dtype.type(0)
+    for d in range(w.shape[0]):
+        for e in range(w.shape[1]):
+            total += w[d, e] * 0  # NaN for NaN and for infinity
+    finite[s] = total == 0
+
+
+@kernel
+def _mostly_zero(x):
+    """Whether at most SPARSE of some rows of x (N, D), evenly spread, is not zero."""
+    N, D = x.shape
+    step, seen, nonzero = max(1, N // SAMPLE), 0, 0
+    for n in range(0, N, step):
+        row = x[n]
+        for d in range(D):
+            nonzero += row[d] != 0
+        seen += D
+    return nonzero <= SPARSE * seen
+
+
+@kernel
+def _nonzero_rows(dout):
+    """Indices of the rows of dout (N, E) that hold anything but zeros."""
+    N, E = dout.shape
+    used, count = np.empty(N, np.int64), 0
+    for n in range(N):
+        for e in range(E):
+            if dout[n, e] != 0:
+                used[count] = n
+                count += 1
+                break
+    return used[:count]
+
+
+@kernel
+def _take_rows(x, rows):
+    """A copy of some rows of x (N, D)."""
+    taken = np.empty((rows.size, x.shape[1]), x.dtype)
+    for r in range(rows.size):
+        for d in range(x.shape[1]):
+            taken[r, d] = x[rows[r], d]
+    return taken

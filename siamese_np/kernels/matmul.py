@@ -2,49 +2,102 @@
 
     out[i, f] += sum over k of x[i, k] * w[k, f]
 
-Four rows of out meet four rows of w at a time: for each f, eight loads feed sixteen multiply-adds, so the
-arithmetic units, not the loads, set the pace. The sixteen factors of x are read into scalars before the
-inner loop; it runs over contiguous memory, which is what LLVM turns into vector FMA. x may have any strides
-(a transposed view costs no copy); out and w must be C-contiguous.
+A tile of out (_tile.py) stays in registers while k runs over a block of BLOCK: 8 x 32 sums on a machine with
+AVX-512, each vector of w met by eight factors of x. The rows of w in a block, 32 columns wide, lie in the L1
+cache and serve every row of out before the next columns are taken. x may have any strides (a transposed view
+costs no copy); the rows of out and w must be contiguous.
 
-The order of summation over k is fixed by the loops, so a row of out does not depend on the rows around it
-being computed on this or another thread.
+Where most of x is zero (four in five MNIST pixels are black), `list_used` lists, for four rows of x at a time,
+those k where not all four are zero, and `matmul_add_listed` multiplies only these. Neighbouring rows are zero
+in the same places often enough, and each row of w that is read serves four times; one row at a time would wait
+for memory. Each sum is the same chain of fused multiply-adds in ascending k as in `matmul_add`, and a zero adds
+nothing: they agree to the last bit (but for the sign of a zero), and which one runs shows in nothing but the
+time. This supposes finite w: 0 * NaN is NaN, and a skipped product is not.
 """
 
+import numpy as np
+
 from siamese_np._jit import kernel
+from siamese_np._tile import ROWS, VECTOR_BYTES, VECTORS, dense_tile, listed_tile, transposed_tile
+
+BLOCK = 256
+LISTED_ROWS, LISTED_VECTORS = 4, VECTORS * ROWS // 4  # a listed tile has as many sums as a dense one
+
+_tile = dense_tile(ROWS, VECTORS)
+_row_tile = dense_tile(1, VECTORS)
+_listed_tile = listed_tile(LISTED_ROWS, LISTED_VECTORS)
+_transposed_tile = transposed_tile()
 
 
 @kernel
 def matmul_add(out, x, w):
     """out (M, F) += x (M, K) @ w (K, F)."""
     M, K = x.shape
-    F = w.shape[1]
-    M4, K4 = M - M % 4, K - K % 4
-    for i in range(0, M4, 4):
-        out0, out1, out2, out3 = out[i], out[i + 1], out[i + 2], out[i + 3]
-        for k in range(0, K4, 4):
-            w0, w1, w2, w3 = w[k], w[k + 1], w[k + 2], w[k + 3]
-            a0, a1, a2, a3 = x[i, k], x[i, k + 1], x[i, k + 2], x[i, k + 3]
-            b0, b1, b2, b3 = x[i + 1, k], x[i + 1, k + 1], x[i + 1, k + 2], x[i + 1, k + 3]
-            c0, c1, c2, c3 = x[i + 2, k], x[i + 2, k + 1], x[i + 2, k + 2], x[i + 2, k + 3]
-            d0, d1, d2, d3 = x[i + 3, k], x[i + 3, k + 1], x[i + 3, k + 2], x[i + 3, k + 3]
-            for f in range(F):
-                w0f, w1f, w2f, w3f = w0[f], w1[f], w2[f], w3[f]
-                out0[f] += a0 * w0f + a1 * w1f + a2 * w2f + a3 * w3f
-                out1[f] += b0 * w0f + b1 * w1f + b2 * w2f + b3 * w3f
-                out2[f] += c0 * w0f + c1 * w1f + c2 * w2f + c3 * w3f
-                out3[f] += d0 * w0f + d1 * w1f + d2 * w2f + d3 * w3f
-        for k in range(K4, K):
-            wk = w[k]
-            a, b, c, d = x[i, k], x[i + 1, k], x[i + 2, k], x[i + 3, k]
-            for f in range(F):
-                out0[f] += a * wk[f]
-                out1[f] += b * wk[f]
-                out2[f] += c * wk[f]
-                out3[f] += d * wk[f]
-    for i in range(M4, M):
-        out0 = out[i]
+    width = VECTORS * (VECTOR_BYTES // out.itemsize)
+    M_whole, F_whole = M - M % ROWS, out.shape[1] - out.shape[1] % width
+    for k0 in range(0, K, BLOCK):
+        k1 = min(k0 + BLOCK, K)
+        for f in range(0, F_whole, width):
+            for i in range(0, M_whole, ROWS):
+                _tile(out, i, f, x, w, k0, k1)
+            for i in range(M_whole, M):
+                _row_tile(out, i, f, x, w, k0, k1)
+    _add_last_columns(out, x, w, M, F_whole)
+
+
+@kernel
+def list_used(index, count, x):
+    """For rows 4 g to 4 g + 3 of x (M, K): the `count[g]` columns where not all four are zero, in index (G, K + 1)."""
+    K = x.shape[1]
+    used = np.empty(K, np.uint8)
+    for g in range(count.size):
         for k in range(K):
-            a, wk = x[i, k], w[k]
-            for f in range(F):
-                out0[f] += a * wk[f]
+            used[k] = 0
+        for i in range(g * LISTED_ROWS, (g + 1) * LISTED_ROWS):
+            row = x[i]
+            for k in range(K):
+                used[k] |= row[k] != 0
+        entries = 0
+        for k in range(K):
+            index[g, entries] = k  # overwritten by the next, if not used
+            entries += used[k]
+        count[g] = entries
+
+
+@kernel
+def matmul_add_listed(out, x, w, index, count):
+    """out (M, F) += x (M, K) @ w (K, F), where `list_used` has listed what is not zero in x."""
+    width = LISTED_VECTORS * (VECTOR_BYTES // out.itemsize)
+    F_whole = out.shape[1] - out.shape[1] % width
+    for f in range(0, F_whole, width):
+        for g in range(count.size):
+            _listed_tile(out, g * LISTED_ROWS, f, x, w, index[g], count[g])
+    M_whole = LISTED_ROWS * count.size
+    _add_last_columns(out, x, w, M_whole, F_whole)
+    matmul_add(out[M_whole:], x[M_whole:], w)
+
+
+@kernel
+def _add_last_columns(out, x, w, rows, first):
+    """The columns from `first` on, too few to fill a tile."""
+    if first == out.shape[1]:
+        return
+    for i in range(rows):
+        for k in range(x.shape[1]):
+            a = x[i, k]
+            for f in range(first, out.shape[1]):
+                out[i, f] += a * w[k, f]
+
+
+@kernel
+def transpose(out, x):
+    """out (K, M) = x (M, K).T."""
+    M, K = x.shape
+    lanes = VECTOR_BYTES // x.itemsize
+    M_whole, K_whole = M - M % lanes, K - K % lanes
+    for i in range(0, M_whole, lanes):
+        for j in range(0, K_whole, lanes):
+            _transposed_tile(out, j, i, x)
+    for i in range(M):
+        for j in range(K_whole if i < M_whole else 0, K):
+            out[j, i] = x[i, j]

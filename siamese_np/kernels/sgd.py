@@ -7,11 +7,20 @@ Source: B. Polyak, "Some methods of speeding up the convergence of iteration met
 """
 
 from siamese_np._jit import kernel
+from siamese_np._team import sharded
 
 
 @kernel
-def sgd_step(w, velocity, dw, learning_rate, momentum):
-    """Update w and velocity (P,) in place, from the gradient dw (P,)."""
+def sgd_step(w, velocity, dw, chunks, learning_rate, momentum):
+    """Update w and velocity (P,) in place, from dw (P,); chunks (S, 2) cut them into shards."""
+    _step((w, velocity, dw, chunks, learning_rate, momentum), len(chunks))
+
+
+@sharded
+@kernel
+def _step(w, velocity, dw, chunks, learning_rate, momentum, s):
+    here = slice(chunks[s, 0], chunks[s, 1])
+    w, velocity, dw = w[here], velocity[here], dw[here]
     for p in range(w.size):
         velocity[p] = momentum * velocity[p] + dw[p]
         w[p] -= learning_rate * velocity[p]
