@@ -1,7 +1,7 @@
 """The command line: parses, calls one function per command, prints. Everything heavy is imported inside.
 
-Results go to standard output, progress and log to standard error. Exit status: 0 done, 2 the user's mistake,
-130 interrupted.
+Results go to standard output, progress and log to standard error. Exit status: 0 done, 1 a check failed, 2 the
+user's mistake, 3 a check could not decide, 130 interrupted.
 """
 
 import argparse
@@ -171,6 +171,27 @@ def search(args: argparse.Namespace) -> int:
     return 0
 
 
+def gradcheck(args: argparse.Namespace) -> int:
+    """Check the gradients of everything here, of one operation, or of a person's own layer."""
+    import time
+
+    from siamese_np.gradcheck import check_target
+    from siamese_np.gradcheck.report import EXIT, text
+
+    if args.plot and not Path(args.plot).absolute().parent.is_dir():
+        raise OptionError(f"there is no folder {Path(args.plot).parent} for --plot")
+    start = time.perf_counter()
+    report = check_target(args.target, args.shape, args.seed)
+    seconds = time.perf_counter() - start
+    if args.plot:
+        from siamese_np.gradcheck.curve import plot
+
+        plot(report, args.plot)
+        _log(f"V-curves: {args.plot}")
+    _result(args, report.to_dict(), text(report, seconds, curves=args.target is not None))
+    return EXIT[report.verdict]
+
+
 def info(args: argparse.Namespace) -> int:
     """Say what this installation is and uses."""
     import platform
@@ -200,7 +221,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="siamese-np",
         description="Siamese networks on MNIST with contrastive loss, every gradient by hand, in NumPy and Numba.",
-        epilog="Exit status: 0 done, 2 your mistake (one sentence says which), 130 interrupted.",
+        epilog="Exit status: 0 done, 1 a check failed, 2 your mistake (one sentence says which), "
+        "3 a check could not decide, 130 interrupted.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -249,8 +271,33 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--index", metavar="FILE", required=True, help=".npz written by embed")
     sub.add_argument("-k", type=int, default=5, metavar="K", help="how many (5)")
 
+    sub = command(gradcheck, "check backward passes against differences: all of ours, one of them, or your own")
+    sub.add_argument(
+        "target",
+        metavar="TARGET",
+        nargs="?",
+        help="an operation such as conv2d, or your own layer or function as package.module:object (everything)",
+    )
+    sub.add_argument(
+        "--shape",
+        metavar="N,...",
+        type=_shape,
+        action="append",
+        default=[],
+        help="shape of the input, such as 4,10; for a function once for each of its arrays",
+    )
+    sub.add_argument("--seed", type=int, default=0, metavar="S", help="seed of everything random (0)")
+    sub.add_argument("--plot", metavar="FILE", help="save the V-curves, error against step, as a PNG picture")
+
     command(info, "say what this installation is and uses")
     return parser
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(length) for length in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"a shape is whole numbers such as 4,10, not {text!r}") from None
 
 
 def _load(model: str) -> "SiameseNetwork":

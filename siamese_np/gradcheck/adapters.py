@@ -1,0 +1,115 @@
+"""Anything that goes forward and backward as a case: a layer with parameters, or a pair of plain functions."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from siamese_np.errors import OptionError, ShapeError
+from siamese_np.gradcheck.case import Array, Arrays, Broken, Case, kind
+from siamese_np.layers import Layer
+
+
+def layer_case(name: str, layer: Any, x: Array) -> Case:
+    """A case of anything that keeps the contract of a layer; its parameters stay live.
+
+    ``layer.forward(x) -> (out, cache)``, ``layer.backward(dout, cache) -> dx``, and, where there are parameters,
+    the dicts ``layer.params`` and ``layer.grads`` of arrays under the same names.
+    """
+    params = dict(getattr(layer, "params", None) or {})
+    if params and not hasattr(layer, "grads"):
+        raise OptionError(f"{name} has params, but no dict grads for their gradients")
+    of_input = "x" if "x" not in params else "input"
+
+    def grads() -> dict[str, Any]:
+        return getattr(layer, "grads", None) or {} if params else {}
+
+    def zero() -> None:
+        for gradient in grads().values():
+            if isinstance(gradient, np.ndarray):
+                gradient[...] = 0
+
+    def backward(dout: Array, cache: Any) -> Arrays:
+        return {of_input: _one(layer.backward(dout, cache)), **grads()}
+
+    return Case(
+        name,
+        {of_input: x, **params},
+        lambda arrays: layer.forward(arrays[of_input]),
+        backward,
+        zero,
+        inputs=(of_input,),
+        batch=True,
+        adds=isinstance(layer, Layer),
+    )
+
+
+def function_case(
+    name: str,
+    forward: Callable[..., Any],
+    backward: Callable[..., Any],
+    arrays: Sequence[Array],
+) -> Case:
+    """A case of ``forward(*arrays) -> (out, cache)`` and ``backward(dout, cache) -> one gradient per array``."""
+    names = _argument_names(forward, len(arrays))
+
+    def run_backward(dout: Array, cache: Any) -> Arrays:
+        gradients = backward(dout, cache)
+        if len(names) == 1:
+            return {names[0]: _one(gradients)}
+        if not isinstance(gradients, (tuple, list)) or len(gradients) != len(names):
+            count = len(gradients) if isinstance(gradients, (tuple, list)) else 1
+            raise Broken(f"backward must return {len(names)} gradients ({', '.join(names)}), but it returned {count}")
+        return dict(zip(names, gradients, strict=True))
+
+    return Case(
+        name,
+        dict(zip(names, arrays, strict=True)),
+        lambda values: forward(*(values[key] for key in names)),
+        run_backward,
+        inputs=tuple(names),
+    )
+
+
+def expect_float64(name: str, layer: Any) -> None:
+    """Demand parameters that differences can be taken of, or OptionError."""
+    for key, value in (getattr(layer, "params", None) or {}).items():
+        if not isinstance(value, np.ndarray) or value.dtype != np.float64:
+            found = value.dtype if isinstance(value, np.ndarray) else type(value).__name__
+            raise OptionError(
+                f"the parameter {key} of {name} must be a float64 array to be checked by differences, not {found}"
+            )
+        if not value.flags.writeable:
+            raise OptionError(f"the parameter {key} of {name} is read-only, but to be checked it must be moved")
+
+
+def floats(what: str, array: Any) -> Array:
+    """A float64 copy of `array`, or a ShapeError."""
+    array = np.asarray(array)
+    if not (np.issubdtype(array.dtype, np.floating) or np.issubdtype(array.dtype, np.integer)):
+        raise ShapeError(f"{what} must hold real numbers, not {array.dtype}")
+    array = np.array(array, np.float64, order="C")
+    if not np.isfinite(array).all():
+        raise ShapeError(f"{what} must hold finite numbers, but it holds NaN or infinity")
+    return array
+
+
+def _one(gradient: Any) -> Any:
+    if isinstance(gradient, (tuple, list)):
+        if len(gradient) != 1:
+            raise Broken(f"backward must return one gradient, that of the input, but it returned {kind(gradient)}")
+        return gradient[0]
+    if gradient is None:
+        raise Broken("backward must return the gradient of the input, but it returned None")
+    return gradient
+
+
+def _argument_names(function: Callable[..., Any], count: int) -> list[str]:
+    """The names of the first `count` parameters of `function`, or x0, x1, ..."""
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        parameters = []
+    named = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return named[:count] if len(named) >= count else [f"x{number}" for number in range(count)]

@@ -1,0 +1,105 @@
+"""The functions people call: check, or assert, a layer, a pair of functions, or a named target."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from siamese_np.errors import OptionError
+from siamese_np.gradcheck.adapters import expect_float64, floats, function_case, layer_case
+from siamese_np.gradcheck.check import check_cases
+from siamese_np.gradcheck.measure import TOLERANCE
+from siamese_np.gradcheck.results import Report
+from siamese_np.gradcheck.targets import find_cases
+
+
+def check_gradients(
+    target: Any,
+    *arrays: ArrayLike,
+    backward: Callable[..., Any] | None = None,
+    seed: int = 0,
+    tolerance: float = TOLERANCE,
+) -> Report:
+    """Check the backward pass of a layer or of a pair of functions at the point `arrays`.
+
+    Parameters
+    ----------
+    target : object or callable
+        A layer: ``forward(x) -> (out, cache)``, ``backward(dout, cache) -> dx`` and, where it has parameters, the
+        dicts ``params`` and ``grads`` of float64 arrays; backward adds into grads, or writes them. Or, together
+        with `backward`, a function ``target(*arrays) -> (out, cache)``.
+    *arrays : array_like
+        The input of the layer, its first axis the batch; or the arguments of the function. Real numbers, copied
+        as float64.
+    backward : callable, optional
+        ``backward(dout, cache)`` returns the gradient of each of the arrays.
+    seed : int
+        Of the upstream gradient and all directions: the same seed gives the same report.
+    tolerance : float, default 1e-6
+        Largest error that passes, in [1e-9, 0.1): relative to the larger of the analytic and the numeric slope,
+        but to no less than a tenth of the largest in the array.
+
+    Returns
+    -------
+    Report
+        Printed, it is a table; ``report.verdict`` is ``"PASS"``, ``"FAIL"`` or ``"INCONCLUSIVE"``.
+
+    Raises
+    ------
+    OptionError, ShapeError
+        The arguments are not as above. A fault of the pass itself is never raised but reported.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from siamese_np.gradcheck import check_gradients
+    >>> check_gradients(lambda x: (np.sin(x), x), [0.1, 2.0], backward=lambda dout, x: dout * np.cos(x)).verdict
+    'PASS'
+    """
+    values = [floats(f"array {number}", array) for number, array in enumerate(arrays)]
+    if backward is not None:
+        name = getattr(target, "__name__", type(target).__name__).strip("<>")
+        if not values:
+            raise OptionError(f"there is nothing to check {name} at: give the arrays it is called with")
+        case = function_case(name, target, backward, values)
+    else:
+        name = type(target).__name__
+        if not (hasattr(target, "forward") and hasattr(target, "backward")):
+            raise OptionError(f"a {name} has no methods forward and backward; give a function's backward as backward=")
+        if len(values) != 1:
+            raise OptionError(f"a layer is checked at one array, its input, not at {len(values)}")
+        expect_float64(name, target)
+        case = layer_case(name, target, values[0])
+    return check_cases({name: [case]}, seed, tolerance)
+
+
+def assert_gradients(
+    target: Any,
+    *arrays: ArrayLike,
+    backward: Callable[..., Any] | None = None,
+    seed: int = 0,
+    tolerance: float = TOLERANCE,
+) -> Report:
+    """`check_gradients` for tests: anything but PASS is an AssertionError with the table of the worst entries.
+
+    Parameters and return value are those of `check_gradients`.
+
+    Raises
+    ------
+    AssertionError
+        The verdict is FAIL or INCONCLUSIVE; the message is the report.
+    """
+    report = check_gradients(target, *arrays, backward=backward, seed=seed, tolerance=tolerance)
+    if not report.passed:
+        raise AssertionError(f"gradient check: {report.verdict}\n{report}")
+    return report
+
+
+def check_target(
+    target: str | None = None,
+    shapes: Sequence[tuple[int, ...]] = (),
+    seed: int = 0,
+    tolerance: float = TOLERANCE,
+) -> Report:
+    """Check what `siamese_np.gradcheck.targets.find_cases` finds under a name; everything of ours by default."""
+    return check_cases(find_cases(target, shapes, seed), seed, tolerance)

@@ -1,0 +1,174 @@
+"""What is checked: one forward and backward pass, the arrays it depends on, and what else is known about it.
+
+Everything a person's own code may do wrong before its numbers can be compared is caught here, each with a
+sentence of its own: it raises, returns the wrong number of arrays, a wrong shape or dtype, NaN.
+"""
+
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+PASS, FAIL, INCONCLUSIVE = "PASS", "FAIL", "INCONCLUSIVE"
+
+Array = NDArray[Any]
+Arrays = dict[str, Array]
+
+
+class Broken(Exception):
+    """The pass cannot be checked further; the message is one sentence that says why.
+
+    Parameters
+    ----------
+    sentence : str
+    verdict : str
+        FAIL where the pass is at fault, INCONCLUSIVE where it merely cannot be checked.
+    """
+
+    def __init__(self, sentence: str, verdict: str = FAIL) -> None:
+        super().__init__(sentence)
+        self.verdict = verdict
+
+
+@dataclass
+class Check:
+    """The outcome of a check of something else than entries: structure, adjoint, complex step, float32 ..."""
+
+    name: str
+    verdict: str
+    remark: str = ""
+
+
+@dataclass
+class Case:
+    """One pass at one point.
+
+    Attributes
+    ----------
+    name : str
+        What is checked and where, such as ``"conv2d stride (2, 1)"``.
+    arrays : dict of str to float64 ndarray
+        All that the output depends on, by name, with the values of the point. They are live: `forward` reads
+        them, the checks change them in place and put them back.
+    forward : callable
+        Takes a dict like `arrays`, returns ``(out, cache)``.
+    backward : callable
+        Takes ``(dout, cache)``, returns the gradients by name.
+    zero : callable
+        Called before each `backward`, for gradients that are added to.
+    inputs : sequence of str
+        The arrays that are handed over as arguments; the others, parameters, live on the layer.
+    batch : bool
+        Whether the first axis of the inputs, and of the output, is the batch.
+    adds : bool
+        Whether gradients of parameters must be added to, never overwritten.
+    twin, twin_backward : callable, optional
+        An independent, complex-safe pass: ``twin(arrays) -> out``, ``twin_backward(arrays, dout) -> gradients``.
+        At kinks the gradients of the twin are the declared convention.
+    signature : callable, optional
+        ``signature(arrays)`` tells which branch each element takes, as an array of ints: the function is smooth
+        where it does not change.
+    branches : dict of int to str
+        The values of the signature that the point must show, by name; one that is missing was not checked.
+    reductions : dict of str to int
+        How many terms are added up in each entry of ``"out"`` and of each gradient.
+    single : callable, optional
+        Makes the same pass in float32 from a dict like `arrays`.
+    invariant : sequence of str
+        Arrays that the output is known not to depend on: their gradient is 0.
+    extra : callable, optional
+        Further checks of this case alone, run at its point.
+    """
+
+    name: str
+    arrays: Arrays
+    forward: Callable[[Arrays], tuple[Any, Any]]
+    backward: Callable[[Array, Any], Mapping[str, Any]]
+    zero: Callable[[], None] = lambda: None
+    inputs: tuple[str, ...] = ()
+    batch: bool = False
+    adds: bool = False
+    twin: Callable[[Arrays], Array] | None = None
+    twin_backward: Callable[[Arrays, Array], Arrays] | None = None
+    signature: Callable[[Arrays], NDArray[np.integer]] | None = None
+    branches: Mapping[int, str] = field(default_factory=dict)
+    reductions: Mapping[str, int] = field(default_factory=dict)
+    single: "Callable[[Arrays], Case] | None" = None
+    invariant: tuple[str, ...] = ()
+    extra: Callable[[], list[Check]] | None = None
+
+    def run(self, arrays: Arrays | None = None) -> tuple[Array, Any]:
+        """Output and cache for `arrays` (by default those of the point)."""
+        try:
+            result = self.forward(self.arrays if arrays is None else arrays)
+        except (Exception, SystemExit) as error:
+            raise Broken(f"forward raised {describe(error)}") from error
+        if not (isinstance(result, tuple) and len(result) == 2):
+            raise Broken(f"forward must return (out, cache), but it returned {kind(result)}")
+        out = np.asarray(result[0])
+        if not np.issubdtype(out.dtype, np.floating):
+            raise Broken(f"forward must return floating-point numbers, but its output is {kind(result[0])}")
+        return out, result[1]
+
+    def gradients(self, dout: Array, cache: Any, zero: bool = True) -> Arrays:
+        """The gradients of all arrays, after those that are added to were set to zero (unless not `zero`)."""
+        try:
+            if zero:
+                self.zero()
+            gradients = self.backward(dout, cache)
+        except Broken:
+            raise
+        except (Exception, SystemExit) as error:
+            raise Broken(f"backward raised {describe(error)}") from error
+        checked = {}
+        for name in self.arrays:
+            if name not in gradients:
+                raise Broken(f"backward left no gradient of {name}")
+            checked[name] = np.array(gradients[name])  # a copy: the array may be added to by the next call
+        for name in gradients:
+            if name not in self.arrays:
+                raise Broken(f"backward left a gradient of {name}, but there is no array of that name")
+        return checked
+
+
+def expect_gradients(gradients: Arrays, arrays: Arrays) -> None:
+    """Demand of every gradient the shape and dtype of its array and finite numbers."""
+    for name, gradient in gradients.items():
+        array = arrays[name]
+        if gradient.shape != array.shape:
+            raise Broken(f"the gradient of {name} has shape {gradient.shape}, but {name} has shape {array.shape}")
+        if gradient.dtype != array.dtype:
+            raise Broken(f"the gradient of {name} is {gradient.dtype}, but {name} is {array.dtype}")
+        expect_finite(f"the gradient of {name}", gradient)
+
+
+def expect_finite(what: str, array: Array) -> None:
+    """Demand finite numbers."""
+    bad = ~np.isfinite(array)
+    if bad.any():
+        at = tuple(int(i) for i in np.argwhere(bad)[0]) if array.ndim else ()
+        value = "NaN" if np.isnan(array[at]) else "infinity"
+        where = f" at {list(at)}" if at else ""
+        raise Broken(f"{what} holds {value}{where} ({int(bad.sum())} of {array.size} entries are not finite)")
+
+
+def kind(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return f"an array {value.shape} of {value.dtype}"
+    if isinstance(value, (tuple, list)):
+        return f"a {type(value).__name__} of {len(value)}"
+    return "None" if value is None else f"a {type(value).__name__}"
+
+
+def describe(error: BaseException) -> str:
+    """An exception in one line, and where in the person's own code it came from, outside installed packages."""
+    message = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(": ")
+    here = str(Path(__file__).parent)
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if "site-packages" not in frame.filename and not frame.filename.startswith((here, "<")):
+            return f"{message} ({Path(frame.filename).name}, line {frame.lineno})"
+    return message

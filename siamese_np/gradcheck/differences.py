@@ -1,0 +1,238 @@
+"""Slopes measured by differences, along any direction, over many steps.
+
+With dout the upstream gradient, the loss sum(out * dout) has the gradient that backward must return. Along a
+direction v, from the three outputs at x - h v, x and x + h v:
+
+    right slope    (out(x + h v) - out(x)) / h             = f'(x) + O(h)
+    left slope     (out(x) - out(x - h v)) / h             = f'(x) + O(h)
+    central        their mean                              = f'(x) + O(h^2)
+    Richardson     (r^2 C(h / r) - C(h)) / (r^2 - 1)       = f'(x) + O(h^4)
+
+The differences are taken output by output before they are weighted with dout and summed, so outputs that do
+not move add no rounding, and a kink in one output cannot hide behind another.
+
+A large step errs by the curvature, a small one by rounding (about eps * |out| / h): plotted against the step,
+both logarithmic, the error is a V. Which step is at its bottom depends on the function, so it is not chosen
+beforehand: `sweep` measures at 23 steps, half a decade apart, and `Slopes.plateau` takes the stretch where
+successive values agree best. How well they agree says how sure the value is.
+
+Sources: L. F. Richardson 1911; J. N. Lyness, C. B. Moler, "Numerical differentiation of analytic functions", 1967.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from siamese_np.gradcheck.case import Array, Arrays, Broken, Case
+
+Floats = NDArray[np.float64]
+
+RATIO = np.sqrt(10)  # of successive steps: half a decade
+SWEEP = 10.0 ** -np.arange(1, 12.5, 0.5)  # 1e-1 ... 1e-12, in units of the size of the array
+QUICK = 1e-4 / RATIO ** np.arange(2)  # two steps that suffice for a smooth function: error about 1e-13 after Richardson
+NEGLIGIBLE = 1e-6
+EPS = np.finfo(float).eps
+
+
+@dataclass
+class Estimate:
+    """A slope, as well as differences can tell it.
+
+    Attributes
+    ----------
+    value : float
+        The slope; NaN where no two steps agree.
+    uncertainty : float
+        Largest error that `value` may have.
+    step : float
+        Step it was measured with.
+    low, high : float
+        Where the point is at a kink: the interval between the slopes of both sides. Else both are `value`.
+    kink : str
+        ``"at"`` a kink (left and right slope differ however small the step), ``"near"`` one (they agree, but
+        only for steps too small to reach it), or ``""``.
+    parts : ndarray
+        Slope of every output on its own (flat), so that value = sum(parts * dout).
+    moves : ndarray of bool
+        Which outputs move at all.
+    rough : float
+        Size of the central difference at a middling step: finite also where no steps agree.
+    """
+
+    value: float
+    uncertainty: float
+    step: float
+    low: float
+    high: float
+    kink: str
+    parts: Floats
+    moves: NDArray[np.bool_]
+    rough: float = 0.0
+
+
+@dataclass
+class Slopes:
+    """Right and left slope of every output at a falling sequence of steps, each half a decade below the last.
+
+    Attributes
+    ----------
+    steps : (K,) ndarray
+    right, left : (K, outputs) ndarray
+    out, dout : (outputs,) ndarray
+        Outputs at the point, and their weights in the loss.
+    size : float
+        Of the numbers that are moved: steps below its rounding mean nothing.
+    """
+
+    steps: Floats
+    right: Floats
+    left: Floats
+    out: Floats
+    dout: Floats
+    size: float
+
+    @property
+    def central(self) -> Floats:
+        """(K,) central differences."""
+        return (self.right + self.left) @ self.dout / 2
+
+    @property
+    def richardson(self) -> Floats:
+        """(K - 1,) Richardson extrapolations; entry k combines the steps k and k + 1."""
+        central = self.central
+        return (RATIO**2 * central[1:] - central[:-1]) / (RATIO**2 - 1)
+
+    @property
+    def moves(self) -> NDArray[np.bool_]:
+        """(outputs,) which outputs any of the steps moves."""
+        return (self.right != 0).any(axis=0) | (self.left != 0).any(axis=0)
+
+    @property
+    def noise(self) -> Floats:
+        """(K,) rounding error to expect of a slope: of the outputs that move, and of x + h v itself."""
+        central = abs(self.central)
+        slope = float(central[np.isfinite(central)].min(initial=np.inf)) if np.isfinite(central).any() else 0.0
+        return 4 * EPS * (float(abs(self.out * self.dout)[self.moves].sum()) + self.size * slope) / self.steps
+
+    @property
+    def jump(self) -> Floats:
+        """(K - 1,) by how much right and left slope differ, all outputs added up, extrapolated to step 0.
+
+        Curvature makes them differ in proportion to the step, which the extrapolation removes. What stays is
+        a kink.
+        """
+        width = abs(self.right - self.left) @ abs(self.dout)
+        return abs(RATIO * width[1:] - width[:-1]) / (RATIO - 1)
+
+    def quick(self, resolution: float) -> Estimate | None:
+        """The slope from the first two steps, or None where they leave a doubt: a kink, or no agreement."""
+        value, finer = float(self.richardson[0]), float(self.central[1])
+        uncertainty = abs(value - finer) + float(self.noise[1])
+        if not (uncertainty <= resolution and self.jump[0] <= resolution):  # NaN is a doubt too
+            return None
+        parts = (self.right[1] + self.left[1]) / 2
+        return Estimate(value, uncertainty, float(self.steps[1]), value, value, "", parts, self.moves)
+
+    def estimate(self, resolution: float) -> Estimate:
+        """The slope from all steps; sides that differ by more than `resolution` are a kink."""
+        rich, noise, jump = self.richardson, self.noise[1:], self.jump
+        moved = (self.right != 0).any(axis=1) | (self.left != 0).any(axis=1)
+        # a step that moves nothing, where larger ones do on both sides, is below the last digit
+        flat = not (self.right.any() and self.left.any())
+        usable = np.isfinite(rich) & np.isfinite(jump) & (moved[1:] | flat)
+        lasting = self._lasting_kink(usable, resolution)
+        if lasting is not None:
+            return self._both_sides(usable & (np.arange(len(usable)) <= lasting))
+        clean = usable & (jump <= resolution + 4 * noise)
+        value, uncertainty, k = plateau(rich, noise, clean)
+        # far faster than curvature lets them, the two sides stop differing from one step to the next
+        width = abs(self.right - self.left) @ abs(self.dout)
+        drop = (
+            (width[1:] < width[:-1] / 50) & (width[:-1] > resolution + 4 * noise) & (self.steps[1:] <= 1e-3 * self.size)
+        )
+        parts = (self.right[k + 1] + self.left[k + 1]) / 2
+        kink = "near" if drop.any() else ""
+        return Estimate(value, uncertainty, float(self.steps[k + 1]), value, value, kink, parts, self.moves)
+
+    def _lasting_kink(self, usable: NDArray[np.bool_], resolution: float) -> int | None:
+        """The smallest step at which a kink at the point itself stands out from rounding; None without one.
+
+        The jump between both sides is then the same at the last steps that can show it. Beside a kink, it
+        vanishes at some step that could; rounding errors grow as the step shrinks.
+        """
+        jump, noise = self.jump, self.noise[1:]
+        strong = np.flatnonzero(usable & (jump > resolution) & (jump > 16 * noise))
+        if not len(strong):
+            return None
+        k = int(strong[-1])
+        vanishes = (usable & (64 * noise <= jump[k]))[k + 1 :].any()
+        last = jump[max(k - 2, 0) : k + 1]
+        return k if len(strong) > 1 and not vanishes and last.max() <= 3 * last.min() else None
+
+    def _both_sides(self, usable: NDArray[np.bool_]) -> Estimate:
+        """At a kink: the interval between the extrapolated slopes of both sides, output by output."""
+        sides = [(RATIO * s[1:] - s[:-1]) / (RATIO - 1) for s in (self.right, self.left)]
+        right, uncertainty_right, k = plateau(sides[0] @ self.dout, 2 * self.noise[1:], usable)
+        left, uncertainty_left, m = plateau(sides[1] @ self.dout, 2 * self.noise[1:], usable)
+        ends = np.stack([sides[0][k] * self.dout, sides[1][m] * self.dout])
+        uncertainty = uncertainty_right + uncertainty_left
+        low, high = float(ends.min(axis=0).sum()), float(ends.max(axis=0).sum())
+        parts = (sides[0][k] + sides[1][m]) / 2
+        return Estimate((right + left) / 2, uncertainty, float(self.steps[k + 1]), low, high, "at", parts, self.moves)
+
+
+def plateau(values: Floats, noise: Floats, usable: NDArray[np.bool_]) -> tuple[float, float, int]:
+    """The stretch of three (else two) neighbours that agree best: its middle value, how sure, and where.
+
+    The uncertainty is what the values of the stretch differ by, plus the rounding error to expect of them.
+    Where there are no two neighbours to compare, it is infinite.
+    """
+    best = (np.nan, np.inf, int(np.argmax(usable)))
+    for width in (3, 2):
+        for start in range(len(values) - width + 1):
+            if usable[start : start + width].all():
+                stretch = values[start : start + width]
+                uncertainty = float(np.ptp(stretch) + noise[start + width // 2])
+                if uncertainty < best[1]:
+                    best = (float(stretch[width // 2]), uncertainty, start + width // 2)
+        if best[1] < np.inf:
+            break
+    return best
+
+
+def differences(case: Case, direction: Arrays, out: Array, dout: Array, steps: Floats, size: float) -> Slopes:
+    """Slopes of `case` along `direction` (arrays to add, by name) at `steps` times `size`.
+
+    The arrays of the case are moved in place, and put back also when the pass raises.
+    """
+    saved = {name: case.arrays[name].copy() for name in direction}
+    sides: dict[int, list[Floats]] = {1: [], -1: []}
+    try:
+        for h in size * steps:
+            for sign, slopes in sides.items():
+                for name, v in direction.items():
+                    np.add(saved[name], sign * h * v, out=case.arrays[name])
+                try:
+                    moved = np.asarray(case.run()[0], float)
+                except Broken:  # such a step leaves the domain: it tells nothing
+                    moved = np.full(out.shape, np.nan)
+                if moved.shape != out.shape:
+                    raise Broken(f"the shape of the output changes with the numbers: {out.shape}, then {moved.shape}")
+                with np.errstate(all="ignore"):
+                    slopes.append(sign * (moved - out).ravel() / h)
+    finally:
+        for name, array in saved.items():
+            case.arrays[name][...] = array
+    return Slopes(size * steps, np.array(sides[1]), np.array(sides[-1]), out.ravel(), dout.ravel(), size)
+
+
+def typical_sizes(arrays: Arrays) -> dict[str, float]:
+    """How large the numbers of each array are: their root mean square.
+
+    An array of zeros (or next to it: biases) is given the size of the largest of the other arrays; steps in
+    proportion to rounding errors would measure nothing.
+    """
+    sizes = {name: float(np.sqrt(np.mean(np.square(a)))) if a.size else 0.0 for name, a in arrays.items()}
+    largest = max(sizes.values(), default=0.0) or 1.0
+    return {name: size if size > NEGLIGIBLE * largest else largest for name, size in sizes.items()}

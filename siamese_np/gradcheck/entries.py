@@ -1,0 +1,234 @@
+"""The gradient of one array against differences: entry by entry, or a sample and random directions.
+
+Directions have entries of +1 and -1, so each entry keeps its full weight in every direction: an error in one
+of them cannot be multiplied away, as it can be with Gaussian or non-negative ones.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from siamese_np.gradcheck import measure
+from siamese_np.gradcheck.case import FAIL, INCONCLUSIVE, PASS, Array, Arrays, Case
+from siamese_np.gradcheck.differences import EPS, QUICK, SWEEP, Estimate, Slopes, differences, typical_sizes
+from siamese_np.gradcheck.results import Curve, Entry, Tensor
+
+FULL = 5000  # arrays of fewer entries are checked entry by entry
+SAMPLE, DIRECTIONS = 32, 8  # of larger ones, so many entries, and so many directions
+MOST_SKIPPED = 0.05  # a larger part that could not be decided makes an array inconclusive
+WORST = 10  # entries shown
+ROUNDING = 1e-13  # of the loss: what its summation may cost
+SAME_BITS = 1e-12  # relative: two ways to compute one number in float64
+
+Index = tuple[int, ...]
+
+
+@dataclass
+class Point:
+    """A case at its point: output, weights of the loss, and the gradients that backward returned for them."""
+
+    case: Case
+    out: Array
+    dout: Array
+    gradients: Arrays
+    tolerance: float
+    convention: Arrays | None = None
+    signature: Array | None = None
+    # what is found on the way, per array: the estimate of each entry that was checked
+    estimates: dict[str, dict[Index, Estimate]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.sizes = typical_sizes(self.case.arrays)
+        # slopes that move the loss by no more than its last digits are 0 as far as anyone can tell
+        moves = [float(abs(g).max(initial=0)) * self.sizes[name] for name, g in self.gradients.items()]
+        self.level = max([float(abs(self.out * self.dout).sum()), *moves])
+        self.floors = {name: ROUNDING * self.level / size for name, size in self.sizes.items()}
+
+    def size(self, direction: Arrays) -> float:
+        """Of the numbers that move along `direction`."""
+        moving = [abs(self.case.arrays[name][v != 0]).max(initial=0) for name, v in direction.items()]
+        return float(max([*moving, *(self.sizes[name] for name in direction)]))
+
+    def slopes(self, direction: Arrays, steps: Array) -> Slopes:
+        """Measure along `direction`."""
+        return differences(self.case, direction, self.out, self.dout, steps, self.size(direction))
+
+    def along(self, direction: Arrays) -> float:
+        """What the gradients say the slope along `direction` is."""
+        return float(sum((self.gradients[name] * v).sum() for name, v in direction.items()))
+
+    def judge_direction(self, name: str, label: str, direction: Arrays) -> tuple[Entry, Slopes]:
+        """Compare the slope along a direction. Its scale is the norm of the gradients that it touches.
+
+        Where it touches few entries of an array, they count as if they were as large as the largest.
+        """
+        parts = []
+        for n, v in direction.items():
+            g = self.gradients[n]
+            as_largest = min(float(np.linalg.norm(v)) * float(abs(g).max(initial=0)), _norm(g))
+            parts.append(max(_norm(g * v), as_largest, self.floors[n]))
+        norm = _norm(np.array(parts))
+        slopes = self.slopes(direction, SWEEP)
+        seen = abs(slopes.central)
+        largest = float(seen[np.isfinite(seen)].max(initial=0))
+        estimate = slopes.estimate(self.tolerance * max(norm, largest))
+        return compare(name, label, self.along(direction), estimate, norm / measure.FLOOR, self.tolerance), slopes
+
+
+def compare(
+    name: str, index: Index | str, analytic: float, estimate: Estimate, scale: float, tolerance: float
+) -> Entry:
+    """Judge one analytic slope."""
+    verdict, wrong = measure.judge(analytic, estimate, scale, tolerance)
+    at = estimate.kink == "at"
+    entry = Entry(name, index, analytic, estimate.value, estimate.step, wrong, verdict, estimate.kink)
+    if at:
+        entry.low, entry.high = estimate.low, estimate.high
+        if verdict == FAIL:
+            entry.remark = "outside the slopes of both sides of a kink"
+    elif verdict == INCONCLUSIVE:
+        entry.remark = "no two steps agree well enough"
+    return entry
+
+
+def check_tensor(point: Point, name: str, rng: np.random.Generator) -> Tensor:
+    """Check the gradient of the array `name`."""
+    array, gradient = point.case.arrays[name], point.gradients[name]
+    if array.size == 0:
+        return Tensor(name, array.shape, 0, 0, 0, 0, 0, 0, 0.0, INCONCLUSIVE, "it is empty: there is nothing to check")
+
+    curve_entry, slopes = point.judge_direction(name, "direction 1", {name: signs(rng, array.shape)})
+    full = array.size < FULL
+    directions = [curve_entry]
+    if not full:
+        for number in range(2, DIRECTIONS + 1):
+            v = signs(rng, array.shape)
+            directions.append(point.judge_direction(name, f"direction {number}", {name: v})[0])
+
+    rms = abs(curve_entry.numeric) / np.sqrt(array.size)  # of the slopes, roughly
+    known = max(float(abs(gradient).max()), rms if np.isfinite(rms) else 0.0, point.floors[name])
+    resolution = point.tolerance * measure.FLOOR * known
+    estimates = point.estimates[name] = {}
+    direction = np.zeros_like(array)
+    for index in _chosen(array, full, rng):
+        direction[index] = 1
+        estimates[index] = _estimate(point, {name: direction}, resolution)
+        direction[index] = 0
+
+    values = [e.value for e in estimates.values() if np.isfinite(e.value)]
+    scale = max(float(abs(gradient).max()), float(np.abs(values).max(initial=0)), point.floors[name])
+    entries = [_entry(point, name, index, estimate, scale) for index, estimate in estimates.items()]
+    return _summary(point, name, entries, directions, _curve(slopes, curve_entry))
+
+
+def _entry(point: Point, name: str, index: Index, estimate: Estimate, scale: float) -> Entry:
+    analytic = float(point.gradients[name][index])
+    entry = compare(name, index, analytic, estimate, scale, point.tolerance)
+    if entry.kink == "at" and point.convention is not None and entry.verdict != FAIL:
+        declared = float(point.convention[name][index])
+        entry.verdict = PASS if abs(analytic - declared) <= SAME_BITS * scale else FAIL
+        entry.remark = "" if entry.verdict == PASS else f"not the declared convention at this kink, {declared:g}"
+    if point.signature is not None and point.signature.shape == point.case.arrays[name].shape:
+        entry.branch = point.case.branches.get(int(point.signature[index]))
+    return entry
+
+
+def _summary(point: Point, name: str, entries: list[Entry], directions: list[Entry], curve: Curve) -> Tensor:
+    array, zero = point.case.arrays[name], _is_zero(point, name)
+    if zero:  # nothing but rounding is left to compare
+        for entry in (*entries, *directions):
+            entry.verdict, entry.error = PASS, 0.0
+    judged = [entry.verdict for entry in (*entries, *directions)]
+    # inside the bracket of a kink is weak evidence unless a convention says where
+    weak = [e for e in entries if e.verdict == PASS and e.kink == "at" and point.convention is None]
+    skipped = judged[: len(entries)].count(INCONCLUSIVE) + len(weak)
+    flat = sum(entry.analytic == 0 == entry.numeric for entry in entries)
+    verdict, remark = PASS, ""
+    if zero and name not in point.case.invariant:
+        verdict, remark = INCONCLUSIVE, "its gradient is 0 throughout, which says nothing; choose another point"
+    elif FAIL in judged:
+        verdict, remark = FAIL, f"{judged.count(FAIL)} of {len(judged)} slopes are wrong"
+    elif skipped > MOST_SKIPPED * len(entries):
+        what = "lie at kinks" if len(weak) == skipped else "could not be decided"
+        verdict, remark = INCONCLUSIVE, f"{skipped} of {len(entries)} entries {what}; choose another point"
+    elif len(entries) < array.size and judged[len(entries) :].count(INCONCLUSIVE) > DIRECTIONS // 2:
+        verdict, remark = INCONCLUSIVE, "most of the directions through all entries could not be decided"
+    wrong = sorted((e for e in (*entries, *directions) if e.verdict != PASS), key=_badness, reverse=True)
+    errors = [e.error for e in (*entries, *directions) if not np.isnan(e.error)]
+    return Tensor(
+        name=name,
+        shape=array.shape,
+        total=array.size,
+        checked=len(entries),
+        directions=len(directions),
+        kinks=sum(bool(entry.kink) for entry in entries),
+        skipped=skipped,
+        flat=flat,
+        error=max(errors, default=float("nan")),
+        verdict=verdict,
+        remark=remark,
+        worst=wrong[:WORST],
+        curve=curve,
+    )
+
+
+def _is_zero(point: Point, name: str) -> bool:
+    """Whether the gradient is 0 to the last digit, both as backward says and as measured."""
+    audible = 32 * EPS * point.level / (QUICK[-1] * point.sizes[name])
+    measured = point.estimates[name].values()
+    return bool(abs(point.gradients[name]).max() <= point.floors[name] and all(e.rough <= audible for e in measured))
+
+
+def _badness(entry: Entry) -> tuple[bool, float]:
+    return entry.verdict == FAIL, entry.error if np.isfinite(entry.error) else np.inf
+
+
+def _curve(slopes: Slopes, entry: Entry) -> Curve:
+    """Error against step along a direction, relative to the slope."""
+    size = max(abs(entry.analytic), abs(entry.numeric), measure.TINY)
+    with np.errstate(all="ignore"):
+        central = abs(slopes.central[1:] - entry.analytic) / size
+        richardson = abs(slopes.richardson - entry.analytic) / size
+    return [(float(h), float(c), float(r)) for h, c, r in zip(slopes.steps[1:], central, richardson, strict=True)]
+
+
+def _norm(array: Array) -> float:
+    """Euclidean norm that neither overflows nor underflows."""
+    largest = float(abs(array).max(initial=0))
+    return largest * float(np.linalg.norm(array / largest)) if 0 < largest < np.inf else largest
+
+
+def signs(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Entries of +1 and -1 at random."""
+    return rng.choice([-1.0, 1.0], shape)
+
+
+def _chosen(array: Array, full: bool, rng: np.random.Generator) -> Iterator[Index]:
+    if full:
+        yield from np.ndindex(array.shape)
+    else:
+        for flat in np.sort(rng.choice(array.size, SAMPLE, replace=False)):
+            yield tuple(int(i) for i in np.unravel_index(flat, array.shape))
+
+
+def _estimate(point: Point, direction: Arrays, resolution: float) -> Estimate:
+    """Two steps where they suffice, else the whole sweep; kinks also from the branch signature."""
+    quick = point.slopes(direction, QUICK)
+    estimate = quick.quick(resolution) or point.slopes(direction, SWEEP).estimate(resolution)
+    estimate.rough = float(abs(quick.central).max())
+    if estimate.kink != "at" and _branches_change(point, direction, SWEEP[-1]):
+        estimate.kink = "at"  # one that the slopes pass smoothly, as the hinge does at its margin
+    elif not estimate.kink and _branches_change(point, direction, QUICK[0]):
+        estimate.kink = "near"
+    return estimate
+
+
+def _branches_change(point: Point, direction: Arrays, step: float) -> bool:
+    """Whether a step along `direction`, either way, takes an element into another branch."""
+    case = point.case
+    if case.signature is None:
+        return False
+    h = step * point.size(direction)
+    moved = [{**case.arrays, **{n: case.arrays[n] + s * h * v for n, v in direction.items()}} for s in (1, -1)]
+    return any(bool((case.signature(arrays) != point.signature).any()) for arrays in moved)

@@ -1,0 +1,71 @@
+"""Kinks, where a function has no gradient but an interval of them between its slopes to either side.
+
+Entry by entry, the check of an array brackets each slope at a kink between the left and the right one. That
+is not enough: max(a, b) at a = b has the slopes 0 and 1 in a and the same in b, so the gradient (1, 1) lies in
+every bracket. But moving both together moves the maximum by exactly as much, not twice as much. So entries
+that meet in one output (a tie) are moved together too, and all arrays at once along random directions.
+
+The interval is formed for each output alone and then summed with dout: outputs bent up and outputs bent down
+do not cancel. Deep compositions of kinks can have a chain-rule gradient outside even this interval
+(relu(x) - relu(-x) is x, yet with the slope 0 at 0 its parts have the sum 0); check such layers one by one.
+
+Source: F. H. Clarke, "Optimization and Nonsmooth Analysis", 1983 (generalised gradients).
+"""
+
+from collections import defaultdict
+
+import numpy as np
+
+from siamese_np.gradcheck.case import Arrays
+from siamese_np.gradcheck.entries import Index, Point, signs
+from siamese_np.gradcheck.results import Entry
+
+MOST_GROUPS = 32
+RANDOM = 4
+
+Member = tuple[str, Index]
+
+
+def check_directions(point: Point, rng: np.random.Generator) -> tuple[list[Entry], list[Entry]]:
+    """Compare slopes along random directions through everything; and through all kinks, and through each tie."""
+    arrays = point.case.arrays
+    kinks = [(n, i) for n, found in point.estimates.items() for i, e in found.items() if e.kink == "at"]
+    size = {name: size / max(point.sizes.values()) for name, size in point.sizes.items()}
+    through_all = [
+        (f"random direction {number + 1}", {name: size[name] * signs(rng, a.shape) for name, a in arrays.items()})
+        for number in range(RANDOM)
+    ]
+    labelled = []
+    for group in _ties(point, rng):
+        label = "together: " + ", ".join(f"{name}{list(index)}" for name, index in group[:4])
+        label += f" and {len(group) - 4} more" if len(group) > 4 else ""
+        labelled.append((label, _direction(arrays, group, np.ones(len(group)))))
+        labelled.append((f"{label}, random signs", _direction(arrays, group, signs(rng, (len(group),)))))
+    if kinks:
+        for number in range(RANDOM):
+            labelled.append((f"kinks, random signs {number + 1}", _direction(arrays, kinks, signs(rng, (len(kinks),)))))
+
+    def judged(directions: list[tuple[str, Arrays]]) -> list[Entry]:
+        return [point.judge_direction("all arrays", label, direction)[0] for label, direction in directions]
+
+    return judged(through_all), judged(labelled)
+
+
+def _ties(point: Point, rng: np.random.Generator) -> list[list[Member]]:
+    """The groups of entries at a kink that move the same output."""
+    meeting: dict[int, list[Member]] = defaultdict(list)
+    for name, estimates in point.estimates.items():
+        for index, estimate in estimates.items():
+            if estimate.kink == "at":
+                for output in np.flatnonzero(estimate.moves):
+                    meeting[int(output)].append((name, index))
+    groups = list(dict.fromkeys(tuple(members) for members in meeting.values() if len(members) > 1))
+    chosen = rng.permutation(len(groups))[:MOST_GROUPS]
+    return [list(groups[k]) for k in np.sort(chosen)]
+
+
+def _direction(arrays: Arrays, members: list[Member], weights: np.ndarray) -> Arrays:
+    direction: Arrays = {}
+    for (name, index), weight in zip(members, weights, strict=True):
+        direction.setdefault(name, np.zeros_like(arrays[name]))[index] = weight
+    return direction

@@ -1,0 +1,200 @@
+"""Witnesses that need no step size: the adjoint identity, the complex step, and the float64 twin of float32 work.
+
+Adjoint identity: where the output depends on an array linearly (out = J v + constant), backward must apply J's
+transpose, so for any v and y, <y, J v> = <J' y, v>, up to rounding. There is nothing to choose and nothing to
+tolerate, which finds mistakes in convolution and dense layers at once. Linearity is tried out, not taken on trust.
+
+Complex step: f(x + ih) = f(x) + ih f'(x) - ..., so Im f(x + ih) / h is the derivative without any difference,
+right to the last digit for h = 1e-30. It needs a function that is analytic in the complex plane: abs, conjugate,
+or a maximum that compares complex numbers break it silently. So it is compared with differences first, and
+refused as an invalid oracle where the two disagree.
+
+Sources: W. Squire, G. Trapp, SIAM Review 40, 1998 (complex step); J. Claerbout, "Earth Soundings Analysis", 1992
+(the dot-product test).
+"""
+
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+
+from siamese_np.gradcheck import measure
+from siamese_np.gradcheck.case import FAIL, INCONCLUSIVE, PASS, Array, Arrays, Broken, Case, Check
+from siamese_np.gradcheck.differences import SWEEP, differences, typical_sizes
+from siamese_np.gradcheck.entries import SAME_BITS, Point, signs
+
+TRIALS = 4
+COMPLEX_STEP = 1e-30
+MOST_COMPLEX = 2000  # entries: one evaluation of the twin each
+SINGLE_L2 = 1e-5  # relative error of float32 arrays as a whole
+SINGLE_ADJOINT = 1e-5
+SINGLE_EPS = float(np.finfo(np.float32).eps)
+
+
+class InvalidOracle(ValueError):
+    """The function is not fit for the complex step; the message says why."""
+
+
+# --- the adjoint identity ---------------------------------------------------------------------------------
+
+
+def check_adjoint(case: Case, rng: np.random.Generator, allowed: float = SAME_BITS) -> Check | None:
+    """Hold backward to the adjoint identity in each array that the output is linear in; None if there is none."""
+    wrong, linear = [], []
+    for name, array in case.arrays.items():
+        point = array.copy()
+
+        def output(value: Array, array: Array = array) -> Array:
+            array[...] = value
+            return case.run()[0].copy()  # it may be a view of the array
+
+        try:
+            zero = output(np.zeros_like(point))
+            u, v = signs(rng, point.shape).astype(point.dtype), signs(rng, point.shape).astype(point.dtype)
+            # far away on both sides too: |x - c| is linear as long as x stays on one side of c
+            far = 1e3 * max(typical_sizes(case.arrays).values())
+            one, other, both, *scaled = (
+                output((t * w).astype(point.dtype)) - zero
+                for t, w in ((1, u), (1, v), (1, u + v), (-1, u), (far, u), (-far, v))
+            )
+            off = [both - one - other, scaled[0] + one, scaled[1] / far - one, scaled[2] / far + other]
+            size = np.linalg.norm(one) + np.linalg.norm(other)
+            if not (0 < size < np.inf and all(np.linalg.norm(d) <= allowed * size for d in off)):
+                continue
+            linear.append(name)
+            for _ in range(TRIALS):
+                v = signs(rng, point.shape).astype(point.dtype)
+                y = signs(rng, zero.shape).astype(zero.dtype)
+                Jv = output(v) - zero
+                gradient = case.gradients(y, case.run()[1])[name]
+                left, right = np.vdot(y.astype(float), Jv), np.vdot(gradient.astype(float), v)
+                limit = allowed * np.linalg.norm(Jv.astype(float)) * np.linalg.norm(y)
+                if not abs(left - right) <= limit:
+                    wrong.append(f"<y, J v> = {left:.10g} but <J' y, v> = {right:.10g} in {name}")
+                    break
+        except Broken:  # not defined everywhere, so not linear
+            continue
+        finally:
+            array[...] = point
+    if not linear:
+        return None
+    return Check("adjoint identity", FAIL if wrong else PASS, "; ".join(wrong) or "linear in " + ", ".join(linear))
+
+
+# --- the complex step -------------------------------------------------------------------------------------
+
+
+def complex_step(
+    function: Callable[[Arrays], Array],
+    arrays: Arrays,
+    dout: Array,
+    seed: int = 0,
+    smooth: Arrays | None = None,
+) -> Arrays:
+    """Gradients of sum(function(arrays) * dout) by the complex step, right to about 15 digits.
+
+    Parameters
+    ----------
+    function : callable
+        Takes a dict like `arrays`, also with complex numbers in it, and returns the output.
+    arrays : dict of str to float64 ndarray
+    dout : ndarray
+        Weights of the outputs.
+    seed : int
+        Of the directions in which the result is compared with differences.
+    smooth : dict of str to bool ndarray, optional
+        The entries to take, away from kinks; the gradient of the others is left at 0.
+
+    Raises
+    ------
+    InvalidOracle
+        The function cannot be evaluated at complex numbers, or its complex step and its differences disagree.
+    """
+    gradients = {name: np.zeros_like(array) for name, array in arrays.items()}
+    smooth = smooth or {name: np.ones(array.shape, bool) for name, array in arrays.items()}
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")  # an imaginary part that is dropped shows in the comparison below
+            for name, array in arrays.items():
+                moved = array.astype(complex)
+                for index in map(tuple, np.argwhere(smooth[name])):
+                    moved[index] += 1j * COMPLEX_STEP
+                    out = np.asarray(function({**arrays, name: moved}))
+                    gradients[name][index] = (out.imag * dout).sum() / COMPLEX_STEP
+                    moved[index] = array[index]
+    except Exception as error:
+        raise InvalidOracle(f"it cannot be evaluated at complex numbers: {type(error).__name__}: {error}") from error
+    rng = np.random.default_rng(seed)
+    case = Case("oracle", {n: a.copy() for n, a in arrays.items()}, lambda a: (function(a), None), lambda *_: {})
+    out, sizes = case.run()[0].copy(), typical_sizes(arrays)
+    for name, array in arrays.items():
+        norm = float(np.linalg.norm(gradients[name]))
+        for v in (np.ones_like(array), signs(rng, array.shape), signs(rng, array.shape)):
+            v *= smooth[name]
+            slopes = differences(case, {name: v}, out, dout, SWEEP, sizes[name])
+            estimate = slopes.estimate(measure.TOLERANCE * measure.FLOOR * norm)
+            claimed = float((gradients[name] * v).sum())
+            verdict, _ = measure.judge(claimed, estimate, norm, measure.TOLERANCE)
+            if verdict == FAIL:
+                raise InvalidOracle(
+                    f"its complex step and its differences disagree in {name}: {claimed:.6g} and {estimate.value:.6g}"
+                )
+    return gradients
+
+
+def check_complex(point: Point) -> tuple[Check | None, Arrays]:
+    """Compare the gradients with the complex step on the twin, away from kinks, and return it."""
+    case = point.case
+    if case.twin is None or sum(array.size for array in case.arrays.values()) > MOST_COMPLEX:
+        return None, {}
+    off = abs(case.twin(case.arrays) - point.out).max(initial=0)
+    if not off <= SAME_BITS * abs(point.out).max(initial=0):
+        return Check("complex step", FAIL, f"the output differs from its twin's by {off:.2g}"), {}
+    smooth = {name: np.ones(array.shape, bool) for name, array in case.arrays.items()}
+    for name, estimates in point.estimates.items():
+        for index, estimate in estimates.items():
+            smooth[name][index] = estimate.kink != "at"
+    try:
+        oracle = complex_step(case.twin, case.arrays, point.dout, smooth=smooth)
+    except InvalidOracle as error:
+        return Check("complex step", INCONCLUSIVE, f"INVALID ORACLE: {error}"), {}
+    for name, gradient in point.gradients.items():
+        wrong = abs(gradient - oracle[name])[smooth[name]].max(initial=0)
+        if not wrong <= SAME_BITS * abs(oracle[name]).max(initial=0):
+            return Check("complex step", FAIL, f"the gradient of {name} is off by {wrong:.2g}"), oracle
+    return Check("complex step", PASS), oracle
+
+
+# --- float32 against float64 ------------------------------------------------------------------------------
+
+
+def check_single(point: Point, rng: np.random.Generator) -> list[Check]:
+    """Compare the pass in float32 with its float64 twin at the same inputs.
+
+    Each array may be off by 1e-5 as a whole; each entry, relative to the largest, by the rounding errors of
+    its own sum: they add up like a random walk, with the root of the number of terms.
+    """
+    case = point.case
+    if case.single is None or case.twin is None or case.twin_backward is None:
+        return []
+    single = case.single({name: array.astype(np.float32) for name, array in case.arrays.items()})
+    exact = {name: array.astype(np.float64) for name, array in single.arrays.items()}
+    dout = point.dout.astype(np.float32)
+    try:
+        out, cache = single.run()
+        ours = {"out": out, **single.gradients(dout, cache)}
+        adjoint = check_adjoint(single, rng, SINGLE_ADJOINT)
+    except Broken as error:
+        return [Check("float32", FAIL, str(error))]
+    theirs = {"out": case.twin(exact), **case.twin_backward(exact, dout.astype(np.float64))}
+    wrong = []
+    for name, reference in theirs.items():
+        if ours[name].ndim and ours[name].dtype != np.float32:
+            wrong.append(f"{name} is {ours[name].dtype}")
+            continue
+        off, largest = abs(ours[name] - reference), abs(reference).max(initial=0)
+        budget = 4 * SINGLE_EPS * np.sqrt(case.reductions.get(name, 1)) * largest
+        if not np.linalg.norm(off) <= SINGLE_L2 * np.linalg.norm(reference) or not (off <= budget).all():
+            wrong.append(f"{name} is off by {off.max():.2g}, where its sums allow {budget:.2g}")
+    checks = [Check("float32 against float64", FAIL if wrong else PASS, "; ".join(wrong))]
+    return checks + ([Check("adjoint identity in float32", adjoint.verdict, adjoint.remark)] if adjoint else [])

@@ -1,0 +1,764 @@
+"""Seeded faults in backward passes, and which checkers see them. ``python tests/mutants.py`` prints the table.
+
+Each fault is a small function over the plain NumPy twins of the kernels: the gradients as they should be, and
+what a plausible mistake makes of them. A fault that changes no gradient is marked equivalent, with its reason.
+"""
+
+import argparse
+import functools
+import sys
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from siamese_np import reference
+from siamese_np.gradcheck.adapters import function_case
+from siamese_np.gradcheck.case import Case
+from siamese_np.gradcheck.check import check_case
+
+Arrays = list[np.ndarray]
+Gradients = tuple[np.ndarray, ...]
+Backward = Callable[..., Gradients]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A right pass: ``forward(*arrays) -> out``, ``backward(dout, *arrays) -> gradients``, and points to check."""
+
+    forward: Callable[..., np.ndarray]
+    backward: Backward
+    points: Callable[[np.random.Generator], list[Arrays]]
+    signature: Callable[..., np.ndarray] | None = None
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A fault: what it makes of the gradients; `hint` is a pattern that a helpful hint matches."""
+
+    operation: str
+    fault: str
+    backward: Backward
+    hint: str
+    equivalent: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.operation}: {self.fault}"
+
+
+# --- the right passes -------------------------------------------------------------------------------------
+
+
+def conv(stride: tuple[int, int], pad: tuple[int, int], shape: Sequence[int], window: tuple[int, int]) -> Operation:
+    """Convolution of as many filters as channels."""
+
+    def forward(x, w, b):
+        size = [(n + 2 * p - k) // s + 1 for n, p, k, s in zip(x.shape[1:3], pad, window, stride, strict=True)]
+        out = np.empty((len(x), *size, w.shape[3]))
+        reference.conv2d_forward(out, x, w, b, stride, pad)
+        return out
+
+    def backward(dout, x, w, b):
+        return conv_backward(dout, x, w, b, stride, pad)
+
+    def points(rng):
+        C = shape[-1]
+        return [[rng.standard_normal(shape), rng.standard_normal((*window, C, C)), rng.standard_normal(C)]]
+
+    return Operation(forward, backward, points)
+
+
+def conv_backward(dout, x, w, b, stride=(1, 1), pad=(1, 1)):
+    dx, dw, db = np.empty_like(x), np.zeros_like(w), np.zeros_like(b)
+    reference.conv2d_backward(dx, dw, db, dout, x, w, stride, pad)
+    return dx, dw, db
+
+
+def dense_forward(x, w, b):
+    return x @ w + b
+
+
+def dense_backward(dout, x, w, b):
+    return dout @ w.T, x.T @ dout, dout.sum(axis=0)
+
+
+def dense_points(rng):
+    return [[rng.standard_normal((4, 4)), rng.standard_normal((4, 4)), rng.standard_normal(4)]]
+
+
+def small_points(rng):
+    x, w, b = dense_points(rng)[0]
+    return [[x, 1e-7 * w, 1e-7 * b]]
+
+
+def relu_forward(x):
+    return np.maximum(x, 0)
+
+
+def relu_backward(dout, x):
+    return (dout * (x > 0),)
+
+
+def relu_points(rng):
+    x = rng.permutation(np.array([-1.3, -0.9, -0.6, -0.4, 0.006, 0.3, 0.7, 0.8, 1.1, 1.5])).reshape(2, 5)
+    at = np.where(rng.random(x.shape) < 0.3, 0.0, x)
+    at[0, 0] = 0
+    return [[x], [at]]
+
+
+def pool(window: tuple[int, int], stride: tuple[int, int]) -> Operation:
+    """Max-pooling; the second point is full of ties."""
+
+    def forward(x):
+        windows = np.lib.stride_tricks.sliding_window_view(x, window, axis=(1, 2))
+        return windows[:, :: stride[0], :: stride[1]].max(axis=(-2, -1))
+
+    def backward(dout, x):
+        return (unpool(dout, x, window, stride),)
+
+    def points(rng):
+        shape = (2, 4, 4, 1)
+        ties = rng.integers(0, 2, shape).astype(float)
+        ties[0, :2, :2] = 0
+        return [[rng.permutation(np.arange(32.0)).reshape(shape) / 16], [ties]]
+
+    return Operation(forward, backward, points)
+
+
+def unpool(dout, x, window, stride, choose=lambda entries: [int(entries.argmax())], add=True, share=1.0):
+    """dx of max-pooling, where `choose` says which entries of a window get the gradient."""
+    dx = np.zeros_like(x)
+    for n, i, j, c in np.ndindex(dout.shape):
+        rows, columns = i * stride[0], j * stride[1]
+        entries = x[n, rows : rows + window[0], columns : columns + window[1], c].ravel()
+        chosen = choose(entries)
+        for t in chosen:
+            p, q = divmod(t, window[1])
+            part = dout[n, i, j, c] * (share if share == 1 else 1 / len(chosen))
+            dx[n, rows + p, columns + q, c] = part + (dx[n, rows + p, columns + q, c] if add else 0)
+    return dx
+
+
+def distance_forward(a, b):
+    dist = np.empty(len(a))
+    reference.euclidean_forward(dist, a, b)
+    return dist
+
+
+def distance_backward(dout, a, b):
+    da, db = np.empty_like(a), np.empty_like(b)
+    reference.euclidean_backward(da, db, dout, a, b, distance_forward(a, b))
+    return da, db
+
+
+def distance_points(rng):
+    a, b = rng.standard_normal((2, 4, 3))
+    equal = b.copy()
+    equal[1] = a[1]
+    return [[a, b], [a.copy(), equal]]
+
+
+LABEL, MARGIN = np.array([0, 1, 1, 0, 1, 1]), 1.0
+
+
+def contrastive_forward(dist):
+    loss = np.empty_like(dist)
+    reference.contrastive_forward(loss, dist, LABEL, MARGIN)
+    return loss.mean()
+
+
+def contrastive_backward(dout, dist):
+    ddist = np.empty_like(dist)
+    reference.contrastive_backward(ddist, np.full_like(dist, dout / len(dist)), dist, LABEL, MARGIN)
+    return (ddist,)
+
+
+def pair_kinds(dist):
+    return np.where(LABEL == 0, 0, np.where(dist < MARGIN, 1, 2))
+
+
+def contrastive_points(rng):
+    """One without, and one with dissimilar pairs beyond the margin and at it, as after a burn-in."""
+    near = rng.uniform(0.1, 0.9, 6)
+    far = near.copy()
+    far[2], far[4:] = 1.0, rng.uniform(1.2, 2, 2)
+    return [[near], [far]]
+
+
+def siamese_forward(xa, xb, w):
+    return distance_forward(np.tanh(xa @ w), np.tanh(xb @ w))
+
+
+def siamese_parts(dout, xa, xb, w):
+    """Gradients of both branches before they are added up."""
+    ea, eb = np.tanh(xa @ w), np.tanh(xb @ w)
+    da, db = distance_backward(dout, ea, eb)
+    za, zb = da * (1 - ea**2), db * (1 - eb**2)
+    return za @ w.T, zb @ w.T, xa.T @ za, xb.T @ zb
+
+
+def siamese_backward(dout, xa, xb, w):
+    dxa, dxb, dwa, dwb = siamese_parts(dout, xa, xb, w)
+    return dxa, dxb, dwa + dwb
+
+
+def siamese_points(rng):
+    return [[rng.standard_normal((4, 3)), rng.standard_normal((4, 3)), rng.standard_normal((3, 3))]]
+
+
+SAME, OBLONG = ((1, 1), (1, 1)), ((2, 1), (1, 0))
+OPERATIONS = {
+    "conv2d": conv(*SAME, (3, 3, 3, 2), (3, 3)),
+    "conv2d, stride (2, 1)": conv(*OBLONG, (2, 4, 3, 2), (3, 2)),
+    "dense": Operation(dense_forward, dense_backward, dense_points),
+    "dense, outputs of 1e-7": Operation(lambda x, w, b: dense_forward(x, w, b), dense_backward, small_points),
+    "relu": Operation(relu_forward, relu_backward, relu_points, lambda x: np.sign(x).astype(int)),
+    "maxpool2d": pool((2, 2), (2, 2)),
+    "maxpool2d, overlapping": pool((3, 2), (1, 1)),
+    "distance": Operation(distance_forward, distance_backward, distance_points),
+    "contrastive": Operation(contrastive_forward, contrastive_backward, contrastive_points, pair_kinds),
+    "siamese": Operation(siamese_forward, siamese_backward, siamese_points),
+}
+
+
+# --- the faults -------------------------------------------------------------------------------------------
+
+
+def changed(operation: str, number: int, change: Callable[..., np.ndarray]) -> Backward:
+    """The right gradients, but the one of this number as `change(gradient, dout, *arrays)` makes it."""
+
+    def backward(dout, *arrays):
+        gradients = list(OPERATIONS[operation].backward(dout, *arrays))
+        gradients[number] = change(gradients[number], dout, *arrays)
+        return tuple(gradients)
+
+    return backward
+
+
+def shifted(array, axis):
+    moved = np.roll(array, 1, axis)
+    moved[(slice(None),) * axis + (0,)] = 0
+    return moved
+
+
+def without(array, part):
+    array = array.copy()
+    array[part] = 0
+    return array
+
+
+def one_entry(gradient, factor):
+    gradient = gradient.copy()
+    at = np.unravel_index(abs(gradient).argmax(), gradient.shape)
+    gradient[at] *= factor
+    return gradient
+
+
+def conv_w(dout, x, b, w_of, stride=(1, 1), pad=(1, 1)):
+    return conv_backward(dout, x, w_of, b, stride, pad)
+
+
+def stride_ignored(dw, dout, x, w, b):
+    padded, dw = np.pad(x, ((0, 0), (1, 1), (0, 0), (0, 0))), np.zeros_like(w)
+    for i, j in np.ndindex(dout.shape[1:3]):
+        dw += np.tensordot(padded[:, i : i + 3, j : j + 2], dout[:, i, j], axes=(0, 0))
+    return dw
+
+
+def tap_lost(dx, dout, x, w, b):
+    return conv_backward(dout, x, without(w, np.s_[2]), b)[0]
+
+
+def edge_lost(dx, *_):
+    return without(without(dx, np.s_[:, 0]), np.s_[:, -1])
+
+
+def last_of_ties(entries):
+    return [int(len(entries) - 1 - entries[::-1].argmax())]
+
+
+def all_of_ties(entries):
+    return list(np.flatnonzero(entries == entries.max()))
+
+
+def hinge(dist, inside=True):
+    return np.where((dist < MARGIN) == inside, MARGIN - dist, 0)
+
+
+def contrastive_like(similar, dissimilar):
+    """The gradient with other formulas for the two kinds of pairs."""
+    return lambda g, dout, dist: dout / len(dist) * np.where(LABEL == 0, similar(dist), dissimilar(dist))
+
+
+def at_zero(value):
+    """The distance's gradient, with `value` along the first axis where the distance is 0."""
+
+    def change(da, dout, a, b):
+        da = da.copy()
+        da[distance_forward(a, b) == 0, 0] = value
+        return da
+
+    return change
+
+
+def _faults() -> list[Mutant]:
+    made: list[Mutant] = []
+
+    def add(
+        operation: str, fault: str, number: int, change: Callable[..., np.ndarray], hint: str, equivalent: str = ""
+    ):
+        made.append(Mutant(operation, fault, changed(operation, number, change), hint, equivalent))
+
+    o = "conv2d"
+    add(o, "dx has the wrong sign", 0, lambda g, *_: -g, "sign")
+    add(o, "dw is divided by N", 1, lambda g, dout, *_: g / len(dout), "batch size")
+    add(o, "db is a mean over pixels", 2, lambda g, dout, *_: dout.mean(axis=(0, 1, 2)), "1/N")
+    add(o, "db counts twice", 2, lambda g, *_: 2 * g, "factor 2")
+    add(
+        o,
+        "dx with the kernel flipped",
+        0,
+        lambda g, dout, x, w, b: conv_backward(dout, x, w[::-1, ::-1], b)[0],
+        "flipped kernel",
+    )
+    add(o, "dw flipped", 1, lambda g, *_: g[::-1, ::-1], "flip")
+    add(o, "dx off by one row of padding", 0, lambda g, *_: shifted(g, 1), "shifted by 1|padding")
+    add(o, "dx off by one column of padding", 0, lambda g, *_: shifted(g, 2), "shifted by 1|padding")
+    add(
+        o,
+        "dw from patches one row off",
+        1,
+        lambda g, dout, x, w, b: conv_backward(dout, shifted(x, 1), w, b)[1],
+        "shifted",
+    )
+    add(o, "dw with rows and columns swapped", 1, lambda g, *_: g.transpose(1, 0, 2, 3), "transposed")
+    add(o, "dw with channels and filters swapped", 1, lambda g, *_: g.transpose(0, 1, 3, 2), "transposed")
+    add(
+        o,
+        "dx with channels and filters swapped",
+        0,
+        lambda g, dout, x, w, b: conv_backward(dout, x, w.transpose(0, 1, 3, 2), b)[0],
+        "transposed",
+    )
+    add(
+        o,
+        "dw without the last image",
+        1,
+        lambda g, dout, *rest: conv_backward(without(dout, np.s_[-1:]), *rest)[1],
+        "last of the batch is lost",
+    )
+    add(
+        o,
+        "dw of the last image only (= for +=)",
+        1,
+        lambda g, dout, *rest: conv_backward(without(dout, np.s_[:-1]), *rest)[1],
+        "only the last of the batch",
+    )
+    add(
+        o,
+        "dw without the last output row",
+        1,
+        lambda g, dout, *rest: conv_backward(without(dout, np.s_[:, -1:]), *rest)[1],
+        "last of the output axis 1 is lost",
+    )
+    add(o, "dx without the last image", 0, lambda g, *_: without(g, np.s_[-1:]), "last of the batch is lost")
+    add(o, "dx without the last row of the kernel", 0, tap_lost, "leaves it out")
+    add(o, "dx zero at the edge", 0, edge_lost, "edge")
+    add(o, "one entry of dw off by 0.1 %", 1, lambda g, *_: one_entry(g, 1.001), "single entry")
+    add(o, "one entry of dx has the wrong sign", 0, lambda g, *_: one_entry(g, -1), "single entry")
+    add(
+        o,
+        "db added in another order",
+        2,
+        lambda g, dout, *_: dout.sum(0).sum(0).sum(0),
+        "",
+        "addition in another order: the same up to rounding",
+    )
+    o = "conv2d, stride (2, 1)"
+    add(o, "dw with stride 1", 1, stride_ignored, "stride")
+    add(o, "dx off by one row", 0, lambda g, *_: shifted(g, 1), "shifted")
+    add(
+        o,
+        "dw without the second half of the batch",
+        1,
+        lambda g, dout, *rest: conv_backward(without(dout, np.s_[1:]), *rest, *OBLONG)[1],
+        "lost",
+    )
+    o = "dense"
+    add(o, "dx = dout @ w (not w.T)", 0, lambda g, dout, x, w, b: dout @ w, "transposed")
+    add(o, "dw = dout.T @ x", 1, lambda g, *_: g.T, "transposed")
+    add(o, "dw is divided by N", 1, lambda g, dout, *_: g / len(dout), "batch size")
+    add(o, "dw is not divided by 1/2", 1, lambda g, *_: g / 2, "factor 2")
+    add(o, "db summed along the wrong axis", 2, lambda g, dout, *_: dout.sum(axis=1), "axes")
+    add(o, "db left at zero", 2, lambda g, *_: 0 * g, "never written")
+    add(o, "dw ignores dout", 1, lambda g, dout, x, *_: x.T @ np.ones_like(dout), "dout is not used")
+    add(o, "dw of abs(dout)", 1, lambda g, dout, x, *_: x.T @ abs(dout), "sign is lost")
+    add(o, "weight decay in dw", 1, lambda g, dout, x, w, b: g + 0.01 * w, "weight decay")
+    add(o, "dw of the first half of the batch", 1, lambda g, dout, x, *_: x[:2].T @ dout[:2], "one branch is lost")
+    add(o, "dx masked as by a ReLU", 0, lambda g, dout, x, *_: g * (x > 0), "no gradient but should")
+    add(o, "dx rows shuffled", 0, lambda g, *_: g[::-1], "flipped")
+    o = "dense, outputs of 1e-7"
+    add(o, "dx has the wrong sign", 0, lambda g, *_: -g, "sign")
+    add(o, "dx left at zero", 0, lambda g, *_: 0 * g, "never written")
+    o = "relu"
+    add(o, "slope 1 at 0 (>= for >)", 0, lambda g, dout, x: dout * (x >= 0), "kink")
+    add(o, "slope 1/2 at 0", 0, lambda g, dout, x: dout * (np.sign(x) + 1) / 2, "kink")
+    add(o, "slope 1.5 at 0", 0, lambda g, dout, x: dout * ((x > 0) + 1.5 * (x == 0)), "kink")
+    add(o, "no mask", 0, lambda g, dout, x: dout, "mask|branch")
+    add(o, "mask inverted", 0, lambda g, dout, x: dout * (x <= 0), "branch|mask")
+    add(o, "mask of dout instead of x", 0, lambda g, dout, x: dout * (dout > 0), "mask")
+    add(o, "mask with x > 0.01", 0, lambda g, dout, x: dout * (x > 0.01), "single entry")
+    add(o, "slope 0.01 below 0", 0, lambda g, dout, x: dout * np.where(x > 0, 1, 0.01), "branch|mask")
+    add(
+        o,
+        "mask of the output",
+        0,
+        lambda g, dout, x: dout * (relu_forward(x) > 0),
+        "",
+        "the output is positive exactly where the input is",
+    )
+    o = "maxpool2d"
+    w22 = ((2, 2), (2, 2))
+    add(o, "last maximum of a tie", 0, lambda g, dout, x: unpool(dout, x, *w22, last_of_ties), "kink")
+    add(o, "a tie shares the gradient", 0, lambda g, dout, x: unpool(dout, x, *w22, all_of_ties, share=0), "kink")
+    add(o, "all of a tie get the whole gradient", 0, lambda g, dout, x: unpool(dout, x, *w22, all_of_ties), "kink")
+    add(
+        o,
+        "spread as by average pooling",
+        0,
+        lambda g, dout, x: unpool(dout, x, *w22, lambda e: range(len(e)), share=0),
+        "part of it goes",
+    )
+    add(
+        o,
+        "winner is the minimum",
+        0,
+        lambda g, dout, x: unpool(dout, x, *w22, lambda e: [int(e.argmin())]),
+        "mask|winner",
+    )
+    o = "maxpool2d, overlapping"
+    w32 = ((3, 2), (1, 1))
+    add(o, "overlapping windows overwrite", 0, lambda g, dout, x: unpool(dout, x, *w32, add=False), "= for")
+    add(
+        o,
+        "row and column of the winner swapped",
+        0,
+        lambda g, dout, x: unpool(dout, x, *w32, lambda e: [int(e.reshape(3, 2).T.ravel().argmax()) % 6]),
+        "mask|winner",
+    )
+    o = "distance"
+    add(o, "demb_b has the sign of demb_a", 1, lambda g, *_: -g, "sign")
+    add(o, "demb_b is lost", 1, lambda g, *_: 0 * g, "never written")
+    add(
+        o,
+        "dist + 1e-4 in the denominator",
+        0,
+        lambda g, dout, a, b: dout[:, None] * (a - b) / (distance_forward(a, b) + 1e-4)[:, None],
+        "epsilon",
+    )
+    add(o, "square root forgotten", 0, lambda g, dout, a, b: 2 * dout[:, None] * (a - b), "square root")
+    add(o, "not divided by the distance", 0, lambda g, dout, a, b: dout[:, None] * (a - b), "multiplied by the output")
+    add(o, "NaN at distance 0", 0, at_zero(np.nan), "NaN")
+    add(o, "slope 1 along an axis at distance 0", 0, at_zero(1.0), "kink")
+    add(
+        o,
+        "divided by 7 at distance 0",
+        0,
+        lambda g, dout, a, b: (
+            dout[:, None] * (a - b) / np.where((a == b).all(axis=1), 7, distance_forward(a, b))[:, None]
+        ),
+        "",
+        "the difference is exactly 0 there",
+    )
+    o = "contrastive"
+    add(o, "factor 1/2 forgotten", 0, lambda g, *_: 2 * g, "factor 2")
+    add(o, "a sum instead of the mean", 0, lambda g, *_: len(g) * g, "batch size")
+    add(o, "sign of the hinge", 0, contrastive_like(lambda d: d, lambda d: hinge(d)), "branch")
+    add(o, "labels swapped", 0, contrastive_like(lambda d: -hinge(d), lambda d: d), "branch")
+    add(
+        o,
+        "pushes beyond the margin too",
+        0,
+        contrastive_like(lambda d: d, lambda d: d - MARGIN),
+        "should get no gradient",
+    )
+    add(o, "wrong side of the margin", 0, contrastive_like(lambda d: d, lambda d: -hinge(d, False)), "branch|mask")
+    add(
+        o,
+        "similar pairs pulled by margin - dist",
+        0,
+        contrastive_like(lambda d: MARGIN - d, lambda d: -hinge(d)),
+        "branch",
+    )
+    add(o, "a hinge of first power", 0, contrastive_like(lambda d: d, lambda d: -1.0 * (d < MARGIN)), "branch")
+    add(
+        o,
+        "dist <= margin for dist < margin",
+        0,
+        contrastive_like(lambda d: d, lambda d: np.where(d <= MARGIN, d - MARGIN, 0)),
+        "",
+        "margin - dist is 0 there, and so is the gradient",
+    )
+    o = "siamese"
+
+    def parts(change):
+        return lambda g, dout, *arrays: change(*siamese_parts(dout, *arrays)[2:])
+
+    add(o, "dw of branch b lost", 2, parts(lambda a, b: a), "through xb")
+    add(o, "dw of branch a overwritten by b", 2, parts(lambda a, b: b), "through xa")
+    add(o, "dw of the branches subtracted", 2, parts(lambda a, b: a - b), "through xb")
+    add(
+        o,
+        "cache of branch a used for both",
+        2,
+        lambda g, dout, xa, xb, w: (lambda p: p[2] + xa.T @ (p[1] @ np.linalg.inv(w.T)))(
+            siamese_parts(dout, xa, xb, w)
+        ),
+        "branch",
+    )
+    return made
+
+
+MUTANTS = _faults()
+
+
+# --- our checker ------------------------------------------------------------------------------------------
+
+
+def case_of(operation: Operation, backward: Backward, arrays: Arrays, name: str, declared: bool = True) -> Case:
+    """The case of a pass at a point; with the convention at kinks and the branches declared, or as a black box."""
+
+    @functools.wraps(operation.forward)  # for the names of its arguments
+    def forward(*values: np.ndarray) -> tuple[np.ndarray, Any]:
+        return operation.forward(*values), values
+
+    case = function_case(name, forward, lambda dout, values: backward(dout, *values), [a.copy() for a in arrays])
+    if declared:
+        right = operation.backward
+        case.twin_backward = lambda values, dout: dict(zip(values, right(dout, *values.values()), strict=True))
+        if (signature := operation.signature) is not None:
+            case.signature = lambda values: signature(*values.values())
+    return case
+
+
+def ours(operation: Operation, backward: Backward, arrays: Arrays, seed: int, declared: bool = True) -> bool:
+    """Whether our checker does not say FAIL."""
+    return check_case(case_of(operation, backward, arrays, "mutant", declared), seed).verdict != "FAIL"
+
+
+# --- the rules of others ----------------------------------------------------------------------------------
+#
+# Method, step and decision of each, re-implemented from their sources; their further checks (shapes, repeated
+# backward calls, undefined gradients ...) are not. Each says whether a pass at a point is accepted.
+
+
+def jacobians(operation: Operation, backward: Backward, arrays: Arrays, step: float) -> list[tuple[Any, Any]]:
+    """(outputs, entries) analytic and central Jacobian for each array."""
+    out = np.asarray(operation.forward(*arrays))
+    rows = []
+    for k in range(out.size):
+        dout = np.zeros(out.size)
+        dout[k] = 1
+        rows.append([g.ravel() for g in backward(dout.reshape(out.shape), *arrays)])
+    return [(np.array([row[n] for row in rows]), columns(operation, arrays, n, step)) for n in range(len(arrays))]
+
+
+def columns(operation: Operation, arrays: Arrays, n: int, step: float, both: bool = True) -> np.ndarray:
+    """(outputs, entries) difference quotients in the array of number n, central or to the right."""
+    here = np.asarray(operation.forward(*arrays)).ravel()
+    found = []
+    for index in np.ndindex(arrays[n].shape):
+        moved = [a.copy() for a in arrays]
+        moved[n][index] += step
+        above = np.asarray(operation.forward(*moved)).ravel()
+        moved[n][index] -= 2 * step
+        below = np.asarray(operation.forward(*moved)).ravel()
+        found.append((above - below) / (2 * step) if both else (above - here) / step)
+    return np.array(found).T
+
+
+def along(operation: Operation, arrays: Arrays, directions: Arrays, step: float) -> np.ndarray:
+    """Central difference of the output along a direction."""
+    above, below = ([a + s * step * v for a, v in zip(arrays, directions, strict=True)] for s in (1, -1))
+    return (np.asarray(operation.forward(*above)) - operation.forward(*below)) / (2 * step)
+
+
+def inner(left: Sequence[np.ndarray], right: Sequence[np.ndarray]) -> float:
+    return float(sum(np.vdot(a, b) for a, b in zip(left, right, strict=True)))
+
+
+def caffe(operation, backward, arrays, rng):
+    """Step 1e-2, every entry of every output: |a - n| <= 1e-3 max(|a|, |n|, 1); none within a step of ReLU's kink."""
+    kinked = operation is OPERATIONS["relu"]
+    return all(
+        (abs(a - n) <= 1e-3 * np.maximum(np.maximum(abs(a), abs(n)), 1))[:, ~(kinked & (abs(x.ravel()) <= 1e-2))].all()
+        for x, (a, n) in zip(arrays, jacobians(operation, backward, arrays, 1e-2), strict=True)
+    )
+
+
+def autograd(operation, backward, arrays, rng):
+    """HIPS autograd: one Gaussian projection, step 5e-7: absolute or relative error below 1e-6."""
+    directions = [rng.standard_normal(a.shape) for a in arrays]
+    numeric = along(operation, arrays, directions, 5e-7)
+    dout = rng.standard_normal(numeric.shape)
+    a, n = inner(backward(dout, *arrays), directions), float((numeric * dout).sum())
+    return abs(a - n) < 1e-6 or abs(a - n) / abs(a + n) < 1e-6
+
+
+def jax(operation, backward, arrays, rng):
+    """One Gaussian projection, always of seed 0, step 1e-4; tolerances 1e-5, times the size compared (1)."""
+    rng = np.random.RandomState(0)
+    directions = [rng.randn(*a.shape) for a in arrays]
+    numeric = along(operation, arrays, directions, 1e-4)
+    dout = np.asarray(rng.randn(*numeric.shape))
+    a, n = inner(backward(dout, *arrays), directions), float((numeric * dout).sum())
+    return bool(np.isclose(a, n, rtol=1e-5, atol=1e-5, equal_nan=True))
+
+
+def pytensor(operation, backward, arrays, rng):
+    """To the right, step 1e-7, two projections of [0.5, 1.5): absolute and relative error above 1e-4 fails."""
+    for _ in range(2):
+        dout = rng.uniform(0.5, 1.5, np.shape(operation.forward(*arrays)))
+        for n, gradient in enumerate(backward(dout, *arrays)):
+            numeric = dout.ravel() @ columns(operation, arrays, n, 1e-7, both=False)
+            off = abs(gradient.ravel() - numeric)
+            relative = off / np.maximum(abs(gradient.ravel()) + abs(numeric), 1e-8)
+            if (np.minimum(off, relative) > 1e-4).any():
+                return False
+    return True
+
+
+def chainer(operation, backward, arrays, rng):
+    """One unit direction through everything, no part of it small, step 1e-3: atol 1e-5, rtol 1e-4."""
+    size = sum(a.size for a in arrays)
+    flat = rng.standard_normal(size)
+    flat = np.where(flat < 0, -1, 1) * np.maximum(abs(flat) / np.linalg.norm(flat), 0.1 / np.sqrt(size))
+    flat /= np.linalg.norm(flat)
+    directions = [
+        part.reshape(a.shape)
+        for part, a in zip(np.split(flat, np.cumsum([a.size for a in arrays])[:-1]), arrays, strict=True)
+    ]
+    numeric = along(operation, arrays, directions, 1e-3)
+    dout = rng.uniform(-1, 1, numeric.shape)
+    a, n = inner(backward(dout, *arrays), directions), float((numeric * dout).sum())
+    return abs(a - n) <= 1e-5 + 1e-4 * abs(n)
+
+
+def cs231n(operation, backward, arrays, rng):
+    """Ten random entries of each array, step 1e-5: |a - n| / (|a| + |n|) up to 1e-4, the mark for kinks."""
+    dout = rng.standard_normal(np.shape(operation.forward(*arrays)))
+    for n, gradient in enumerate(backward(dout, *arrays)):
+        numeric = dout.ravel() @ columns(operation, arrays, n, 1e-5)
+        chosen = rng.integers(0, gradient.size, 10)
+        a, d = gradient.ravel()[chosen], numeric[chosen]
+        with np.errstate(all="ignore"):
+            if (abs(a - d) / (abs(a) + abs(d)) > 1e-4).any():  # 0/0 is NaN, and NaN is not larger
+                return False
+    return True
+
+
+def torch_slow(operation, backward, arrays, rng):
+    """Every entry of the Jacobian, step 1e-6: |a - n| <= 1e-5 + 1e-3 |n|."""
+    return all(np.allclose(a, n, rtol=1e-3, atol=1e-5) for a, n in jacobians(operation, backward, arrays, 1e-6))
+
+
+def torch_fast(operation, backward, arrays, rng):
+    """One non-negative unit vector on each side of the Jacobian, step 1e-6, atol scaled by their sums."""
+    shape = np.shape(operation.forward(*arrays))
+    v = rng.random(shape)
+    v /= np.linalg.norm(v)
+    gradients = backward(v, *arrays)
+    for n, array in enumerate(arrays):
+        u = rng.random(array.shape)
+        u /= np.linalg.norm(u)
+        directions = [u if k == n else np.zeros_like(a) for k, a in enumerate(arrays)]
+        numeric = float((along(operation, arrays, directions, 1e-6) * v).sum())
+        if not abs((gradients[n] * u).sum() - numeric) <= 1e-5 * u.sum() * v.sum() + 1e-3 * abs(numeric):
+            return False
+    return True
+
+
+def minitorch(operation, backward, arrays, rng):
+    """One random entry of each array, step 1e-6, dout of ones: rtol and atol 1e-2."""
+    dout = np.ones(np.shape(operation.forward(*arrays)))
+    for n, gradient in enumerate(backward(dout, *arrays)):
+        index = int(rng.integers(gradient.size))
+        numeric = dout.ravel() @ columns(operation, arrays, n, 1e-6)[:, index]
+        if not abs(gradient.ravel()[index] - numeric) <= 1e-2 + 1e-2 * abs(numeric):
+            return False
+    return True
+
+
+RULES: dict[str, Callable[..., bool]] = {
+    "PyTorch slow": torch_slow,
+    "PyTorch fast": torch_fast,
+    "JAX": jax,
+    "autograd": autograd,
+    "PyTensor": pytensor,
+    "Chainer": chainer,
+    "Caffe": caffe,
+    "cs231n": cs231n,
+    "minitorch": minitorch,
+}
+CHECKERS: dict[str, Callable[..., bool]] = {
+    "ours": lambda o, b, a, rng: ours(o, b, a, int(rng.integers(2**31))),
+    "ours, no convention": lambda o, b, a, rng: ours(o, b, a, int(rng.integers(2**31)), declared=False),
+    **RULES,
+}
+
+
+def caught(checker: Callable[..., bool], mutant: Mutant, seed: int, memo: dict[Any, bool] | None = None) -> bool:
+    """Whether a checker refuses the mutant at a point where it accepts the right gradient."""
+    operation = OPERATIONS[mutant.operation]
+    points = operation.points(np.random.default_rng([seed, zlib.crc32(mutant.operation.encode())]))
+    for number, arrays in enumerate(points):
+
+        def accepts(backward: Backward, arrays: Arrays = arrays) -> bool:
+            with np.errstate(all="ignore"):
+                return bool(checker(operation, backward, arrays, np.random.default_rng(seed)))
+
+        if not accepts(mutant.backward):
+            key = (checker, mutant.operation, seed, number)
+            memo = {} if memo is None else memo
+            if key not in memo:
+                memo[key] = accepts(operation.backward)
+            if memo[key]:
+                return True
+    return False
+
+
+def table(seeds: int = 10) -> str:
+    """Markdown: for each fault and checker, in how many of so many seeds it was caught."""
+    lines = ["| fault | " + " | ".join(CHECKERS) + " |", "|---|" + "---|" * len(CHECKERS)]
+    totals, memo = dict.fromkeys(CHECKERS, 0), {}
+    real = [mutant for mutant in MUTANTS if not mutant.equivalent]
+    for mutant in real:
+        cells = []
+        for name, checker in CHECKERS.items():
+            count = sum(caught(checker, mutant, seed, memo) for seed in range(seeds))
+            totals[name] += count == seeds
+            cells.append("yes" if count == seeds else "**no**" if count == 0 else f"{count} of {seeds}")
+        lines.append(f"| {mutant.name} | " + " | ".join(cells) + " |")
+    lines.append(f"| **always caught, of {len(real)}** | " + " | ".join(f"**{n}**" for n in totals.values()) + " |")
+    for mutant in MUTANTS:
+        if mutant.equivalent:
+            lines.append(f"\nEquivalent, rightly passed: {mutant.name} ({mutant.equivalent}).")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description="Print which seeded faults which gradient checkers catch, as Markdown."
+    )
+    parser.add_argument("--seeds", type=int, default=10, help="how many points and random draws for each fault (10)")
+    parser.add_argument("-o", "--output", type=Path, help="file to write instead of standard output")
+    args = parser.parse_args()
+    text = table(args.seeds)
+    if args.output:
+        args.output.write_text(text + "\n")
+    else:
+        sys.stdout.write(text + "\n")

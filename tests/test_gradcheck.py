@@ -1,0 +1,671 @@
+"""The gradient checker: verdicts, steps, kinks, oracles, structure, people's own layers, and the command."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from siamese_np.cli import main
+from siamese_np.errors import OptionError, ShapeError
+from siamese_np.gradcheck import InvalidOracle, assert_gradients, check_gradients, check_target, complex_step
+from siamese_np.gradcheck import curve as curves
+from siamese_np.gradcheck.adapters import function_case
+from siamese_np.gradcheck.case import Case
+from siamese_np.gradcheck.check import check_case
+from siamese_np.gradcheck.networks import Pairs
+from siamese_np.gradcheck.operations import OPERATIONS
+from siamese_np.network import make_network
+
+X = np.random.default_rng(5).standard_normal((4, 3))
+
+
+def check(forward, backward, *arrays, **options):
+    return check_gradients(forward, *arrays, backward=backward, **options)
+
+
+def elementwise(f, df):
+    """forward and backward of a function of each entry."""
+    return lambda x: (f(x), x), lambda dout, x: dout * df(x)
+
+
+def findings(report) -> str:
+    return "\n".join(check.remark for case in report.cases for check in case.checks if check.verdict != "PASS")
+
+
+# --- steps and verdicts -----------------------------------------------------------------------------------
+
+SMOOTH = {
+    "sin": (np.sin, np.cos),
+    "exp": (np.exp, np.exp),
+    "cube": (lambda x: x**3, lambda x: 3 * x**2),
+    "tanh": (np.tanh, lambda x: 1 - np.tanh(x) ** 2),
+}
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_a_smooth_function_draws_a_v(name):
+    """Slope 2 at the right, -1 at the left, and a floor of 1e-9 or less: measured on a mean of many entries."""
+    x = np.random.default_rng(0).standard_normal(400)
+    report = check(*elementwise(*SMOOTH[name]), x)
+    assert report.passed
+    right, left, floor = curves.arms(report.cases[0].tensors[0].curve)
+    assert right == pytest.approx(2, abs=0.2) and left == pytest.approx(-1, abs=0.3) and floor <= 1e-9
+
+
+def test_a_wrong_gradient_draws_a_flat_line():
+    report = check(*elementwise(np.sin, lambda x: 1.01 * np.cos(x)), X)
+    errors = [central for _, central, _ in report.cases[0].tensors[0].curve[6:]]
+    assert report.verdict == "FAIL" and max(errors) < 1.01 * min(errors)
+    assert curves.arms(report.cases[0].tensors[0].curve)[:2] == (None, None)
+
+
+def test_no_plateau_is_inconclusive():
+    """A function that differences cannot see through: it computes in float32."""
+    coarse = lambda x: (np.sin(x.astype(np.float32)).astype(float), x)  # noqa: E731
+    cosine = lambda dout, x: dout * np.cos(x)  # noqa: E731
+    assert check(coarse, cosine, X).verdict == "INCONCLUSIVE"
+    with pytest.raises(AssertionError, match="INCONCLUSIVE"):
+        assert_gradients(coarse, X, backward=cosine)
+    assert check(coarse, lambda dout, x: -dout * np.cos(x), X).verdict == "FAIL"  # good enough to see a wrong sign
+
+
+def test_a_step_out_of_the_domain_is_left_out():
+    def log(x):
+        if not (x > 0).all():
+            raise ValueError("the logarithm of nothing")
+        return np.log(x), x
+
+    x = np.array([0.01, 0.5, 3.0, 4.0])
+    assert check(log, lambda dout, x: dout / x, x).passed
+    assert check(log, lambda dout, x: 1.001 * dout / x, x).verdict == "FAIL"
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-9, 1.0, 1e9, 1e30])
+def test_neither_the_size_of_the_output_nor_that_of_the_input_matters(scale):
+    right = elementwise(lambda x: scale * np.sin(x), lambda x: scale * np.cos(x))
+    wrong = elementwise(lambda x: scale * np.sin(x), lambda x: scale * np.cos(x) * np.where(x == X[1, 1], 1.001, 1))
+    assert check(*right, X).passed and check(*wrong, X).verdict == "FAIL"
+    right = elementwise(lambda x: np.sin(x / scale), lambda x: np.cos(x / scale) / scale)
+    wrong = elementwise(lambda x: np.sin(x / scale), lambda x: np.cos(x / scale) / scale * 1.001)
+    assert check(*right, X * scale).passed and check(*wrong, X * scale).verdict == "FAIL"
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_nan_and_infinity_always_fail(bad):
+    def backward(dout, x):
+        dx = dout * np.cos(x)
+        dx[2, 1] = bad
+        return dx
+
+    report = check(lambda x: (np.sin(x), x), backward, X)
+    assert report.verdict == "FAIL" and "[2, 1]" in findings(report)
+    both = check(lambda x: (np.sin(x) * bad, x), lambda dout, x: dout * bad, X)
+    assert both.verdict == "FAIL" and "the output holds" in findings(both)
+
+
+def test_what_says_nothing_is_no_success():
+    constant = check(lambda x: (np.zeros(3), x), lambda dout, x: np.zeros_like(x), X)
+    assert constant.verdict == "INCONCLUSIVE" and "0 throughout" in str(constant)
+    dead = check(lambda x: (np.maximum(x - 100, 0), x), lambda dout, x: dout * (x > 100), X)
+    assert dead.verdict == "INCONCLUSIVE"
+    empty = check(*elementwise(np.sin, np.cos), np.zeros((0, 3)))
+    assert empty.verdict == "INCONCLUSIVE"
+    for tolerance in (0.1, 0.5, 1, 0, -1, np.nan):
+        with pytest.raises(OptionError, match="tolerance"):
+            check(*elementwise(np.sin, np.cos), X, tolerance=tolerance)
+    with pytest.raises(TypeError, match="three verdicts"):
+        assert not constant
+
+
+def test_a_branch_that_is_never_taken_is_no_success():
+    case = OPERATIONS["relu"](np.random.default_rng(0), None)[0]
+    case.arrays["x"][...] = abs(case.arrays["x"])
+    result = check_case(case)
+    assert result.verdict == "INCONCLUSIVE" and "never: off" in str(result.checks)
+
+
+def test_one_wrong_entry_of_a_hundred_thousand():
+    """Too many to check one by one: random directions of +-1 show it, if it is off by 1 % of the mean size."""
+    x = np.random.default_rng(1).standard_normal(100_000)
+    gradient = np.random.default_rng(2).standard_normal(100_000)
+
+    def backward(dout, size):
+        dx = dout * gradient
+        dx[76_543] += size * abs(dout) * np.sqrt((gradient**2).mean())
+        return dx
+
+    forward = lambda x: ((x * gradient).sum(), None)  # noqa: E731
+    right = check(forward, lambda dout, _: backward(dout, 0), x)
+    assert right.passed and right.cases[0].tensors[0].directions == 8
+    for size in (0.01, -0.01, 1):
+        assert check(forward, lambda dout, _, size=size: backward(dout, size), x).verdict == "FAIL"
+    few = x[:4999]
+    report = check(lambda x: (x**2, x), lambda dout, x: 2 * dout * x * (1 + 1e-3 * (x == few[777])), few)
+    assert report.verdict == "FAIL" and report.cases[0].tensors[0].worst[0].index == (777,)
+
+
+# --- kinks ------------------------------------------------------------------------------------------------
+
+
+def relu(slope):
+    """A ReLU as a black box, with `slope` at 0."""
+    return lambda x: (np.maximum(x, 0), x), lambda dout, x: dout * np.where(x == 0, slope, x > 0)
+
+
+@pytest.mark.parametrize("offset", [0, 5e-5, -5e-5, 1e-9])
+def test_a_kink_is_found_at_and_beside_it(offset):
+    x = np.linspace(-1, 1, 40)
+    x[7] = offset
+    (tensor,) = check(*relu(0), x).cases[0].tensors
+    assert tensor.kinks == 1 and tensor.verdict == "PASS"
+
+
+def test_a_slope_outside_of_both_sides_fails():
+    x = np.linspace(-1, 1, 40)
+    x[7] = 0
+    for slope in (0, 0.3, 1):
+        assert check(*relu(slope), x).passed
+    for slope in (-0.1, 1.001, 1.5, 2):
+        report = check(*relu(slope), x)
+        wrong = report.cases[0].tensors[0].worst[0]
+        assert report.verdict == "FAIL" and wrong.index == (7,) and wrong.kink == "at"
+        assert "kink" in report.cases[0].tensors[0].hint
+
+
+def test_too_many_kinks_are_no_success():
+    report = check(*relu(0), np.zeros(5))
+    assert report.verdict == "INCONCLUSIVE" and "lie at kinks" in str(report)
+
+
+def maximum(share):
+    """The largest of each row, and what each of the entries that tie for it gets."""
+
+    def backward(dout, x):
+        return dout[:, None] * (x == x.max(axis=1, keepdims=True)) * share
+
+    return lambda x: (x.max(axis=1), x), backward
+
+
+def test_a_tie_is_bracketed_along_the_diagonal_too():
+    """(1, 1) lies between 0 and 1 in each entry, but together both entries move the maximum once, not twice."""
+    x = np.random.default_rng(0).permutation(120).reshape(40, 3) / 120
+    assert check(*maximum(1), x).passed
+    x[3, :2] = 2
+    report = check(*maximum(1), x)
+    assert report.verdict == "FAIL" and "together: x[3, 0], x[3, 1]" in findings(report)
+    assert all(isinstance(entry.index, str) for entry in report.cases[0].tensors[0].worst)  # no entry alone shows it
+    assert check(*maximum(np.array([0.5, 0.5, 1])), x).verdict == "FAIL"  # and the rows without a tie
+
+
+def second_of_the_tie(dx, x):
+    """Hand what the first pixel of a black window got to its second."""
+    dx = dx.copy()
+    dx[0, 0, 1], dx[0, 0, 0] = dx[0, 0, 0], 0
+    return dx
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "other"),
+    [
+        ("relu", 1, lambda dx, x: dx + 0.5 * (x == 0)),
+        ("maxpool2d", 1, second_of_the_tie),
+        ("distance", 1, lambda dx, x: dx + 0.1 * (dx == 0)),
+    ],
+)
+def test_declared_conventions_are_enforced(name, number, other):
+    """Of all slopes that a kink allows, only the declared one passes for our operations."""
+    case = OPERATIONS[name](np.random.default_rng(0), None)[number]
+    result = check_case(case)
+    assert result.verdict == "PASS" and result.tensors[0].kinks > 0
+    first, right = next(iter(case.arrays)), case.backward
+    case.backward = lambda dout, cache: {
+        key: other(dx, case.arrays[key]) if key == first else dx for key, dx in right(dout, cache).items()
+    }
+    result = check_case(case)
+    assert result.verdict == "FAIL" and "declared convention" in str(result.tensors)
+
+
+def test_a_hinge_at_its_margin_is_a_kink_though_its_slopes_agree():
+    far = OPERATIONS["contrastive"](np.random.default_rng(0), None)[1]
+    result = check_case(far)
+    assert result.verdict == "PASS" and result.tensors[0].kinks == 1
+
+
+def test_a_fault_that_shows_only_after_a_burn_in():
+    """Pushing pairs beyond the margin changes nothing while there are none."""
+
+    def wrong(dist, label, margin, dloss):
+        return dloss / len(dist) * np.where(label == 0, dist, dist - margin)
+
+    for preset in ("cnn", "mlp"):
+        rng, shape = np.random.default_rng(0), (6, 4, 4, 1)
+        pairs = Pairs(rng, shape)
+        network = make_network(preset, input_shape=shape[1:], embedding_size=2, seed=1, dtype=np.float64)
+        verdicts = []
+        for branches in ((0, 1), (0, 1, 2)):
+            case = pairs.case("pairs", network, branches)
+            loss = pairs.loss
+            loss.backward = lambda cache, dloss=1.0, m=loss.margin: wrong(*cache, m, dloss)
+            verdicts.append(check_case(case).verdict)
+            del loss.backward
+            pairs.burn_in(network)
+        assert verdicts == ["PASS", "FAIL"]
+
+
+# --- oracles and structure --------------------------------------------------------------------------------
+
+
+def test_complex_step():
+    arrays = {"x": X, "w": np.eye(3)[:, :2] + 0.5}
+    dout = np.random.default_rng(0).standard_normal((4, 2))
+    gradients = complex_step(lambda a: np.exp(a["x"]) @ a["w"], arrays, dout)
+    np.testing.assert_allclose(gradients["x"], np.exp(X) * (dout @ arrays["w"].T), rtol=1e-13)
+    np.testing.assert_allclose(gradients["w"], np.exp(X).T @ dout, rtol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("function", "x"),
+    [
+        (lambda a: abs(a["x"]), X),
+        (lambda a: np.conj(a["x"]) ** 2, X),
+        (lambda a: a["x"].real ** 2, X),
+        (lambda a: a["x"].max(axis=1), np.ones((2, 3))),  # an unguarded maximum at ties: each claims to be the winner
+        (lambda a: np.array([float(v) for v in a["x"].ravel()]), X),
+    ],
+    ids=["abs", "conj", "real", "max", "float"],
+)
+def test_an_oracle_that_is_not_analytic_is_refused(function, x):
+    dout = np.full(np.shape(function({"x": x})), 1.0)
+    with pytest.raises(InvalidOracle, match=r"disagree|cannot be evaluated"):
+        complex_step(function, {"x": x}, dout)
+    case = function_case("sum", lambda x: (function({"x": x}), x), lambda dout, x: x, [x])
+    case.twin = function
+    assert check_case(case).verdict != "PASS"
+
+
+def test_the_adjoint_identity_finds_linear_arrays_by_itself():
+    (case, *_) = OPERATIONS["conv2d"](np.random.default_rng(0), None)
+    found = {check.name: check.remark for check in check_case(case).checks}
+    assert found["adjoint identity"] == found["adjoint identity in float32"] == "linear in x, w, b"
+    (view,) = OPERATIONS["flatten"](np.random.default_rng(0), None)
+    assert {c.name: c.remark for c in check_case(view).checks}["adjoint identity"] == "linear in x"
+    # linear where it was tried, on one side of its kink: no reason to hold it to the identity on the other
+    apart = check(
+        lambda a, b: (abs(a - b), (a, b)),
+        lambda d, c: (d * np.sign(c[0] - c[1]), d * np.sign(c[1] - c[0])),
+        [5.0],
+        [0.999],
+    )
+    assert apart.passed
+    nonlinear = check(*elementwise(np.sin, np.cos), X)
+    assert "adjoint identity" not in [check.name for check in nonlinear.cases[0].checks]
+
+
+def test_float32_kernels_are_held_to_their_twins():
+    (case, *_) = OPERATIONS["dense"](np.random.default_rng(0), None)
+    right = case.single
+    case.single = lambda arrays: right({**arrays, "w": arrays["w"] * np.float32(1 + 1e-5)})
+    faults = [check for check in check_case(case).checks if check.verdict != "PASS"]
+    assert not faults  # the twin is given the weights that the kernel was given
+    case.single = right
+    twin = case.twin
+    case.twin = lambda arrays: twin(arrays) * (1 + 5e-6 * (arrays["x"].dtype == np.float64))
+    assert any(check.verdict == "FAIL" for check in check_case(case).checks)
+
+
+class Layer:
+    """A right layer, tanh(x @ w), to be spoiled."""
+
+    def __init__(self):
+        self.params = {"w": np.random.default_rng(0).standard_normal((3, 2))}
+        self.grads = {"w": np.zeros((3, 2))}
+
+    def forward(self, x):
+        out = np.tanh(x @ self.params["w"])
+        return out, (x, out)
+
+    def backward(self, dout, cache):
+        x, out = cache
+        dz = dout * (1 - out**2)
+        self.grads["w"] += x.T @ dz
+        return dz @ self.params["w"].T
+
+
+def spoiled(**methods):
+    return type("Spoiled", (Layer,), methods)()
+
+
+def test_a_right_layer_passes_and_is_left_as_it_was():
+    layer = Layer()
+    before, x = layer.params["w"].copy(), X.copy()
+    report = assert_gradients(layer, x)
+    assert report.passed and [t.name for t in report.cases[0].tensors] == ["x", "w"] and not report.cases[0].notes
+    np.testing.assert_array_equal(layer.params["w"], before)
+    np.testing.assert_array_equal(x, X)
+
+
+def raises(self, *_):
+    raise KeyError("weights")
+
+
+def changes_input(self, x):
+    x += 1
+    return Layer.forward(self, x)
+
+
+def changes_dout(self, dout, cache):
+    dout *= 2
+    return Layer.backward(self, dout, cache)
+
+
+def is_random(self, x):
+    return Layer.forward(self, x + np.random.default_rng().normal(size=x.shape))
+
+
+def keeps_cache_on_itself(self, dout, cache):
+    return Layer.backward(self, dout, self.last)
+
+
+def forward_that_keeps(self, x):
+    out, self.last = Layer.forward(self, x)
+    return out, None
+
+
+FAULTS = {
+    "forward raises": (dict(forward=raises), r"forward raised KeyError: 'weights' \(test_gradcheck.py, line \d+\)"),
+    "backward raises": (dict(backward=raises), r"backward raised KeyError: 'weights'"),
+    "forward exits": (dict(forward=lambda self, x: sys.exit(3)), "forward raised SystemExit: 3"),
+    "forward returns one thing": (
+        dict(forward=lambda self, x: x),
+        r"must return \(out, cache\), but it returned an array",
+    ),
+    "forward returns integers": (dict(forward=lambda self, x: (x.astype(int), x)), "floating-point numbers"),
+    "float32 output": (dict(forward=lambda self, x: (x.astype(np.float32), x)), "turned float64 into float32"),
+    "wrong shape": (
+        dict(backward=lambda self, dout, cache: dout),
+        r"gradient of x has shape \(4, 2\), but x has shape \(4, 3\)",
+    ),
+    "wrong dtype": (
+        dict(backward=lambda self, dout, cache: Layer.backward(self, dout, cache).astype(np.float32)),
+        "the gradient of x is float32, but x is float64",
+    ),
+    "two arrays": (
+        dict(backward=lambda self, dout, cache: (Layer.backward(self, dout, cache), dout)),
+        "must return one gradient, that of the input, but it returned a tuple of 2",
+    ),
+    "no array": (dict(backward=lambda self, dout, cache: None), "it returned None"),
+    "changes its input": (dict(forward=changes_input), r"forward changed its input x at \[0, 0\]"),
+    "changes dout": (dict(backward=changes_dout), r"backward changed its argument dout at \[0, 0\]"),
+    "is random": (dict(forward=is_random), "forward is random or keeps a state"),
+    "NaN output": (dict(forward=lambda self, x: (x * np.nan, x)), r"the output holds NaN at \[0, 0\]"),
+    "NaN gradient": (
+        dict(backward=lambda self, dout, cache: Layer.backward(self, dout, cache) * np.nan),
+        r"the gradient of x holds NaN at \[0, 0\] \(12 of 12",
+    ),
+    "cache on the layer": (
+        dict(forward=forward_that_keeps, backward=keeps_cache_on_itself),
+        "must be in the cache, not on the layer",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_each_misbehaviour_has_its_sentence(fault):
+    methods, sentence = FAULTS[fault]
+    report = check_gradients(spoiled(**methods), X)
+    assert report.verdict in ("FAIL", "INCONCLUSIVE")
+    import re
+
+    assert re.search(sentence, str(report)), str(report)
+    assert "Traceback" not in str(report)
+
+
+def test_faults_of_structure():
+    def wrong(change):
+        return check(lambda x: (np.sin(x), x.copy()), change, X)
+
+    calls = []
+
+    def drifts(dout, x):
+        calls.append(1)
+        return dout * np.cos(x) * (1 + 1e-13 * len(calls))
+
+    assert "backward called again" in findings(wrong(drifts))
+    assert "twice dout" in findings(wrong(lambda dout, x: np.cos(x) * np.sign(dout)))
+    assert "dout = 0" in findings(wrong(lambda dout, x: dout * np.cos(x) + 1e-3))
+    strided = wrong(
+        lambda dout, x: (
+            np.cos(x) * np.ndarray(dout.shape, dout.dtype, np.asarray(dout).base if dout.base is not None else dout)
+        )
+    )
+    assert "arguments changed" in findings(strided)
+
+
+def test_overwritten_gradients_are_noted_and_for_our_layers_wrong():
+    def overwrites(self, dout, cache):
+        self.grads["w"][:] = 0
+        return Layer.backward(self, dout, cache)
+
+    report = check_gradients(spoiled(backward=overwrites), X)
+    assert report.passed and "one of them is lost" in str(report)
+    from siamese_np.layers import Dense
+
+    class Overwriting(Dense):
+        def backward(self, dout, cache, need_dx=True):
+            self.grads["w"][:] = 0
+            return super().backward(dout, cache, need_dx)
+
+    report = check_gradients(Overwriting(3, 2, seed=0, dtype=np.float64), X)
+    assert report.verdict == "FAIL" and "one of them is lost" in findings(report)
+
+
+def test_misuse_of_the_functions():
+    for arrays, backward, sentence in (
+        ((X, X), None, "at one array"),
+        ((), None, "at one array"),
+        (([[np.nan]],), None, "finite"),
+        ((["a"],), None, "real numbers"),
+    ):
+        with pytest.raises((OptionError, ShapeError), match=sentence):
+            check_gradients(Layer(), *arrays, backward=backward)
+    with pytest.raises(OptionError, match="no methods forward and backward"):
+        check_gradients(3, X)
+    with pytest.raises(OptionError, match="nothing to check"):
+        check_gradients(np.sin, backward=np.cos)
+    layer = Layer()
+    layer.params["w"] = layer.params["w"].astype(np.float32)
+    with pytest.raises(OptionError, match="parameter w of Layer must be a float64 array"):
+        check_gradients(layer, X)
+    two = check(lambda x, w: (x @ w, (x, w)), lambda dout, cache: dout @ cache[1].T, X, np.eye(3))
+    assert two.verdict == "FAIL" and "must return 2 gradients (x, w), but it returned 1" in findings(two)
+
+
+def test_the_first_rule_of_the_message():
+    """The ten worst entries, each with place, analytic, numeric, ratio, step; and the cause."""
+    with pytest.raises(AssertionError) as caught:
+        assert_gradients(spoiled(backward=lambda self, dout, cache: -Layer.backward(self, dout, cache)), X)
+    message = str(caught.value)
+    assert message.startswith("gradient check: FAIL") and "wrong sign" in message
+    assert message.count("x[") == 10 and "analytic" in message and "ratio" in message and "step" in message
+
+
+# --- the command, from outside ----------------------------------------------------------------------------
+
+MODULE = """
+import numpy as np
+
+class MyLayer:
+    def __init__(self):
+        self.params = {"w": np.random.randn(10, 3), "b": np.zeros(3)}
+        self.grads = {"w": np.zeros((10, 3)), "b": np.zeros(3)}
+
+    def forward(self, x):
+        print("forward!")
+        out = np.tanh(x @ self.params["w"] + self.params["b"])
+        return out, (x, out)
+
+    def backward(self, dout, cache):
+        x, out = cache
+        dz = dout * (1 - out**2)
+        self.grads["w"] += x.T @ dz
+        self.grads["b"] += dz.sum(axis=0)
+        return dz @ self.params["w"].T
+
+class Wrong(MyLayer):
+    def backward(self, dout, cache):
+        dx = super().backward(dout, cache)
+        self.grads["w"] /= len(dx)
+        return dx
+
+class Kinked(MyLayer):
+    def forward(self, x):
+        return np.round(x, 2), x
+    def backward(self, dout, cache):
+        return dout
+
+class Needy:
+    def __init__(self, units):
+        pass
+
+class Explodes:
+    def __init__(self):
+        raise RuntimeError("no weights here")
+
+def make():
+    return MyLayer()
+
+def affine_forward(x, w, b):
+    return x @ w + b, (x, w)
+
+def affine_backward(dout, cache):
+    x, w = cache
+    return dout @ w.T, x.T @ dout, dout.sum(axis=0)
+
+def lonely_forward(x):
+    return x, x
+
+instance, number = MyLayer(), 3
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A folder with a person's own module in it, as the current folder."""
+    name = f"mylayer_{tmp_path.name.replace('-', '_')}"
+    (tmp_path / f"{name}.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    yield name
+    sys.modules.pop(name, None)
+
+
+def run(capsys, *arguments) -> tuple[int, str, str]:
+    try:
+        status = main(["gradcheck", *arguments])
+    except SystemExit as stop:
+        status = stop.code
+    printed = capsys.readouterr()
+    return status, printed.out, printed.err
+
+
+def test_a_persons_layer_right_and_wrong(own, capsys):
+    status, out, _ = run(capsys, f"{own}:MyLayer", "--shape", "4,10")
+    assert status == 0 and out.splitlines()[-1].startswith("PASS: ") and "forward!" not in out
+    assert "falls with the step to the power" in out  # the V-curve
+    status, out, _ = run(capsys, f"{own}:Wrong", "--shape", "4,10")
+    assert status == 1 and out.splitlines()[-1].startswith("FAIL: ")
+    assert "divided by 4, the batch size N" in out and "0.25" in out
+    status, out, _ = run(capsys, f"{own}:Kinked", "--shape", "4,10")
+    assert status in (1, 3) and "PASS: " not in out
+
+
+@pytest.mark.parametrize("thing", ["make", "instance", "affine_forward"])
+def test_factories_instances_and_functions(own, capsys, thing):
+    shapes = ["4,10", "10,3", "3"] if thing == "affine_forward" else ["4,10"]
+    status, out, _ = run(capsys, f"{own}:{thing}", *(part for shape in shapes for part in ("--shape", shape)))
+    assert status == 0, out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["con2d"], "there is no operation 'con2d' (did you mean conv2d?)"),
+        (["nowhere:Layer", "--shape", "4"], "there is no module nowhere"),
+        (["OWN:MyLayr", "--shape", "4,10"], "there is no MyLayr in OWN (did you mean MyLayer?)"),
+        (["OWN:MyLayer"], "needs one --shape"),
+        (["OWN:MyLayer", "--shape", "4,x"], "a shape is whole numbers"),
+        (["OWN:MyLayer", "--shape", "4,0"], "at least 1"),
+        (["OWN:MyLayer", "--shape", "100000,100000"], "entries in all"),
+        (["OWN:Needy", "--shape", "4"], "cannot be made without arguments (units)"),
+        (["OWN:Explodes", "--shape", "4"], "making OWN:Explodes raised RuntimeError: no weights here"),
+        (["OWN:number", "--shape", "4"], "no methods forward and backward"),
+        (["OWN:lonely_forward", "--shape", "4"], "there is no function lonely_backward beside lonely_forward"),
+        (["OWN:affine_forward", "--shape", "4,10"], "takes 3 arrays (x, w, b)"),
+        (["OWN"], "has no functions forward and backward"),
+        (["conv2d", "--shape", "4,10"], "conv2d needs a --shape N,H,W,C"),
+        (["conv2d", "--shape", "2,1,1,1"], "is larger than its padded input"),
+        (["--shape", "4,10"], "--shape needs a target"),
+        (["relu", "--seed", "-1"], "the seed must be at least 0"),
+        (["relu", "--plot", "nowhere/v.png"], "there is no folder nowhere"),
+    ],
+)
+def test_misuse_of_the_command(own, capsys, arguments, sentence):
+    status, out, err = run(capsys, *(argument.replace("OWN", own) for argument in arguments))
+    assert status == 2 and not out and sentence.replace("OWN", own) in err and "Traceback" not in err
+
+
+def test_a_module_that_cannot_be_imported(own, capsys, tmp_path):
+    (tmp_path / f"{own}_broken.py").write_text("def f(:\n")
+    status, _, err = run(capsys, f"{own}_broken:f", "--shape", "4")
+    assert status == 2 and "raised SyntaxError" in err and "Traceback" not in err
+
+
+def test_json_is_the_same_for_the_same_seed(own, capsys):
+    printed = [run(capsys, f"{own}:Wrong", "--shape", "4,10", "--json", "--seed", seed)[1] for seed in "774"]
+    for text in printed:
+        sys.modules.pop(own, None)
+        found = json.loads(text, parse_constant=lambda constant: pytest.fail(f"{constant} is no JSON"))
+        assert found["verdict"] == "FAIL" and "seconds" not in text
+    assert printed[0] == printed[1] != printed[2]
+    worst = found["operations"][f"{own}:Wrong"][0]["tensors"][1]["worst"]
+    assert len(worst) == 10 and {"index", "analytic", "numeric", "step", "error"} <= set(worst[0])
+
+
+def test_a_picture_of_the_curves(own, capsys):
+    assert run(capsys, f"{own}:Wrong", "--shape", "4,10", "--plot", "v.png")[0] == 1
+    assert Path("v.png").read_bytes().startswith(b"\x89PNG") and Path("v.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("name", sorted(set(OPERATIONS) - {"cnn", "mlp"}))
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_our_operations_pass(name, seed):
+    report = check_target(name, seed=seed)
+    assert report.passed, str(report)
+
+
+@pytest.mark.parametrize("name", ["cnn", "mlp"])
+def test_our_presets_pass(name):
+    report = check_target(name, seed=1)
+    assert report.passed, str(report)
+
+
+def test_shapes_of_our_operations(capsys):
+    status, out, _ = run(capsys, "conv2d", "--shape", "2,4,4,1", "--json")
+    assert status == 0 and json.loads(out)["operations"]["conv2d"][0]["tensors"][0]["shape"] == [2, 4, 4, 1]
+
+
+def test_as_a_process_from_an_empty_folder(tmp_path):
+    """Exit status, the current folder on the path, and nothing but JSON on standard output."""
+    (tmp_path / "mylayer.py").write_text(MODULE)
+    command = [sys.executable, "-m", "siamese_np", "gradcheck", "mylayer:Wrong", "--shape", "4,10", "--json"]
+    package = str(Path(__file__).parent.parent)
+    environment = {**os.environ, "PYTHONPATH": package, "PYTHONSAFEPATH": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and json.loads(done.stdout)["verdict"] == "FAIL" and "Traceback" not in done.stderr
+
+
+def test_a_case_without_arrays_is_no_success():
+    assert check_case(Case("nothing", {}, lambda arrays: (np.zeros(3), None), lambda dout, cache: {})).verdict != "PASS"
