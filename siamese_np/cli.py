@@ -192,6 +192,20 @@ def gradcheck(args: argparse.Namespace) -> int:
     return EXIT[report.verdict]
 
 
+def bench(args: argparse.Namespace) -> int:
+    """Measure this machine, the kernels, whole training steps, and other frameworks beside them."""
+    from siamese_np.bench.command import run
+
+    return run(args)
+
+
+def bench_compare(args: argparse.Namespace) -> int:
+    """Say which timings of two benchmark runs became slower."""
+    from siamese_np.bench.command import compare
+
+    return compare(args)
+
+
 def info(args: argparse.Namespace) -> int:
     """Say what this installation is and uses."""
     import platform
@@ -288,6 +302,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--seed", type=int, default=0, metavar="S", help="seed of everything random (0)")
     sub.add_argument("--plot", metavar="FILE", help="save the V-curves, error against step, as a PNG picture")
+
+    sub = command(bench, "measure this machine, the kernels, training, and other frameworks beside them")
+    sub.add_argument("--quick", action="store_true", help="at most a minute, with less of everything")
+    sub.add_argument("--only", metavar="NAME", nargs="+", help="sections: clocks ladder end-to-end peers (all)")
+    sub.add_argument("--out", metavar="DIR", help="folder for benchmark.json, benchmark.md and pictures (none)")
+    sub.add_argument("--rung", metavar="FILE.py", help="put your own kernels on the ladder")
+    sub.add_argument("--peer-python", metavar="PYTHON", help="interpreter that has the other frameworks (this one)")
+    old_new = sub.add_subparsers(metavar="compare OLD NEW").add_parser(
+        "compare", description="Say which timings became slower; exit status 1 if any did."
+    )
+    old_new.set_defaults(command=bench_compare)
+    old_new.add_argument("old", metavar="OLD", help="benchmark.json, or its folder")
+    old_new.add_argument("new", metavar="NEW", help="benchmark.json, or its folder")
+    old_new.add_argument("--fail-over", metavar="P%", default="5%", help="least change that matters (5%%)")
+    old_new.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
 
     command(info, "say what this installation is and uses")
     return parser

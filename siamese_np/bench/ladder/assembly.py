@@ -1,0 +1,37 @@
+"""Which vectors the generated code really uses, counted in its assembly."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+# Multiply-adds of float32: x86 by register, and NEON/SVE of 64-bit ARM.
+PATTERNS = {
+    512: r"\bvfn?m(?:add|sub)\d*ps\b.*%?zmm",
+    256: r"\bvfn?m(?:add|sub)\d*ps\b(?!.*zmm).*%?ymm",
+    128: r"\bvfn?m(?:add|sub)\d*ps\b(?!.*[zy]mm)|\bfml[as]\s+v\d+\.4s",
+    32: r"\bvfn?m(?:add|sub)\d*ss\b|\bfn?m(?:add|sub)\s+s\d+",
+}
+
+
+def multiply_adds(function: Callable[..., Any]) -> dict[str, int] | None:
+    """Fused float32 multiply-adds in the code of a compiled `function`, by vector width in bits; None without code.
+
+    Code that Numba took from its cache cannot be inspected and counts as none.
+    """
+    inspect = getattr(function, "inspect_asm", None)
+    if inspect is None:
+        return None
+    try:
+        text = "\n".join(inspect().values())
+    except RuntimeError:
+        return None
+    if not text:
+        return None
+    return {str(width): len(re.findall(pattern, text)) for width, pattern in PATTERNS.items()}
+
+
+def widest(counts: dict[str, int] | None) -> int | None:
+    """Width in bits of the widest vectors that multiply and add, or None where that is not known."""
+    if counts is None or not any(counts.values()):
+        return None
+    return max(int(width) for width, count in counts.items() if count)

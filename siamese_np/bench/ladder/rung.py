@@ -1,0 +1,123 @@
+"""How a kernel gets onto the ladder: one decorator, for this package's rungs and for anybody's own."""
+
+import dataclasses
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from siamese_np.errors import OptionError
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+RUNGS: list["Rung"] = []
+
+# From the bottom of the ladder up.
+FILES = ("loops", "im2col", "channels", "unrolled", "skipping", "winograd", "dense", "product")
+
+
+@dataclasses.dataclass(frozen=True)
+class Rung:
+    """One kernel on the ladder.
+
+    Attributes
+    ----------
+    operation : str
+        A name in `operations.OPERATIONS`, for example ``"conv2d_forward"``.
+    name : str
+        What the rung is called in tables.
+    function : callable
+        The kernel, with the arguments of `siamese_np.reference`'s function of that name.
+    small : bool
+        Whether it is so slow that it gets the small problem.
+    executed : callable, optional
+        Floating-point operations really executed on a problem; by default those of the dense sum.
+    scratch : callable, optional
+        Bytes written and read beyond arguments and result.
+    shares : bool
+        Whether the kernel shares its work among threads itself; else the ladder cuts the batch into parts.
+    code : callable, optional
+        The compiled function in which most time is spent, if `function` is not it.
+    own : bool
+        Whether a person brought it.
+    """
+
+    operation: str
+    name: str
+    function: Callable[..., Any]
+    small: bool = False
+    executed: Callable[[Any], float] | None = None
+    scratch: Callable[[Any], float] | None = None
+    shares: bool = False
+    code: Callable[..., Any] | None = None
+    own: bool = False
+
+
+def rung(operation: str, name: str, **options: Any) -> Callable[[Function], Function]:
+    """Put the decorated kernel on the ladder.
+
+    Parameters
+    ----------
+    operation : str
+        What it computes: a name in `operations.OPERATIONS`.
+    name : str
+        What to call it in tables; one name of each operation can be there once.
+    **options
+        Further attributes of `Rung`.
+
+    Raises
+    ------
+    OptionError
+        There is no such operation, or the name is taken.
+
+    Examples
+    --------
+    >>> @rung("conv2d_forward", name="mine")
+    ... @numba.njit(nogil=True)
+    ... def forward(out, x, w, b, stride, pad): ...
+    """
+    from siamese_np.bench.ladder.operations import OPERATIONS
+
+    if operation not in OPERATIONS:
+        raise OptionError(f"the ladder has no operation {operation!r}; it has {', '.join(OPERATIONS)}")
+    if any((operation, name) == (other.operation, other.name) for other in RUNGS):
+        raise OptionError(f"the ladder already has a rung {name!r} of {operation}; choose another name")
+
+    def add(function: Function) -> Function:
+        RUNGS.append(Rung(operation, name, function, **options))
+        return function
+
+    return add
+
+
+def load_rungs(own: Path | None = None) -> list[Rung]:
+    """All rungs from the bottom up, and last those that the Python file `own` puts on the ladder.
+
+    Raises
+    ------
+    OptionError
+        The file is missing, fails, or puts nothing on the ladder.
+    """
+    for name in FILES:
+        importlib.import_module(f"siamese_np.bench.ladder.rungs.{name}")
+    if own is None:
+        return list(RUNGS)
+    if not own.is_file():
+        raise OptionError(f"there is no file {own} with a kernel for the ladder")
+    before = len(RUNGS)
+    spec = importlib.util.spec_from_file_location(own.stem, own)
+    if spec is None or spec.loader is None:
+        raise OptionError(f"{own} is no Python file; a kernel for the ladder comes in a .py file")
+    module = sys.modules[own.stem] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except OptionError:
+        raise
+    except Exception as error:
+        raise OptionError(f"{own} fails with {type(error).__name__}: {error}") from None
+    if len(RUNGS) == before:
+        raise OptionError(f'{own} puts no kernel on the ladder; decorate one with @rung("conv2d_forward", name="mine")')
+    RUNGS[before:] = [dataclasses.replace(added, own=True) for added in RUNGS[before:]]
+    return list(RUNGS)

@@ -1,0 +1,127 @@
+"""One framework in a process of its own: ``python worker.py MODULE VARIANT JOB.npz`` beside ``with_*.py``.
+
+Needs NumPy and the framework and nothing else, so it also runs under an interpreter that lacks siamese_np.
+It reads one JSON command a line from standard input and answers each with one line on standard output::
+
+    {"do": "hello"}                        versions
+    {"do": "prepare", "task": {...}}       compile, verify, warm up; the losses, and the seconds of one call
+    {"do": "sample", "name": N, "calls": n}   seconds of n calls
+
+A task is ``{"name", "kind": "step" or "embed", "preset", "size"}``, size in pairs or images. All processes
+stay alive, and the parent asks one at a time in random order: a slow minute of the machine hits all alike.
+"""
+
+import importlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+BATCHES = 6  # different batches, taken in turn
+CHECKED_STEPS = 4  # on one batch, with CHECKED_RATE, to compare the losses of all frameworks
+CHECKED_RATE = 1e-3
+# While the clock runs the weights stand still: a network that has learnt its few batches sends no gradients
+# back, and skipping zeros would look faster than it is.
+TIMED_RATE = 1e-8
+WARM_UP_SECONDS, WARM_UP_CALLS = 0.5, 10
+SETTLE_SECONDS = 0.05  # before a sample: threads of the process before us may still spin
+CHUNKS = (250, 1000, 2500)  # images embedded at a time: each framework gets the size it is fastest with
+
+
+class Worker:
+    """The tasks of one framework."""
+
+    def __init__(self, module: Any, variant: str, job: Any) -> None:
+        self.module, self.variant, self.job = module, variant, job
+        self.calls: dict[str, Callable[[], Any]] = {}
+
+    def prepare(self, task: dict[str, Any]) -> dict[str, Any]:
+        """Build and warm up `task`; what is compiled on the way is not timed later."""
+        start = time.perf_counter()
+        answer = self.check(task)
+        call = self.calls[task["name"]]
+        first = time.perf_counter()
+        calls = 0
+        while calls < WARM_UP_CALLS or time.perf_counter() - first < WARM_UP_SECONDS:
+            call()
+            calls += 1
+        answer["seconds_per_call"] = (time.perf_counter() - first) / calls
+        answer["prepare_seconds"] = first - start
+        return answer
+
+    def check(self, task: dict[str, Any]) -> dict[str, Any]:
+        """Build `task` and run it a little, to be verified: the losses or the first embeddings."""
+        preset = task["preset"]
+        params = {name.split("/")[1]: self.job[name] for name in self.job if name.startswith(preset + "/")}
+        model = self.module.make(self.variant, preset, params)
+        return self._step(model, task) if task["kind"] == "step" else self._embed(model, task)
+
+    def _step(self, model: Any, task: dict[str, Any]) -> dict[str, Any]:
+        pairs, label, images = self.job["pairs"], self.job["label"], self.job["images"]
+        B, batches = task["size"], []
+        for number in range(BATCHES):
+            chosen = np.arange(number * B, (number + 1) * B) % len(pairs)
+            rows = np.concatenate([pairs[chosen, 0], pairs[chosen, 1]])
+            batches.append(model.load(images[rows], label[chosen]))
+        losses = [float(model.step(batches[0], CHECKED_RATE)) for _ in range(CHECKED_STEPS)]
+        turn = iter(range(sys.maxsize))
+        self.calls[task["name"]] = lambda: model.step(batches[next(turn) % BATCHES], TIMED_RATE)
+        return {"losses": losses}
+
+    def _embed(self, model: Any, task: dict[str, Any]) -> dict[str, Any]:
+        stored = self.job["images"]
+        images = stored[np.arange(task["size"]) % len(stored)]
+        best = None
+        for size in CHUNKS:
+            chunks = [model.load_images(images[start : start + size]) for start in range(0, len(images), size)]
+            emb = np.concatenate([model.embed(chunk) for chunk in chunks])  # compiles
+            start = time.perf_counter()
+            for chunk in chunks:
+                model.embed(chunk)
+            seconds = time.perf_counter() - start
+            if best is None or seconds < best[0]:
+                best = seconds, size, chunks
+            if size >= len(images):
+                break
+        assert best is not None
+        self.calls[task["name"]] = lambda: [model.embed(chunk) for chunk in best[2]]
+        return {"chunk": best[1], "embeddings": emb[:4].astype(float).tolist()}
+
+    def sample(self, name: str, calls: int) -> dict[str, float]:
+        """Seconds of `calls` calls of a prepared task, after one that brings threads and caches back."""
+        call = self.calls[name]
+        time.sleep(SETTLE_SECONDS)
+        call()
+        start = time.perf_counter()
+        for _ in range(calls):
+            call()
+        return {"seconds": time.perf_counter() - start}
+
+
+def main() -> None:
+    """Answer commands until standard input ends."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever a framework prints must not get between the answers
+    module = importlib.import_module(sys.argv[1])
+    with np.load(sys.argv[3], allow_pickle=False) as file:
+        worker = Worker(module, sys.argv[2], dict(file))
+    for line in sys.stdin:
+        command = json.loads(line)
+        if command["do"] == "hello":
+            answer: dict[str, Any] = {"versions": module.versions()}
+        elif command["do"] == "prepare":
+            answer = worker.prepare(command["task"])
+        else:
+            answer = worker.sample(command["name"], command["calls"])
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:  # the parent got it too, and says so
+        sys.exit(130)

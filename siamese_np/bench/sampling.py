@@ -1,0 +1,106 @@
+"""How anything is timed: enough calls a sample, samples of all candidates in random order, robust statistics.
+
+A machine has slow minutes. A candidate that is measured in one of them alone looks slow, so every round times
+all candidates once, in a new random order. Ratios of medians within one run are what can be relied on.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+Run = Callable[[int], float]  # given a number of calls, makes them and returns the seconds they took
+
+CONFIDENCE = 0.95
+RESAMPLES = 2000
+
+
+@dataclasses.dataclass(frozen=True)
+class Timing:
+    """Seconds of one call, from the samples of one candidate.
+
+    Attributes
+    ----------
+    median, mad, p25, p75 : float
+        Median, median absolute deviation from it, and quartiles, in seconds a call.
+    low, high : float
+        95 % bootstrap confidence interval of the median.
+    outliers : int
+        Samples more than 1.5 interquartile ranges outside the quartiles (Tukey); none is dropped.
+    calls : int
+        Calls in one sample.
+    samples : list of float
+        Seconds a call, in the order they were taken.
+    """
+
+    median: float
+    mad: float
+    p25: float
+    p75: float
+    low: float
+    high: float
+    outliers: int
+    calls: int
+    samples: list[float]
+
+    @classmethod
+    def of(cls, samples: list[float], calls: int = 1) -> "Timing":
+        """Statistics of `samples`, seconds a call."""
+        values = np.array(samples)
+        median = float(np.median(values))
+        p25, p75 = (float(value) for value in np.percentile(values, [25, 75]))
+        fence = 1.5 * (p75 - p25)
+        outliers = int(((values < p25 - fence) | (values > p75 + fence)).sum())
+        mad = float(np.median(abs(values - median)))
+        return cls(median, mad, p25, p75, *bootstrap(values), outliers, calls, samples)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return dataclasses.asdict(self)
+
+
+def bootstrap(values: np.ndarray) -> tuple[float, float]:
+    """95 % confidence interval of the median of `values`, by the percentile bootstrap (Efron 1979).
+
+    The resamples are drawn with a fixed seed: the same values always give the same interval.
+    """
+    rng = np.random.default_rng(0)
+    medians = np.median(rng.choice(values, (RESAMPLES, len(values))), axis=1)
+    low, high = np.percentile(medians, [50 - 50 * CONFIDENCE, 50 + 50 * CONFIDENCE])
+    return float(low), float(high)
+
+
+def timed(function: Callable[[], Any]) -> Run:
+    """`function` as something to measure."""
+
+    def run(calls: int) -> float:
+        start = time.perf_counter()
+        for _ in range(calls):
+            function()
+        return time.perf_counter() - start
+
+    return run
+
+
+def calibrate(run: Run, seconds: float) -> int:
+    """Calls after which `run` takes at least `seconds`; makes (and warms up) a few on the way."""
+    run(1)
+    calls = 1
+    while (took := run(calls)) < seconds:
+        calls = max(calls + 1, min(10 * calls, int(1.2 * calls * seconds / max(took, 1e-9))))
+    return calls
+
+
+def measure(runs: Mapping[str, Run], repetitions: int, seconds: float, seed: int = 0) -> dict[str, Timing]:
+    """Time all of `runs`, each `repetitions` times for at least `seconds`, interleaved at random."""
+    rng = np.random.default_rng(seed)
+    calls = {name: calibrate(run, seconds) for name, run in runs.items()}
+    samples: dict[str, list[float]] = {name: [] for name in runs}
+    names = list(runs)
+    for _ in range(repetitions):
+        for place in rng.permutation(len(names)):
+            name = names[place]
+            samples[name].append(runs[name](calls[name]) / calls[name])
+    return {name: Timing.of(samples[name], calls[name]) for name in names}

@@ -1,0 +1,550 @@
+"""The benchmark suite: statistics against known values, the ladder's judgement, and one small run of everything.
+
+Nothing here depends on how fast anything is.
+"""
+
+import itertools
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from siamese_np import reference
+from siamese_np.bench import compare, figures, peers, probe, report, sampling, suite
+from siamese_np.bench.ladder import assembly, climb, operations
+from siamese_np.bench.ladder import rung as rungs
+from siamese_np.bench.results import read_results, timings
+from siamese_np.cli import main
+from siamese_np.datasets import load_dataset
+from siamese_np.errors import DataError, OptionError
+
+SMOKE = suite.Sizes(
+    name="smoke",
+    repetitions=2,
+    seconds=1e-4,
+    operations=("conv2d_backward_w", "conv_relu_pool_forward"),
+    ladder_images=1,
+    ladder_sweep=True,
+    pairs=(2,),
+    embedded=4,
+    exact=True,
+    epochs=1,
+    data_sets=(40, 80),
+    sampled_steps=2,
+    pair_counts=(100, 1000),
+    presets=("mlp",),
+    processes=1,
+    peer_tasks=(peers.Task("mlp step, 2 pairs", "step", "mlp", 2), peers.Task("cnn embedding", "embed", "cnn", 4)),
+    peers=("siamese_np", "jax"),
+    data=200,
+)
+
+
+# --- Sampling -------------------------------------------------------------------------------------------
+
+
+def test_timing_of_known_samples():
+    timing = sampling.Timing.of([1.0, 2.0, 3.0, 4.0, 100.0])
+    assert (timing.median, timing.mad, timing.p25, timing.p75) == (3.0, 1.0, 2.0, 4.0)
+    assert timing.outliers == 1
+    assert 1.0 <= timing.low <= 3.0 <= timing.high <= 100.0
+
+
+def test_bootstrap_interval_covers_the_true_median():
+    rng = np.random.default_rng(0)
+    intervals = [sampling.bootstrap(rng.normal(5, 1, 15)) for _ in range(200)]
+    covered = np.mean([low <= 5 <= high for low, high in intervals])
+    assert 0.9 < covered <= 1
+    assert sampling.bootstrap(np.ones(9)) == (1.0, 1.0)
+
+
+def test_candidates_are_interleaved_and_long_enough():
+    order = []
+
+    def candidate(name, seconds):
+        def run(calls):
+            order.append(name)
+            return calls * seconds
+
+        return run
+
+    timings = sampling.measure({"a": candidate("a", 0.001), "b": candidate("b", 0.1)}, 50, 0.02)
+    assert timings["a"].calls >= 20 and timings["b"].calls == 1
+    assert timings["a"].median == pytest.approx(0.001) and timings["b"].median == pytest.approx(0.1)
+    rounds = ["".join(order[-100:][i : i + 2]) for i in range(0, 100, 2)]
+    assert {"ab", "ba"} == set(rounds)  # every round has both, in either order
+
+
+# --- The rank test and the comparison -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "p"),
+    [
+        ([1, 2, 3], [4, 5, 6], 0.1),  # 2 / C(6, 3)
+        ([1, 2, 3, 4, 5], [6, 7, 8, 9, 10], 2 / 252),
+        ([1, 3, 5], [2, 4, 6], 0.7),  # U = 6: 14 of 20 orders are as far from the middle
+        ([1, 4], [2, 3], 1.0),
+        # Mann & Whitney's table gives P(U <= 3) = 0.028 for n = m = 5
+        ([1, 2, 3, 4, 8], [5, 6, 7, 9, 10], 2 * 7 / 252),
+    ],
+)
+def test_mann_whitney_exact(a, b, p):
+    assert compare.mann_whitney(a, b) == pytest.approx(p)
+    assert compare.mann_whitney(b, a) == pytest.approx(p)
+
+
+def test_mann_whitney_with_ties():
+    # by hand: U = 13.5 of 16; two ties of two, so the variance is 16/12 (9 - 12/56); z = (5.5 - 0.5) / 3.4226
+    assert compare.mann_whitney([1, 2, 3, 3], [2, 5, 6, 7]) == pytest.approx(0.14405, abs=1e-5)
+    assert compare.mann_whitney([1, 1, 1], [1, 1, 1]) == 1
+
+
+@given(st.lists(st.integers(0, 10**6), min_size=4, max_size=9, unique=True), st.integers(1, 3))
+def test_mann_whitney_counts_all_orders(values, first):
+    """The exact p-value is what enumerating every split of the ranks gives."""
+    a, b = values[:first], values[first:]
+
+    def distance(chosen):
+        rest = set(range(len(values))) - set(chosen)
+        u = sum(y > x for x in chosen for y in rest)
+        return abs(u - len(chosen) * len(rest) / 2)
+
+    ranks = np.argsort(np.argsort(values))
+    observed = distance(ranks[:first].tolist())
+    splits = [distance(split) for split in itertools.combinations(range(len(values)), first)]
+    assert compare.mann_whitney(a, b) == pytest.approx(np.mean([d >= observed for d in splits]))
+
+
+def results_with(samples: list[float], name: str = "mlp") -> dict:
+    timing = sampling.Timing.of(samples).as_dict()
+    row = {"preset": name, "pairs": 32, "threads": 1, "timing": timing, "images_per_second": 1.0, "dense_gflops": 1.0}
+    return {"format": suite.FORMAT, "environment": {}, "end_to_end": {"steps": [row]}}
+
+
+STEADY = [1.0 + 0.001 * i for i in range(9)]
+
+
+@pytest.mark.parametrize(
+    ("new", "verdict", "status"),
+    [
+        (STEADY, "same", 0),
+        ([1.1 * s for s in STEADY], "slower", 1),
+        ([0.9 * s for s in STEADY], "faster", 0),
+        ([1.02 * s for s in STEADY], "same", 0),  # surely slower, but not by enough to matter
+        ([0.5, 0.9, 1.0, 1.0, 1.2, 1.3, 1.3, 1.4, 1.5], "undecided", 0),  # by enough, but perhaps by chance
+    ],
+)
+def test_compare_exit_status(tmp_path, capsys, new, verdict, status):
+    for name, samples in (("old", STEADY), ("new", new)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(results_with(samples)))
+    files = [str(tmp_path / "old.json"), str(tmp_path / "new.json")]
+    assert main(["bench", "compare", *files, "--json"]) == status
+    printed = json.loads(capsys.readouterr().out)
+    assert [row["verdict"] for row in printed["timings"]] == [verdict]
+    assert main(["bench", "compare", *files, "--fail-over", "60%"]) == 0
+    assert "1 timings" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "there is no file"),
+        ("{", "is damaged or no JSON"),
+        ("[]", "is not a 'siamese_np benchmark 1' file"),
+        ('{"format": "siamese_np benchmark 1", "ladder": [1]}', "its contents are not those of one"),
+        (json.dumps(results_with(STEADY, name="other")), "nothing to compare"),
+    ],
+)
+def test_compare_refuses_in_one_sentence(tmp_path, capsys, content, says):
+    good, bad = tmp_path / "good.json", tmp_path / "bad.json"
+    good.write_text(json.dumps(results_with(STEADY)))
+    if content is not None:
+        bad.write_text(content)
+    assert main(["bench", "compare", str(good), str(bad)]) == 2
+    said = capsys.readouterr().err
+    assert says in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize("limit", ["x", "-1%", "nan", "inf"])
+def test_compare_refuses_a_limit(tmp_path, capsys, limit):
+    (tmp_path / "a.json").write_text(json.dumps(results_with(STEADY)))
+    assert main(["bench", "compare", *[str(tmp_path / "a.json")] * 2, f"--fail-over={limit}"]) == 2
+    assert "--fail-over must be a percentage" in capsys.readouterr().err
+
+
+# --- The ladder -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def problem() -> operations.Problem:
+    return operations.make_problem(load_dataset().test.images[:2], crop=4, channels=8, filters=16)
+
+
+@pytest.fixture
+def empty_ladder(monkeypatch):
+    monkeypatch.setattr(rungs, "RUNGS", [])
+
+
+def test_the_problem_is_what_training_sees(problem):
+    assert problem.x.shape == (2, 4, 4, 8) and problem.dout.shape == (2, 4, 4, 16)
+    assert (problem.x >= 0).all() and (problem.x > 0).any()  # it has been through ReLU and pooling
+    windows = problem.dout.reshape(2, 2, 2, 2, 2, 16)
+    assert (np.count_nonzero(windows, axis=(2, 4)) <= 1).all()
+    assert operations.OPERATIONS["conv2d_forward"].flops(problem) == 2 * 2 * 4 * 4 * 16 * 9 * 8
+
+
+def kernel_of(operation: str):
+    """The truth itself as a kernel: right, and not compiled."""
+    return operations.OPERATIONS[operation].truth
+
+
+@pytest.mark.parametrize("operation", operations.OPERATIONS)
+def test_wrong_kernels_are_found(problem, operation):
+    right, function = operations.truth(operation, problem), kernel_of(operation)
+    assert operations.check(operation, function, problem, right)[0] == ""
+    written = len(right)
+
+    def off_by_little(*arguments):
+        function(*arguments)
+        arguments[0].flat[0] += 1e-3 * abs(right[0]).max()
+
+    def changes_arguments(*arguments):
+        function(*arguments)
+        arguments[written].flat[-1] += 1
+
+    def raises(*arguments):
+        raise ZeroDivisionError("division by zero")
+
+    def incomplete(*arguments):
+        whole = [np.zeros_like(array) for array in arguments[:written]]
+        function(*whole, *arguments[written:])
+        for array, values in zip(arguments[:written], whole, strict=True):
+            array[1:] += values[1:]
+
+    def overwrites(*arguments):
+        for array in arguments[:written]:
+            array[:] = 0
+        function(*arguments)
+
+    for wrong, says in (
+        (off_by_little, "is off by"),
+        (changes_arguments, "changes its argument"),
+        (raises, "raises ZeroDivisionError: division by zero"),
+        (incomplete, "is off by"),
+    ):
+        assert says in operations.check(operation, wrong, problem, right)[0]
+    if not all(one.batched for one in operations.OPERATIONS[operation].outputs(problem)):
+        assert "is off by" in operations.check(operation, overwrites, problem, right)[0]
+
+
+def test_wrong_winners_are_found(problem):
+    def first_wins(out, argmax, *arguments):
+        kernel_of("conv_relu_pool_forward")(out, argmax, *arguments)
+        argmax[:] = 0
+
+    right = operations.truth("conv_relu_pool_forward", problem)
+    assert "of its winners" in operations.check("conv_relu_pool_forward", first_wins, problem, right)[0]
+
+
+@pytest.mark.parametrize("operation", ["conv2d_forward", "dense_forward"])
+def test_the_truth_is_the_reference(problem, operation):
+    assert kernel_of(operation) is getattr(reference, operation)
+
+
+def test_the_truth_of_gradients_is_the_reference(problem):
+    """dx and dw apart, and the block's, are what the reference's own backward passes give."""
+    dx, dw = (operations.truth(f"conv2d_backward_{of}", problem)[0] for of in "xw")
+    db = np.zeros(problem.b.shape)
+    x, w, dout = (array.astype(np.float64) for array in (problem.x, problem.w, problem.dout))
+    expected = np.zeros_like(dx), np.zeros_like(dw), np.zeros_like(db)
+    reference.conv2d_backward(*expected, dout, x, w, operations.STRIDE, operations.PAD)
+    for got in ((dx, dw, expected[2]), operations.truth("conv_relu_pool_backward", problem)):
+        for one, other in zip(got, expected, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-6)
+
+
+def test_climb_times_the_right_and_refuses_the_wrong(problem, empty_ladder):
+    rungs.rung("conv2d_forward", "slow", small=True)(reference.conv2d_forward)
+    rungs.rung("conv2d_forward", "fast", executed=lambda p: p.dout.size * p.wT[0].size)(reference.conv2d_forward)
+    entries = climb.climb(rungs.RUNGS, problem, problem, [1, 2], 2, 1e-4)
+    assert [(entry["rung"], sorted(entry["timings"])) for entry in entries] == [("slow", ["1"]), ("fast", ["1", "2"])]
+    assert climb.rate(entries[1], 2) == pytest.approx(2 * climb.rate(entries[1], 2, "executed_flops"))
+    rungs.rung("conv2d_forward", "wrong")(lambda out, *arguments: out.fill(0))
+    with pytest.raises(OptionError, match="the rung 'wrong' of conv2d_forward is refused: its result is off by"):
+        climb.climb(rungs.RUNGS, problem, problem, [1], 1, 1e-4)
+
+
+def test_parts_of_a_batch_give_the_whole(problem):
+    for operation in operations.OPERATIONS:
+        work = operations.Work(operation, kernel_of(operation), problem, threads=2)
+        assert len(work.parts) == 2
+        work()
+        for output, right in zip(work.outputs, operations.truth(operation, problem), strict=True):
+            np.testing.assert_allclose(output, right, rtol=1e-4, atol=1e-5)
+
+
+def test_every_rung_is_right(problem):
+    """Also those that the small run leaves out; the unrolled and the fused ones are compiled for it."""
+    for one in rungs.load_rungs():
+        assert operations.check(one.operation, one.function, problem, operations.truth(one.operation, problem))[0] == ""
+    assert {one.operation for one in rungs.RUNGS} == set(operations.OPERATIONS)
+    assert {"Winograd", "zero-skipping"} <= {one.name for one in rungs.RUNGS}
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("", "puts no kernel on the ladder"),
+        ("1/0", "fails with ZeroDivisionError"),
+        ("syntax error", "fails with SyntaxError"),
+        ('from siamese_np.bench.ladder.rung import rung\n@rung("matmul", name="m")\ndef f(): ...', "has no operation"),
+        (
+            'from siamese_np.bench.ladder.rung import rung\n@rung("conv2d_forward", name="unrolled")\ndef f(): ...',
+            "already has a rung 'unrolled'",
+        ),
+    ],
+)
+def test_own_file_is_refused_in_one_sentence(tmp_path, content, says):
+    own = tmp_path / "own_kernel.py"
+    own.write_text(content)
+    with pytest.raises(OptionError, match=says):
+        rungs.load_rungs(own)
+
+
+def test_an_own_file_that_fails_ends_the_run_in_one_sentence(tmp_path):
+    own = tmp_path / "failing_kernel.py"
+    own.write_text("1/0")
+    with pytest.raises(OptionError, match=r"failing_kernel\.py fails with ZeroDivisionError: division by zero$"):
+        suite.run(SMOKE, threads=1, only=("ladder",), own=own)
+
+
+def test_vector_width_is_read_from_assembly():
+    class Compiled:
+        def __init__(self, text):
+            self.inspect_asm = lambda: {"signature": text}
+
+    def widest(text):
+        return assembly.widest(assembly.multiply_adds(Compiled(text)))
+
+    assert widest("\tvfmadd231ps\t(%rax), %zmm1, %zmm2\n\tvfmadd213ps %ymm0, %ymm1, %ymm2") == 512
+    assert widest("\tvfmadd231ps\t(%rax), %ymm1, %ymm2\n\tvfmadd213ss %xmm0, %xmm1, %xmm2") == 256
+    assert widest("\tvfnmadd231ps %xmm0, %xmm1, %xmm2") == 128
+    assert widest("\tfmla\tv0.4s, v1.4s, v2.4s") == 128
+    assert widest("\tvfmadd213ss %xmm0, %xmm1, %xmm2") == 32
+    assert widest("\tmulsd %xmm0, %xmm1") is None
+    assert assembly.multiply_adds(len) is None
+
+
+# --- Probe and peers ------------------------------------------------------------------------------------
+
+
+def test_fma_loop_computes_what_it_says():
+    """Twelve sums start at 1 ... 12, and each round makes s = s * m + 1: after n rounds with m = 0, all are 1."""
+    for lanes in probe.lane_widths():
+        loop = probe.fma_loop(lanes)
+        assert loop(1, 0.0) == probe.SUMS
+        assert loop(1, 1.0) == sum(range(1, probe.SUMS + 1)) + probe.SUMS
+        assert loop(3, 1.0) == sum(range(1, probe.SUMS + 1)) + 3 * probe.SUMS
+
+
+@pytest.mark.parametrize("numbers", [1, 1000, 3072, 4096])
+def test_streamed_arrays_do_not_collide(numbers):
+    a, b = probe.two_arrays(numbers)
+    assert a.size == b.size == numbers and not np.shares_memory(a, b)
+    assert a.ctypes.data % 64 == b.ctypes.data % 64 == 0
+    assert (b.ctypes.data - a.ctypes.data) % 4096 == 1024
+
+
+def test_drift():
+    before = {"fma_gflops": {"8": {"1": 100.0}}, "gbytes_per_second": {"L1": {"1": 50.0}}}
+    after = {"fma_gflops": {"8": {"1": 90.0}}, "gbytes_per_second": {"L1": {"1": 50.0}}}
+    moved = probe.drift(before, after)
+    assert moved == {"8 lanes, 1 thread": pytest.approx(-0.1), "L1, 1 thread": 0}
+
+
+def test_a_peer_that_computes_something_else_is_not_timed():
+    task = peers.Task("t", "step", "cnn", 2)
+    right = np.array([0.5, 0.4, 0.3])
+    assert peers._disagrees(task, {"losses": [0.50001, 0.401, 0.302]}, right) == ""
+    assert "its losses" in peers._disagrees(task, {"losses": [0.501, 0.4, 0.3]}, right)
+    assert "its losses" in peers._disagrees(task, {"losses": [0.5, 0.405, 0.3]}, right)
+    assert "its losses" in peers._disagrees(task, {"losses": [0.5, 0.4, float("nan")]}, right)
+    embed = peers.Task("e", "embed", "cnn", 2)
+    assert peers._disagrees(embed, {"embeddings": [[1.0, 2.0]]}, np.array([[1.0, 2.0005]])) == ""
+    assert "off by" in peers._disagrees(embed, {"embeddings": [[1.0, 2.0]]}, np.array([[1.0, 2.1]]))
+
+
+FAKE_FRAMEWORK = """
+import os
+from siamese_np.bench.peers import with_siamese_np
+
+def versions():
+    return {"fake": "1"}
+
+def make(variant, preset, params):
+    model = with_siamese_np.Model(preset, params)
+    if variant == "wrong":
+        model.optimizer.step = lambda rate: None
+    step, steps = model.step, iter(range(1000))
+    def dying(batch, rate):
+        if variant == "dies" and next(steps) > 20:
+            print("no more memory", flush=True)
+            os._exit(1)
+        return step(batch, rate)
+    model.step = dying
+    return model
+"""
+
+
+def test_peers_that_fail_are_told_and_the_others_go_on(tmp_path, monkeypatch):
+    """One computes something else, one dies while it is timed, one cannot be imported; all are listed with why."""
+    (tmp_path / "with_fake.py").write_text(FAKE_FRAMEWORK)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    fakes = {
+        name: peers.Known(name, "with_fake" if name != "broken" else "with_none", name, "siamese_np")
+        for name in ("right", "wrong", "dies", "broken")
+    }
+    monkeypatch.setattr(peers, "KNOWN", {"siamese_np": peers.KNOWN["siamese_np"], **fakes})
+    monkeypatch.setattr(peers, "installed", lambda python: {"siamese_np"})
+    test, task = load_dataset().test, peers.Task("t", "step", "mlp", 8)
+    found = peers.run(test.images[:50], test.labels[:50], 1, None, (task,), tuple(peers.KNOWN), 9, 1e-3)
+    status = {name: peer["status"] for name, peer in found["peers"].items()}
+    assert status["siamese_np"] == status["right"] == "present"
+    assert status["wrong"].startswith("failed: its losses")
+    assert status["dies"] == "failed: no more memory"
+    assert status["broken"] == "failed: ModuleNotFoundError: No module named 'with_none'"
+    assert set(found["tasks"]["t"]) == {"siamese_np", "right"}
+    assert found["peers"]["right"]["versions"] == {"fake": "1"}
+
+
+def test_peers_run_without_what_holds_blas_back(monkeypatch):
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
+    environment = peers.environment(2)
+    assert "OPENBLAS_CORETYPE" not in environment
+    assert environment["OMP_NUM_THREADS"] == environment["SIAMESE_NP_THREADS"] == "2"
+
+
+def test_no_interpreter_for_peers():
+    with pytest.raises(OptionError, match="must name a Python interpreter"):
+        peers.installed("/no/such/python")
+
+
+# --- All of it ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def results() -> dict:
+    """A run of the whole suite on next to nothing, with one peer absent and one that fails."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONWARNINGS", "ignore")
+        return suite.run(SMOKE, threads=2)
+
+
+def test_every_section_is_in_the_results(results):
+    assert results["format"] == suite.FORMAT and results["threads"] == [1, 2]
+    assert {"probe", "clocks", "ladder", "end_to_end", "peers", "probe_at_end", "drift"} <= set(results)
+    assert results["clocks"]["mlp"]["cold"]["first_step"] > results["clocks"]["mlp"]["cold"]["imports"] > 0
+    assert results["clocks"]["mlp"]["kernels"]
+    on_ladder = {(entry["operation"], entry["rung"]) for entry in results["ladder"]}
+    for name in ("Python loops", "naive njit", "im2col + BLAS", "channel-vectorised", "unrolled", "siamese_np"):
+        assert ("conv2d_backward_w", name) in on_ladder
+    assert ("conv_relu_pool_forward", "siamese_np") in on_ladder
+    unrolled = next(entry for entry in results["ladder"] if entry["rung"] == "unrolled")
+    assert unrolled["vector_bits"] in (128, 256, 512) and unrolled["error"] < operations.TOLERANCE
+    assert len(results["end_to_end"]["training"]["epochs"]) == 1
+    assert set(results["end_to_end"]["exact"]) == {"5 nearest of 400 for 200 images"}
+    memory = results["end_to_end"]["memory"]
+    assert [(row["protocol"], row["pairs"]) for row in memory] == [
+        (protocol, pairs) for protocol in ("batch", "notebook") for pairs in (100, 1000)
+    ]
+    assert [row["pair_bytes"] for row in memory] == [0, 0, 100 * 32, 1000 * 32]
+    assert memory[0]["as_copies"] == 2 * 100 * 784 * 4
+
+
+def test_absent_peers_are_listed(results):
+    found = results["peers"]["peers"]
+    assert found["siamese_np"]["status"] == "present"
+    if subprocess.run([sys.executable, "-c", "import jax"], capture_output=True).returncode:
+        assert found["jax"] == {"title": "JAX jit", "status": "absent"}
+        assert "JAX jit" in report.text(results) and "absent" in report.text(results)
+
+
+def test_results_are_plain_json(results):
+    """What is written is what is read: no NaN, no types of NumPy's, no tuples in disguise."""
+    assert json.loads(json.dumps(results, allow_nan=False)) == json.loads(json.dumps(results))
+    for samples in timings(results).values():
+        assert len(samples) == SMOKE.repetitions and min(samples) > 0
+    assert not any(str(Path.home()) in value for value in map(str, results["environment"].values()))
+
+
+def test_memory_is_that_of_the_process_alone():
+    """Not what the process before it had, as some systems count."""
+    child = "from siamese_np.bench.end_to_end import highest_memory as highest; print(highest())"
+    parent = (
+        f"import numpy, subprocess, sys; big = numpy.ones(10**8); subprocess.run([sys.executable, '-c', {child!r}])"
+    )
+    done = subprocess.run([sys.executable, "-c", parent], capture_output=True, text=True, check=True)
+    assert 10**7 < int(done.stdout) < 7 * 10**8
+
+
+def test_files_of_a_run(results, tmp_path, capsys):
+    report.check_folder(tmp_path / "new")
+    report.write(tmp_path / "new", results, "siamese-np bench")
+    names = {path.name for path in (tmp_path / "new").iterdir()}
+    assert names == {"benchmark.json", "benchmark.md", "roofline.png", "ladder.png", "scaling.png"}
+    assert read_results(tmp_path / "new")["sizes"] == "smoke"
+    page = (tmp_path / "new" / "benchmark.md").read_text()
+    for words in (
+        "Machine probe",
+        "Ladder: convolution backward, dw, 1 thread",
+        "naive njit",
+        "![roofline](roofline.png)",
+    ):
+        assert words in page
+    for line in page.splitlines():  # every row of a table is as long as its head
+        if line.startswith("|"):
+            assert line.endswith("|")
+    assert main(["bench", "compare", str(tmp_path / "new"), str(tmp_path / "new")]) == 0
+    assert "0 slower, 0 faster" in capsys.readouterr().out
+
+
+def test_figures_are_read_from_the_results(results):
+    rows = figures.figures(results)
+    assert [row.number for row in rows] == sorted(row.number for row in rows)
+    forged = json.loads(json.dumps(results))
+    ours = forged["peers"]["tasks"]["mlp step, 2 pairs"]["siamese_np"]
+    forged["peers"]["peers"]["jax"] = {"title": "JAX jit", "status": "present"}
+    forged["peers"]["tasks"]["mlp step, 2 pairs"]["jax"] = {**ours, "ratio": 2.5}
+    first = figures.figures(forged)[0]
+    assert (first.number, first.measured, first.reached) == (2, 2.5, True)
+    assert not first._replace(measured=1.9).reached
+    assert first._replace(measured=1.9, less_is_better=True).reached
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--only", "probes"], "no section 'probes'"),
+        (["--rung", "nothing.py"], "there is no file nothing.py"),
+        (["--threads", "0"], "must be at least 1"),
+        (["--only", "ladder", "--peer-python", "python"], "--peer-python is for the section peers"),
+        (["--out", "FILE/results"], "cannot be written"),
+    ],
+)
+def test_the_command_line_refuses_in_one_sentence(tmp_path, capsys, arguments, says):
+    (tmp_path / "file").touch()
+    arguments = [argument.replace("FILE", str(tmp_path / "file")) for argument in arguments]
+    assert main(["bench", *arguments]) == 2
+    said = capsys.readouterr().err
+    assert says in said and said.count("\n") == 1
+
+
+def test_unreadable_results(tmp_path):
+    with pytest.raises(DataError, match="there is no file"):
+        read_results(tmp_path)
