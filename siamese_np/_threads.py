@@ -11,6 +11,7 @@ for about a fifth of a millisecond after the last, and only then sleeps; an idle
 import itertools
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -98,7 +99,7 @@ def run(task: Callable[[int], None], count: int) -> None:
     job = _job = _Job(task, count)
     _team.board[_team.CALLED] += 1
     wake()
-    job.work()
+    job.work(helper=False)
     job.done.wait()
     _job = None
     if job.error is not None:
@@ -110,12 +111,20 @@ class _Job:
 
     def __init__(self, task: Callable[[int], None], count: int) -> None:
         self.task, self.count = task, count
-        self.begun, self.ended = itertools.count(), itertools.count()  # next() on a counter is atomic
+        # Taken from the left by the caller and from the right by helpers: so a thread mostly gets the shards it
+        # had the last time, whose numbers are still in its processor's cache.
+        self.left = deque(range(count))
+        self.ended = itertools.count()  # next() on a counter is atomic, and so is taking from a deque
         self.error: BaseException | None = None
         self.done = threading.Event()
 
-    def work(self) -> None:
-        while (index := next(self.begun)) < self.count:
+    def work(self, helper: bool) -> None:
+        take = self.left.pop if helper else self.left.popleft
+        while True:
+            try:
+                index = take()
+            except IndexError:
+                return
             try:
                 if self.error is None:
                     self.task(index)
@@ -144,7 +153,7 @@ class _Helper(threading.Thread):
             if board[CALLED] != seen:
                 seen = board[CALLED]
                 if (job := _job) is not None:
-                    job.work()
+                    job.work(helper=True)
             else:
                 self.awake.clear()
                 if self.wanted:

@@ -21,7 +21,9 @@ A convolution's gradients are convolutions. With dout put back on the grid of x,
 
 dout is a list from the start: under max-pooling and ReLU at most one entry in four is not 0. dx is the listed
 way again; the gaps that a stride leaves cost nothing. For dw, filter by filter, each listed entry scales the
-rows of x under its window, KW*C neighbouring numbers, and the sums dw[:, :, :, f] stay in registers.
+rows of x under its window, KW*C neighbouring numbers, and the sums dw[:, :, :, f] stay in registers. Those rows are
+too short where x has few channels, as the pixels of the first layer: there the filters lie side by side, and output
+pixels that saw only black are left out.
 
 Sources: E. Georganas et al., "Anatomy of high-performance deep learning convolutions on SIMD architectures",
 2018 (sums of several pixels in registers); Z. Gong et al., "SparseTrain", 2020 (zeros skipped in all passes).
@@ -45,6 +47,7 @@ from siamese_np.kernels.lanes import (
     zeros,
 )
 
+FEW = 8  # channels; with fewer, the loops over the entries of a pixel, or of a row of a window, are too short
 PIXELS = 32  # about as many output pixels are summed before they are written out: their sums stay in the L1 cache
 
 
@@ -199,6 +202,9 @@ def add_gradients(dx, dw, db, dout, argmax, x, w, stride, pad, window):
     N, OH, OW, F = dout.shape
     _, H, W, C = x.shape
     KH, KW, _, _ = w.shape
+    if C < FEW and not len(dx):
+        add_pixel_gradients(dw, db, dout, argmax, x, stride, pad, window)
+        return
     start, index, value = empty_lists((OH * window[0] - 1) * stride[0] + 1, (OW * window[1] - 1) * stride[1] + 1, F, x)
     CP = whole(C, x)
     flipped, no_bias = flip(w, CP), in_vectors(np.zeros(C, x.dtype), C, CP)
@@ -235,6 +241,87 @@ def add_gradients(dx, dw, db, dout, argmax, x, w, stride, pad, window):
         for k in range(KW * C):
             for f in range(F):
                 dw[p, k // C, k % C, f] += sums[(f * KH + p) * T + k]
+
+
+@kernel
+def add_pixel_gradients(dw, db, dout, argmax, x, stride, pad, window):
+    """`add_gradients` without dx, where x has so few channels that rows of windows are too short for vectors.
+
+    The gradients of a few output pixels are written out, filter beside filter, and each meets the entries of x under
+    its window; pixels whose window is all black are left out.
+    """
+    N, OH, OW, F = dout.shape
+    _, H, W, C = x.shape
+    KH, KW, _, _ = dw.shape
+    FP, T, entries = whole(F, x), KW * C, window[0] * window[1]
+    padded, edges = empty_padded(H, W, C, pad, x)
+    line = padded.size // len(edges)
+    place, pixels, sums = np.empty(entries * OW, np.int64), aligned(entries * OW * FP, x), aligned(KH * T * FP, x)
+    for k in range(pixels.size):
+        pixels[k] = 0
+    for k in range(sums.size):
+        sums[k] = 0
+    for n in range(N):
+        values, winners = dout[n].reshape(-1), argmax[n % len(argmax)].reshape(-1)
+        add_biases(db, values, winners, entries)
+        pad_image(padded, edges, x[n], pad)
+        for i in range(OH):
+            m = 0
+            for t in range(entries):
+                r = (i * window[0] + t // window[1]) * stride[0]
+                left, right = edges[r, 0], edges[r, 1]
+                for p in range(1, KH):
+                    left, right = min(left, edges[r + p, 0]), max(right, edges[r + p, 1])
+                for j in range(OW):
+                    s = (j * window[1] + t % window[1]) * stride[1]
+                    if s < right and s + KW > left:
+                        place[m] = r * line + s * C
+                        copy_won(pixels, m * FP, values, winners, (i * OW + j) * F, F, winners.dtype.type(t))
+                        m += 1
+            for p in range(KH):
+                for f in range(0, FP, HALF * VECTOR_BYTES // x.itemsize):
+                    add_taps(sums, p * T * FP + f, FP, T, padded, p * line, place, pixels, f, m)
+    for p in range(KH):
+        for k in range(T):
+            for f in range(F):
+                dw[p, k // C, k % C, f] += sums[(p * T + k) * FP + f]
+
+
+@kernel
+def add_biases(db, values, winners, entries):
+    """db (F,) += values (pixels, F), flat, that some entry has won."""
+    for first in range(0, values.size, db.size):
+        for f in range(db.size):
+            value = item(values, first + f)
+            put(db, f, item(db, f) + (value if item(winners, first + f) < entries else db.dtype.type(0)))
+
+
+@kernel
+def copy_won(pixels, to, values, winners, at, F, t):
+    """pixels[to : to + F] = values[at : at + F] where entry t has won, else 0."""
+    zero = values.dtype.type(0)
+    for f in range(F):
+        value = item(values, at + f)
+        put(pixels, to + f, value if item(winners, at + f) == t else zero)
+
+
+@kernel
+def add_taps(sums, at, FP, T, padded, first, place, pixels, f, count):
+    """dw of one row of the kernel += `count` pixels' gradients times the entries they saw, three taps at a time."""
+    like = zeros(sums, HALF)
+    for k in range(0, T, 3):
+        # where fewer than three taps are left, the last is computed, and stored, more than once
+        k1, k2 = min(k + 1, T - 1), min(k + 2, T - 1)
+        goal0, goal1, goal2 = at + k * FP, at + k1 * FP, at + k2 * FP
+        sums0, sums1, sums2 = load(sums, goal0, like), load(sums, goal1, like), load(sums, goal2, like)
+        for m in range(count):
+            x, gradient = item(place, m) + first, load(pixels, m * FP + f, like)
+            sums0 = muladd(sums0, item(padded, x + k), gradient)
+            sums1 = muladd(sums1, item(padded, x + k1), gradient)
+            sums2 = muladd(sums2, item(padded, x + k2), gradient)
+        store(sums, goal0, sums0)
+        store(sums, goal1, sums1)
+        store(sums, goal2, sums2)
 
 
 @kernel
@@ -296,7 +383,7 @@ def list_pays(x):
     flat, count = x.reshape(-1), 0
     for k in range(flat.size):
         count += flat[k] != 0
-    return x.shape[2] >= 8 and 2 * count <= flat.size
+    return x.shape[2] >= FEW and 2 * count <= flat.size
 
 
 @kernel
