@@ -10,14 +10,16 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from siamese_np.errors import ShapeError
 from siamese_np.gradcheck import twins
 from siamese_np.gradcheck.adapters import layer_case
 from siamese_np.gradcheck.case import FAIL, PASS, Array, Arrays, Case, Check
-from siamese_np.gradcheck.networks import preset
+from siamese_np.gradcheck.networks import network_case, preset
 from siamese_np.layers import Conv2D, Dense, Flatten, Layer, MaxPool2D, ReLU
 from siamese_np.losses import AllPairsContrastiveLoss, ContrastiveLoss, EuclideanDistance
+from siamese_np.network import Sequential
 
 Shape = tuple[int, ...]
 Cases = list[Case]
@@ -52,6 +54,32 @@ def dense(rng: np.random.Generator, shape: Shape | None) -> Cases:
     layer = Dense(D, 5, seed=rng, dtype=np.float64)
     terms = {"out": D + 1, "x": 5, "w": N, "b": N}
     return _twice(layer, twins.dense(layer), rng.standard_normal((N, D)), terms, rng)
+
+
+def conv_relu_pool(rng: np.random.Generator, shape: Shape | None) -> Cases:
+    """What a network makes of the three in a row; and on images that are black in places, with biases of 0."""
+    N, H, W, C = _expect("conv_relu_pool", shape or (2, 5, 4, 2), "N,H,W,C")
+    conv, pool = Conv2D(C, 3, 3, pad="same", seed=rng, dtype=np.float64), MaxPool2D(2)
+    x = rng.standard_normal((N, H, W, C))
+    black = x.copy()
+    black[0, : H // 2 + 1] = 0
+
+    def case(name: str, arrays: Arrays, dtype: DTypeLike = np.float64) -> Case:
+        network = Sequential([Conv2D(C, 3, 3, pad="same", dtype=dtype), ReLU(), pool], (H, W, C))
+        for key, param in network.named_params().items():
+            param[...] = arrays[key]
+        made = network_case(name, network, arrays["x"])
+        made.twin, made.twin_backward = twins.conv_relu_pool(conv, pool)
+        made.reductions = {"out": 9 * C + 1, "x": 27, "conv2d_1.w": N * H * W, "conv2d_1.b": N * H * W}
+        made.single = lambda arrays: case(name, arrays, np.float32)
+        return made
+
+    params = {"conv2d_1.w": conv.params["w"], "conv2d_1.b": conv.params["b"]}
+    moved = {name: value + rng.standard_normal(value.shape) for name, value in params.items()}
+    return [
+        case("convolution, ReLU, pooling", {"x": x, **moved}),
+        case("convolution, ReLU, pooling, black in places", {"x": black, **params}),
+    ]
 
 
 def relu(rng: np.random.Generator, shape: Shape | None) -> Cases:
@@ -255,6 +283,7 @@ def _expect(name: str, shape: Shape, letters: str) -> Shape:
 
 OPERATIONS: dict[str, Callable[[np.random.Generator, Shape | None], Cases]] = {
     "conv2d": conv2d,
+    "conv_relu_pool": conv_relu_pool,
     "maxpool2d": maxpool2d,
     "relu": relu,
     "flatten": flatten,

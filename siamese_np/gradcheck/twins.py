@@ -55,6 +55,27 @@ def dense(layer: Dense) -> Twin:
     return forward, backward
 
 
+def conv_relu_pool(conv: Conv2D, pool: MaxPool2D) -> Twin:
+    """The three in a row, under the names that a network gives their arrays."""
+    steps = [conv2d(conv), relu(), maxpool2d(pool)]
+    names = {"x": "x", "w": "conv2d_1.w", "b": "conv2d_1.b"}
+
+    def run(arrays: Arrays) -> list[Arrays]:
+        """What goes into each step, and what comes out of the last."""
+        inputs: list[Arrays] = [{short: arrays[name] for short, name in names.items()}]
+        for forward, _ in steps:
+            inputs.append({"x": forward(inputs[-1])})
+        return inputs
+
+    def backward(arrays: Arrays, dout: Array) -> Arrays:
+        gradients = {"x": dout}
+        for (_, back), given in zip(reversed(steps), reversed(run(arrays)[:-1]), strict=True):
+            gradients = back(given, gradients["x"])
+        return {names[short]: gradient for short, gradient in gradients.items()}
+
+    return lambda arrays: run(arrays)[-1]["x"], backward
+
+
 def maxpool2d(layer: MaxPool2D) -> Twin:
     """Maximum and where it came from."""
 
