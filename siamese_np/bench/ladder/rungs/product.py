@@ -1,7 +1,7 @@
-"""The top: the kernels that `siamese_np` runs.
+"""The top: what `siamese_np` runs, alone and as the block that training runs; and that block in separate passes.
 
-Its backward pass of a convolution gives dw, db and, if wanted, dx in one call, which lists the gradient once. So
-there is no rung for dx alone; `conv_relu_pool_backward` is the whole of it.
+Its kernels keep sums in registers and skip zeros: of x in the forward pass, of the gradient in the backward
+pass. That gives dw, db and, if wanted, dx in one call; for the ladder each is also computed alone.
 """
 
 from typing import Any
@@ -28,8 +28,15 @@ def visited_backward(problem: Any) -> float:
 
 
 rung("conv2d_forward", "siamese_np", executed=visited_forward)(kernels.conv2d_forward)
-rung("conv_relu_pool_forward", "siamese_np", executed=visited_forward)(kernels.conv_relu_pool_forward)
-rung("conv_relu_pool_backward", "siamese_np", executed=visited_backward)(kernels.conv_relu_pool_backward)
+
+
+@rung("conv2d_backward_x", "siamese_np", executed=visited, code=kernels.conv2d_forward)
+def conv2d_backward_x(dx: Array, dout: Array, wT: Array, stride: Any, pad: Any) -> None:
+    """For stride 1, dx is dout convolved with the flipped weights: the same sums over the same list."""
+    KH, KW = wT.shape[1:3]
+    flipped = np.ascontiguousarray(wT.transpose(1, 2, 0, 3)[::-1, ::-1])
+    no_bias = np.zeros(dx.shape[3], dx.dtype)
+    kernels.conv2d_forward(dx, dout, flipped, no_bias, stride, (KH - 1 - pad[0], KW - 1 - pad[1]))
 
 
 @rung("conv2d_backward_w", "siamese_np", executed=visited, code=kernels.conv2d_backward)
@@ -37,6 +44,44 @@ def conv2d_backward_w(dw: Array, dout: Array, x: Array, stride: Any, pad: Any) -
     """Without dx; the gradient of the bias comes with it."""
     w, db = np.empty(dw.shape, dw.dtype), np.zeros(dw.shape[-1], dw.dtype)
     kernels.conv2d_backward(x[:0], dw, db, dout, x, w, stride, pad)
+
+
+@rung("conv_relu_pool_forward", "separate passes", executed=visited_forward, code=kernels.conv2d_forward)
+def separate_forward(
+    out: Array, argmax: Array, x: Array, w: Array, b: Array, stride: Any, pad: Any, window: Any
+) -> None:
+    """Three kernels in a row, each writing its result to memory for the next."""
+    conv = np.empty((len(x), out.shape[1] * window[0], out.shape[2] * window[1], out.shape[3]), x.dtype)
+    active = np.empty_like(conv)
+    kernels.conv2d_forward(conv, x, w, b, stride, pad)
+    kernels.relu_forward(active.reshape(-1), conv.reshape(-1))
+    kernels.maxpool2d_forward(out, argmax, active, window, window)
+    argmax[out <= 0] = window[0] * window[1]
+
+
+@rung("conv_relu_pool_backward", "separate passes", executed=visited_backward, code=kernels.conv2d_backward)
+def separate_backward(
+    dx: Array,
+    dw: Array,
+    db: Array,
+    dout: Array,
+    argmax: Array,
+    x: Array,
+    w: Array,
+    stride: Any,
+    pad: Any,
+    window: Any,
+) -> None:
+    """The gradient is written out as an image, of which the convolution's backward pass lists what is not zero."""
+    N, OH, OW, F = dout.shape
+    dconv = np.empty((N, OH * window[0], OW * window[1], F), dout.dtype)
+    sent = np.where(argmax < window[0] * window[1], dout, 0).astype(dout.dtype)
+    kernels.maxpool2d_backward(dconv, sent, argmax % (window[0] * window[1]), window, window)
+    kernels.conv2d_backward(dx, dw, db, dconv, x, w, stride, pad)
+
+
+rung("conv_relu_pool_forward", "siamese_np", executed=visited_forward)(kernels.conv_relu_pool_forward)
+rung("conv_relu_pool_backward", "siamese_np", executed=visited_backward)(kernels.conv_relu_pool_backward)
 
 
 @rung("dense_forward", "siamese_np", shares=True, code=kernels.dense_forward)
