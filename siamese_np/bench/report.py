@@ -13,6 +13,8 @@ from siamese_np.bench.words import threads_text
 from siamese_np.errors import OptionError
 from siamese_np.files import write_atomically
 
+BUSY = 0.5  # load average of the last minute, from which on others may have disturbed the run
+
 Table = tuple[str, list[str], list[list[str]]]  # title, heads, rows
 
 
@@ -81,10 +83,14 @@ def _headline(results: dict[str, Any]) -> str:
 
 def _warnings(results: dict[str, Any]) -> list[str]:
     moved = {name: change for name, change in results["drift"].items() if abs(change) > DRIFT}
-    if not moved:
-        return [f"The machine was steady: no roof moved by more than {100 * DRIFT:.0f} % during the run."]
-    listed = ", ".join(f"{name} {100 * change:+.1f} %" for name, change in moved.items())
-    return [f"The machine drifted during the run, roofs moved: {listed}."]
+    said = [f"The machine was steady: no roof moved by more than {100 * DRIFT:.0f} % during the run."]
+    if moved:
+        listed = ", ".join(f"{name} {100 * change:+.1f} %" for name, change in moved.items())
+        said = [f"The machine drifted during the run, roofs moved: {listed}."]
+    load = results["environment"].get("load_average", [0.0])[0]
+    if load > BUSY:
+        said.append(f"The machine was not idle when the run began: its load average was {load:.1f}.")
+    return said
 
 
 def _figures(results: dict[str, Any]) -> Table:
