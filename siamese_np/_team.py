@@ -106,6 +106,25 @@ def add(typing_context, index, value):  # type: ignore[no-untyped-def]
     return types.int64(types.int64, types.int64), generate
 
 
+def _count(counts, index, more):  # type: ignore[no-untyped-def]
+    counts[index] += more
+
+
+@intrinsic
+def _count_compiled(typing_context, counts, index, more):  # type: ignore[no-untyped-def]
+    """counts[index] += more, in one, so that several threads can count in one array (N,) of int64."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        builder.atomic_rmw("add", builder.gep(data, [arguments[1]]), arguments[2], "monotonic")
+        return context.get_dummy_value()
+
+    return types.void(counts, types.int64, types.int64), generate
+
+
+count = _count if numba.config.DISABLE_JIT else _count_compiled
+
+
 @intrinsic
 def pause(typing_context):  # type: ignore[no-untyped-def]
     """Tell the processor that this is a waiting loop."""

@@ -1,7 +1,8 @@
-"""The pieces of work that LLVM does not find in plain loops, written in its own instructions: three tiles.
+"""The pieces of work that LLVM does not find in plain loops, written in its own instructions: four tiles.
 
     dense       out[i + r, f + c] += sum over k of x[i + r, k] w[k, f + c]             r < rows, c < columns
     listed      the same for k = index[0], ..., index[count - 1] only
+    squares     out[i + r, f + c]  = sum over k of (x[i + r, k] - w[k, f + c])^2
     transposed  out[j + c, i + r]  = x[i + r, j + c]                                   r, c < lanes
 
 LLVM vectorises a loop, but it does not keep a block of sums in registers around another loop: each sum would
@@ -94,6 +95,37 @@ def listed_tile(rows: int, vectors: int) -> Any:
     return tile if config.DISABLE_JIT else intrinsic(compiled)
 
 
+def squares_tile(rows: int, vectors: int) -> Any:
+    """``tile(out, i, f, x, w)``: the squared distances of `rows` rows of x and columns f, f + 1, ... of w."""
+
+    def tile(out, i, f, x, w):  # type: ignore[no-untyped-def]
+        columns = slice(f, f + vectors * lanes(out))
+        out[i : i + rows, columns] = 0
+        for k in range(x.shape[1]):
+            out[i : i + rows, columns] += (x[i : i + rows, k, None] - w[k, columns]) ** 2
+
+    def compiled(typing_context, out, i, f, x, w):  # type: ignore[no-untyped-def]
+        def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+            code = _Code(context, builder, signature.args[0], vectors)
+            (out, i, f, x, w), of = arguments, signature.args
+            start = [code.address(of[0], out, builder.add(i, code.number(r)), f) for r in range(rows)]
+            x_rows = [code.address(of[3], x, builder.add(i, code.number(r)), code.number(0)) for r in range(rows)]
+            x_step, w_row = code.strides(of[3], x)[1], code.address(of[4], w, code.number(0), f)
+            w_step = code.strides(of[4], w)[0]
+
+            def factors(k):  # type: ignore[no-untyped-def]
+                offset = builder.mul(k, x_step)
+                return [code.load(builder.gep(row, [offset])) for row in x_rows], builder.mul(k, w_step)
+
+            made = context.make_array(of[3])(context, builder, x)
+            count = builder.extract_value(made.shape, 1)
+            return code.products(start, w_row, factors, code.number(0), count, squares=True)
+
+        return types.void(out, types.intp, types.intp, x, w), generate
+
+    return tile if config.DISABLE_JIT else intrinsic(compiled)
+
+
 def transposed_tile() -> Any:
     """``tile(out, j, i, x)``: out[j + c, i + r] = x[i + r, j + c] for r, c < `lanes`."""
 
@@ -161,10 +193,14 @@ class _Code:
     def load(self, address: Any) -> Any:
         return self.builder.load(self.builder.bitcast(address, self.float.as_pointer()))
 
-    def products(self, out: Any, w: Any, factors: Any, first: Any, last: Any) -> Any:
-        """The loop: every row of sums gains factor times row of w, for first <= k < last."""
+    def products(self, out: Any, w: Any, factors: Any, first: Any, last: Any, squares: bool = False) -> Any:
+        """The loop: every row of sums gains factor times row of w, for first <= k < last.
+
+        With `squares`, the sums start at zero and gain the square of factor minus row of w.
+        """
         b, before = self.builder, self.builder.block
-        sums = [self.load_vector(row, v) for row in out for v in range(self.vectors)]
+        zero = ir.Constant(self.vector, [0.0] * self.lanes)
+        sums = [zero if squares else self.load_vector(row, v) for row in out for v in range(self.vectors)]
         loop, end = b.append_basic_block("products"), b.append_basic_block("done")
         b.cbranch(b.icmp_signed("<", first, last), loop, end)
         b.position_at_end(loop)
@@ -173,6 +209,9 @@ class _Code:
         scalars, offset = factors(k)
         row = [self.load_vector(b.gep(w, [offset]), v) for v in range(self.vectors)]
         products = [(self.broadcast(scalar), vector) for scalar in scalars for vector in row]
+        if squares:
+            products = [(b.fsub(x, w), None) for x, w in products]
+            products = [(difference, difference) for difference, _ in products]
         add = self.multiply_add()
         done = [b.call(add, [x, w, total]) for (x, w), total in zip(products, running, strict=True)]
         after = b.add(k, self.number(1))

@@ -15,6 +15,8 @@ from siamese_np.kernels.dense import dense_backward, dense_forward
 from siamese_np.kernels.distance import euclidean_backward, euclidean_forward
 from siamese_np.kernels.matmul import matmul_add
 from siamese_np.kernels.maxpool2d import maxpool2d_backward, maxpool2d_forward
+from siamese_np.kernels.nearest import nearest_rows
+from siamese_np.kernels.pair_ranks import pair_ranks, pair_squares
 from siamese_np.kernels.relu import relu_backward, relu_forward
 from siamese_np.kernels.sgd import sgd_step
 from siamese_np.kernels.zero import fill_zero
@@ -37,6 +39,9 @@ __all__ = [
     "matmul_add",
     "maxpool2d_backward",
     "maxpool2d_forward",
+    "nearest_rows",
+    "pair_ranks",
+    "pair_squares",
     "relu_backward",
     "relu_forward",
     "sgd_step",

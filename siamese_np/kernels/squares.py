@@ -1,0 +1,50 @@
+"""Squared distances between many embeddings, in float64, without holding them all.
+
+    square[i, j] = sum over e of (a[i, e] - b[j, e])^2
+
+The difference of two float32 numbers is exact in float64, or nearly so, and the sum is one chain of fused
+multiply-adds in ascending e; |a|^2 + |b|^2 - 2 a b would cost half as much, but it cancels for close pairs,
+which are the ones that matter. The bits of a pair's square are the same wherever it is computed, and for
+(i, j) as for (j, i); the root is taken at the end, where distances are given out, since it changes no order.
+
+A block of COLUMNS embeddings b is transposed once, so that each fills a lane of a vector, and serves many rows.
+"""
+
+import numpy as np
+
+from siamese_np._jit import kernel
+from siamese_np._tile import ROWS, VECTOR_BYTES, VECTORS, squares_tile
+from siamese_np.kernels.matmul import transpose
+
+COLUMNS = 512
+
+_tile = squares_tile(ROWS, VECTORS)
+
+
+@kernel
+def pad_rows(x, first, rows):
+    """Rows first, ..., first + rows - 1 of x (N, E); those behind the last are 0."""
+    padded = np.zeros((rows, x.shape[1]), x.dtype)
+    for r in range(min(rows, x.shape[0] - first)):
+        for e in range(x.shape[1]):
+            padded[r, e] = x[first + r, e]
+    return padded
+
+
+@kernel
+def columns_of(x, first):
+    """Rows first, ..., first + COLUMNS - 1 of x (N, E) as columns; those behind the last are 0."""
+    columns = np.empty((x.shape[1], COLUMNS), x.dtype)
+    if first + COLUMNS <= x.shape[0]:
+        transpose(columns, x[first : first + COLUMNS])
+    else:
+        transpose(columns, pad_rows(x, first, COLUMNS))
+    return columns
+
+
+@kernel
+def square_rows(squares, rows, start, columns):
+    """squares (ROWS, COLUMNS) of rows[start : start + ROWS] and all columns (E, COLUMNS)."""
+    width = VECTORS * (VECTOR_BYTES // squares.itemsize)
+    for f in range(0, COLUMNS, width):
+        _tile(squares, 0, f, rows[start : start + ROWS], columns)
