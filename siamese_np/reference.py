@@ -226,3 +226,36 @@ def adam_step(
     m[:] = beta1 * m + (1 - beta1) * dw
     v[:] = beta2 * v + (1 - beta2) * dw**2
     w -= learning_rate * (m / correction1) / (np.sqrt(v / correction2) + epsilon)
+
+
+def nearest_rows(squares: Array, indices: NDArray[np.integer], query: Array, gallery: Array) -> None:
+    """squares, indices (Q, k): the k smallest squared distances of each query (Q, E) to gallery (G, E)."""
+    for q in range(len(query)):
+        every = ((query[q] - gallery) ** 2).sum(axis=1)
+        indices[q] = np.argsort(every, kind="stable")[: squares.shape[1]]
+        squares[q] = every[indices[q]]
+
+
+def pair_squares(squares: Array, emb: Array, first: NDArray[np.integer], last: NDArray[np.integer]) -> None:
+    """squares (S,) of the pairs (i, j), first[i] <= j < last[i], one image after another, of emb (N, E)."""
+    pairs = [(i, j) for i in range(len(emb)) for j in range(first[i], last[i])]
+    squares[:] = [((emb[i] - emb[j]) ** 2).sum() for i, j in pairs]
+
+
+def pair_ranks(
+    below: NDArray[np.integer],
+    equal: NDArray[np.integer],
+    values: Array,
+    emb: Array,
+    first: NDArray[np.integer],
+    last: NDArray[np.integer],
+) -> None:
+    """Count each square of the pairs (i, j), first[i] <= j < last[i], below or at its place among values (S,)."""
+    for i in range(len(emb)):
+        for j in range(first[i], last[i]):
+            square = ((emb[i] - emb[j]) ** 2).sum()
+            place = int(np.searchsorted(values, square))
+            if place < len(values) and values[place] == square:
+                equal[place] += 1
+            else:
+                below[place] += 1

@@ -1,8 +1,9 @@
 """The k nearest neighbours, exactly: every distance is computed (squares.py), the k smallest of a row are kept.
 
-A row's k best so far lie in ascending order, a list so short that a new one is put into its place by moving
-the larger ones up. Most are not among the k best, and then one comparison is all. Rows of the gallery come in
-ascending order and must be smaller, not equal, to go before: of equal distances the lower row number wins.
+The k best so far form a heap: each is no better than its two children, n at 2 n + 1 and 2 n + 2, so the worst
+is at the top, 0. Most rows of the gallery are not among the k best, and then one comparison with the top is
+all; one that is takes its place and sinks to where it belongs. In the end the top is taken off k times, the
+worst first. Of equal distances the lower row number is the better.
 """
 
 import numpy as np
@@ -29,7 +30,7 @@ def _search(squares, indices, query, gallery, s):
     rows, block = pad_rows(query, first, SHARD), np.empty((ROWS, COLUMNS), query.dtype)
     for i in range(first, last):
         for n in range(k):
-            squares[i, n] = np.inf
+            squares[i, n], indices[i, n] = np.inf, -1
     for g in range(0, gallery.shape[0], COLUMNS):
         columns, width = columns_of(gallery, g), min(COLUMNS, gallery.shape[0] - g)
         for start in range(0, last - first, ROWS):
@@ -37,9 +38,31 @@ def _search(squares, indices, query, gallery, s):
             for r in range(min(ROWS, last - first - start)):
                 best, index, new = squares[first + start + r], indices[first + start + r], block[r]
                 for j in range(width):
-                    if new[j] < best[k - 1]:
-                        n = k - 1
-                        while n > 0 and new[j] < best[n - 1]:
-                            best[n], index[n] = best[n - 1], index[n - 1]
-                            n -= 1
-                        best[n], index[n] = new[j], g + j
+                    if new[j] < best[0]:  # one that is equal has the higher row number
+                        _sink(best, index, k, new[j], g + j)
+    for i in range(first, last):
+        best, index = squares[i], indices[i]
+        for size in range(k - 1, 0, -1):
+            square, number = best[size], index[size]
+            best[size], index[size] = best[0], index[0]
+            _sink(best, index, size, square, number)
+
+
+@kernel
+def _sink(best, index, size, square, number):
+    """Put (square, number) in place of the top of the heap of `size`, and let it sink."""
+    n = 0
+    while True:
+        child = 2 * n + 1
+        if child + 1 < size and _worse(best, index, child + 1, best[child], index[child]):
+            child += 1
+        if child >= size or not _worse(best, index, child, square, number):
+            best[n], index[n] = square, number
+            return
+        best[n], index[n] = best[child], index[child]
+        n = child
+
+
+@kernel
+def _worse(best, index, n, square, number):
+    return best[n] > square or (best[n] == square and index[n] > number)
