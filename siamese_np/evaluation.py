@@ -13,6 +13,7 @@ compiled, when it is first called; the rest is NumPy.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ Ints = NDArray[np.intp]
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 
 _BLOCK_ELEMENTS = 1 << 18  # of a block of differences: 2 MB in float64, stays in cache
+_STRETCH = 1 << 16  # values whose corners of the ROC are made at once
 _LARGEST = 1e140  # number in an embedding, so that no square or sum of squares overflows
 
 
@@ -281,10 +283,7 @@ def roc_auc(dist: ArrayLike, label: ArrayLike) -> float:
         If an array has the wrong shape, dtype or values, or one kind of pair is missing.
     """
     checked = check_pairs(dist, label, both_classes=True)
-    return _area(*_accepted_counts(*checked)[1:])
-
-
-def _area(accepted_similar: Ints, accepted_dissimilar: Ints) -> float:
+    _, accepted_similar, accepted_dissimilar = _accepted_counts(*checked)
     # Twice the area of each trapezium, so that a tie's half stays a whole number.
     twice_area = int(np.sum(np.diff(accepted_dissimilar) * (accepted_similar[1:] + accepted_similar[:-1])))
     return twice_area / (2 * int(accepted_similar[-1]) * int(accepted_dissimilar[-1]))
@@ -318,6 +317,7 @@ def equal_error_rate(dist: ArrayLike, label: ArrayLike) -> float:
 
 
 def _crossing(far: Floats, tar: Floats) -> float:
+    """Where far = 1 - tar, in straight lines between points of which the last is at or past it."""
     excess = far - (1 - tar)  # rises from -1 to 1 and at every point, so the division below is safe
     after = int((excess >= 0).argmax())
     before = after - 1
@@ -497,27 +497,40 @@ def all_pairs_figures(emb: ArrayLike, labels: ArrayLike) -> dict[str, float]:
     _threads.wake()
     kernels.pair_ranks(below, equal, values, emb, *ranges[1 - rarer])
 
-    # The ROC's corners: before each value that others lie below or are equal to, after those below it, and
-    # after those equal to it. In between it runs straight along an axis.
-    at = np.flatnonzero(below[:-1] | equal)
-    past = np.searchsorted(values, values[at], side="right")  # equal values enter together
-    others = np.cumsum(np.stack([np.zeros_like(at), below[at], equal[at]], axis=1)).reshape(-1, 3)
-    ours = np.stack([at, at, np.where(equal[at] > 0, past, at)], axis=1)
-    accepted = [
-        np.concatenate(([0], corners.ravel(), [before_last, total]))
-        for corners, before_last, total in (
-            (ours, len(values), len(values)),
-            (others, number[1 - rarer] - below[-1], number[1 - rarer]),
-        )
-    ]
-    similar, dissimilar = accepted if rarer == 0 else accepted[::-1]
-    far, tar = dissimilar / number[1], similar / number[0]
+    twice_area, eer, tar = 0, -1.0, 0.0
+    for ours, others in _corners(values, below, equal, number[1 - rarer]):
+        similar, dissimilar = (others, ours) if rarer else (ours, others)
+        twice_area += int(np.sum(np.diff(dissimilar) * (similar[1:] + similar[:-1])))
+        rates = dissimilar / number[1], similar / number[0]
+        if eer < 0 and rates[0][-1] - (1 - rates[1][-1]) >= 0:
+            eer = _crossing(*rates)
+        tar = max(tar, float(rates[1][rates[0] <= 1e-3].max(initial=0.0)))
     return {
-        "auc": _area(similar, dissimilar),
-        "eer": _crossing(far, tar),
-        "tar_at_far_1e-3": float(tar[far <= 1e-3].max()),
+        "auc": twice_area / (2 * number[0] * number[1]),
+        "eer": eer,
+        "tar_at_far_1e-3": tar,
         "pairs": sum(number),
     }
+
+
+def _corners(values: Floats, below: Ints, equal: Ints, others: int) -> Iterator[tuple[Ints, Ints]]:
+    """The corners of the ROC, in stretches that each begin where the one before ended.
+
+    Both coordinates are counts of accepted pairs: of the kind with the ascending squares `values`, and of the
+    other kind, as `pair_ranks` counted them. A value that others lie below or are equal to gives three corners:
+    before both, after those below, and after those equal. In between the ROC runs straight along an axis.
+    """
+    end = [0, 0]
+    for start in range(0, len(values), _STRETCH):
+        part = slice(start, min(start + _STRETCH, len(values)))
+        at = start + np.flatnonzero(below[part] | equal[part])
+        past = np.where(equal[at] > 0, np.searchsorted(values, values[at], side="right"), at)
+        steps = np.stack([np.zeros_like(at), below[at], equal[at]], axis=1)
+        ours = np.append(end[0], np.stack([at, at, past], axis=1))
+        theirs = np.append(end[1], end[1] + np.cumsum(steps))
+        end = [ours[-1], theirs[-1]]
+        yield ours, theirs
+    yield np.array([end[0], len(values), len(values)]), np.array([end[1], end[1], others])
 
 
 # --- Nearest neighbours ---------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamese_np.datasets import Dataset, Split
-from siamese_np.evaluation import knn_accuracy, nearest, pair_distances, pair_figures
+from siamese_np.evaluation import all_pairs_figures, knn_accuracy, nearest, pair_distances, pair_figures
 from siamese_np.files import write_atomically
 from siamese_np.network import SiameseNetwork
 from siamese_np.pairs import random_pairs
@@ -30,6 +30,8 @@ LINES = [
     ("auc", "area under the ROC curve (AUC)", ".5f"),
     ("eer", "equal error rate (EER)", ".4f"),
     ("tar_at_far_1e-3", "true accepts at one false accept in 1,000 (TAR@FAR)", ".4f"),
+    ("auc_all_pairs", "AUC over all pairs of test images", ".5f"),
+    ("eer_all_pairs", "EER over all pairs of test images", ".4f"),
     ("knn_accuracy", f"{NEIGHBOURS}-nearest-neighbour accuracy on the embeddings", ".4f"),
     ("loss", "contrastive loss of the test pairs", ".4f"),
 ]
@@ -66,6 +68,8 @@ def judge(siamese: SiameseNetwork, dataset: Dataset) -> Judgement:
     pairs, label = random_pairs(dataset.test.labels, np.random.default_rng(EVALUATION_SEED))
     dist = pair_distances(emb, pairs)
     figures = pair_figures(dist, label, siamese.threshold, siamese.margin)
+    all_pairs = all_pairs_figures(emb, dataset.test.labels)
+    figures["auc_all_pairs"], figures["eer_all_pairs"] = all_pairs["auc"], all_pairs["eer"]
     k = min(NEIGHBOURS, len(gallery))
     figures["knn_accuracy"] = knn_accuracy(emb, dataset.test.labels, gallery, dataset.train.labels, k)
     figures["embeddings_per_second"] = len(emb) / embedding_seconds

@@ -278,6 +278,71 @@ def test_figures_are_plain_json_and_agree_with_the_functions():
     assert list(figures["similar_distance"]) == ["mean", "std", "p1", "p5", "p25", "p50", "p75", "p95", "p99"]
 
 
+# --- All pairs ---
+
+
+def all_pairs(emb, classes):
+    """The list of all pairs: distances before the root, and labels."""
+    i, j = np.triu_indices(len(emb), 1)
+    return ((emb[i].astype(float) - emb[j]) ** 2).sum(axis=1), (classes[i] != classes[j]).astype(int)
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_all_pairs_figures_are_those_of_the_list_of_all_pairs(data):
+    N, width = data.draw(st.integers(3, 40)), data.draw(st.integers(1, 3))
+    classes = data.draw(hnp.arrays(np.int64, N, elements=st.integers(0, data.draw(st.integers(1, 4)))))
+    # small whole numbers: many ties, and exact in any order of summation
+    emb = data.draw(hnp.arrays(np.int8, (N, width), elements=st.integers(-2, 2))).astype(np.float32)
+    dist, label = all_pairs(emb, classes)
+    if label.all() or not label.any():
+        with pytest.raises(ShapeError, match="at least one"):
+            ev.all_pairs_figures(emb, classes)
+        return
+    figures = ev.all_pairs_figures(emb, classes)
+    assert figures["pairs"] == len(dist)
+    assert figures["auc"] == ev.roc_auc(dist, label)
+    assert figures["eer"] == pytest.approx(ev.equal_error_rate(dist, label), abs=1e-12)
+    assert figures["tar_at_far_1e-3"] == ev.tar_at_far(dist, label)
+
+
+@pytest.mark.parametrize("spread", [0.3, 1.0, 3.0])
+def test_all_pairs_figures_of_more_than_one_block_of_images(spread):
+    rng = np.random.default_rng(3)
+    classes = rng.integers(0, 4, 1300)
+    emb = (np.eye(4)[classes] + spread * rng.normal(size=(1300, 4)) / 4).astype(np.float32)
+    dist, label = all_pairs(emb, classes)
+    figures = ev.all_pairs_figures(emb, classes)
+    assert figures["auc"] == pytest.approx(ev.roc_auc(dist, label), abs=1e-12)
+    assert figures["eer"] == pytest.approx(ev.equal_error_rate(dist, label), abs=1e-12)
+    assert figures["tar_at_far_1e-3"] == pytest.approx(ev.tar_at_far(dist, label), abs=1e-5)
+    metrics = pytest.importorskip("sklearn.metrics")
+    assert figures["auc"] == pytest.approx(metrics.roc_auc_score(label == 0, -dist), abs=1e-12)
+
+
+def test_all_pairs_figures_of_rare_dissimilar_pairs_and_of_text_labels():
+    classes = np.array(["a"] * 30 + ["b"])
+    emb = np.random.default_rng(4).normal(size=(31, 2))
+    dist, label = all_pairs(emb, classes)
+    assert ev.all_pairs_figures(emb, classes)["auc"] == pytest.approx(ev.roc_auc(dist, label), abs=1e-12)
+
+
+def test_all_pairs_figures_of_a_collapsed_network_are_those_of_chance():
+    figures = ev.all_pairs_figures(np.ones((700, 8)), np.arange(700) % 3)
+    assert (figures["auc"], figures["eer"], figures["tar_at_far_1e-3"]) == (0.5, 0.5, 0.0)
+
+
+def test_all_pairs_are_never_held():
+    rng = np.random.default_rng(0)
+    emb, classes = rng.normal(size=(3000, 8)).astype(np.float32), np.arange(3000) % 10
+    ev.all_pairs_figures(emb[:50], classes[:50])
+    tracemalloc.start()
+    ev.all_pairs_figures(emb, classes)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 24e6  # the distances of all 4.5 million pairs would be 36 MB
+
+
 # --- Nearest neighbours ---
 
 
@@ -312,19 +377,14 @@ def test_nearest_is_exact_where_the_gram_trick_alone_is_not(offset, scale, k):
     np.testing.assert_allclose(distances, wanted_distances, rtol=1e-12)
 
 
-@pytest.mark.parametrize("k", [1, 3, 70])
-def test_nearest_in_small_blocks_is_the_same(monkeypatch, k):
+@pytest.mark.parametrize("k", [1, 3, 70, 1301])
+def test_nearest_among_ties_in_more_than_one_block(k):
     rng = np.random.default_rng(1)
-    query, gallery = (rng.integers(0, 3, (n, 3)).astype(np.float32) for n in (50, 401))
-    whole = ev.nearest(query, gallery, k)
-    monkeypatch.setattr(ev, "_GALLERY_CHUNK", 64)  # the last chunk holds 17 rows, fewer than k = 70
-    monkeypatch.setattr(ev, "_SCORE_ELEMENTS", 512)
-    monkeypatch.setattr(ev, "_BLOCK_ELEMENTS", 8)
-    blocked = ev.nearest(query, gallery, k)
-    wanted = nearest_by_sorting_all(query, gallery, k)
-    for part in (0, 1):
-        np.testing.assert_array_equal(whole[part], wanted[part])
-        np.testing.assert_array_equal(blocked[part], wanted[part])
+    query, gallery = (rng.integers(0, 3, (n, 3)).astype(np.float32) for n in (150, 1301))
+    indices, distances = ev.nearest(query, gallery, k)
+    wanted_indices, wanted_distances = nearest_by_sorting_all(query, gallery, k)
+    np.testing.assert_array_equal(indices, wanted_indices)
+    np.testing.assert_array_equal(distances, wanted_distances)
 
 
 def test_nearest_in_a_collapsed_gallery_is_quick_and_ordered():
@@ -429,6 +489,12 @@ NAN_ROW = np.array([[0.0, 1.0], [np.nan, 0.0]])
         (lambda: ev.nearest(EMB, NAN_ROW, 1), ShapeError, r"gallery\[1\]"),
         (lambda: ev.nearest(EMB * 1e200, EMB, 1), ShapeError, r"query\[0\] holds .* too large"),
         (lambda: ev.nearest(EMB[:, 0], EMB, 1), ShapeError, "query must be"),
+        (lambda: ev.all_pairs_figures(EMB, [0, 1, 2, 3]), ShapeError, "only dissimilar pairs; .* one similar pair"),
+        (lambda: ev.all_pairs_figures(EMB, [5] * 4), ShapeError, "only similar pairs; .* one dissimilar pair"),
+        (lambda: ev.all_pairs_figures(EMB[:1], [5]), ShapeError, "no pairs"),
+        (lambda: ev.all_pairs_figures(EMB[:0], []), ShapeError, "labels must be|no pairs"),
+        (lambda: ev.all_pairs_figures(EMB, [0, 1]), ShapeError, "labels has 2 entries for 4"),
+        (lambda: ev.all_pairs_figures(NAN_ROW, [0, 1]), ShapeError, r"emb\[1\] holds a NaN"),
         (lambda: ev.knn_accuracy(EMB, [0] * 3, EMB, [0] * 4, 1), ShapeError, "query_labels has 3"),
         (lambda: ev.knn_accuracy(EMB, [0] * 4, EMB, [0] * 5, 1), ShapeError, "gallery_labels has 5"),
         (lambda: ev.knn_accuracy(EMB, [[0]] * 4, EMB, [0] * 4, 1), ShapeError, "query_labels must be"),

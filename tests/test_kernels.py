@@ -179,6 +179,28 @@ def test_all_pairs(seed, dtype, N, E, margin):
     twins("all_pairs_backward", [np.full_like(emb[first:], np.nan)], weight, dist, emb, classes, dtype(margin), first)
 
 
+@given(seeds, st.integers(0, 140), st.integers(1, 70), st.integers(1, 5), st.integers(1, 20))
+def test_nearest_rows(seed, Q, G, E, k):
+    rng = np.random.default_rng(seed)
+    query, gallery = (rng.integers(-2, 3, (n, E)).astype(float) for n in (Q, G))  # many ties
+    k = min(k, G)
+    twins("nearest_rows", [np.full((Q, k), np.nan), np.zeros((Q, k), np.int64)], query, gallery)
+
+
+@given(seeds, st.integers(2, 90), st.integers(1, 5))
+def test_pairs_and_their_ranks(seed, N, E):
+    rng = np.random.default_rng(seed)
+    emb, middle = rng.integers(-2, 3, (N, E)).astype(float), np.sort(rng.integers(0, N + 1, N))
+    after = np.arange(1, N + 1)
+    middle = np.maximum(middle, after)
+    squares = np.full(int((middle - after).sum()), np.nan)
+    twins("pair_squares", [squares], emb, after, middle)
+    kernels.pair_squares(squares, emb, after, middle)
+    if squares.size:
+        counts = [np.zeros(len(squares) + 1, np.int64), np.zeros(len(squares), np.int64)]
+        twins("pair_ranks", counts, np.sort(squares), emb, middle, np.full(N, N))
+
+
 @given(seeds, dtypes, st.integers(0, 50))
 def test_optimizers(seed, dtype, P):
     w, m, v, dw = normal(seed, dtype, P, P, P, P)
