@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from siamese_np.bench.ladder.operations import OPERATIONS
-from siamese_np.bench.peers import KNOWN, TASKS, Task, environment
+from siamese_np.bench.peers import KNOWN, OURS, TASKS, Task, environment
 from siamese_np.errors import OptionError
 
 FORMAT = "siamese_np benchmark 1"
@@ -70,7 +70,7 @@ QUICK = Sizes(
     name="quick",
     repetitions=9,
     seconds=0.02,
-    operations=("conv2d_forward", "conv_relu_pool_forward", "conv_relu_pool_backward"),
+    operations=("conv2d_forward",),
     ladder_images=8,
     ladder_sweep=False,
     pairs=(128,),
@@ -80,10 +80,10 @@ QUICK = Sizes(
     data_sets=(6_000,),
     sampled_steps=10,
     pair_counts=(),
-    presets=("cnn",),
+    presets=("mlp",),
     processes=1,
-    peer_tasks=(TASKS[1], TASKS[3]),
-    peers=("siamese_np", "tensorflow", "jax"),  # of the others the fastest two
+    peer_tasks=(TASKS[1],),
+    peers=(OURS, "tensorflow"),  # the fastest of the others
 )
 
 SECTIONS = ("probe", "clocks", "ladder", "end-to-end", "peers")
