@@ -16,27 +16,31 @@ from typing import Any, TypeVar
 import numba
 from numba.core.caching import FunctionCache
 
-# "reassoc" lets sums use vector registers, "contract" allows fused multiply-add. Not allowed: "nnan" and "ninf",
-# which would hide NaN and infinity, and "arcp", whose 1/x is infinite for the smallest distances.
-FASTMATH = {"contract", "reassoc", "nsz"}
+# Kernels are compiled to the letter of IEEE 754; where a multiply-add is to be fused, they say so. With LLVM's
+# "reassoc" or "contract" it would be decided anew each time the code is optimised, and a kernel that was just compiled
+# would give other bits than the same one loaded from the cache. A long sum needs "reassoc" to use vector registers:
+# it is put into the code of its caller, of which there is one copy. ("nnan" and "ninf" would hide NaN and infinity.)
+SUM: dict[str, Any] = {"fastmath": {"contract", "reassoc"}, "forceinline": True}
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def kernel(function: Function) -> Function:
+def kernel(function: Function, **options: Any) -> Function:
     """Compile `function` on its first call and keep the machine code for the next process.
 
     Parameters
     ----------
     function : callable
         Loops over NumPy arrays. It may call other kernels. Its arguments are trusted.
+    **options
+        Of `numba.njit`: `SUM` or nothing.
 
     Returns
     -------
     callable
         The compiled function. It releases the GIL; with ``NUMBA_DISABLE_JIT=1`` it is `function` itself.
     """
-    compiled: Any = numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")(function)
+    compiled: Any = numba.njit(nogil=True, error_model="numpy", **options)(function)
     folder = cache_folder()
     if folder is not None and not numba.config.DISABLE_JIT:
         before = numba.config.CACHE_DIR

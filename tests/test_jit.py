@@ -1,0 +1,61 @@
+"""Compiled kernels and their cache: the same bits just compiled and loaded, and no harm from a damaged cache."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = """
+import hashlib, numpy as np
+from siamese_np import Adam, AllPairsContrastiveLoss, mlp
+rng = np.random.default_rng(0)
+network = mlp((6, 6, 1), embedding_size=7)
+optimizer, loss = Adam(network.params, network.grads), AllPairsContrastiveLoss()
+x, classes = rng.random((37, 6, 6, 1)).astype(np.float32), rng.integers(0, 3, 37)
+for _ in range(3):
+    network.zero_grads()
+    emb, caches = network.forward(x)
+    network.backward(loss.backward(loss.forward(emb, classes)[1]), caches, need_dx=False)
+    optimizer.step(1e-2)
+print(hashlib.sha256(network.params.tobytes()).hexdigest())
+"""
+
+
+def train(cache, **environment):
+    """Hash of the weights after three steps in a process of its own, and what it said."""
+    settings = {**os.environ, "NUMBA_CACHE_DIR": str(cache), **environment}
+    done = subprocess.run([sys.executable, "-c", SCRIPT], env=settings, capture_output=True, text=True, check=True)
+    return done.stdout, done.stderr
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory):
+    """A cache folder, and what the process that filled it computed."""
+    cache = tmp_path_factory.mktemp("cache")
+    return cache, train(cache)[0]
+
+
+def test_loaded_kernels_give_the_bits_of_those_just_compiled(fresh):
+    cache, result = fresh
+    assert list(cache.rglob("*.nbc"))
+    assert train(cache) == (result, "")
+
+
+def test_a_damaged_cache_is_compiled_anew(fresh):
+    cache, result = fresh
+    for number, path in enumerate(sorted(cache.rglob("*.nb*"))):
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) // 2] if number % 2 else b"")
+    assert train(cache)[0] == result
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="rights are those of POSIX")
+def test_a_cache_that_others_can_write_is_not_trusted(tmp_path):
+    tmp_path.chmod(0o777)
+    script = "from siamese_np._jit import cache_folder; folder = cache_folder(); folder.chmod(0o777); print(folder)"
+    settings = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", script], env=settings, check=True, capture_output=True)
+    again = "from siamese_np._jit import cache_folder; print(cache_folder())"
+    done = subprocess.run([sys.executable, "-c", again], env=settings, check=True, capture_output=True, text=True)
+    assert done.stdout == "None\n" and "writable by nobody else" in done.stderr
