@@ -166,15 +166,21 @@ def add_windows(rows, target, first, source, goal, padded, edges, w, shape, FP, 
     while m % 4:  # fill up with the last pixel: it is computed again, and stored again
         source[m], goal[m] = source[m - 1], goal[m - 1]
         m += 1
+    vector = VECTOR_BYTES // rows.itemsize
     for k in range(0, m, 4):
-        for f in range(0, FP, HALF * VECTOR_BYTES // rows.itemsize):
-            add_dense(rows, goal, source, k, padded, line, w, KH, KW * C, FP, f)
+        f = 0
+        while f + WIDE * vector <= FP:
+            add_dense(rows, goal, source, k, padded, line, w, KH, KW * C, FP, f, zeros(rows, WIDE))
+            f += WIDE * vector
+        while f < FP:
+            add_dense(rows, goal, source, k, padded, line, w, KH, KW * C, FP, f, zeros(rows, HALF))
+            f += HALF * vector
 
 
 @kernel
-def add_dense(rows, goal, source, m, padded, line, w, KH, T, FP, f):
+def add_dense(rows, goal, source, m, padded, line, w, KH, T, FP, f, like):
     """Filters f, f + 1, ... of the pixels m to m + 3, whose windows are KH pieces of T entries from `source` on."""
-    like, row = zeros(rows, HALF), f
+    row = f
     x0, x1, x2, x3 = source[m], source[m + 1], source[m + 2], source[m + 3]
     goal0, goal1, goal2, goal3 = goal[m] + f, goal[m + 1] + f, goal[m + 2] + f, goal[m + 3] + f
     sums0, sums1 = load(rows, goal0, like), load(rows, goal1, like)
@@ -212,14 +218,14 @@ def add_gradients(dx, dw, db, dout, argmax, x, w, stride, pad, window):
     rows = aligned((target.size + 1) * CP, x)
     padded, edges = empty_padded(H, W, C, pad, x)
     line, T = padded.size // len(edges), whole(KW * C, x)
-    room = OH * OW  # for the entries of a filter: one of each window
+    room = OH * OW + 1  # for the entries of a filter: one of each window, and one that is not kept
     count, place, factor = np.empty(F, np.int64), np.empty(F * room, np.int64), np.empty(F * room, x.dtype)
     sums = aligned(F * KH * T, x)
     for k in range(sums.size):
         sums[k] = 0
     for n in range(N):
-        list_entries(start, index, value, dout[n], argmax[n % len(argmax)], window, stride)
         if len(dx):
+            list_entries(start, index, value, dout[n], argmax[n % len(argmax)], window, stride)
             for i in range(0, H, len(target)):
                 here = target[: H - i]
                 fill(rows, here, no_bias)
@@ -228,19 +234,30 @@ def add_gradients(dx, dw, db, dout, argmax, x, w, stride, pad, window):
                     (KH - 1 - pad[0], KW - 1 - pad[1]),
                 )  # fmt: skip
                 copy_pixels(dx[n], i, rows, here)
-        if start[-1, -1]:
+        if has_gradient(dout[n]):
             pad_image(padded, edges, x[n], pad)
-            list_filters(count, place, factor, room, start, index, value, line, C)
+            list_filters(count, place, factor, room, dout[n], argmax[n % len(argmax)], stride, window, line, C)
             for f in range(F):
                 first, stop = f * room, f * room + count[f]
                 for m in range(first, stop):
                     db[f] += item(factor, m)
                 for t in range(0, T, HALF * VECTOR_BYTES // x.itemsize):
                     add_rows(sums, f * KH * T + t, T, padded, t, line, KH, place, factor, first, stop)
+    flat = dw.reshape(-1)
     for p in range(KH):
         for k in range(KW * C):
             for f in range(F):
-                dw[p, k // C, k % C, f] += sums[(f * KH + p) * T + k]
+                to = (p * KW * C + k) * F + f
+                put(flat, to, item(flat, to) + item(sums, (f * KH + p) * T + k))
+
+
+@kernel
+def has_gradient(dout):
+    """Whether any entry of dout is not 0."""
+    for value in dout.reshape(-1):
+        if value != 0:
+            return True
+    return False
 
 
 @kernel
@@ -332,26 +349,34 @@ def flip(w, CP):
     for p in range(KH):
         for q in range(KW):
             for f in range(F):
-                for c in range(CP):
-                    row = ((KH - 1 - p) * KW + KW - 1 - q) * F + f
-                    flipped[row * CP + c] = w[p, q, c, f] if c < C else 0
+                row = (((KH - 1 - p) * KW + KW - 1 - q) * F + f) * CP
+                for c in range(C):
+                    put(flipped, row + c, w[p, q, c, f])
+                for c in range(C, CP):
+                    flipped[row + c] = 0
     return flipped
 
 
 @kernel
-def list_filters(count, place, factor, room, start, index, value, line, C):
-    """Sort the list of dout by filters: the values of each, and where their windows begin in the padded x."""
-    F = len(count)
+def list_filters(count, place, factor, room, dout, argmax, stride, window, line, C):
+    """List dout (OH, OW, F) filter by filter: the entries that are not 0, and where they saw the padded x begin."""
+    OH, OW, F = dout.shape
+    value, winner = dout.reshape(-1), argmax.reshape(-1)
+    entries = window[0] * window[1]
+    shift = np.empty(256, np.int64)
+    for t in range(entries):
+        shift[t] = t // window[1] * stride[0] * line + t % window[1] * stride[1] * C
     for f in range(F):
         count[f] = 0
-    for r in range(start.shape[0]):
-        for s in range(start.shape[1] - 1):
-            for e in range(start[r, s], start[r, s + 1]):
-                f = item(index, e) - s * F
-                m = item(count, f)
-                put(place, f * room + m, r * line + s * C)
-                put(factor, f * room + m, item(value, e))
-                put(count, f, m + 1)
+    for i in range(OH):
+        for j in range(OW):
+            first, at = i * window[0] * stride[0] * line + j * window[1] * stride[1] * C, (i * OW + j) * F
+            for f in range(F):
+                # written in any case, and kept by counting it: no branch that could be predicted wrong
+                t, m = item(winner, at + f), item(count, f)
+                put(place, f * room + m, first + item(shift, t))
+                put(factor, f * room + m, item(value, at + f))
+                put(count, f, m + ((t < entries) & (item(value, at + f) != 0)))
 
 
 @kernel
@@ -511,9 +536,13 @@ def whole(count, like):
 @kernel
 def in_vectors(flat, F, FP):
     """Copy of rows of F numbers, each filled up with zeros to FP."""
-    out = aligned(flat.size // F * FP, flat)
-    for k in range(out.size):
-        out[k] = flat[k // FP * F + k % FP] if k % FP < F else 0
+    K = flat.size // F
+    out = aligned(K * FP, flat)
+    for k in range(K):
+        for f in range(F):
+            put(out, k * FP + f, item(flat, k * F + f))
+        for f in range(F, FP):
+            out[k * FP + f] = 0
     return out
 
 
