@@ -11,8 +11,6 @@ from siamese_np.pairs import check_classes, check_pair_labels
 
 Array = NDArray[np.floating]
 
-ROWS = 16  # rows of the table of all pairs that one thread takes at a time
-
 
 class EuclideanDistance:
     """Distance between matching rows of two arrays of embeddings; its gradient at distance 0 is 0."""
@@ -93,13 +91,8 @@ class AllPairsContrastiveLoss:
         if len(classes) != N:
             raise ShapeError(f"there are {N} embeddings, but {len(classes)} classes")
         dist, sums = np.empty((N, N), emb.dtype), np.empty((N, 2), emb.dtype)
-        margin, parts = emb.dtype.type(self.margin), _threads.shards(N, ROWS)
-
-        def shard(s: int) -> None:
-            rows = parts[s]
-            kernels.all_pairs_forward(dist[rows], sums[rows], emb, classes, margin, rows.start)
-
-        _threads.run(shard, len(parts))
+        _threads.wake()
+        kernels.all_pairs_forward(dist, sums, emb, classes, emb.dtype.type(self.margin))
         similar = int((np.unique(classes, return_counts=True)[1] ** 2).sum()) - N
         counts = np.array([similar, N * N - N - similar])  # each pair twice, as in the sums
         weight = 0.5 / np.maximum(counts, 1)
@@ -111,13 +104,8 @@ class AllPairsContrastiveLoss:
         dist, emb, classes, weight = cache
         demb = np.empty_like(emb)
         weight = (dloss * weight).astype(emb.dtype)
-        margin, parts = emb.dtype.type(self.margin), _threads.shards(len(emb), ROWS)
-
-        def shard(s: int) -> None:
-            rows = parts[s]
-            kernels.all_pairs_backward(demb[rows], weight, dist[rows], emb, classes, margin, rows.start)
-
-        _threads.run(shard, len(parts))
+        _threads.wake()
+        kernels.all_pairs_backward(demb, weight, dist, emb, classes, emb.dtype.type(self.margin))
         return demb
 
 

@@ -165,35 +165,27 @@ def contrastive_backward(ddist: Array, dloss: Array, dist: Array, label: NDArray
     ddist[:] = dloss * np.where(label == 0, dist, -hinge)
 
 
-def all_pairs_forward(
-    dist: Array, sums: Array, emb: Array, classes: NDArray[np.integer], margin: float, first: int
-) -> None:
-    """Distances and loss sums of the rows first, first + 1, ... of the table of all pairs."""
+def all_pairs_forward(dist: Array, sums: Array, emb: Array, classes: NDArray[np.integer], margin: float) -> None:
+    """dist (N, N) = distances of emb (N, E); sums (N, 2) = each row's loss over its similar and dissimilar pairs."""
     loss = np.empty_like(dist[0])
-    for r in range(len(dist)):
-        label = (classes != classes[first + r]).astype(int)
-        euclidean_forward(dist[r], np.broadcast_to(emb[first + r], emb.shape), emb)
-        contrastive_forward(loss, dist[r], label, margin)
-        sums[r] = loss[label == 0].sum(), loss[label == 1].sum()
+    for i in range(len(emb)):
+        label = (classes != classes[i]).astype(int)
+        euclidean_forward(dist[i], np.broadcast_to(emb[i], emb.shape), emb)
+        contrastive_forward(loss, dist[i], label, margin)
+        sums[i] = loss[label == 0].sum(), loss[label == 1].sum()
 
 
 def all_pairs_backward(
-    demb: Array,
-    weight: Array,
-    dist: Array,
-    emb: Array,
-    classes: NDArray[np.integer],
-    margin: float,
-    first: int,
+    demb: Array, weight: Array, dist: Array, emb: Array, classes: NDArray[np.integer], margin: float
 ) -> None:
-    """demb (R, E): chain rule through contrastive loss and distance, pair by pair."""
+    """demb (N, E): chain rule through contrastive loss and distance, pair by pair."""
     ddist, demb_a, demb_b = np.empty_like(dist[0]), np.empty_like(emb), np.empty_like(emb)
-    for r in range(len(demb)):
-        label = (classes != classes[first + r]).astype(int)
-        mine = np.broadcast_to(emb[first + r], emb.shape)
-        contrastive_backward(ddist, weight[label], dist[r], label, margin)
-        euclidean_backward(demb_a, demb_b, ddist, mine, emb, dist[r])
-        demb[r] = demb_a.sum(axis=0)
+    for i in range(len(emb)):
+        label = (classes != classes[i]).astype(int)
+        mine = np.broadcast_to(emb[i], emb.shape)
+        contrastive_backward(ddist, weight[label], dist[i], label, margin)
+        euclidean_backward(demb_a, demb_b, ddist, mine, emb, dist[i])
+        demb[i] = demb_a.sum(axis=0)
 
 
 def fill_zero(out: Array, chunks: NDArray[np.integer]) -> None:

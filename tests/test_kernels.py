@@ -5,7 +5,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from siamese_np import _threads, kernels, reference
@@ -166,17 +166,19 @@ def test_contrastive(seed, dtype, N, margin):
     twins("contrastive_backward", [np.full_like(dist, np.nan)], dloss, dist, label, dtype(margin))
 
 
-@given(seeds, dtypes, st.integers(1, 12), st.integers(1, 20), st.floats(0.1, 3))
-def test_all_pairs(seed, dtype, N, E, margin):
+@given(seeds, dtypes, st.integers(1, 30), st.integers(1, 20), st.floats(0.1, 3), st.sampled_from([1, 1, 1, 1e-18, 1e18]))
+@example(0, np.float32, 300, 3, 1.0, 1)  # more than one block of columns
+def test_all_pairs(seed, dtype, N, E, margin, scale):
     rng = np.random.default_rng(seed)
     (emb,) = normal(seed, dtype, (N, E))
+    emb *= dtype(scale)
     emb[rng.random(N) < 0.2] = emb[0]  # some at distance 0
-    classes, first = rng.integers(0, 3, N), int(rng.integers(0, N))
-    dist, sums = np.full((N - first, N), np.nan, dtype), np.full((N - first, 2), np.nan, dtype)
-    twins("all_pairs_forward", [dist, sums], emb, classes, dtype(margin), first)
-    reference.all_pairs_forward(dist, sums, emb, classes, dtype(margin), first)
+    classes = rng.integers(0, 3, N)
+    dist, sums = np.full((N, N), np.nan, dtype), np.full((N, 2), np.nan, dtype)
+    twins("all_pairs_forward", [dist, sums], emb, classes, dtype(margin))
+    reference.all_pairs_forward(dist, sums, emb, classes, dtype(margin))
     weight = rng.random(2).astype(dtype)
-    twins("all_pairs_backward", [np.full_like(emb[first:], np.nan)], weight, dist, emb, classes, dtype(margin), first)
+    twins("all_pairs_backward", [np.full_like(emb, np.nan)], weight, dist, emb, classes, dtype(margin))
 
 
 @given(seeds, st.integers(0, 140), st.integers(1, 70), st.integers(1, 5), st.integers(1, 20))
@@ -230,7 +232,7 @@ def test_nan_stays_visible(module: ModuleType):
     module.contrastive_forward(loss, np.array([np.nan, np.nan]), np.array([0, 1]), 1.0)
     assert np.isnan(loss).all()
     table, sums = np.zeros((2, 2)), np.zeros((2, 2))
-    module.all_pairs_forward(table, sums, np.array([[np.nan], [0.0]]), np.array([0, 1]), 1.0, 0)
+    module.all_pairs_forward(table, sums, np.array([[np.nan], [0.0]]), np.array([0, 1]), 1.0)
     assert np.isnan(sums[:, 1]).all()
 
 

@@ -11,48 +11,93 @@ ddist/demb[i] = (emb[i] - emb[j]) / dist (distance.py) and dloss/ddist (contrast
     demb[i] = sum over j of weight[0] (emb[i] - emb[j])                              similar
             = sum over j of -weight[1] (margin - dist) (emb[i] - emb[j]) / dist      dissimilar, dist < margin
 
-A similar pair needs no division; a dissimilar pair at distance 0 has no direction and gets 0. The difference
-is divided by the distance, not multiplied by 1/dist, which would be infinite for the smallest distances. Each
-row i belongs to one caller that visits every j: twice the arithmetic of i < j, but rows can go to threads.
+A dissimilar pair at or beyond the margin is skipped, a similar one needs no division, and a dissimilar one at
+distance 0 has no direction and gets 0. Squares of distances come from the blocked kernel (squares.py); the few
+that are so small or large that they may have lost digits are computed again, with care (distance.py).
+
+Each row i belongs to one thread, which visits every j: twice the arithmetic of i < j, but no two threads ever
+add to the same gradient. A row lists its partners with a gradient first and then adds four at a time, so that
+the row is read and written a quarter as often.
 """
 
+import numpy as np
+
 from siamese_np._jit import kernel
-from siamese_np.kernels.distance import row_distance
+from siamese_np._team import sharded
+from siamese_np._tile import ROWS
+from siamese_np.kernels.distance import LARGE, SMALL, row_distance
+from siamese_np.kernels.squares import COLUMNS, columns_of, pad_rows, square_rows
+
+SHARD = 16  # rows that one thread takes at a time
 
 
 @kernel
-def all_pairs_forward(dist, sums, emb, classes, margin, first):
-    """Fill the rows of dist (R, N) and sums (R, 2) that belong to emb[first : first + R].
-
-    sums[:, 0] is the loss summed over the row's similar pairs, sums[:, 1] over its dissimilar pairs.
-    """
-    for r in range(dist.shape[0]):
-        i = first + r
-        sums[r, 0] = 0
-        sums[r, 1] = 0
-        for j in range(emb.shape[0]):
-            d = row_distance(emb[i], emb[j])
-            dist[r, j] = d
-            if classes[i] == classes[j]:
-                sums[r, 0] += d**2 / 2
-            elif not d >= margin:  # so written, NaN counts
-                sums[r, 1] += (margin - d) ** 2 / 2
+def all_pairs_forward(dist, sums, emb, classes, margin):
+    """dist (N, N) = distances of emb (N, E); sums (N, 2) = each row's loss over its similar and dissimilar pairs."""
+    _forward((dist, sums, emb, classes, margin), -(-emb.shape[0] // SHARD))
 
 
 @kernel
-def all_pairs_backward(demb, weight, dist, emb, classes, margin, first):
-    """demb (R, E) = gradients of emb[first : first + R], from weight (2,) and the rows of dist (R, N)."""
-    E = emb.shape[1]
-    demb[:] = 0
-    for r in range(demb.shape[0]):
-        i = first + r
-        mine, row = emb[i], demb[r]
-        for j in range(emb.shape[0]):
-            theirs, d = emb[j], dist[r, j]
+def all_pairs_backward(demb, weight, dist, emb, classes, margin):
+    """demb (N, E) = gradients of emb, from weight (2,) and dist (N, N)."""
+    _backward((demb, weight, dist, emb, classes, margin), -(-emb.shape[0] // SHARD))
+
+
+@sharded
+@kernel
+def _forward(dist, sums, emb, classes, margin, s):
+    N, first = emb.shape[0], s * SHARD
+    rows, block = pad_rows(emb, first, SHARD), np.empty((ROWS, COLUMNS), emb.dtype)
+    for j0 in range(0, N, COLUMNS):
+        columns, width = columns_of(emb, j0), min(COLUMNS, N - j0)
+        for start in range(0, SHARD, ROWS):
+            square_rows(block, rows, start, columns)
+            for r in range(min(ROWS, N - first - start)):
+                i = first + start + r
+                squares, row = block[r], dist[i, j0 : j0 + width]
+                for j in range(width):
+                    row[j] = np.sqrt(squares[j])
+                for j in range(width):
+                    if squares[j] < SMALL or squares[j] > LARGE:
+                        row[j] = row_distance(emb[i], emb[j0 + j])
+    zero = emb.dtype.type(0)
+    for i in range(first, min(first + SHARD, N)):
+        similar, dissimilar, row, own = zero, zero, dist[i], classes[i]
+        for j in range(N):
+            d = row[j]
+            gap = zero if d >= margin else margin - d  # so written, NaN counts
+            similar += d * d / 2 if classes[j] == own else zero
+            dissimilar += zero if classes[j] == own else gap * gap / 2
+        sums[i, 0], sums[i, 1] = similar, dissimilar
+
+
+@sharded
+@kernel
+def _backward(demb, weight, dist, emb, classes, margin, s):
+    N, E = emb.shape
+    factor, partner = np.empty(N + 4, emb.dtype), np.empty(N + 4, np.int64)
+    for i in range(s * SHARD, min((s + 1) * SHARD, N)):
+        mine, row, count = emb[i], demb[i], 0
+        for e in range(E):
+            row[e] = 0
+        for j in range(N):
+            d = dist[i, j]
             if classes[i] == classes[j]:
-                for e in range(E):
-                    row[e] += weight[0] * (mine[e] - theirs[e])
+                factor[count], partner[count] = weight[0], j
+                count += 1
             elif d != 0 and not d >= margin:
                 slope = weight[1] * (d - margin)
-                for e in range(E):
-                    row[e] += slope * ((mine[e] - theirs[e]) / d)
+                if abs(slope / d) < LARGE:
+                    factor[count], partner[count] = slope / d, j
+                    count += 1
+                else:  # 1 / d may be infinite, or all is NaN
+                    for e in range(E):
+                        row[e] += slope * ((mine[e] - emb[j, e]) / d)
+        for n in range(count, count + 4):
+            factor[n], partner[n] = 0, i
+        for n in range(0, count, 4):
+            a, b, c, d = factor[n], factor[n + 1], factor[n + 2], factor[n + 3]
+            emb_a, emb_b, emb_c, emb_d = emb[partner[n]], emb[partner[n + 1]], emb[partner[n + 2]], emb[partner[n + 3]]
+            for e in range(E):
+                m = mine[e]
+                row[e] += a * (m - emb_a[e]) + b * (m - emb_b[e]) + c * (m - emb_c[e]) + d * (m - emb_d[e])

@@ -1,11 +1,10 @@
-"""Squared distances between many embeddings, in float64, without holding them all.
+"""Squared distances between many embeddings, a block at a time.
 
     square[i, j] = sum over e of (a[i, e] - b[j, e])^2
 
-The difference of two float32 numbers is exact in float64, or nearly so, and the sum is one chain of fused
-multiply-adds in ascending e; |a|^2 + |b|^2 - 2 a b would cost half as much, but it cancels for close pairs,
-which are the ones that matter. The bits of a pair's square are the same wherever it is computed, and for
-(i, j) as for (j, i); the root is taken at the end, where distances are given out, since it changes no order.
+The sum is one chain of fused multiply-adds in ascending e, so the bits of a pair's square are the same wherever
+it is computed, and for (i, j) as for (j, i). |a|^2 + |b|^2 - 2 a b would cost half as much, but it cancels for
+close pairs, which are the ones that matter. Where only the order of distances counts, no root is taken.
 
 A block of COLUMNS embeddings b is transposed once, so that each fills a lane of a vector, and serves many rows.
 """
@@ -16,7 +15,7 @@ from siamese_np._jit import kernel
 from siamese_np._tile import ROWS, VECTOR_BYTES, VECTORS, squares_tile
 from siamese_np.kernels.matmul import transpose
 
-COLUMNS = 512
+COLUMNS = 256
 
 _tile = squares_tile(ROWS, VECTORS)
 
