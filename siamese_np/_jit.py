@@ -16,30 +16,39 @@ from typing import Any, TypeVar
 import numba
 from numba.core.caching import FunctionCache
 
-# Kernels are compiled to the letter of IEEE 754; where a multiply-add is to be fused, they say so. With LLVM's
-# "reassoc" or "contract" it would be decided anew each time the code is optimised, and a kernel that was just compiled
-# would give other bits than the same one loaded from the cache. A long sum needs "reassoc" to use vector registers:
-# it is put into the code of its caller, of which there is one copy. ("nnan" and "ninf" would hide NaN and infinity.)
-SUM: dict[str, Any] = {"fastmath": {"contract", "reassoc"}, "forceinline": True}
-
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def kernel(function: Function, **options: Any) -> Function:
+def kernel(function: Function) -> Function:
     """Compile `function` on its first call and keep the machine code for the next process.
+
+    It is compiled to the letter of IEEE 754; where a multiply-add is to be fused, the kernel says so. With LLVM's
+    "reassoc" or "contract" it would be decided anew each time the code is optimised, and a kernel that was just
+    compiled would give other bits than the same one loaded from the cache.
 
     Parameters
     ----------
     function : callable
         Loops over NumPy arrays. It may call other kernels. Its arguments are trusted.
-    **options
-        Of `numba.njit`: `SUM` or nothing.
 
     Returns
     -------
     callable
         The compiled function. It releases the GIL; with ``NUMBA_DISABLE_JIT=1`` it is `function` itself.
     """
+    return _compile(function)
+
+
+def sum_kernel(function: Function) -> Function:
+    """As `kernel`, for one long sum, which may be added in any order and so use vector registers.
+
+    It is put into the code of the kernel that calls it, of which there is one copy. ("nnan" and "ninf" stay
+    forbidden: they would hide NaN and infinity.)
+    """
+    return _compile(function, fastmath={"contract", "reassoc"}, forceinline=True)
+
+
+def _compile(function: Function, **options: Any) -> Function:
     compiled: Any = numba.njit(nogil=True, error_model="numpy", **options)(function)
     folder = cache_folder()
     if folder is not None and not numba.config.DISABLE_JIT:

@@ -8,11 +8,9 @@ differences leave the range of the number type; then the differences are divided
 that dist is 0 only where a = b and infinite only where it must be.
 """
 
-from functools import partial
-
 import numpy as np
 
-from siamese_np._jit import SUM, kernel
+from siamese_np._jit import kernel, sum_kernel
 
 # Outside this range of sums of squares, squares of float32 (and the more so of float64) may have lost digits.
 SMALL, LARGE = 1e-25, 1e35
@@ -36,7 +34,7 @@ def euclidean_backward(demb_a, demb_b, ddist, emb_a, emb_b, dist):
             demb_b[n, e] = -demb_a[n, e]
 
 
-@partial(kernel, **SUM)
+@sum_kernel
 def row_distance(a, b):
     """Distance between two vectors a, b (E,), free of underflow and overflow."""
     total = a.dtype.type(0)
