@@ -48,6 +48,11 @@ def sum_kernel(function: Function) -> Function:
     return _compile(function, fastmath={"contract", "reassoc"}, forceinline=True)
 
 
+def loose_kernel(function: Function) -> Function:
+    """As `kernel`, but LLVM may fuse and reorder sums: what plain loops reach, for the ladder of the benchmark."""
+    return _compile(function, fastmath={"contract", "reassoc"})
+
+
 def _compile(function: Function, **options: Any) -> Function:
     compiled: Any = numba.njit(nogil=True, error_model="numpy", **options)(function)
     folder = cache_folder()

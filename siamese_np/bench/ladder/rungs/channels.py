@@ -5,12 +5,12 @@ independent of each other, and the compiler turns it into vector multiply-adds. 
 multiply-add loads and stores its sum, three memory accesses for one useful instruction.
 """
 
-from siamese_np._jit import kernel
+from siamese_np._jit import loose_kernel
 from siamese_np.bench.ladder.rung import rung
 
 
 @rung("conv2d_forward", "channel-vectorised")
-@kernel
+@loose_kernel
 def conv2d_forward(out, x, w, b, stride, pad):
     """out (N, OH, OW, F) = convolution of x (N, H, W, C) with w (KH, KW, C, F), plus b (F,)."""
     N, OH, OW, F = out.shape
@@ -32,7 +32,7 @@ def conv2d_forward(out, x, w, b, stride, pad):
 
 
 @rung("conv2d_backward_x", "channel-vectorised")
-@kernel
+@loose_kernel
 def conv2d_backward_x(dx, dout, wT, stride, pad):
     """dx (N, H, W, C) = gradient of the input, from dout (N, OH, OW, F) and wT (F, KH, KW, C)."""
     N, OH, OW, F = dout.shape
@@ -54,7 +54,7 @@ def conv2d_backward_x(dx, dout, wT, stride, pad):
 
 
 @rung("conv2d_backward_w", "channel-vectorised")
-@kernel
+@loose_kernel
 def conv2d_backward_w(dw, dout, x, stride, pad):
     """dw (KH, KW, C, F) += gradient of the weights, from dout (N, OH, OW, F) and x (N, H, W, C)."""
     N, OH, OW, F = dout.shape

@@ -5,14 +5,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from siamese_np._jit import kernel
+from siamese_np._jit import loose_kernel
 from siamese_np.bench.ladder.rung import rung
 
 Array = NDArray[Any]
 
 
 @rung("dense_forward", "naive njit")
-@kernel
+@loose_kernel
 def dense_forward(out, x, w, b):
     """out (N, E) = x (N, D) @ w (D, E) + b (E,)."""
     N, E = out.shape
@@ -25,7 +25,7 @@ def dense_forward(out, x, w, b):
 
 
 @rung("dense_backward", "naive njit")
-@kernel
+@loose_kernel
 def dense_backward(dx, dw, db, dout, x, w):
     """dx (N, D) = gradient of x; dw (D, E) and db (E,) += theirs."""
     N, E = dout.shape

@@ -7,12 +7,12 @@ arithmetic units, not the memory ports, begin to set the pace ("unroll and jam")
 
 import numpy as np
 
-from siamese_np._jit import kernel
+from siamese_np._jit import loose_kernel
 from siamese_np.bench.ladder.rung import rung
 
 
 @rung("conv2d_forward", "unrolled")
-@kernel
+@loose_kernel
 def conv2d_forward(out, x, w, b, stride, pad):
     """out (N, H, W, F) = convolution of x (N, H, W, C) with w (3, 3, C, F), plus b (F,)."""
     N, H, W, F = out.shape
@@ -47,7 +47,7 @@ def conv2d_forward(out, x, w, b, stride, pad):
 
 
 @rung("conv2d_backward_x", "unrolled")
-@kernel
+@loose_kernel
 def conv2d_backward_x(dx, dout, wT, stride, pad):
     """dx (N, H, W, C): the forward pass of dout with the weights turned by 180 degrees."""
     F, KH, KW, C = wT.shape
@@ -59,7 +59,7 @@ def conv2d_backward_x(dx, dout, wT, stride, pad):
 
 
 @rung("conv2d_backward_w", "unrolled")
-@kernel
+@loose_kernel
 def conv2d_backward_w(dw, dout, x, stride, pad):
     """dw (3, 3, C, F) += gradient of the weights, from dout (N, H, W, F) and x (N, H, W, C)."""
     N, H, W, F = dout.shape

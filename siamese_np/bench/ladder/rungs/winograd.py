@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from siamese_np._jit import kernel
+from siamese_np._jit import loose_kernel
 from siamese_np.bench.ladder.rung import rung
 from siamese_np.kernels.matmul import matmul_add
 
@@ -28,7 +28,7 @@ def transformed_bytes(problem: Any) -> float:
 
 
 @rung("conv2d_forward", "Winograd", executed=multiplications, scratch=transformed_bytes)
-@kernel
+@loose_kernel
 def conv2d_forward(out, x, w, b, stride, pad):
     """out (N, H, W, F) = convolution of x (N, H, W, C) with w (3, 3, C, F), plus b (F,); H and W are even."""
     N, H, W, F = out.shape
@@ -53,7 +53,7 @@ def conv2d_forward(out, x, w, b, stride, pad):
                 _transform_output(out[n, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2], m[:, :, i * columns + j], b)
 
 
-@kernel
+@loose_kernel
 def _transform_weights(u, w):
     """u (4, 4, C, F) = G w G' of each channel and filter."""
     half = w.dtype.type(0.5)
@@ -72,7 +72,7 @@ def _transform_weights(u, w):
                 u[p, 1, c, f], u[p, 2, c, f] = half * (g0 + g1 + g2), half * (g0 - g1 + g2)
 
 
-@kernel
+@loose_kernel
 def _transform_input(v, d):
     """v (4, 4, C) = B' d B of one tile d (4, 4, C)."""
     for c in range(d.shape[2]):
@@ -106,7 +106,7 @@ def _transform_input(v, d):
         v[3, 0, c], v[3, 1, c], v[3, 2, c], v[3, 3, c] = d0 - d2, d1 + d2, d2 - d1, d1 - d3
 
 
-@kernel
+@loose_kernel
 def _transform_output(out, m, b):
     """out (2, 2, F) = A' m A of one tile m (4, 4, F), plus b (F,)."""
     for f in range(b.size):
