@@ -4,7 +4,7 @@ Compiled, it is still slow: the innermost loop runs along the input channels, ov
 up, and the weights it needs lie F numbers apart.
 """
 
-from siamese_np._jit import kernel
+from siamese_np._jit import loose_kernel
 from siamese_np.bench.ladder.rung import rung
 
 
@@ -68,4 +68,4 @@ def conv2d_backward_w(dw, dout, x, stride, pad):
 
 for function in (conv2d_forward, conv2d_backward_x, conv2d_backward_w):
     rung(function.__name__, "Python loops", small=True)(function)
-    rung(function.__name__, "naive njit")(kernel(function))
+    rung(function.__name__, "naive njit")(loose_kernel(function))
