@@ -39,9 +39,11 @@ from siamese_np.kernels.lanes import (
     equal,
     item,
     load,
-    lowest,
     muladd,
     nonzero,
+    numbers,
+    pack,
+    popcount,
     put,
     store,
     zeros,
@@ -418,7 +420,8 @@ def empty_lists(H, W, C, like):
     Pixel (r, s) has the entries ``start[r, s]`` to ``start[r, s + 1] - 1``. Entry e is ``value[e]``, in channel
     ``index[e] - s*C``: the entries under one row of a window are neighbours, and so are the rows of w they meet.
     """
-    return np.empty((H, W + 1), np.int64), np.empty(H * W * C, np.int64), np.empty(H * W * C, like.dtype)
+    size = H * W * C + VECTOR_BYTES  # lists are written in whole vectors
+    return np.empty((H, W + 1), np.int64), np.empty(size, np.int32), np.empty(size, like.dtype)
 
 
 @kernel
@@ -442,10 +445,8 @@ def list_entries(start, index, value, x, argmax, window, stride):
                 for q in range(window[1]):
                     row, column = (r * window[0] + p) * stride[0], (s * window[1] + q) * stride[1]
                     done = begin(begins, done, row * start.shape[1] + column + 1, e)
-                    for c in range(0, C, 64):
-                        at, count = (r * W + s) * C + c, min(64, C - c)
-                        bits = set_bits(flat, winner, p * window[1] + q, at, count)
-                        e = add_entries(index, value, e, bits, flat, at, column * C + c)
+                    number, at = winner.dtype.type(p * window[1] + q), (r * W + s) * C
+                    e = list_pixel(index, value, e, flat, winner, number, at, C, column * C)
     begin(begins, done, begins.size, e)
 
 
@@ -458,27 +459,20 @@ def begin(begins, done, stop, e):
 
 
 @kernel
-def set_bits(flat, winner, number, at, count):
-    """Bit k is set where ``flat[at + k]`` is not 0 and ``winner[at + k]`` is `number`, for k < count <= 64."""
-    bits, k, one = np.uint64(0), 0, zeros(flat, 1)
-    while k + VECTOR_BYTES // flat.itemsize <= count:
-        bits |= (nonzero(flat, at + k, one) & equal(winner, at + k, number, one)) << np.uint64(k)
-        k += VECTOR_BYTES // flat.itemsize
-    while k < count:
-        bits |= np.uint64(item(flat, at + k) != 0 and item(winner, at + k) == number) << np.uint64(k)
-        k += 1
-    return bits
-
-
-@kernel
-def add_entries(index, value, e, bits, flat, at, first):
-    """Append ``flat[at + k]``, under the index first + k, for every bit k; return the number of entries."""
-    while bits:
-        k = lowest(bits)
-        put(index, e, first + k)
-        put(value, e, item(flat, at + k))
-        bits &= bits - np.uint64(1)
-        e += 1
+def list_pixel(index, value, e, flat, winner, number, at, C, first):
+    """Append the entries of one pixel, flat[at : at + C], under the indices `first` on; return how many there are."""
+    c, one, vector = 0, zeros(flat, 1), VECTOR_BYTES // flat.itemsize
+    while c + vector <= C:
+        bits = nonzero(flat, at + c, one) & equal(winner, at + c, number, one)
+        pack(value, e, load(flat, at + c, one), bits)
+        pack(index, e, numbers(index, first + c, one), bits)
+        e += popcount(bits)
+        c += vector
+    while c < C:  # written in any case, and kept by counting it: no branch that could be predicted wrong
+        put(index, e, first + c)
+        put(value, e, item(flat, at + c))
+        e += (item(flat, at + c) != 0) & (item(winner, at + c) == number)
+        c += 1
     return e
 
 

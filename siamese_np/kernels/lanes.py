@@ -49,8 +49,7 @@ class Lanes(types.Type):  # type: ignore[misc]
 @register_model(Lanes)
 class _LanesModel(models.PrimitiveModel):  # type: ignore[misc]
     def __init__(self, manager: Any, lanes: Lanes) -> None:
-        scalar = {32: ir.FloatType(), 64: ir.DoubleType()}[lanes.dtype.bitwidth]
-        super().__init__(manager, lanes, ir.VectorType(scalar, lanes.count))
+        super().__init__(manager, lanes, ir.VectorType(manager[lanes.dtype].get_value_type(), lanes.count))
 
 
 def _operation(typed: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
@@ -172,17 +171,64 @@ def equal(array: Any, start: int, number: int, like: Any) -> Any:
     return np.uint64(sum(1 << k for k in range(len(like)) if array[start + k] == number))
 
 
-def _lowest(typing: Any, bits: Any) -> Any:
+def _numbers(typing: Any, array: Any, first: Any, like: Any) -> Any:
+    lanes = Lanes(array.dtype, like.count)
+
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+        vector = _vector(context, lanes)
+        return builder.add(_all(builder, args[1], vector), ir.Constant(vector, list(range(lanes.count))))
+
+    return lanes(array, array.dtype, like), generate
+
+
+@_operation(_numbers)
+def numbers(array: Any, first: int, like: Any) -> Any:
+    """The lanes first, first + 1, ..., of the type of `array`, which holds whole numbers."""
+    return np.arange(first, first + len(like), dtype=array.dtype)
+
+
+def _pack(typing: Any, array: Any, start: Any, lanes: Any, bits: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        vector, truths = args[2].type, ir.VectorType(ir.IntType(1), lanes.count)
+        chosen = builder.bitcast(builder.trunc(args[3], ir.IntType(lanes.count)), truths)
+        kind = f"v{lanes.count}{'f' if isinstance(lanes.dtype, types.Float) else 'i'}{lanes.dtype.bitwidth}"
+        if binding.llvm_version_info >= (19, 0, 0):
+            name, of = f"llvm.experimental.vector.compress.{kind}", ir.FunctionType(vector, [vector, truths, vector])
+            compress = get_or_insert_function(builder.module, of, name)
+            packed = builder.call(compress, [args[2], chosen, ir.Constant(vector, ir.Undefined)])
+            address = _address(context, builder, array, args, vector)
+            builder.store(packed, address).align = array.dtype.bitwidth // 8
+        else:  # slower on some processors
+            address = builder.gep(context.make_array(array)(context, builder, args[0]).data, [args[1]])
+            of = ir.FunctionType(ir.VoidType(), [vector, address.type, truths])
+            compress = get_or_insert_function(builder.module, of, f"llvm.masked.compressstore.{kind}")
+            builder.call(compress, [args[2], address, chosen])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, lanes, types.uint64), generate
+
+
+@_operation(_pack)
+def pack(array: Any, start: int, lanes: Any, bits: Any) -> None:
+    """Write those lanes whose bit is set to ``array[start]``, ``array[start + 1]``, ..., one beside the other.
+
+    What lies behind them, as far as all lanes would reach, may be overwritten with anything.
+    """
+    chosen = [lane for k, lane in enumerate(lanes) if int(bits) >> k & 1]
+    array[start : start + len(chosen)] = chosen
+
+
+def _popcount(typing: Any, bits: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.ctpop(args[0])
 
     return types.int64(types.uint64), generate
 
 
-@_operation(_lowest)
-def lowest(bits: Any) -> int:
-    """Number of the lowest bit that is set; there must be one."""
-    return (int(bits) & -int(bits)).bit_length() - 1
+@_operation(_popcount)
+def popcount(bits: Any) -> int:
+    """How many bits are set."""
+    return int(bits).bit_count()
 
 
 def _vector(context: Any, lanes: Lanes) -> Any:
