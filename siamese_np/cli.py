@@ -80,6 +80,7 @@ def train(args: argparse.Namespace) -> int:
         _log(f"interrupted; the weights of epoch {run.best_epoch} are kept, `--resume {folder}` goes on")
         return 130
 
+    _log("judging on the test images, and drawing")
     judgement = judge(run.siamese, dataset)
     figures = {
         **judgement.figures,
@@ -113,6 +114,7 @@ def embed(args: argparse.Namespace) -> int:
 
     from siamese_np.datasets import load_images
     from siamese_np.embeddings import FORMATS, write_embeddings
+    from siamese_np.files import fingerprint
 
     output = Path(args.output)
     if output.suffix not in FORMATS:
@@ -125,7 +127,7 @@ def embed(args: argparse.Namespace) -> int:
     start = time.perf_counter()
     emb = siamese.embed(images)
     seconds = time.perf_counter() - start
-    write_embeddings(output, emb, names)
+    write_embeddings(output, emb, names, fingerprint(siamese))
     figures = {
         "images": len(emb),
         "embedding_size": emb.shape[1],
@@ -155,9 +157,10 @@ def search(args: argparse.Namespace) -> int:
     from siamese_np.datasets import read_image
     from siamese_np.embeddings import read_embeddings
     from siamese_np.evaluation import nearest
+    from siamese_np.files import fingerprint
 
     siamese = _load(args.model)
-    emb, paths = read_embeddings(Path(args.index), siamese.network.output_shape[0])
+    emb, paths = read_embeddings(Path(args.index), siamese.network.output_shape[0], fingerprint(siamese))
     query = siamese.embed(read_image(args.query)[None, :, :, None])
     indices, distances = nearest(query, emb, min(args.k, len(emb)) if args.k > 0 else args.k)
     found = [

@@ -14,13 +14,16 @@ from siamese_np.files import write_atomically
 FORMATS = (".npy", ".npz", ".csv")
 
 
-def write_embeddings(path: Path, emb: NDArray[np.floating], paths: Sequence[str]) -> None:
-    """Write embeddings (N, E) of the images `paths` as ``.npy``, ``.npz`` (with paths) or ``.csv`` (with paths)."""
+def write_embeddings(path: Path, emb: NDArray[np.floating], paths: Sequence[str], model: str = "") -> None:
+    """Write embeddings (N, E) of the images `paths` as ``.npy``, ``.npz`` (with paths) or ``.csv`` (with paths).
+
+    An ``.npz`` also holds `model`, the fingerprint of the model that made them.
+    """
     content = io.BytesIO()
     if path.suffix == ".npy":
         np.save(content, emb, allow_pickle=False)
     elif path.suffix == ".npz":
-        np.savez(content, allow_pickle=False, embeddings=emb, paths=np.array(paths))
+        np.savez(content, allow_pickle=False, embeddings=emb, paths=np.array(paths), model=np.array(model))
     else:
         lines = io.StringIO(newline="")
         writer = csv.writer(lines)
@@ -30,18 +33,19 @@ def write_embeddings(path: Path, emb: NDArray[np.floating], paths: Sequence[str]
     write_atomically(path, content.getvalue())
 
 
-def read_embeddings(path: Path, embedding_size: int) -> tuple[NDArray[np.floating], list[str]]:
+def read_embeddings(path: Path, embedding_size: int, model: str = "") -> tuple[NDArray[np.floating], list[str]]:
     """Read the embeddings and paths of an ``.npz`` that `write_embeddings` wrote.
 
     Raises
     ------
     DataError
-        The file is missing, damaged, of another kind, or its embeddings are not finite or have not `embedding_size`
-        numbers.
+        The file is missing, damaged, of another kind, its embeddings are not finite or have not `embedding_size`
+        numbers, or they were made by another model than `model`.
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
             emb, paths = archive["embeddings"], archive["paths"]
+            made_by = str(archive["model"]) if "model" in archive else ""
     except FileNotFoundError:
         raise DataError(f"there is no file {path}") from None
     except Exception as error:  # zipfile, zlib and numpy fail in many ways on damaged bytes
@@ -65,4 +69,6 @@ def read_embeddings(path: Path, embedding_size: int) -> tuple[NDArray[np.floatin
         raise DataError(f"{path} holds embeddings with NaN or infinity")
     if emb.shape[1] != embedding_size:
         raise DataError(f"{path} holds embeddings of {emb.shape[1]} numbers, but the model makes {embedding_size}")
+    if model and made_by and model != made_by:
+        raise DataError(f"{path} was made by another model: embed its images again with this one")
     return emb, paths.tolist()

@@ -4,6 +4,7 @@ A file is written beside its final name and then renamed, so there is always a w
 one. Reading never unpickles, and an array is read only after its announced shape has been found right.
 """
 
+import hashlib
 import json
 import os
 import tempfile
@@ -140,6 +141,11 @@ def save_model(path: Path, siamese: SiameseNetwork, notes: Mapping[str, Any] | N
         **(notes or {}),
     }
     save_arrays(path, header, params)
+
+
+def fingerprint(siamese: SiameseNetwork) -> str:
+    """Hash of a model's weights: embeddings of two models cannot be compared."""
+    return hashlib.sha256(siamese.network.params.tobytes()).hexdigest()
 
 
 def load_model(model: str | Path) -> SiameseNetwork:

@@ -34,15 +34,10 @@ def random_pairs(labels: ArrayLike, rng: np.random.Generator) -> tuple[NDArray[n
     DataError
         There are not two classes, or there is a class with a single image.
     """
-    labels = check_classes(labels)
+    labels = check_pairable(labels)
     N = len(labels)
     by_class = np.argsort(labels, kind="stable")
     classes, start, count = np.unique(labels[by_class], return_index=True, return_counts=True)
-    if len(classes) < 2:
-        raise DataError(f"dissimilar pairs need images of at least two classes, but the {N} images have {len(classes)}")
-    if count.min() < 2:
-        lone = classes[count.argmin()]
-        raise DataError(f"class {lone} has a single image, but a similar pair needs two of the same class")
 
     # Every image's place within its class, and the partner at a random cyclic step of 1 .. count-1 from it.
     # The classes lie one after another in `by_class`, so a step of count .. N-1 from a place of the class,
@@ -89,6 +84,20 @@ def balanced_batches(labels: ArrayLike, batch_size: int, rng: np.random.Generato
     position = (rank + rng.random(len(classes))[own[by_class]]) / count[own[by_class]]
     order = shuffled[by_class[np.argsort(position, kind="stable")]]
     return iter(np.array_split(order, -(-N // batch_size)))
+
+
+def check_pairable(labels: ArrayLike) -> NDArray[np.int64]:
+    """`labels` as an array of classes of which every image has a similar and a dissimilar partner, or a DataError."""
+    labels = check_classes(labels)
+    classes, count = np.unique(labels, return_counts=True)
+    if len(classes) < 2:
+        raise DataError(
+            f"dissimilar pairs need images of at least two classes, but the {len(labels)} images have {len(classes)}"
+        )
+    if count.min() < 2:
+        lone = classes[count.argmin()]
+        raise DataError(f"class {lone} has a single image, but a similar pair needs two of the same class")
+    return labels
 
 
 def check_classes(labels: ArrayLike) -> NDArray[np.int64]:

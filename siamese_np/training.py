@@ -22,7 +22,7 @@ from siamese_np.files import load_arrays, save_arrays, save_model
 from siamese_np.losses import AllPairsContrastiveLoss, ContrastiveLoss, check_margin
 from siamese_np.network import PRESETS, SiameseNetwork, make_network
 from siamese_np.optimizers import OPTIMIZERS, SCHEDULES
-from siamese_np.pairs import balanced_batches, random_pairs
+from siamese_np.pairs import balanced_batches, check_pairable, random_pairs
 
 EVALUATION_SEED = 20061  # evaluation pairs are the same for every run and every seed
 CHECKPOINT_FORMAT = "siamese_np checkpoint 1"
@@ -92,6 +92,7 @@ class BatchProtocol:
 
     def __init__(self, dataset: Dataset, options: Options) -> None:
         self.split, self.options = dataset.train, options
+        check_pairable(self.split.labels)
         self.loss = AllPairsContrastiveLoss(options.margin)
         self.steps = sum(1 for _ in self.batches(0))
         images = len(self.split.images)
@@ -197,7 +198,8 @@ class Training:
         Raises
         ------
         ModelError
-            There is no checkpoint, it is damaged, it was trained on other data, or the run is complete.
+            There is no checkpoint, it is damaged, it was trained on other data, or the run is complete: trained and
+            judged.
         """
         path = folder / "checkpoint.npz"
         made: list[Training] = []
@@ -220,7 +222,7 @@ class Training:
         run.history, run._best = header["history"], header["best"]
         run.optimizer.steps = header["steps"]
         run.images_seen, run.seconds = header["images_seen"], header["seconds"]
-        if len(run.history) >= run.options.epochs:
+        if len(run.history) >= run.options.epochs and (folder / "metrics.json").exists():
             raise ModelError(f"the run in {folder} is complete: all its {run.options.epochs} epochs are done")
         return run
 
@@ -301,7 +303,8 @@ class Training:
             if not np.isfinite(loss):
                 raise TrainingError(
                     f"the loss became {loss} in epoch {epoch + 1}, step {number + 1}; "
-                    f"lower the learning rate (it is {self.options.learning_rate:g}) and start again"
+                    f"lower the learning rate (it is {self.options.learning_rate:g}) and start again, "
+                    "in another run folder or with --overwrite"
                 )
             self.optimizer.step(self.options.learning_rate * schedule(self.optimizer.steps / total))
             losses.append(loss)

@@ -252,6 +252,25 @@ def test_search_finds_the_query_itself_first(trained, digits, tmp_path, capsys):
     assert "k is 0" in mistake(capsys, *query, "-k", 0)
 
 
+def test_search_refuses_the_index_of_another_model(trained, digits, tmp_path, capsys):
+    from siamese_np import SiameseNetwork, cnn, save_model
+
+    save_model(tmp_path / "model.npz", SiameseNetwork(cnn(seed=9), preset="cnn"))
+    assert main(["embed", str(tmp_path), str(digits), "-o", str(tmp_path / "index.npz")]) == 0
+    query = ["search", trained[0], digits / "7-1.png", "--index", tmp_path / "index.npz"]
+    assert "made by another model" in mistake(capsys, *query)
+
+
+def test_a_run_that_was_trained_but_not_judged_can_be_resumed(trained, small_mnist, tmp_path, capsys):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for name in ("checkpoint.npz", "model.npz"):
+        (folder / name).write_bytes((trained[0] / name).read_bytes())
+    assert main(["train", "--resume", str(folder), "--data", str(small_mnist)]) == 0
+    again = json.loads((folder / "metrics.json").read_text())
+    assert again["auc"] == trained[1]["auc"] and (folder / "report.html").exists()
+
+
 def test_models_and_images_that_are_none(trained, digits, tmp_path, capsys):
     model, image = trained[0], digits / "0-0.png"
     text = tmp_path / "text.png"

@@ -287,6 +287,12 @@ def test_an_oracle_that_is_not_analytic_is_refused(function, x):
     assert check_case(case).verdict != "PASS"
 
 
+def test_what_is_linear_on_whole_numbers_only_is_not_taken_for_linear():
+    """x + floor(x): slope 1 away from the steps, though it is 2x on whole numbers."""
+    x = np.random.default_rng(0).standard_normal((6, 10))
+    assert check_gradients(lambda x: (x + np.floor(x), None), x, backward=lambda dout, _: dout).verdict == "PASS"
+
+
 def test_the_adjoint_identity_finds_linear_arrays_by_itself():
     (case, *_) = OPERATIONS["conv2d"](np.random.default_rng(0), None)
     found = {check.name: check.remark for check in check_case(case).checks}

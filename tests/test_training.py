@@ -121,6 +121,9 @@ def test_a_resumed_run_ends_with_the_same_bits(protocol, data, tmp_path):
     np.testing.assert_array_equal(again.siamese.network.params, whole.siamese.network.params)
     for ours, theirs in zip(again.history, whole.history, strict=True):
         assert {**ours, "seconds": 0, "images_per_second": 0} == {**theirs, "seconds": 0, "images_per_second": 0}
+    # trained, but not judged yet: there is something left to do
+    np.testing.assert_array_equal(Training.resume(data, tmp_path)._best_params, whole.siamese.network.params)
+    (tmp_path / "metrics.json").touch()
     with pytest.raises(ModelError, match="is complete"):
         Training.resume(data, tmp_path)
 
@@ -172,3 +175,6 @@ def test_one_class_cannot_be_trained_on(blobs):
     alone = Split(blobs.train.images, np.zeros(64, np.int64))
     with pytest.raises(ValueError, match="two classes"):
         Training(Dataset("alone", alone, alone, alone), Options(preset="mlp", batch_size=16))
+    lone = Split(blobs.train.images, np.where(np.arange(64) == 5, 7, blobs.train.labels))
+    with pytest.raises(ValueError, match="class 7 has a single image"):
+        Training(Dataset("lone", lone, blobs.validation, blobs.test), Options(preset="mlp", batch_size=16))
