@@ -30,6 +30,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from siamese_np._jit import kernel
+
 BOARD = "siamese_np_board"
 YIELD = "siamese_np_yield"
 # Words of the board; those that different threads write lie in cache lines of their own.
@@ -212,7 +214,7 @@ def keep(typing_context, arguments):  # type: ignore[no-untyped-def]
     return types.void(arguments), generate
 
 
-@numba.njit(nogil=True)
+@kernel
 def take_part(helper):  # type: ignore[no-untyped-def]
     """Run shards of the present operation while there are any; whether there was one."""
     worked = False
@@ -228,7 +230,7 @@ def take_part(helper):  # type: ignore[no-untyped-def]
             worked = True
 
 
-@numba.njit(nogil=True)
+@kernel
 def help_out(patience, seen):  # type: ignore[no-untyped-def]
     """Take part in one operation after the other, until none has come for `patience` looks, or Python calls."""
     looks = 0

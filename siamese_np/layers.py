@@ -5,6 +5,7 @@ never kept on the layer, so one layer can serve several branches; backward adds 
 ``layer.grads``. Images are (N, H, W, C), vectors (N, D); arrays are C-contiguous and of the layer's dtype.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -265,7 +266,7 @@ class Flatten(Layer):
     """(N, H, W, C) to (N, H*W*C), without a copy."""
 
     def output_shape(self, shape: Shape) -> Shape:
-        return (int(np.prod(shape)),)
+        return (math.prod(shape),)
 
     def forward(self, x: Array) -> tuple[Array, Shape]:
         x = self._check(x)

@@ -87,7 +87,7 @@ def _list_rows(index, count, x, half, s):
     blocks = -(-N // LIST)
     h, n = s // blocks, s % blocks * LIST
     groups = slice(n // LISTED_ROWS, (n + LIST) // LISTED_ROWS)
-    list_used(index[h, groups], count[h, groups], x[n : n + LIST, h * half : (h + 1) * half])
+    list_used(index[h, groups], count[h, groups], x[n : n + LIST], h * half, min((h + 1) * half, x.shape[1]))
 
 
 @sharded
@@ -132,14 +132,16 @@ def _fill_rows(out):
 @kernel
 def _backward_features(dx, dw, dout, x, w, skip, s):
     here = slice(s * SIZE, (s + 1) * SIZE)
-    dw, xT, dout_ = dw[here, ::1], x[:, here].T, dout[:, ::1]
+    dw, dout_ = dw[here, ::1], dout[:, ::1]
     if skip:
-        groups = dw.shape[0] // LISTED_ROWS
-        index, count = np.empty((groups, x.shape[0] + 1), np.int32), np.empty(groups, np.int64)
-        list_used(index, count, xT)
-        matmul_add_listed(dw, xT, dout_, index, count)
+        N, groups = x.shape[0], dw.shape[0] // LISTED_ROWS
+        index, count = np.empty((groups, N + 1), np.int32), np.empty(groups, np.int64)
+        xT = np.empty((dw.shape[0], N), x.dtype)
+        transpose(xT, x[:, here])
+        list_used(index, count, xT, 0, N)
+        matmul_add_listed(dw, xT[:, ::1], dout_, index, count)
     else:
-        matmul_add(dw, xT, dout_)
+        matmul_add(dw, x[:, here].T, dout_)
     if dx.shape[0] > 0:
         rows = dx[: dout.shape[0], here]
         _fill_rows(rows)

@@ -46,20 +46,22 @@ def matmul_add(out, x, w):
 
 
 @kernel
-def list_used(index, count, x):
-    """For rows 4 g to 4 g + 3 of x (M, K): the `count[g]` columns where not all four are zero, in index (G, K + 1)."""
-    K = x.shape[1]
-    used = np.empty(K, np.uint8)
+def list_used(index, count, x, first, last):
+    """List which of the columns first, ..., last - 1 of x (M, K) are not all zero in rows 4 g to 4 g + 3.
+
+    There are count[g] of them, numbered from `first` on, in index (G, K'), K' > last - first.
+    """
+    used = np.empty(last - first, np.uint8)
     for g in range(count.size):
-        for k in range(K):
+        for k in range(used.size):
             used[k] = 0
         for i in range(g * LISTED_ROWS, (g + 1) * LISTED_ROWS):
-            row = x[i]
-            for k in range(K):
+            row = x[i][first:last]
+            for k in range(used.size):
                 used[k] |= row[k] != 0
-        entries = 0
-        for k in range(K):
-            index[g, entries] = k  # overwritten by the next, if not used
+        listed, entries = index[g], 0
+        for k in range(used.size):
+            listed[entries] = k  # overwritten by the next, if not used
             entries += used[k]
         count[g] = entries
 
