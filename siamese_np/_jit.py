@@ -66,6 +66,12 @@ def _compile(function: Function, **options: Any) -> Function:
     return compiled
 
 
+def inlined(function: Function) -> Function:
+    """Compile a short `function` into each kernel that calls it, which takes less time than on its own."""
+    helper: Any = numba.njit(inline="always")(function)
+    return helper
+
+
 class _RepairingCache(FunctionCache):  # type: ignore[misc]
     """Numba's file cache, where a damaged file means a recompile and a full disk means no cache."""
 

@@ -147,7 +147,7 @@ class _Helper(threading.Thread):
     def run(self) -> None:
         from siamese_np._team import CALLED, board, help_out
 
-        seen = board[CALLED]
+        seen = -1  # a call that came before this thread ran is for it too
         while self.wanted:
             help_out(PATIENCE, seen)
             if board[CALLED] != seen:
@@ -156,7 +156,7 @@ class _Helper(threading.Thread):
                     job.work(helper=True)
             else:
                 self.awake.clear()
-                if self.wanted:
+                if self.wanted and board[CALLED] == seen:  # what came before the line above would not wake it
                     self.awake.wait()
 
     def dismiss(self) -> None:

@@ -214,6 +214,9 @@ class _Code:
             products = [(difference, difference) for difference, _ in products]
         add = self.multiply_add()
         done = [b.call(add, [x, w, total]) for (x, w), total in zip(products, running, strict=True)]
+        # This does nothing; LLVM must not copy it, so it does not unroll the loop, which is slower and slow to compile.
+        nothing = ir.FunctionType(ir.VoidType(), [])
+        b.call(ir.InlineAsm(nothing, "", "", side_effect=True), [], attrs=["convergent"])
         after = b.add(k, self.number(1))
         b.cbranch(b.icmp_signed("<", after, last), loop, end)
         for phi, start, step in [(k, first, after), *zip(running, sums, done, strict=True)]:

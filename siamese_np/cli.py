@@ -217,6 +217,11 @@ def info(args: argparse.Namespace) -> int:
     from siamese_np._threads import get_threads
     from siamese_np.training import versions
 
+    seconds: dict[str, float] = {}
+    if args.warm_up:
+        from siamese_np.warm_up import warm_up
+
+        seconds = warm_up()
     folder = cache_folder()
     figures: dict[str, Any] = {
         "versions": versions(),
@@ -224,12 +229,16 @@ def info(args: argparse.Namespace) -> int:
         "threads": get_threads(),
         "kernel_cache": str(folder) if folder else None,
         "compiled_kernels": len(list(folder.rglob("*.nbc"))) if folder else 0,
+        "warm_up_seconds": seconds,
     }
     lines = [f"{name} {version}" for name, version in figures["versions"].items()]
     lines += [
         f"threads {figures['threads']} ({figures['processor']})",
         f"compiled kernels: {figures['compiled_kernels']} in {folder or 'no folder, compiled anew at each start'}",
     ]
+    if seconds:
+        lines += [f"  {name}: {value:.2f} s" for name, value in seconds.items()]
+        lines.append(f"compiled or loaded in {sum(seconds.values()):.1f} s")
     _result(args, figures, "\n".join(lines))
     return 0
 
@@ -321,7 +330,8 @@ def _parser() -> argparse.ArgumentParser:
     old_new.add_argument("--fail-over", metavar="P%", default="5%", help="least change that matters (5%%)")
     old_new.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
 
-    command(info, "say what this installation is and uses")
+    sub = command(info, "say what this installation is and uses")
+    sub.add_argument("--warm-up", action="store_true", help="compile all kernels of the presets now")
     return parser
 
 

@@ -24,7 +24,7 @@ sum each, whatever the number of threads; only short sums, over less than 2 x HA
 
 import numpy as np
 
-from siamese_np._jit import kernel
+from siamese_np._jit import inlined, kernel
 from siamese_np._team import sharded
 from siamese_np.kernels.matmul import LISTED_ROWS, list_used, matmul_add, matmul_add_listed, transpose
 
@@ -42,18 +42,23 @@ def dense_forward(out, x, w, b):
     halves = 2 if D >= 2 * HALF else 1
     half = -(-D // halves)
     skip = _mostly_zero(x)
-    if skip:
-        finite = np.empty(-(-D // SIZE), np.bool_)
-        _find_finite((finite, w), finite.size)
-        for part in finite:
-            skip &= part
     groups = N // LISTED_ROWS if skip else 0
     index, count = np.empty((halves, groups, half + 1), np.int32), np.empty((halves, groups), np.int64)
     if skip:
-        _list_rows((index, count, x, half), halves * -(-N // LIST))
+        finite = np.empty(max(-(-D // SIZE), halves * -(-N // LIST)), np.bool_)
+        _prepare((index, count, finite, x, w, half), finite.size)
+        for part in finite:
+            skip &= part
     second = np.empty((N if halves == 2 else 0, E), x.dtype)
     _forward_blocks((out, second, x, w, half, index, count, skip), halves * -(-N // SIZE) * -(-E // SIZE))
-    _add_rows((out, second, b), -(-N // SIZE))
+    for n in range(N):
+        row = out[n]
+        for e in range(E):
+            row[e] += b[e]
+        if halves == 2:
+            more = second[n]
+            for e in range(E):
+                row[e] += more[e]
 
 
 @kernel
@@ -82,12 +87,20 @@ def dense_backward(dx, dw, db, dout, x, w):
 
 @sharded
 @kernel
-def _list_rows(index, count, x, half, s):
-    N = x.shape[0]
+def _prepare(index, count, finite, x, w, half, s):
+    """List what is used of a few rows of x, and look whether a few rows of w are finite."""
+    N, D = x.shape
     blocks = -(-N // LIST)
     h, n = s // blocks, s % blocks * LIST
-    groups = slice(n // LISTED_ROWS, (n + LIST) // LISTED_ROWS)
-    list_used(index[h, groups], count[h, groups], x[n : n + LIST], h * half, min((h + 1) * half, x.shape[1]))
+    if h < count.shape[0]:
+        groups = slice(n // LISTED_ROWS, (n + LIST) // LISTED_ROWS)
+        list_used(index[h, groups], count[h, groups], x[n : n + LIST], h * half, min((h + 1) * half, D))
+    w = w[s * SIZE : (s + 1) * SIZE]
+    total = w.dtype.type(0)
+    for d in range(w.shape[0]):
+        for e in range(w.shape[1]):
+            total += w[d, e] * 0  # NaN for NaN and for infinity
+    finite[s] = total == 0
 
 
 @sharded
@@ -107,20 +120,7 @@ def _forward_blocks(out, second, x, w, half, index, count, skip, s):
         matmul_add(target, x, w)
 
 
-@sharded
-@kernel
-def _add_rows(out, second, b, s):
-    for n in range(s * SIZE, min((s + 1) * SIZE, out.shape[0])):
-        row = out[n]
-        for e in range(b.size):
-            row[e] += b[e]
-        if second.shape[0] > 0:
-            more = second[n]
-            for e in range(b.size):
-                row[e] += more[e]
-
-
-@kernel
+@inlined
 def _fill_rows(out):
     """out (N, E) = 0."""
     for n in range(out.shape[0]):
@@ -150,18 +150,7 @@ def _backward_features(dx, dw, dout, x, w, skip, s):
         matmul_add(rows, dout_, wT[:, ::1])
 
 
-@sharded
-@kernel
-def _find_finite(finite, w, s):
-    w = w[s * SIZE : (s + 1) * SIZE]
-    total = w.dtype.type(0)
-    for d in range(w.shape[0]):
-        for e in range(w.shape[1]):
-            total += w[d, e] * 0  # NaN for NaN and for infinity
-    finite[s] = total == 0
-
-
-@kernel
+@inlined
 def _mostly_zero(x):
     """Whether at most SPARSE of some rows of x (N, D), evenly spread, is not zero."""
     N, D = x.shape
@@ -174,7 +163,7 @@ def _mostly_zero(x):
     return nonzero <= SPARSE * seen
 
 
-@kernel
+@inlined
 def _nonzero_rows(dout):
     """Indices of the rows of dout (N, E) that hold anything but zeros."""
     N, E = dout.shape
@@ -188,7 +177,7 @@ def _nonzero_rows(dout):
     return used[:count]
 
 
-@kernel
+@inlined
 def _take_rows(x, rows):
     """A copy of some rows of x (N, D)."""
     taken = np.empty((rows.size, x.shape[1]), x.dtype)

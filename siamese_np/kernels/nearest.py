@@ -8,7 +8,7 @@ worst first. Of equal distances the lower row number is the better.
 
 import numpy as np
 
-from siamese_np._jit import kernel
+from siamese_np._jit import inlined, kernel
 from siamese_np._team import sharded
 from siamese_np._tile import ROWS
 from siamese_np.kernels.squares import COLUMNS, columns_of, pad_rows, square_rows
@@ -63,6 +63,6 @@ def _sink(best, index, size, square, number):
         n = child
 
 
-@kernel
+@inlined
 def _worse(best, index, n, square, number):
     return best[n] > square or (best[n] == square and index[n] > number)

@@ -1,9 +1,10 @@
 """Where, among the distances of one kind of pairs, those of the other kind lie: all an exact ROC needs.
 
 With embeddings sorted by class, the partners j > i of image i are a run of similar ones, then only dissimilar
-ones. So a kind of pairs is a range first[i] .. last[i] - 1 of partners for each i. `pair_squares` writes the
-squared distances of the rarer kind, to be sorted; `pair_ranks` runs over the other kind and counts, for each
-sorted value, how many lie in the gap below it and how many equal it. No array is as long as there are pairs.
+ones. So a kind of pairs is a range first[i] .. last[i] - 1 of partners for each i, whose bounds never fall while
+i rises. `pair_squares` writes the squared distances of the rarer kind, to be sorted; `pair_ranks` runs over the
+other kind and counts, for each sorted value, how many lie in the gap below it and how many equal it. No array
+is as long as there are pairs.
 
 A table of equally wide bins over the values says where to begin to look, and a bisection ends it. The counts
 are whole numbers, so threads can add to them in any order.
@@ -11,7 +12,7 @@ are whole numbers, so threads can add to them in any order.
 
 import numpy as np
 
-from siamese_np._jit import kernel
+from siamese_np._jit import inlined, kernel
 from siamese_np._team import count, sharded
 from siamese_np._tile import ROWS
 from siamese_np.kernels.squares import COLUMNS, columns_of, pad_rows, square_rows
@@ -54,8 +55,7 @@ def pair_ranks(below, equal, values, emb, first, last):
 def _write(squares, emb, first, last, start, s):
     i0, i1 = s * SHARD, min((s + 1) * SHARD, emb.shape[0])
     rows, block = pad_rows(emb, i0, SHARD), np.empty((ROWS, COLUMNS), emb.dtype)
-    low, high = first[i0:i1].min(), last[i0:i1].max()
-    for j0 in range(low, high, COLUMNS):
+    for j0 in range(first[i0], last[i1 - 1], COLUMNS):
         columns = columns_of(emb, j0)
         for i in range(i0, i1, ROWS):
             square_rows(block, rows, i - i0, columns)
@@ -69,9 +69,8 @@ def _write(squares, emb, first, last, start, s):
 def _count(below, equal, values, table, scale, emb, first, last, s):
     i0, i1 = s * SHARD, min((s + 1) * SHARD, emb.shape[0])
     rows, block = pad_rows(emb, i0, SHARD), np.empty((ROWS, COLUMNS), emb.dtype)
-    low, high = first[i0:i1].min(), last[i0:i1].max()
     least, most, above = values[0], values[-1], 0
-    for j0 in range(low, high, COLUMNS):
+    for j0 in range(first[i0], last[i1 - 1], COLUMNS):
         columns = columns_of(emb, j0)
         for i in range(i0, i1, ROWS):
             square_rows(block, rows, i - i0, columns)
@@ -95,7 +94,7 @@ def _count(below, equal, values, table, scale, emb, first, last, s):
     count(below, values.size, above)
 
 
-@kernel
+@inlined
 def _bin(value, least, scale):
     """Number of the bin of a value; never falls while the value rises."""
     return min(int((value - least) * scale), BINS)

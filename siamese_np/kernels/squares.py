@@ -11,7 +11,7 @@ A block of COLUMNS embeddings b is transposed once, so that each fills a lane of
 
 import numpy as np
 
-from siamese_np._jit import kernel
+from siamese_np._jit import inlined
 from siamese_np._tile import ROWS, VECTOR_BYTES, VECTORS, squares_tile
 from siamese_np.kernels.matmul import transpose
 
@@ -20,28 +20,26 @@ COLUMNS = 256
 _tile = squares_tile(ROWS, VECTORS)
 
 
-@kernel
+@inlined
 def pad_rows(x, first, rows):
     """Rows first, ..., first + rows - 1 of x (N, E); those behind the last are 0."""
-    padded = np.zeros((rows, x.shape[1]), x.dtype)
-    for r in range(min(rows, x.shape[0] - first)):
+    padded = np.empty((rows, x.shape[1]), x.dtype)
+    for r in range(rows):
         for e in range(x.shape[1]):
-            padded[r, e] = x[first + r, e]
+            padded[r, e] = x[first + r, e] if first + r < x.shape[0] else 0
     return padded
 
 
-@kernel
+@inlined
 def columns_of(x, first):
     """Rows first, ..., first + COLUMNS - 1 of x (N, E) as columns; those behind the last are 0."""
     columns = np.empty((x.shape[1], COLUMNS), x.dtype)
-    if first + COLUMNS <= x.shape[0]:
-        transpose(columns, x[first : first + COLUMNS])
-    else:
-        transpose(columns, pad_rows(x, first, COLUMNS))
+    whole = first + COLUMNS <= x.shape[0]
+    transpose(columns, x[first : first + COLUMNS] if whole else pad_rows(x, first, COLUMNS))
     return columns
 
 
-@kernel
+@inlined
 def square_rows(squares, rows, start, columns):
     """squares (ROWS, COLUMNS) of rows[start : start + ROWS] and all columns (E, COLUMNS)."""
     width = VECTORS * (VECTOR_BYTES // squares.itemsize)

@@ -1,0 +1,57 @@
+"""Compiles ahead what training, judging and searching with the presets would compile when first used."""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from siamese_np import evaluation
+from siamese_np.losses import AllPairsContrastiveLoss, ContrastiveLoss
+from siamese_np.network import PRESETS, SiameseNetwork, make_network
+from siamese_np.optimizers import OPTIMIZERS
+
+
+def warm_up() -> dict[str, float]:
+    """Run every kernel of both presets, both protocols and the evaluation once, on a few random images.
+
+    Returns
+    -------
+    dict
+        Seconds that each part took: to compile, or to load what was compiled before.
+    """
+    images = np.random.default_rng(0).random((8, 28, 28, 1), np.float32)
+    classes = np.arange(8) % 2
+    seconds: dict[str, float] = {}
+
+    def clocked(name: str, part: Callable[..., object], *arguments: object) -> None:
+        start = time.perf_counter()
+        part(*arguments)
+        seconds[name] = time.perf_counter() - start
+
+    for preset in PRESETS:
+        siamese = SiameseNetwork(make_network(preset))
+        clocked(f"{preset} network", _pass, siamese, images)
+    clocked("losses", _losses, siamese, images, classes)
+    for name, optimizer in OPTIMIZERS.items():
+        clocked(name, optimizer(siamese.network.params, siamese.network.grads).step, 1e-3)
+    clocked("evaluation", _evaluation, siamese.embed(images), classes)
+    return seconds
+
+
+def _pass(siamese: SiameseNetwork, images: np.ndarray) -> None:
+    emb, caches = siamese.network.forward(images)
+    siamese.network.backward(emb, caches, need_dx=False)
+    siamese.network.zero_grads()
+
+
+def _losses(siamese: SiameseNetwork, images: np.ndarray, classes: np.ndarray) -> None:
+    all_pairs, of_pairs = AllPairsContrastiveLoss(), ContrastiveLoss()
+    all_pairs.backward(all_pairs.forward(siamese.embed(images), classes)[1])
+    dist, cache = siamese.forward(images, images[::-1])
+    siamese.backward(of_pairs.backward(of_pairs.forward(dist, classes)[1]), cache)
+    of_pairs.forward(dist.astype(np.float64), classes)  # as validation does
+
+
+def _evaluation(emb: np.ndarray, classes: np.ndarray) -> None:
+    evaluation.nearest(emb, emb, 1)
+    evaluation.all_pairs_figures(emb, classes)

@@ -1,0 +1,107 @@
+"""Optimizers against the formulas of their papers, step by step; the shapes and ends of the schedules."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from siamese_np.errors import OptionError
+from siamese_np.optimizers import OPTIMIZERS, SCHEDULES, SGD, Adam, constant, cosine, one_cycle
+
+RATES = [0.1, 0.05, 0.2, 0.1, 0.01]
+
+
+def gradients(dtype) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [(rng.standard_normal(50) * 10.0 ** rng.integers(-6, 3, 50)).astype(dtype) for _ in RATES]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_adam_follows_algorithm_1(dtype):
+    params = np.linspace(-1, 1, 50).astype(dtype)
+    grads = np.zeros_like(params)
+    optimizer = Adam(params, grads, beta1=0.8, beta2=0.99, epsilon=1e-5)
+    theta, m, v = params.astype(float), np.zeros(50), np.zeros(50)
+    for t, (alpha, g) in enumerate(zip(RATES, gradients(dtype), strict=True), start=1):
+        grads[:] = g
+        optimizer.step(alpha)
+        m = 0.8 * m + 0.2 * g.astype(float)
+        v = 0.99 * v + 0.01 * g.astype(float) ** 2
+        m_hat, v_hat = m / (1 - 0.8**t), v / (1 - 0.99**t)
+        theta = theta - alpha * m_hat / (np.sqrt(v_hat) + 1e-5)
+        np.testing.assert_allclose(params, theta, rtol=0, atol=1e-5 if dtype == np.float32 else 1e-14)
+    assert params.dtype == dtype and optimizer.steps == len(RATES)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_sgd_follows_the_heavy_ball(dtype):
+    params = np.linspace(-1, 1, 50).astype(dtype)
+    grads = np.zeros_like(params)
+    optimizer = SGD(params, grads, momentum=0.7)
+    theta, velocity = params.astype(float), np.zeros(50)
+    for rate, g in zip(RATES, gradients(dtype), strict=True):
+        grads[:] = g
+        optimizer.step(rate)
+        velocity = 0.7 * velocity + g
+        theta = theta - rate * velocity
+        np.testing.assert_allclose(params, theta, rtol=1e-5 if dtype == np.float32 else 1e-14)
+    assert params.dtype == dtype and optimizer.steps == len(RATES)
+
+
+def test_adams_first_step_is_the_learning_rate_whatever_the_size_of_the_gradient():
+    for size in (1e-3, 1.0, 1e6):
+        params, grads = np.zeros(2), np.array([size, -size])
+        Adam(params, grads, epsilon=1e-12).step(0.25)
+        np.testing.assert_allclose(params, [-0.25, 0.25], rtol=1e-8)
+
+
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+def test_a_zero_gradient_moves_nothing_and_a_nan_stays_visible(name):
+    params, grads = np.ones(3, np.float32), np.array([0, np.nan, 0], np.float32)
+    OPTIMIZERS[name](params, grads).step(0.1)
+    assert np.isnan(params[1]) and (params[[0, 2]] == 1).all()
+
+
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+def test_gradients_are_only_read(name):
+    params, grads = np.ones(5), np.arange(5.0)
+    OPTIMIZERS[name](params, grads).step(0.1)
+    np.testing.assert_array_equal(grads, np.arange(5.0))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: SGD(np.ones(1), np.ones(1), momentum=1.0),
+        lambda: SGD(np.ones(1), np.ones(1), momentum=-0.1),
+        lambda: SGD(np.ones(1), np.ones(1), momentum=math.nan),
+        lambda: Adam(np.ones(1), np.ones(1), beta1=1.0),
+        lambda: Adam(np.ones(1), np.ones(1), beta2=-0.1),
+        lambda: Adam(np.ones(1), np.ones(1), epsilon=0),
+        lambda: Adam(np.ones(1), np.ones(1), epsilon=math.nan),
+    ],
+)
+def test_a_number_outside_its_range_is_refused(make):
+    with pytest.raises(OptionError, match=r"0 <=|at least 0"):
+        make()
+
+
+@given(st.sampled_from(sorted(SCHEDULES)), st.floats(0, 1))
+def test_schedules_stay_between_0_and_1(name, progress):
+    assert 0 <= SCHEDULES[name](progress) <= 1
+
+
+def test_schedules_end_where_they_say():
+    assert [constant(p) for p in (0, 0.3, 1)] == [1, 1, 1]
+    assert cosine(0) == 1 and cosine(0.5) == pytest.approx(0.5) and cosine(1) == 0
+    assert one_cycle(0) == pytest.approx(0.04) and one_cycle(0.25) == 1 and one_cycle(1) == 0
+    assert one_cycle(0, warm_up=0) == 1
+
+
+def test_one_cycle_rises_then_falls_without_a_jump():
+    values = np.array([one_cycle(p) for p in np.linspace(0, 1, 1001)])
+    steps = np.diff(values)
+    assert (steps[:250] > 0).all() and (steps[250:] < 0).all() and abs(steps).max() < 0.01
+    assert (np.diff([cosine(p) for p in np.linspace(0, 1, 101)]) < 0).all()

@@ -1,0 +1,219 @@
+"""The helping threads: the same bits for any number of them, errors, forks, idleness."""
+
+import os
+import resource
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from siamese_np import _threads
+from siamese_np.errors import OptionError
+from siamese_np.layers import Conv2D, Dense, MaxPool2D, ReLU
+from siamese_np.losses import AllPairsContrastiveLoss, ContrastiveLoss
+from siamese_np.network import SiameseNetwork, cnn, mlp
+from siamese_np.optimizers import SGD, Adam
+
+THREADS = (1, 2, 3, 8)
+
+
+@pytest.fixture(autouse=True)
+def _as_before():
+    before = _threads.get_threads()
+    yield
+    _threads.set_threads(before)
+
+
+def same_bits(compute) -> None:
+    """Demand the same bytes from `compute` for any number of threads, and twice with the most."""
+    results = []
+    for threads in (*THREADS, THREADS[-1]):
+        _threads.set_threads(threads)
+        results.append([array.tobytes() for array in compute()])
+    assert all(result == results[0] for result in results)
+
+
+def sparse(seed: int, *shape: int) -> np.ndarray:
+    """Random numbers, a fifth of them not 0."""
+    rng = np.random.default_rng(seed)
+    return np.where(rng.random(shape) < 0.2, rng.standard_normal(shape), 0).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("layer", "x"),
+    [
+        (Dense(300, 200, seed=0), sparse(0, 70, 300)),  # zeros skipped, the sum in two halves
+        (Dense(300, 33, seed=0), 1 + sparse(1, 130, 300)),  # nothing to skip, ragged
+        (Conv2D(3, 32, 3, pad="same", seed=0), sparse(2, 9, 12, 12, 3)),
+        (MaxPool2D(2), sparse(3, 9, 12, 12, 8)),
+        (ReLU(), sparse(4, 300, 300)),
+    ],
+    ids=lambda value: "" if isinstance(value, np.ndarray) else str(value),
+)
+def test_layers_give_the_same_bits(layer, x):
+    def compute():
+        for grad in layer.grads.values():
+            grad[:] = 0
+        out, cache = layer.forward(x)
+        dout = np.random.default_rng(9).standard_normal(out.shape).astype(np.float32)
+        dout[::3] = 0  # as of pairs beyond the margin
+        return [out, layer.backward(dout, cache), *layer.grads.values()]
+
+    same_bits(compute)
+
+
+def test_losses_give_the_same_bits():
+    emb, classes = 0.3 * np.random.default_rng(0).standard_normal((300, 16)), np.arange(300) % 7
+
+    def compute():
+        loss, cache = AllPairsContrastiveLoss().forward(emb, classes)
+        return [np.array(loss), AllPairsContrastiveLoss().backward(cache)]
+
+    same_bits(compute)
+
+
+@pytest.mark.parametrize("optimizer", [SGD, Adam])
+def test_optimizers_give_the_same_bits(optimizer):
+    rng = np.random.default_rng(0)
+    start, grads = (rng.standard_normal(100_003).astype(np.float32) for _ in range(2))
+
+    def compute():
+        params = start.copy()
+        chosen = optimizer(params, grads, chunks=_threads.chunks_of([70_000, 3, 30_000]))
+        for _ in range(3):
+            chosen.step(0.01)
+        return [params, *chosen.state.values()]
+
+    same_bits(compute)
+
+
+@pytest.mark.parametrize("preset", [cnn, mlp])
+def test_whole_training_steps_give_the_same_bits(preset):
+    images = np.maximum(np.random.default_rng(0).standard_normal((64, 28, 28, 1)) - 0.8, 0).astype(np.float32)
+    label = np.arange(32) % 2
+
+    def compute():
+        siamese, loss = SiameseNetwork(preset(seed=1)), ContrastiveLoss()
+        network = siamese.network
+        optimizer = Adam(network.params, network.grads, chunks=network.chunks)
+        for _ in range(3):
+            network.zero_grads()
+            dist, cache = siamese.forward(images[:32], images[32:])
+            siamese.backward(loss.backward(loss.forward(dist, label)[1]), cache)
+            optimizer.step(1e-2)
+        return [network.params, siamese.embed(images)]
+
+    same_bits(compute)
+
+
+@pytest.mark.parametrize("sizes", [[], [1], [40_000, 16, 7, 20_000], [16_384]])
+def test_chunks_cover_every_number_once(sizes):
+    chunks = _threads.chunks_of(sizes)
+    numbers = [n for start, end in chunks for n in range(start, end)]
+    assert sorted(numbers) == list(range(sum(sizes)))
+    edges = set(np.cumsum([0, *sizes]))
+    assert all(end - start <= _threads.CHUNK and not edges & set(range(start + 1, end)) for start, end in chunks)
+
+
+@pytest.mark.parametrize("threads", THREADS)
+@pytest.mark.parametrize("count", [0, 1, 2, 50])
+def test_run_calls_each_once(threads, count):
+    _threads.set_threads(threads)
+    called: list[int] = []
+    for _ in range(20):
+        called.clear()
+        _threads.run(called.append, count)
+        assert sorted(called) == list(range(count))
+
+
+def test_run_uses_other_threads_too():
+    _threads.set_threads(3)
+    seen = set()
+
+    def task(index: int) -> None:
+        seen.add(threading.get_ident())
+        time.sleep(0.005)
+
+    _threads.run(task, 60)
+    assert len(seen) == 3
+
+
+@pytest.mark.parametrize("threads", THREADS)
+@pytest.mark.parametrize("bad", [0, 7, 15])
+def test_an_exception_is_raised_where_run_was_called(threads, bad):
+    _threads.set_threads(threads)
+
+    def task(index: int) -> None:
+        if index == bad:
+            raise KeyError(index)
+
+    for _ in range(5):
+        with pytest.raises(KeyError, match=str(bad)):
+            _threads.run(task, 16)
+    _threads.run(lambda index: None, 16)  # and the threads still work
+
+
+def test_several_callers_at_once_do_not_disturb_each_other():
+    _threads.set_threads(3)
+    layer = Dense(300, 64, seed=0)
+    inputs = [sparse(seed, 100, 300) for seed in range(4)]
+    wanted = [layer.forward(x)[0].tobytes() for x in inputs]
+    wrong = []
+
+    def caller(number: int) -> None:
+        for _ in range(100):
+            if layer.forward(inputs[number])[0].tobytes() != wanted[number]:
+                wrong.append(number)
+
+    callers = [threading.Thread(target=caller, args=(number,)) for number in range(4)]
+    for each in callers:
+        each.start()
+    for each in callers:
+        each.join()
+    assert not wrong
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_forked_child_starts_threads_of_its_own():
+    _threads.set_threads(2)
+    layer, x = Dense(300, 64, seed=0), sparse(0, 100, 300)
+    wanted = layer.forward(x)[0]
+    child = os.fork()
+    if child == 0:
+        right = np.array_equal(layer.forward(x)[0], wanted) and len(_threads._helpers) == 1
+        os._exit(0 if right else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_an_idle_program_uses_no_processor():
+    _threads.set_threads(3)
+    Dense(300, 64, seed=0).forward(sparse(0, 100, 300))
+    time.sleep(0.2)
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    time.sleep(0.5)
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.1
+
+
+def test_the_number_of_threads_comes_from_the_environment():
+    code = "from siamese_np._threads import get_threads; print(get_threads())"
+    environment = {**os.environ, "SIAMESE_NP_THREADS": "3"}
+    assert subprocess.check_output([sys.executable, "-c", code], env=environment).strip() == b"3"
+
+
+@pytest.mark.parametrize("wrong", ["0", "-1", "two", "1.5"])
+def test_a_wrong_number_in_the_environment_is_named(wrong, monkeypatch):
+    monkeypatch.setenv("SIAMESE_NP_THREADS", wrong)
+    monkeypatch.setattr(_threads, "_threads", 0)
+    with pytest.raises(OptionError, match="at least 1"):
+        _threads.get_threads()
+    monkeypatch.undo()
+
+
+def test_at_least_one_thread_is_needed():
+    with pytest.raises(OptionError, match="at least 1, not 0"):
+        _threads.set_threads(0)
