@@ -316,6 +316,12 @@ def test_unknown_options_and_commands_are_the_users_mistake():
         assert done.returncode == 2 and "Traceback" not in done.stderr and done.stdout == ""
 
 
+def test_warm_up_says_what_it_compiled(capsys):
+    assert main(["info", "--warm-up", "--json"]) == 0
+    seconds = json.loads(capsys.readouterr().out)["warm_up_seconds"]
+    assert list(seconds) == ["cnn network", "mlp network", "losses", "adam", "sgd", "evaluation"]
+
+
 def test_info(capsys):
     assert main(["info", "--json"]) == 0
     figures = json.loads(capsys.readouterr().out)

@@ -237,6 +237,40 @@ def test_nan_stays_visible(module: ModuleType):
 
 
 @pytest.mark.parametrize("module", [kernels, reference], ids=["compiled", "reference"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_black_pixel_hides_no_bad_weight(module: ModuleType, bad):
+    x, w, out = np.zeros((8, 300), np.float32), np.ones((300, 20), np.float32), np.zeros((8, 20), np.float32)
+    x[:, 0] = 1
+    w[200, 5] = bad  # meets zeros only, and 0 * inf is NaN as well
+    with np.errstate(invalid="ignore"):
+        module.dense_forward(out, x, w, np.zeros(20, np.float32))
+    assert np.isnan(out[:, 5]).all() and (np.delete(out, 5, axis=1) == 1).all()
+
+
+@pytest.mark.parametrize("module", [kernels, reference], ids=["compiled", "reference"])
+def test_a_nan_gradient_stays_visible(module: ModuleType):
+    x, w, dout = np.zeros((8, 300), np.float32), np.ones((300, 20), np.float32), np.zeros((8, 20), np.float32)
+    x[:, 7], dout[3, 5] = 1, np.nan
+    dx, dw, db = np.zeros_like(x), np.zeros_like(w), np.zeros(20, np.float32)
+    module.dense_backward(dx, dw, db, dout, x, w)
+    assert np.isnan(dx[3]).all() and np.isnan(dw[7, 5]) and np.isnan(db[5])
+    assert not np.isnan(dx[[0, 7]]).any() and not np.isnan(np.delete(dw, 5, axis=1)).any()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_skipping_zeros_changes_no_bit(dtype):
+    rng = np.random.default_rng(0)
+    x = np.where(rng.random((70, 300)) < 0.1, rng.standard_normal((70, 300)), 0).astype(dtype)
+    w, b = rng.standard_normal((300, 90)).astype(dtype), rng.standard_normal(90).astype(dtype)
+    dense = np.concatenate([x, rng.standard_normal((630, 300)).astype(dtype)])  # nothing is skipped here
+    alone, among = np.empty((70, 90), dtype), np.empty((700, 90), dtype)
+    kernels.dense_forward(alone, x, w, b)
+    kernels.dense_forward(among, dense, w, b)
+    np.testing.assert_array_equal(alone, among[:70])
+    np.testing.assert_allclose(alone, x @ w + b, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("module", [kernels, reference], ids=["compiled", "reference"])
 def test_kinks_follow_the_declared_convention(module: ModuleType):
     out, argmax = np.zeros((1, 1, 1, 1)), np.zeros((1, 1, 1, 1), np.uint8)
     module.maxpool2d_forward(out, argmax, np.full((1, 2, 2, 1), 7.0), (2, 2), (2, 2))

@@ -28,7 +28,7 @@ class Model:
         for name, value in network.named_params().items():
             value[:] = params[name]
         self.siamese, self.loss = SiameseNetwork(network), ContrastiveLoss()
-        self.optimizer = Adam(network.params, network.grads)
+        self.optimizer = Adam(network.params, network.grads, chunks=network.chunks)
 
     def load_images(self, images: np.ndarray) -> np.ndarray:
         """Images (N, H, W, C) as the network takes them."""
