@@ -95,12 +95,12 @@ def _prepare(index, count, finite, x, w, half, s):
     if h < count.shape[0]:
         groups = slice(n // LISTED_ROWS, (n + LIST) // LISTED_ROWS)
         list_used(index[h, groups], count[h, groups], x[n : n + LIST], h * half, min((h + 1) * half, D))
-    w = w[s * SIZE : (s + 1) * SIZE]
-    total = w.dtype.type(0)
-    for d in range(w.shape[0]):
-        for e in range(w.shape[1]):
-            total += w[d, e] * 0  # NaN for NaN and for infinity
-    finite[s] = total == 0
+    bad = False
+    for d in range(s * SIZE, min((s + 1) * SIZE, D)):
+        row = w[d]
+        for e in range(row.size):
+            bad |= row[e] - row[e] != 0  # NaN for NaN and for infinity
+    finite[s] = not bad
 
 
 @sharded
