@@ -239,11 +239,11 @@ def test_nan_stays_visible(module: ModuleType):
 @pytest.mark.parametrize("module", [kernels, reference], ids=["compiled", "reference"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_black_pixel_hides_no_bad_weight(module: ModuleType, bad):
-    x, w, out = np.zeros((8, 300), np.float32), np.ones((300, 20), np.float32), np.zeros((8, 20), np.float32)
+    x, w, out = np.zeros((8, 300), np.float32), np.ones((300, 130), np.float32), np.zeros((8, 130), np.float32)
     x[:, 0] = 1
     w[200, 5] = bad  # meets zeros only, and 0 * inf is NaN as well
     with np.errstate(invalid="ignore"):
-        module.dense_forward(out, x, w, np.zeros(20, np.float32))
+        module.dense_forward(out, x, w, np.zeros(130, np.float32))
     assert np.isnan(out[:, 5]).all() and (np.delete(out, 5, axis=1) == 1).all()
 
 
@@ -258,12 +258,13 @@ def test_a_nan_gradient_stays_visible(module: ModuleType):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_skipping_zeros_changes_no_bit(dtype):
+@pytest.mark.parametrize("E", [5, 90, 100, 128])
+def test_skipping_zeros_changes_no_bit(dtype, E):
     rng = np.random.default_rng(0)
     x = np.where(rng.random((70, 300)) < 0.1, rng.standard_normal((70, 300)), 0).astype(dtype)
-    w, b = rng.standard_normal((300, 90)).astype(dtype), rng.standard_normal(90).astype(dtype)
+    w, b = rng.standard_normal((300, E)).astype(dtype), rng.standard_normal(E).astype(dtype)
     dense = np.concatenate([x, rng.standard_normal((630, 300)).astype(dtype)])  # nothing is skipped here
-    alone, among = np.empty((70, 90), dtype), np.empty((700, 90), dtype)
+    alone, among = np.empty((70, E), dtype), np.empty((700, E), dtype)
     kernels.dense_forward(alone, x, w, b)
     kernels.dense_forward(among, dense, w, b)
     np.testing.assert_array_equal(alone, among[:70])

@@ -10,7 +10,7 @@ costs no copy); the rows of out and w must be contiguous.
 Where most of x is zero (four in five MNIST pixels are black), `list_used` lists, for four rows of x at a time,
 those k where not all four are zero, and `matmul_add_listed` multiplies only these. Neighbouring rows are zero
 in the same places often enough, and each row of w that is read serves four times; one row at a time would wait
-for memory. Each sum is the same chain of fused multiply-adds in ascending k as in `matmul_add`, and a zero adds
+for memory. Each sum is the same chain of multiply-adds in ascending k as in `matmul_add`, and a zero adds
 nothing: they agree to the last bit (but for the sign of a zero), and which one runs shows in nothing but the
 time. This supposes finite w: 0 * NaN is NaN, and a skipped product is not.
 """
@@ -42,7 +42,11 @@ def matmul_add(out, x, w):
                 _tile(out, i, f, x, w, k0, k1)
             for i in range(M_whole, M):
                 _row_tile(out, i, f, x, w, k0, k1)
-    _add_last_columns(out, x, w, M, F_whole)
+    for i in range(M if F_whole < out.shape[1] else 0):  # the last columns, too few to fill a tile
+        for k in range(K):
+            a = x[i, k]
+            for f in range(F_whole, out.shape[1]):
+                out[i, f] += a * w[k, f]
 
 
 @kernel
@@ -75,20 +79,8 @@ def matmul_add_listed(out, x, w, index, count):
         for g in range(count.size):
             _listed_tile(out, g * LISTED_ROWS, f, x, w, index[g], count[g])
     M_whole = LISTED_ROWS * count.size
-    _add_last_columns(out, x, w, M_whole, F_whole)
+    matmul_add(out[:M_whole, F_whole:], x[:M_whole], w[:, F_whole:])
     matmul_add(out[M_whole:], x[M_whole:], w)
-
-
-@kernel
-def _add_last_columns(out, x, w, rows, first):
-    """The columns from `first` on, too few to fill a tile."""
-    if first == out.shape[1]:
-        return
-    for i in range(rows):
-        for k in range(x.shape[1]):
-            a = x[i, k]
-            for f in range(first, out.shape[1]):
-                out[i, f] += a * w[k, f]
 
 
 @kernel
