@@ -36,7 +36,6 @@ from siamese_np.kernels.lanes import (
     HALF,
     VECTOR_BYTES,
     WIDE,
-    equal,
     item,
     load,
     muladd,
@@ -59,33 +58,33 @@ def conv2d_forward(out, x, w, b, stride, pad):
     N, OH, OW, F = out.shape
     _, H, W, C = x.shape
     FP = whole(F, x)
-    weights, biases = in_vectors(w.reshape(-1), F, FP), in_vectors(b, F, FP)
-    target = pixel_rows(min(OH, 1 + PIXELS // OW), OW, FP)
-    rows = aligned((target.size + 1) * FP, x)
-    start, index, value = empty_lists(H, W, C, x)
+    weights, swapped, biases = in_vectors(w.reshape(-1), F, FP), swap(w, FP), in_vectors(b, F, FP)
+    target = pixel_rows(min(OH, 1 + PIXELS // OW), OW, (1, 1), W, w.shape, pad, FP)
+    rows = aligned(len(target) * OW * FP + FP, x)
+    start, index, value = empty_list(H * W, C, x)
     padded, edges = empty_padded(H, W, C, pad, x)
     source, goal = np.empty(target.size + 3, np.int64), np.empty(target.size + 3, np.int64)
-    every = every_entry(x)
     for n in range(N):
-        listed = list_pays(x[n])
+        listed = list_pays(x[n], stride)
         if listed:
-            list_entries(start, index, value, x[n], every[0], (1, 1), (1, 1))
+            list_image(start, index, value, x[n])
         else:
             pad_image(padded, edges, x[n], pad)
         for i in range(0, OH, len(target)):
             here = target[: OH - i]
             fill(rows, here, biases)
             if listed:
-                add_lists(rows, here, i, start, index, value, weights, w.shape, FP, stride, pad)
+                add_list(rows, here, i, start, index, value, swapped, x.shape, w.shape, FP, stride, pad)
             else:
-                add_windows(rows, here, i, source, goal, padded, edges, weights, w.shape, FP, stride)
-            copy_pixels(out[n], i, rows, here)
+                add_windows(rows, here, OW, i, source, goal, padded, edges, weights, w.shape, FP, stride)
+            copy_pixels(out[n], i, rows, here, w.shape[1] - 1)
 
 
 @kernel
 def conv2d_backward(dx, dw, db, dout, x, w, stride, pad):
     """dw (KH, KW, C, F) and db (F,) += their gradients; dx (N, H, W, C) = its own, unless it is empty."""
-    add_gradients(dx, dw, db, dout, every_entry(dout), x, w, stride, pad, (1, 1))
+    winner = np.zeros((1, dout.shape[1], dout.shape[2], dout.shape[3]), np.uint8)
+    add_gradients(dx, dw, db, dout, winner, x, w, stride, pad, (1, 1))
 
 
 # --- sums of scaled rows of w -----------------------------------------------------------------------------------
@@ -103,54 +102,60 @@ def fill(rows, target, biases):
 
 
 @kernel
-def add_lists(rows, target, first, start, index, value, w, shape, FP, stride, pad):
+def add_list(rows, target, first, start, index, value, w, image, kernel, FP, stride, pad):
     """Add the listed entries, times their rows of w, to all filters of the pixels of `target`.
 
-    These are the output rows `first`, `first` + 1, ...; the sums of pixel (i, j) begin at ``rows[target[i, j]]``.
-    The last column of `target` is a spare pixel, where the last one has no neighbour.
+    These are the output rows `first`, `first` + 1, ...; the sums of pixel (i, j) begin at
+    ``rows[target[i, j + KW - 1]]``. All pixels outside the image share the sums of a spare one.
     """
     f, vector = 0, VECTOR_BYTES // rows.itemsize
     while f + WIDE * vector <= FP:
-        add_listed(rows, target, first, start, index, value, w, shape, FP, stride, pad, f, zeros(rows, WIDE))
+        add_listed(rows, target, first, start, index, value, w, image, kernel, FP, stride, pad, f, zeros(rows, WIDE))
         f += WIDE * vector
     while f < FP:
-        add_listed(rows, target, first, start, index, value, w, shape, FP, stride, pad, f, zeros(rows, HALF))
+        add_listed(rows, target, first, start, index, value, w, image, kernel, FP, stride, pad, f, zeros(rows, HALF))
         f += HALF * vector
 
 
 @kernel
-def add_listed(rows, target, first, start, index, value, w, shape, FP, stride, pad, f, like):
-    """`add_lists` for filters f, f + 1, ...: two output pixels (i, j) and (i, j + 1) at a time."""
-    KH, KW, C, _ = shape
-    H, W = start.shape[0], start.shape[1] - 1
-    step = stride[1] * C * FP  # an entry meets a row of w this much earlier in the second pixel
+def add_listed(rows, target, first, start, index, value, w, image, kernel, FP, stride, pad, f, like):
+    """`add_list` for filters f, f + 1, ...: one pixel of x, and all output pixels of a row that see it, at a time."""
+    _, H, W, C = image
+    KH, KW, _, _ = kernel
     for i in range(target.shape[0]):
         for p in range(KH):
             r = (first + i) * stride[0] + p - pad[0]
             if r < 0 or r >= H:
                 continue
-            for j in range(0, target.shape[1] - 1, 2):
-                s = j * stride[1] - pad[1]
-                t = s + stride[1]
-                e0, e2 = start[r, min(max(s, 0), W)], start[r, min(max(s + KW, 0), W)]
-                e1, e3 = start[r, min(max(t, 0), W)], start[r, min(max(t + KW, 0), W)]
-                row = (p * KW - s) * C * FP + f
-                goal0, goal1 = target[i, j] + f, target[i, j + 1] + f
-                sums0, sums1 = load(rows, goal0, like), load(rows, goal1, like)
-                for e in range(e0, min(e1, e2)):
-                    sums0 = muladd(sums0, item(value, e), load(w, row + item(index, e) * FP, like))
-                for e in range(e1, e2):
-                    here = row + item(index, e) * FP
-                    sums0 = muladd(sums0, item(value, e), load(w, here, like))
-                    sums1 = muladd(sums1, item(value, e), load(w, here - step, like))
-                for e in range(max(e1, e2), e3):
-                    sums1 = muladd(sums1, item(value, e), load(w, row - step + item(index, e) * FP, like))
-                store(rows, goal0, sums0)
-                store(rows, goal1, sums1)
+            for s in range(W):
+                e, stop = start[r * W + s], start[r * W + s + 1]
+                for q in range(0, KW, 3):
+                    q1, q2 = min(q + 1, KW - 1), min(q + 2, KW - 1)  # the last again where fewer than three are left
+                    j, row = s + pad[1], p * C * KW * FP + f
+                    goal0, goal1, goal2 = target[i, j + q] + f, target[i, j + q1] + f, target[i, j + q2] + f
+                    row0, row1, row2 = row + q * FP, row + q1 * FP, row + q2 * FP
+                    add_three(rows, goal0, goal1, goal2, w, row0, row1, row2, index, KW * FP, value, e, stop, like)
 
 
 @kernel
-def add_windows(rows, target, first, source, goal, padded, edges, w, shape, FP, stride):
+def add_three(sums, goal0, goal1, goal2, rows, row0, row1, row2, index, scale, value, first, stop, like):
+    """The one loop of all sparse passes: three pieces of sums += the rows of a list's entries, each times its value.
+
+    Entry e has ``value[e]``, and its three rows begin ``index[e] * scale`` behind row0, row1 and row2.
+    """
+    sums0, sums1, sums2 = load(sums, goal0, like), load(sums, goal1, like), load(sums, goal2, like)
+    for e in range(first, stop):
+        factor, row = item(value, e), np.int64(item(index, e)) * scale
+        sums0 = muladd(sums0, factor, load(rows, row + row0, like))
+        sums1 = muladd(sums1, factor, load(rows, row + row1, like))
+        sums2 = muladd(sums2, factor, load(rows, row + row2, like))
+    store(sums, goal0, sums0)
+    store(sums, goal1, sums1)
+    store(sums, goal2, sums2)
+
+
+@kernel
+def add_windows(rows, target, OW, first, source, goal, padded, edges, w, shape, FP, stride):
     """Add every entry under the windows of `target`, times its row of w, but leave out windows that are all black."""
     KH, KW, C, _ = shape
     line = padded.size // len(edges)
@@ -160,10 +165,10 @@ def add_windows(rows, target, first, source, goal, padded, edges, w, shape, FP, 
         left, right = edges[r, 0], edges[r, 1]
         for p in range(1, KH):
             left, right = min(left, edges[r + p, 0]), max(right, edges[r + p, 1])
-        for j in range(target.shape[1] - 1):
+        for j in range(OW):
             s = j * stride[1]
             if s < right and s + KW > left:
-                source[m], goal[m] = r * line + s * C, target[i, j]
+                source[m], goal[m] = r * line + s * C, target[i, j + KW - 1]
                 m += 1
     while m % 4:  # fill up with the last pixel: it is computed again, and stored again
         source[m], goal[m] = source[m - 1], goal[m - 1]
@@ -213,51 +218,66 @@ def add_gradients(dx, dw, db, dout, argmax, x, w, stride, pad, window):
     if C < FEW and not len(dx):
         add_pixel_gradients(dw, db, dout, argmax, x, stride, pad, window)
         return
-    start, index, value = empty_lists((OH * window[0] - 1) * stride[0] + 1, (OW * window[1] - 1) * stride[1] + 1, F, x)
-    CP = whole(C, x)
-    flipped, no_bias = flip(w, CP), in_vectors(np.zeros(C, x.dtype), C, CP)
-    target = pixel_rows(min(H, 1 + PIXELS // W), W, CP)
-    rows = aligned((target.size + 1) * CP, x)
     padded, edges = empty_padded(H, W, C, pad, x)
+    dpadded, _ = empty_padded(H, W, C, pad, x)
     line, T = padded.size // len(edges), whole(KW * C, x)
+    _, channel, gradient = empty_list(1, F, x)
+    pixel = np.empty(F, x.dtype)
     room = OH * OW + 1  # for the entries of a filter: one of each window, and one that is not kept
     count, place, factor = np.empty(F, np.int64), np.empty(F * room, np.int64), np.empty(F * room, x.dtype)
-    sums = aligned(F * KH * T, x)
+    filters, sums = aligned(F * KH * T, x), aligned(F * KH * T, x)
+    transpose(filters, w.reshape(-1), F, KH, KW * C, T)
     for k in range(sums.size):
         sums[k] = 0
+    lanes = HALF * VECTOR_BYTES // x.itemsize
     for n in range(N):
+        values, winners = dout[n].reshape(-1), argmax[n % len(argmax)].reshape(-1)
+        live = has_gradient(values)
         if len(dx):
-            list_entries(start, index, value, dout[n], argmax[n % len(argmax)], window, stride)
-            for i in range(0, H, len(target)):
-                here = target[: H - i]
-                fill(rows, here, no_bias)
-                add_lists(
-                    rows, here, i, start, index, value, flipped, (KH, KW, F, C), CP, (1, 1),
-                    (KH - 1 - pad[0], KW - 1 - pad[1]),
-                )  # fmt: skip
-                copy_pixels(dx[n], i, rows, here)
-        if has_gradient(dout[n]):
+            for k in range(dpadded.size):
+                dpadded[k] = 0
+        if len(dx) and live:
+            for i in range(OH):
+                for j in range(OW):
+                    for t in range(window[0] * window[1]):
+                        row, column = i * window[0] + t // window[1], j * window[1] + t % window[1]
+                        copy_won(pixel, 0, values, winners, (i * OW + j) * F, F, winners.dtype.type(t))
+                        stop = list_pixel(channel, gradient, 0, pixel, 0, F)
+                        if stop:
+                            add_window(
+                                dpadded, row * stride[0] * line + column * stride[1] * C, line,
+                                filters, 0, T, KH, lanes, T, channel, KH * T, gradient, 0, stop,
+                            )  # fmt: skip
+        if len(dx):
+            copy_middle(dx[n].reshape(-1), dpadded, H, W * C, pad[0] * line + pad[1] * C, line)
+        if live:
             pad_image(padded, edges, x[n], pad)
-            list_filters(count, place, factor, room, dout[n], argmax[n % len(argmax)], stride, window, line, C)
+            list_filters(count, place, factor, room, values, winners, OW, stride, window, line, C)
             for f in range(F):
                 first, stop = f * room, f * room + count[f]
                 for m in range(first, stop):
                     db[f] += item(factor, m)
-                for t in range(0, T, HALF * VECTOR_BYTES // x.itemsize):
-                    add_rows(sums, f * KH * T + t, T, padded, t, line, KH, place, factor, first, stop)
-    flat = dw.reshape(-1)
-    for p in range(KH):
-        for k in range(KW * C):
-            for f in range(F):
-                to = (p * KW * C + k) * F + f
-                put(flat, to, item(flat, to) + item(sums, (f * KH + p) * T + k))
+                add_window(sums, f * KH * T, T, padded, 0, line, KH, lanes, T, place, 1, factor, first, stop)
+    add_transposed(dw.reshape(-1), sums, F, KH, KW * C, T)
 
 
 @kernel
-def has_gradient(dout):
-    """Whether any entry of dout is not 0."""
-    for value in dout.reshape(-1):  # noqa: SIM110  (compiled code knows no generators)
-        if value != 0:
+def add_window(sums, goal, goal_step, rows, row, row_step, KH, lanes, T, index, scale, value, first, stop):
+    """`add_three` for the KH rows of a window, T numbers each."""
+    like = zeros(sums, HALF)
+    for t in range(0, T, lanes):
+        for p in range(0, KH, 3):
+            p1, p2 = min(p + 1, KH - 1), min(p + 2, KH - 1)
+            goal0, goal1, goal2 = goal + p * goal_step + t, goal + p1 * goal_step + t, goal + p2 * goal_step + t
+            row0, row1, row2 = row + p * row_step + t, row + p1 * row_step + t, row + p2 * row_step + t
+            add_three(sums, goal0, goal1, goal2, rows, row0, row1, row2, index, scale, value, first, stop, like)
+
+
+@kernel
+def has_gradient(values):
+    """Whether any entry of a flat dout is not 0."""
+    for k in range(values.size):
+        if values[k] != 0:
             return True
     return False
 
@@ -344,26 +364,53 @@ def add_taps(sums, at, FP, T, padded, first, place, pixels, f, count):
 
 
 @kernel
-def flip(w, CP):
-    """The weights of dx, flat: w[KH-1-p, KW-1-q, c, f] in rows (p, q, f) of C numbers, filled up to CP."""
+def swap(w, FP):
+    """w (KH, KW, C, F), flat, in the order (p, c, KW-1-q, f): the taps of an entry are neighbours, as are the pixels."""
     KH, KW, C, F = w.shape
-    flipped = aligned(KH * KW * F * CP, w)
+    swapped = aligned(KH * KW * C * FP, w)
     for p in range(KH):
         for q in range(KW):
-            for f in range(F):
-                row = (((KH - 1 - p) * KW + KW - 1 - q) * F + f) * CP
-                for c in range(C):
-                    put(flipped, row + c, w[p, q, c, f])
-                for c in range(C, CP):
-                    flipped[row + c] = 0
-    return flipped
+            for c in range(C):
+                row = ((p * C + c) * KW + KW - 1 - q) * FP
+                for f in range(F):
+                    put(swapped, row + f, w[p, q, c, f])
+                for f in range(F, FP):
+                    put(swapped, row + f, w.dtype.type(0))
+    return swapped
 
 
 @kernel
-def list_filters(count, place, factor, room, dout, argmax, stride, window, line, C):
-    """List dout (OH, OW, F) filter by filter: the entries that are not 0, and where they saw the padded x begin."""
-    OH, OW, F = dout.shape
-    value, winner = dout.reshape(-1), argmax.reshape(-1)
+def transpose(filters, w, F, KH, K, T):
+    """filters (F, KH, T) = w (KH, K, F), both flat, with zeros behind the K numbers of each row."""
+    for p in range(KH):
+        for k in range(T):
+            for f in range(F):
+                put(filters, (f * KH + p) * T + k, item(w, (p * K + k) * F + f) if k < K else w.dtype.type(0))
+
+
+@kernel
+def add_transposed(dw, sums, F, KH, K, T):
+    """dw (KH, K, F) += sums (F, KH, T), both flat."""
+    for p in range(KH):
+        for k in range(K):
+            for f in range(F):
+                to = (p * K + k) * F + f
+                put(dw, to, item(dw, to) + item(sums, (f * KH + p) * T + k))
+
+
+@kernel
+def copy_middle(out, padded, H, line, first, step):
+    """out (H, line), flat, from rows `step` apart, the first of which begins at padded[first]."""
+    for r in range(H):
+        for k in range(line):
+            put(out, r * line + k, item(padded, first + r * step + k))
+
+
+@kernel
+def list_filters(count, place, factor, room, value, winner, OW, stride, window, line, C):
+    """List a flat dout (OH, OW, F) filter by filter: entries that are not 0, and where they saw the padded x begin."""
+    F = len(count)
+    OH = value.size // (OW * F)
     entries = window[0] * window[1]
     shift = np.empty(256, np.int64)
     for t in range(entries):
@@ -381,97 +428,50 @@ def list_filters(count, place, factor, room, dout, argmax, stride, window, line,
                 put(count, f, m + ((t < entries) & (item(value, at + f) != 0)))
 
 
-@kernel
-def add_rows(sums, at, T, padded, t, line, KH, place, factor, first, stop):
-    """Columns t, t + 1, ... of dw of one filter += its entries times their windows of x, three rows at a time."""
-    like = zeros(sums, HALF)
-    for p in range(0, KH, 3):
-        # where fewer than three rows are left, the last is computed, and stored, more than once
-        p1, p2 = min(p + 1, KH - 1), min(p + 2, KH - 1)
-        goal0, goal1, goal2 = at + p * T, at + p1 * T, at + p2 * T
-        x0, x1, x2 = p * line + t, p1 * line + t, p2 * line + t
-        sums0, sums1, sums2 = load(sums, goal0, like), load(sums, goal1, like), load(sums, goal2, like)
-        for m in range(first, stop):
-            k, value = item(place, m), item(factor, m)
-            sums0 = muladd(sums0, value, load(padded, k + x0, like))
-            sums1 = muladd(sums1, value, load(padded, k + x1, like))
-            sums2 = muladd(sums2, value, load(padded, k + x2, like))
-        store(sums, goal0, sums0)
-        store(sums, goal1, sums1)
-        store(sums, goal2, sums2)
-
-
 # --- lists, and images with margins -----------------------------------------------------------------------------
 
 
 @kernel
-def list_pays(x):
-    """Whether at most half of x (H, W, C) is not 0, and a pixel has enough entries for a loop over them."""
+def list_pays(x, stride):
+    """Whether the listed way is open, and the faster one: at most half of x (H, W, C) is not 0, and C is not small."""
     flat, count = x.reshape(-1), 0
     for k in range(flat.size):
         count += flat[k] != 0
-    return x.shape[2] >= FEW and 2 * count <= flat.size
+    return stride[1] == 1 and x.shape[2] >= FEW and 2 * count <= flat.size
 
 
 @kernel
-def empty_lists(H, W, C, like):
-    """Room for the entries of an image (H, W, C) that are not 0, row by row, column by column.
+def empty_list(pixels, C, like):
+    """Room for the entries of an image that are not 0: those of pixel s are entries start[s] to start[s + 1] - 1.
 
-    Pixel (r, s) has the entries ``start[r, s]`` to ``start[r, s + 1] - 1``. Entry e is ``value[e]``, in channel
-    ``index[e] - s*C``: the entries under one row of a window are neighbours, and so are the rows of w they meet.
+    Entry e is ``value[e]``, in channel ``index[e]``.
     """
-    size = H * W * C + VECTOR_BYTES  # lists are written in whole vectors
-    return np.empty((H, W + 1), np.int64), np.empty(size, np.int32), np.empty(size, like.dtype)
+    size = pixels * C + VECTOR_BYTES  # lists are written in whole vectors
+    return np.zeros(pixels + 1, np.int64), np.empty(size, np.int32), np.empty(size, like.dtype)
 
 
 @kernel
-def every_entry(x):
-    """The `argmax` of `list_entries` that lets every entry of an image pass."""
-    return np.zeros((1, x.shape[1], x.shape[2], x.shape[3]), np.uint8)
+def list_image(start, index, value, x):
+    """List x (H, W, C)."""
+    flat, C = x.reshape(-1), x.shape[2]
+    for s in range(start.size - 1):
+        start[s + 1] = list_pixel(index, value, start[s], flat, s * C, C)
 
 
 @kernel
-def list_entries(start, index, value, x, argmax, window, stride):
-    """List the entries of x (H, W, C) that are not 0: each lies at entry `argmax` of its window.
-
-    On the grid of the list, the pixels that the windows cover lie `stride` apart.
-    """
-    H, W, C = x.shape
-    flat, winner, begins = x.reshape(-1), argmax.reshape(-1), start.reshape(-1)
-    e, done = 0, 0
-    for r in range(H):
-        for p in range(window[0]):
-            for s in range(W):
-                for q in range(window[1]):
-                    row, column = (r * window[0] + p) * stride[0], (s * window[1] + q) * stride[1]
-                    done = begin(begins, done, row * start.shape[1] + column + 1, e)
-                    number, at = winner.dtype.type(p * window[1] + q), (r * W + s) * C
-                    e = list_pixel(index, value, e, flat, winner, number, at, C, column * C)
-    begin(begins, done, begins.size, e)
-
-
-@kernel
-def begin(begins, done, stop, e):
-    """Pixels number `done` to `stop` - 1 begin with entry e: all but the last of them are empty."""
-    for k in range(done, stop):
-        begins[k] = e
-    return stop
-
-
-@kernel
-def list_pixel(index, value, e, flat, winner, number, at, C, first):
-    """Append the entries of one pixel, flat[at : at + C], under the indices `first` on; return how many there are."""
+def list_pixel(index, value, e, flat, at, C):
+    """Append those of flat[at], ..., flat[at + C - 1] that are not 0, after e entries; return how many there are."""
     c, one, vector = 0, zeros(flat, 1), VECTOR_BYTES // flat.itemsize
     while c + vector <= C:
-        bits = nonzero(flat, at + c, one) & equal(winner, at + c, number, one)
+        bits = nonzero(flat, at + c, one)
         pack(value, e, load(flat, at + c, one), bits)
-        pack(index, e, numbers(index, first + c, one), bits)
+        pack(index, e, numbers(index, c, one), bits)
         e += popcount(bits)
         c += vector
     while c < C:  # written in any case, and kept by counting it: no branch that could be predicted wrong
-        put(index, e, first + c)
+        put(index, e, c)
         put(value, e, item(flat, at + c))
-        e += (item(flat, at + c) != 0) & (item(winner, at + c) == number)
+        e += item(flat, at + c) != 0
         c += 1
     return e
 
@@ -541,23 +541,28 @@ def in_vectors(flat, F, FP):
 
 
 @kernel
-def pixel_rows(count, columns, size):
-    """Where the sums of `count` rows of pixels begin: `size` numbers a pixel, and a spare pixel behind them all."""
-    target = np.empty((count, columns + 1), np.int64)
-    for i in range(count):
+def pixel_rows(count, OW, window, W, kernel, pad, size):
+    """The `target` of `add_list`: where the sums of `count` rows of windows begin, `size` numbers a pixel.
+
+    All first entries of the windows of a row lie side by side, then all second ones, ...; a spare pixel is the last.
+    """
+    KW, columns = kernel[1], OW * window[1]
+    spare = count * window[0] * columns * size
+    target = np.full((count * window[0], max(columns, W + pad[1] + 1) + KW - 1), spare)
+    for i in range(count * window[0]):
         for j in range(columns):
-            target[i, j] = (i * columns + j) * size
-        target[i, columns] = count * columns * size
+            plane = (i * window[1] + j % window[1]) * OW + j // window[1]
+            target[i, j + KW - 1] = plane * size
     return target
 
 
 @kernel
-def copy_pixels(out, first, rows, target):
+def copy_pixels(out, first, rows, target, margin):
     """Rows `first`, `first` + 1, ... of out (OH, OW, F) = the sums."""
     flat = out.reshape(-1)
     _, OW, F = out.shape
     for i in range(target.shape[0]):
         for j in range(OW):
-            to, at = ((first + i) * OW + j) * F, target[i, j]
+            to, at = ((first + i) * OW + j) * F, target[i, j + margin]
             for f in range(F):
                 put(flat, to + f, item(rows, at + f))

@@ -18,17 +18,18 @@ import numpy as np
 from siamese_np._jit import kernel
 from siamese_np.kernels.conv2d import (
     add_gradients,
-    add_lists,
+    add_list,
     add_windows,
     aligned,
-    empty_lists,
+    empty_list,
     empty_padded,
-    every_entry,
     fill,
     in_vectors,
-    list_entries,
+    list_image,
     list_pays,
     pad_image,
+    pixel_rows,
+    swap,
     whole,
 )
 from siamese_np.kernels.lanes import item, put
@@ -39,52 +40,42 @@ def conv_relu_pool_forward(out, argmax, x, w, b, stride, pad, window):
     """out, argmax (N, OH, OW, F) = pooled ReLU of x (N, H, W, C) convolved with w (KH, KW, C, F), plus b (F,)."""
     N, OH, OW, F = out.shape
     _, H, W, C = x.shape
-    FP = whole(F, x)
-    weights, biases = in_vectors(w.reshape(-1), F, FP), in_vectors(b, F, FP)
-    target = window_planes(window, OW, FP)
-    rows = aligned(target[0, -1] + FP, x)
+    FP, entries = whole(F, x), window[0] * window[1]
+    weights, swapped, biases = in_vectors(w.reshape(-1), F, FP), swap(w, FP), in_vectors(b, F, FP)
+    target = pixel_rows(1, OW, window, W, w.shape, pad, FP)
+    rows = aligned((entries * OW + 1) * FP, x)
     winner = np.empty(OW * FP, argmax.dtype)
-    start, index, value = empty_lists(H, W, C, x)
+    start, index, value = empty_list(H * W, C, x)
     padded, edges = empty_padded(H, W, C, pad, x)
     source, goal = np.empty(target.size + 3, np.int64), np.empty(target.size + 3, np.int64)
-    every = every_entry(x)
     flat, numbers = out.reshape(-1), argmax.reshape(-1)
     for n in range(N):
-        listed = list_pays(x[n])
+        listed = list_pays(x[n], stride)
         if listed:
-            list_entries(start, index, value, x[n], every[0], (1, 1), (1, 1))
+            list_image(start, index, value, x[n])
         else:
             pad_image(padded, edges, x[n], pad)
         for i in range(OH):
+            first = i * window[0]
             fill(rows, target, biases)
             if listed:
-                add_lists(rows, target, i * window[0], start, index, value, weights, w.shape, FP, stride, pad)
+                add_list(rows, target, first, start, index, value, swapped, x.shape, w.shape, FP, stride, pad)
             else:
-                add_windows(rows, target, i * window[0], source, goal, padded, edges, weights, w.shape, FP, stride)
-            find_maxima(rows, winner, window[0] * window[1])
+                columns = OW * window[1]
+                add_windows(rows, target, columns, first, source, goal, padded, edges, weights, w.shape, FP, stride)
+            find_maxima(rows, winner, entries)
             at = (n * OH + i) * OW * F
             if F == FP:
-                relu_pixels(flat, numbers, at, rows, winner, 0, OW * F, window[0] * window[1])
+                relu_pixels(flat, numbers, at, rows, winner, 0, OW * F, entries)
             else:
                 for j in range(OW):
-                    relu_pixels(flat, numbers, at + j * F, rows, winner, j * FP, F, window[0] * window[1])
+                    relu_pixels(flat, numbers, at + j * F, rows, winner, j * FP, F, entries)
 
 
 @kernel
 def conv_relu_pool_backward(dx, dw, db, dout, argmax, x, w, stride, pad, window):
     """dw (KH, KW, C, F) and db (F,) += their gradients; dx (N, H, W, C) = its own, unless it is empty."""
     add_gradients(dx, dw, db, dout, argmax, x, w, stride, pad, window)
-
-
-@kernel
-def window_planes(window, OW, size):
-    """Where the sums of one row of windows go: all first entries of the windows together, then all second ones."""
-    target = np.empty((window[0], OW * window[1] + 1), np.int64)
-    for p in range(window[0]):
-        for j in range(OW * window[1]):
-            target[p, j] = ((p * window[1] + j % window[1]) * OW + j // window[1]) * size
-        target[p, OW * window[1]] = window[0] * window[1] * OW * size  # a spare pixel behind them all
-    return target
 
 
 @kernel

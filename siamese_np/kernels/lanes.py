@@ -157,20 +157,6 @@ def nonzero(array: Any, start: int, like: Any) -> Any:
     return np.uint64(sum(1 << k for k in range(len(like)) if array[start + k] != 0))
 
 
-def _equal(typing: Any, array: Any, start: Any, number: Any, like: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        values = _read(context, builder, array, args, like.count)
-        return _bits(builder, builder.icmp_signed("==", values, _all(builder, args[2], values.type)))
-
-    return types.uint64(array, types.intp, array.dtype, like), generate
-
-
-@_operation(_equal)
-def equal(array: Any, start: int, number: int, like: Any) -> Any:
-    """Bit k is set where the whole number ``array[start + k]`` is `number`: up to 64 lanes."""
-    return np.uint64(sum(1 << k for k in range(len(like)) if array[start + k] == number))
-
-
 def _numbers(typing: Any, array: Any, first: Any, like: Any) -> Any:
     lanes = Lanes(array.dtype, like.count)
 
