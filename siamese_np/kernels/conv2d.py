@@ -122,8 +122,8 @@ def add_listed(rows, target, first, start, index, value, w, image, kernel, FP, s
     """`add_list` for filters f, f + 1, ...: one pixel of x, and all output pixels of a row that see it, at a time."""
     _, H, W, C = image
     KH, KW, _, _ = kernel
-    for i in range(target.shape[0]):
-        for p in range(KH):
+    for p in range(KH):  # outermost, so that one row of the kernel at a time is in the L1 cache
+        for i in range(target.shape[0]):
             r = (first + i) * stride[0] + p - pad[0]
             if r < 0 or r >= H:
                 continue
@@ -221,15 +221,14 @@ def add_gradients(dx, dw, db, dout, argmax, x, w, stride, pad, window):
     padded, edges = empty_padded(H, W, C, pad, x)
     dpadded, _ = empty_padded(H, W, C, pad, x)
     line, T = padded.size // len(edges), whole(KW * C, x)
-    _, channel, gradient = empty_list(1, F, x)
-    pixel = np.empty(F, x.dtype)
+    start, channel, gradient = empty_list(OH * OW * window[0] * window[1], F, x)
+    place, pixel = np.empty(start.size - 1, np.int64), np.empty(F, x.dtype)
     room = OH * OW + 1  # for the entries of a filter: one of each window, and one that is not kept
-    count, place, factor = np.empty(F, np.int64), np.empty(F * room, np.int64), np.empty(F * room, x.dtype)
+    count, seen, factor = np.empty(F, np.int64), np.empty(F * room, np.int64), np.empty(F * room, x.dtype)
     filters, sums = aligned(F * KH * T, x), aligned(F * KH * T, x)
     transpose(filters, w.reshape(-1), F, KH, KW * C, T)
     for k in range(sums.size):
         sums[k] = 0
-    lanes = HALF * VECTOR_BYTES // x.itemsize
     for n in range(N):
         values, winners = dout[n].reshape(-1), argmax[n % len(argmax)].reshape(-1)
         live = has_gradient(values)
@@ -237,40 +236,59 @@ def add_gradients(dx, dw, db, dout, argmax, x, w, stride, pad, window):
             for k in range(dpadded.size):
                 dpadded[k] = 0
         if len(dx) and live:
-            for i in range(OH):
-                for j in range(OW):
-                    for t in range(window[0] * window[1]):
-                        row, column = i * window[0] + t // window[1], j * window[1] + t % window[1]
-                        copy_won(pixel, 0, values, winners, (i * OW + j) * F, F, winners.dtype.type(t))
-                        stop = list_pixel(channel, gradient, 0, pixel, 0, F)
-                        if stop:
-                            add_window(
-                                dpadded, row * stride[0] * line + column * stride[1] * C, line,
-                                filters, 0, T, KH, lanes, T, channel, KH * T, gradient, 0, stop,
-                            )  # fmt: skip
+            list_windows(start, place, channel, gradient, pixel, values, winners, OW, stride, window, line, C)
+            for p in range(KH):  # outermost, so that one row of the kernel at a time is in the L1 cache
+                for k in range(place.size):
+                    goal = place[k] + p * line
+                    if start[k] < start[k + 1]:
+                        add_row(dpadded, goal, filters, p * T, T, channel, KH * T, gradient, start[k], start[k + 1])
         if len(dx):
             copy_middle(dx[n].reshape(-1), dpadded, H, W * C, pad[0] * line + pad[1] * C, line)
         if live:
             pad_image(padded, edges, x[n], pad)
-            list_filters(count, place, factor, room, values, winners, OW, stride, window, line, C)
+            list_filters(count, seen, factor, room, values, winners, OW, stride, window, line, C)
             for f in range(F):
                 first, stop = f * room, f * room + count[f]
                 for m in range(first, stop):
                     db[f] += item(factor, m)
-                add_window(sums, f * KH * T, T, padded, 0, line, KH, lanes, T, place, 1, factor, first, stop)
+                add_window(sums, f * KH * T, T, padded, line, KH, seen, factor, first, stop)
     add_transposed(dw.reshape(-1), sums, F, KH, KW * C, T)
 
 
 @kernel
-def add_window(sums, goal, goal_step, rows, row, row_step, KH, lanes, T, index, scale, value, first, stop):
-    """`add_three` for the KH rows of a window, T numbers each."""
+def add_row(sums, goal, rows, row, T, index, scale, value, first, stop):
+    """`add_three` for T neighbouring numbers."""
+    like, lanes = zeros(sums, HALF), HALF * VECTOR_BYTES // sums.itemsize
+    for t in range(0, T, 3 * lanes):
+        t1, t2 = min(t + lanes, T - lanes), min(t + 2 * lanes, T - lanes)  # the last again where none are left
+        goal0, goal1, goal2, row0, row1, row2 = goal + t, goal + t1, goal + t2, row + t, row + t1, row + t2
+        add_three(sums, goal0, goal1, goal2, rows, row0, row1, row2, index, scale, value, first, stop, like)
+
+
+@kernel
+def add_window(sums, goal, T, x, line, KH, index, value, first, stop):
+    """`add_three` for the KH rows of a window of x, T numbers each."""
     like = zeros(sums, HALF)
-    for t in range(0, T, lanes):
+    for t in range(0, T, HALF * VECTOR_BYTES // sums.itemsize):
         for p in range(0, KH, 3):
-            p1, p2 = min(p + 1, KH - 1), min(p + 2, KH - 1)
-            goal0, goal1, goal2 = goal + p * goal_step + t, goal + p1 * goal_step + t, goal + p2 * goal_step + t
-            row0, row1, row2 = row + p * row_step + t, row + p1 * row_step + t, row + p2 * row_step + t
-            add_three(sums, goal0, goal1, goal2, rows, row0, row1, row2, index, scale, value, first, stop, like)
+            p1, p2 = min(p + 1, KH - 1), min(p + 2, KH - 1)  # the last again where fewer than three are left
+            goal0, goal1, goal2 = goal + p * T + t, goal + p1 * T + t, goal + p2 * T + t
+            row0, row1, row2 = p * line + t, p1 * line + t, p2 * line + t
+            add_three(sums, goal0, goal1, goal2, x, row0, row1, row2, index, 1, value, first, stop, like)
+
+
+@kernel
+def list_windows(start, place, index, value, pixel, values, winners, OW, stride, window, line, C):
+    """List a flat dout (OH, OW, F) entry by entry of its windows; their patches of the padded x begin at `place`."""
+    F, entries, k = pixel.size, window[0] * window[1], 0
+    for i in range(values.size // (OW * F)):
+        for j in range(OW):
+            for t in range(entries):
+                row, column = i * window[0] + t // window[1], j * window[1] + t % window[1]
+                place[k] = row * stride[0] * line + column * stride[1] * C
+                copy_won(pixel, 0, values, winners, (i * OW + j) * F, F, winners.dtype.type(t))
+                start[k + 1] = list_pixel(index, value, start[k], pixel, 0, F)
+                k += 1
 
 
 @kernel
