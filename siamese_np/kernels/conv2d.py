@@ -222,8 +222,8 @@ def add_gradients(dx, dw, db, dout, argmax, x, w, stride, pad, window):
     dpadded, _ = empty_padded(H, W, C, pad, x)
     line, T = padded.size // len(edges), whole(KW * C, x)
     start, channel, gradient = empty_list(OH * OW * window[0] * window[1], F, x)
-    place, pixel = np.empty(start.size - 1, np.int64), np.empty(F, x.dtype)
-    room = OH * OW + 1  # for the entries of a filter: one of each window, and one that is not kept
+    place, won = np.empty(start.size - 1, np.int64), np.empty(OW * F, x.dtype)
+    room = OH * OW  # for the entries of a filter: one of each window
     count, seen, factor = np.empty(F, np.int64), np.empty(F * room, np.int64), np.empty(F * room, x.dtype)
     filters, sums = aligned(F * KH * T, x), aligned(F * KH * T, x)
     transpose(filters, w.reshape(-1), F, KH, KW * C, T)
@@ -235,8 +235,9 @@ def add_gradients(dx, dw, db, dout, argmax, x, w, stride, pad, window):
         if len(dx):
             for k in range(dpadded.size):
                 dpadded[k] = 0
-        if len(dx) and live:
-            list_windows(start, place, channel, gradient, pixel, values, winners, OW, stride, window, line, C)
+        if live:
+            list_windows(start, place, channel, gradient, won, values, winners, OW, stride, window, line, C)
+        if live and len(dx):
             for p in range(KH):  # outermost, so that one row of the kernel at a time is in the L1 cache
                 for k in range(place.size):
                     goal = place[k] + p * line
@@ -246,7 +247,7 @@ def add_gradients(dx, dw, db, dout, argmax, x, w, stride, pad, window):
             copy_middle(dx[n].reshape(-1), dpadded, H, W * C, pad[0] * line + pad[1] * C, line)
         if live:
             pad_image(padded, edges, x[n], pad)
-            list_filters(count, seen, factor, room, values, winners, OW, stride, window, line, C)
+            list_filters(count, seen, factor, room, start, place, channel, gradient)
             for f in range(F):
                 first, stop = f * room, f * room + count[f]
                 for m in range(first, stop):
@@ -278,16 +279,16 @@ def add_window(sums, goal, T, x, line, KH, index, value, first, stop):
 
 
 @kernel
-def list_windows(start, place, index, value, pixel, values, winners, OW, stride, window, line, C):
-    """List a flat dout (OH, OW, F) entry by entry of its windows; their patches of the padded x begin at `place`."""
-    F, entries, k = pixel.size, window[0] * window[1], 0
-    for i in range(values.size // (OW * F)):
-        for j in range(OW):
-            for t in range(entries):
-                row, column = i * window[0] + t // window[1], j * window[1] + t % window[1]
-                place[k] = row * stride[0] * line + column * stride[1] * C
-                copy_won(pixel, 0, values, winners, (i * OW + j) * F, F, winners.dtype.type(t))
-                start[k + 1] = list_pixel(index, value, start[k], pixel, 0, F)
+def list_windows(start, place, index, value, won, values, winners, OW, stride, window, line, C):
+    """List a flat dout (OH, OW, F), window by window; the patches of the padded x that they saw begin at `place`."""
+    F, k = won.size // OW, 0
+    for i in range(values.size // won.size):
+        for t in range(window[0] * window[1]):
+            copy_won(won, 0, values, winners, i * OW * F, OW * F, winners.dtype.type(t))
+            row = (i * window[0] + t // window[1]) * stride[0] * line
+            for j in range(OW):
+                place[k] = row + (j * window[1] + t % window[1]) * stride[1] * C
+                start[k + 1] = list_pixel(index, value, start[k], won, j * F, F)
                 k += 1
 
 
@@ -425,25 +426,17 @@ def copy_middle(out, padded, H, line, first, step):
 
 
 @kernel
-def list_filters(count, place, factor, room, value, winner, OW, stride, window, line, C):
-    """List a flat dout (OH, OW, F) filter by filter: entries that are not 0, and where they saw the padded x begin."""
-    F = len(count)
-    OH = value.size // (OW * F)
-    entries = window[0] * window[1]
-    shift = np.empty(256, np.int64)
-    for t in range(entries):
-        shift[t] = t // window[1] * stride[0] * line + t % window[1] * stride[1] * C
-    for f in range(F):
+def list_filters(count, seen, factor, room, start, place, index, value):
+    """Sort the entries of `list_windows` by filters: the value of each, and where the patch that it saw begins."""
+    for f in range(len(count)):
         count[f] = 0
-    for i in range(OH):
-        for j in range(OW):
-            first, at = i * window[0] * stride[0] * line + j * window[1] * stride[1] * C, (i * OW + j) * F
-            for f in range(F):
-                # written in any case, and kept by counting it: no branch that could be predicted wrong
-                t, m = item(winner, at + f), item(count, f)
-                put(place, f * room + m, first + item(shift, t))
-                put(factor, f * room + m, item(value, at + f))
-                put(count, f, m + ((t < entries) & (item(value, at + f) != 0)))
+    for k in range(place.size):
+        for e in range(start[k], start[k + 1]):
+            f = np.int64(item(index, e))
+            m = item(count, f)
+            put(seen, f * room + m, place[k])
+            put(factor, f * room + m, item(value, e))
+            put(count, f, m + 1)
 
 
 # --- lists, and images with margins -----------------------------------------------------------------------------
