@@ -6,7 +6,7 @@ never kept on the layer, so one layer can serve several branches; backward adds 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -144,33 +144,18 @@ class Conv2D(_Weighted):
         x = self._check(x)
         w, b = self.params["w"], self.params["b"]
         out = np.empty((len(x), *self.output_shape(x.shape[1:])), x.dtype)
-        parts = _threads.shards(len(x), IMAGES)
-
-        def shard(s: int) -> None:
-            kernels.conv2d_forward(out[parts[s]], x[parts[s]], w, b, self.stride, self.pad)
-
-        _threads.run(shard, len(parts))
+        _threads.wake()
+        kernels.conv2d_forward(out, x, w, b, self.stride, self.pad)
         return out, x
 
     def backward(self, dout: Array, cache: Array, need_dx: bool = True) -> Array | None:
         x = cache
         dout = self._check_gradient(dout, (len(x), *self.output_shape(x.shape[1:])), x.dtype)
-
-        def shard(dx: Array, dw: Array, db: Array, part: slice) -> None:
-            kernels.conv2d_backward(dx, dw, db, dout[part], x[part], self.params["w"], self.stride, self.pad)
-
-        return self._run_backward(shard, x, need_dx)
-
-    def _run_backward(self, shard: Callable[..., None], x: Array, need_dx: bool) -> Array | None:
-        """Call ``shard(dx, dw, db, part)`` for each shard of a batch, and add up what they found."""
         dx = np.empty((len(x) if need_dx else 0, *x.shape[1:]), x.dtype)
-        parts = _threads.shards(len(x), IMAGES)
-        w, b = self.params["w"], self.params["b"]
-        dw, db = np.zeros((len(parts), *w.shape), w.dtype), np.zeros((len(parts), *b.shape), b.dtype)
-        _threads.run(lambda s: shard(dx[parts[s]], dw[s], db[s], parts[s]), len(parts))
-        for s in range(len(parts)):  # always in this order: the same bits for any number of threads
-            self.grads["w"] += dw[s]
-            self.grads["b"] += db[s]
+        _threads.wake()
+        kernels.conv2d_backward(
+            dx, self.grads["w"], self.grads["b"], dout, x, self.params["w"], self.stride, self.pad
+        )  # fmt: skip
         return dx if need_dx else None
 
     def __repr__(self) -> str:
@@ -307,13 +292,8 @@ class ConvReLUPool:
         w, b = conv.params["w"], conv.params["b"]
         out = np.empty((len(x), *self.pool.output_shape(conv.output_shape(x.shape[1:]))), x.dtype)
         argmax = np.empty(out.shape, np.uint8)
-        parts = _threads.shards(len(x), IMAGES)
-
-        def shard(s: int) -> None:
-            here = parts[s]
-            kernels.conv_relu_pool_forward(out[here], argmax[here], x[here], w, b, conv.stride, conv.pad, window)
-
-        _threads.run(shard, len(parts))
+        _threads.wake()
+        kernels.conv_relu_pool_forward(out, argmax, x, w, b, conv.stride, conv.pad, window)
         return out, (argmax, x)
 
     def backward(self, dout: Array, cache: Any, need_dx: bool = True) -> Array | None:
@@ -321,13 +301,12 @@ class ConvReLUPool:
         conv, window = self.conv, self.pool.window
         argmax, x = cache
         dout = conv._check_gradient(dout, argmax.shape, x.dtype)
-
-        def shard(dx: Array, dw: Array, db: Array, part: slice) -> None:
-            kernels.conv_relu_pool_backward(
-                dx, dw, db, dout[part], argmax[part], x[part], conv.params["w"], conv.stride, conv.pad, window
-            )
-
-        return conv._run_backward(shard, x, need_dx)
+        dx = np.empty((len(x) if need_dx else 0, *x.shape[1:]), x.dtype)
+        _threads.wake()
+        kernels.conv_relu_pool_backward(
+            dx, conv.grads["w"], conv.grads["b"], dout, argmax, x, conv.params["w"], conv.stride, conv.pad, window
+        )
+        return dx if need_dx else None
 
 
 class Dense(_Weighted):

@@ -32,6 +32,7 @@ Sources: E. Georganas et al., "Anatomy of high-performance deep learning convolu
 import numpy as np
 
 from siamese_np._jit import kernel
+from siamese_np._team import sharded
 from siamese_np.kernels.lanes import (
     HALF,
     VECTOR_BYTES,
@@ -49,23 +50,31 @@ from siamese_np.kernels.lanes import (
 )
 
 FEW = 8  # channels; with fewer, the loops over the entries of a pixel, or of a row of a window, are too short
+IMAGES, SHARDS = 4, 16  # least images that a thread takes at a time, and most shards of a batch
 PIXELS = 32  # about as many output pixels are summed before they are written out: their sums stay in the L1 cache
 
 
 @kernel
 def conv2d_forward(out, x, w, b, stride, pad):
     """out (N, OH, OW, F) = convolution of x (N, H, W, C) with w (KH, KW, C, F), plus b (F,)."""
-    N, OH, OW, F = out.shape
-    _, H, W, C = x.shape
-    FP = whole(F, x)
-    weights, swapped, biases = in_vectors(w.reshape(-1), F, FP), swap(w, FP), in_vectors(b, F, FP)
-    target = pixel_rows(min(OH, 1 + PIXELS // OW), OW, (1, 1), W, w.shape, pad, FP)
+    FP, size = whole(b.size, x), shard_size(len(x))
+    rows, swapped, biases = in_vectors(w.reshape(-1), b.size, FP), swap(w, FP), in_vectors(b, b.size, FP)
+    _convolve((out, x, rows, swapped, biases, w.shape, stride, pad, size), -(-len(x) // size))
+
+
+@sharded
+@kernel
+def _convolve(out, x, weights, swapped, biases, kernel, stride, pad, size, shard):
+    _, OH, OW, _ = out.shape
+    N, H, W, C = x.shape
+    FP = biases.size
+    target = pixel_rows(min(OH, 1 + PIXELS // OW), OW, (1, 1), W, kernel, pad, FP)
     rows = aligned(len(target) * OW * FP + FP, x)
     start, index, value = empty_list(H * W, C, x)
     padded, edges = empty_padded(H, W, C, pad, x)
     source, goal = np.empty(target.size + 3, np.int64), np.empty(target.size + 3, np.int64)
-    for n in range(N):
-        listed = list_pays(x[n], stride)
+    for n in range(shard * size, min((shard + 1) * size, N)):
+        listed = list_pays(x[n], kernel, stride)
         if listed:
             list_image(start, index, value, x[n])
         else:
@@ -74,10 +83,10 @@ def conv2d_forward(out, x, w, b, stride, pad):
             here = target[: OH - i]
             fill(rows, here, biases)
             if listed:
-                add_list(rows, here, i, start, index, value, swapped, x.shape, w.shape, FP, stride, pad)
+                add_list(rows, here, i, start, index, value, swapped, x.shape, kernel, FP, stride, pad)
             else:
-                add_windows(rows, here, OW, i, source, goal, padded, edges, weights, w.shape, FP, stride)
-            copy_pixels(out[n], i, rows, here, w.shape[1] - 1)
+                add_windows(rows, here, OW, i, source, goal, padded, edges, weights, kernel, FP, stride)
+            copy_pixels(out[n], i, rows, here, kernel[1] - 1)
 
 
 @kernel
@@ -212,12 +221,47 @@ def add_dense(rows, goal, source, m, padded, line, w, KH, T, FP, f, like):
 @kernel
 def add_gradients(dx, dw, db, dout, argmax, x, w, stride, pad, window):
     """The backward pass, where dout (N, OH, OW, F) lies at entry `argmax` of windows of the output."""
-    N, OH, OW, F = dout.shape
-    _, H, W, C = x.shape
-    KH, KW, _, _ = w.shape
+    KH, KW, C, F = w.shape
+    size = shard_size(len(x))
+    shards = -(-len(x) // size)
+    db_of = np.zeros((shards, F), x.dtype)
     if C < FEW and not len(dx):
-        add_pixel_gradients(dw, db, dout, argmax, x, stride, pad, window)
-        return
+        FP = whole(F, x)
+        dw_of = aligned(shards * KH * KW * C * FP, x)
+        _see_pixels((dw_of, db_of, dout, argmax, x, w.shape, stride, pad, window, size), shards)
+        add_shards(dw_of, shards)
+        flat = dw.reshape(-1)
+        for k in range(KH * KW * C):
+            for f in range(F):
+                flat[k * F + f] += dw_of[k * FP + f]
+    else:
+        T = whole(KW * C, x)
+        filters, dw_of = aligned(F * KH * T, x), aligned(shards * F * KH * T, x)
+        transpose(filters, w.reshape(-1), F, KH, KW * C, T)
+        _see_windows((dx, dw_of, db_of, dout, argmax, x, filters, w.shape, stride, pad, window, size), shards)
+        add_shards(dw_of, shards)
+        add_transposed(dw.reshape(-1), dw_of, F, KH, KW * C, T)
+    for shard in range(shards):
+        for f in range(F):
+            db[f] += db_of[shard, f]
+
+
+@kernel
+def add_shards(sums, shards):
+    """Add to the sums of the first shard those of all others, always in this order."""
+    for shard in range(1, shards):
+        size = sums.size // shards
+        for k in range(size):
+            put(sums, k, item(sums, k) + item(sums, shard * size + k))
+
+
+@sharded
+@kernel
+def _see_windows(dx, dw_of, db_of, dout, argmax, x, filters, kernel, stride, pad, window, size, shard):
+    """dx of some images, and what their windows add to dw, (F, KH, KW*C in whole vectors), and to db."""
+    _, OH, OW, F = dout.shape
+    N, H, W, C = x.shape
+    KH, KW, _, _ = kernel
     padded, edges = empty_padded(H, W, C, pad, x)
     dpadded, _ = empty_padded(H, W, C, pad, x)
     line, T = padded.size // len(edges), whole(KW * C, x)
@@ -225,11 +269,10 @@ def add_gradients(dx, dw, db, dout, argmax, x, w, stride, pad, window):
     place, won = np.empty(start.size - 1, np.int64), np.empty(OW * F, x.dtype)
     room = OH * OW  # for the entries of a filter: one of each window
     count, seen, factor = np.empty(F, np.int64), np.empty(F * room, np.int64), np.empty(F * room, x.dtype)
-    filters, sums = aligned(F * KH * T, x), aligned(F * KH * T, x)
-    transpose(filters, w.reshape(-1), F, KH, KW * C, T)
-    for k in range(sums.size):
-        sums[k] = 0
-    for n in range(N):
+    dw, db = shard * F * KH * T, db_of[shard]
+    for k in range(F * KH * T):
+        put(dw_of, dw + k, x.dtype.type(0))
+    for n in range(shard * size, min((shard + 1) * size, N)):
         values, winners = dout[n].reshape(-1), argmax[n % len(argmax)].reshape(-1)
         live = has_gradient(values)
         if len(dx):
@@ -252,8 +295,7 @@ def add_gradients(dx, dw, db, dout, argmax, x, w, stride, pad, window):
                 first, stop = f * room, f * room + count[f]
                 for m in range(first, stop):
                     db[f] += item(factor, m)
-                add_window(sums, f * KH * T, T, padded, line, KH, seen, factor, first, stop)
-    add_transposed(dw.reshape(-1), sums, F, KH, KW * C, T)
+                add_window(dw_of, dw + f * KH * T, T, padded, line, KH, seen, factor, first, stop)
 
 
 @kernel
@@ -295,31 +337,33 @@ def list_windows(start, place, index, value, won, values, winners, OW, stride, w
 @kernel
 def has_gradient(values):
     """Whether any entry of a flat dout is not 0."""
-    for k in range(values.size):
+    for k in range(values.size):  # noqa: SIM110  (compiled code knows no generators)
         if values[k] != 0:
             return True
     return False
 
 
+@sharded
 @kernel
-def add_pixel_gradients(dw, db, dout, argmax, x, stride, pad, window):
-    """`add_gradients` without dx, where x has so few channels that rows of windows are too short for vectors.
+def _see_pixels(dw_of, db_of, dout, argmax, x, kernel, stride, pad, window, size, shard):
+    """What some images add to dw (KH, KW, C, F in whole vectors) and db, where rows of windows are short of channels.
 
     The gradients of a few output pixels are written out, filter beside filter, and each meets the entries of x under
     its window; pixels whose window is all black are left out.
     """
-    N, OH, OW, F = dout.shape
-    _, H, W, C = x.shape
-    KH, KW, _, _ = dw.shape
+    _, OH, OW, F = dout.shape
+    N, H, W, C = x.shape
+    KH, KW, _, _ = kernel
     FP, T, entries = whole(F, x), KW * C, window[0] * window[1]
     padded, edges = empty_padded(H, W, C, pad, x)
     line = padded.size // len(edges)
-    place, pixels, sums = np.empty(entries * OW, np.int64), aligned(entries * OW * FP, x), aligned(KH * T * FP, x)
+    place, pixels = np.empty(entries * OW, np.int64), aligned(entries * OW * FP, x)
     for k in range(pixels.size):
         pixels[k] = 0
-    for k in range(sums.size):
-        sums[k] = 0
-    for n in range(N):
+    dw, db = shard * KH * T * FP, db_of[shard]
+    for k in range(KH * T * FP):
+        put(dw_of, dw + k, x.dtype.type(0))
+    for n in range(shard * size, min((shard + 1) * size, N)):
         values, winners = dout[n].reshape(-1), argmax[n % len(argmax)].reshape(-1)
         add_biases(db, values, winners, entries)
         pad_image(padded, edges, x[n], pad)
@@ -338,11 +382,7 @@ def add_pixel_gradients(dw, db, dout, argmax, x, stride, pad, window):
                         m += 1
             for p in range(KH):
                 for f in range(0, FP, HALF * VECTOR_BYTES // x.itemsize):
-                    add_taps(sums, p * T * FP + f, FP, T, padded, p * line, place, pixels, f, m)
-    for p in range(KH):
-        for k in range(T):
-            for f in range(F):
-                dw[p, k // C, k % C, f] += sums[(p * T + k) * FP + f]
+                    add_taps(dw_of, dw + p * T * FP + f, FP, T, padded, p * line, place, pixels, f, m)
 
 
 @kernel
@@ -384,7 +424,7 @@ def add_taps(sums, at, FP, T, padded, first, place, pixels, f, count):
 
 @kernel
 def swap(w, FP):
-    """w (KH, KW, C, F), flat, in the order (p, c, KW-1-q, f): the taps of an entry are neighbours, as are the pixels."""
+    """w (KH, KW, C, F), flat, in the order (p, c, KW-1-q, f): what an entry meets lies side by side, as its pixels do."""
     KH, KW, C, F = w.shape
     swapped = aligned(KH * KW * C * FP, w)
     for p in range(KH):
@@ -432,23 +472,23 @@ def list_filters(count, seen, factor, room, start, place, index, value):
         count[f] = 0
     for k in range(place.size):
         for e in range(start[k], start[k + 1]):
-            f = np.int64(item(index, e))
-            m = item(count, f)
-            put(seen, f * room + m, place[k])
-            put(factor, f * room + m, item(value, e))
-            put(count, f, m + 1)
+            channel = np.int64(item(index, e))
+            m = item(count, channel)
+            put(seen, channel * room + m, place[k])
+            put(factor, channel * room + m, item(value, e))
+            put(count, channel, m + 1)
 
 
 # --- lists, and images with margins -----------------------------------------------------------------------------
 
 
 @kernel
-def list_pays(x, stride):
-    """Whether the listed way is open, and the faster one: at most half of x (H, W, C) is not 0, and C is not small."""
+def list_pays(x, kernel, stride):
+    """Whether the listed way is the faster one for x (H, W, C): at most half of it is not 0, and C is not small."""
     flat, count = x.reshape(-1), 0
     for k in range(flat.size):
         count += flat[k] != 0
-    return stride[1] == 1 and x.shape[2] >= FEW and 2 * count <= flat.size
+    return kernel[1] > 1 and stride[1] == 1 and x.shape[2] >= FEW and 2 * count <= flat.size
 
 
 @kernel
@@ -517,7 +557,13 @@ def pad_image(padded, edges, x, pad):
         edges[pad[0] + r, 1] = pad[1] + (right + C - 1) // C if left < right else 0
 
 
-# --- memory -----------------------------------------------------------------------------------------------------
+# --- shards and memory ------------------------------------------------------------------------------------------
+
+
+@kernel
+def shard_size(N):
+    """Images in a shard of a batch of N: it depends on nothing else, so neither does the order of any sum."""
+    return max(IMAGES, -(-N // SHARDS))
 
 
 @kernel

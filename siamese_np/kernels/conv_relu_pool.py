@@ -16,6 +16,7 @@ Rows and columns of conv that no window covers are never computed, and receive n
 import numpy as np
 
 from siamese_np._jit import kernel
+from siamese_np._team import sharded
 from siamese_np.kernels.conv2d import (
     add_gradients,
     add_list,
@@ -29,6 +30,7 @@ from siamese_np.kernels.conv2d import (
     list_pays,
     pad_image,
     pixel_rows,
+    shard_size,
     swap,
     whole,
 )
@@ -38,31 +40,37 @@ from siamese_np.kernels.lanes import item, put
 @kernel
 def conv_relu_pool_forward(out, argmax, x, w, b, stride, pad, window):
     """out, argmax (N, OH, OW, F) = pooled ReLU of x (N, H, W, C) convolved with w (KH, KW, C, F), plus b (F,)."""
-    N, OH, OW, F = out.shape
-    _, H, W, C = x.shape
-    FP, entries = whole(F, x), window[0] * window[1]
-    weights, swapped, biases = in_vectors(w.reshape(-1), F, FP), swap(w, FP), in_vectors(b, F, FP)
-    target = pixel_rows(1, OW, window, W, w.shape, pad, FP)
+    FP, size = whole(b.size, x), shard_size(len(x))
+    rows, swapped, biases = in_vectors(w.reshape(-1), b.size, FP), swap(w, FP), in_vectors(b, b.size, FP)
+    _pool_images((out, argmax, x, rows, swapped, biases, w.shape, stride, pad, window, size), -(-len(x) // size))
+
+
+@sharded
+@kernel
+def _pool_images(out, argmax, x, weights, swapped, biases, kernel, stride, pad, window, size, shard):
+    _, OH, OW, F = out.shape
+    N, H, W, C = x.shape
+    FP, entries = biases.size, window[0] * window[1]
+    target = pixel_rows(1, OW, window, W, kernel, pad, FP)
     rows = aligned((entries * OW + 1) * FP, x)
     winner = np.empty(OW * FP, argmax.dtype)
     start, index, value = empty_list(H * W, C, x)
     padded, edges = empty_padded(H, W, C, pad, x)
     source, goal = np.empty(target.size + 3, np.int64), np.empty(target.size + 3, np.int64)
     flat, numbers = out.reshape(-1), argmax.reshape(-1)
-    for n in range(N):
-        listed = list_pays(x[n], stride)
+    for n in range(shard * size, min((shard + 1) * size, N)):
+        listed = list_pays(x[n], kernel, stride)
         if listed:
             list_image(start, index, value, x[n])
         else:
             pad_image(padded, edges, x[n], pad)
         for i in range(OH):
-            first = i * window[0]
+            first, columns = i * window[0], OW * window[1]
             fill(rows, target, biases)
             if listed:
-                add_list(rows, target, first, start, index, value, swapped, x.shape, w.shape, FP, stride, pad)
+                add_list(rows, target, first, start, index, value, swapped, x.shape, kernel, FP, stride, pad)
             else:
-                columns = OW * window[1]
-                add_windows(rows, target, columns, first, source, goal, padded, edges, weights, w.shape, FP, stride)
+                add_windows(rows, target, columns, first, source, goal, padded, edges, weights, kernel, FP, stride)
             find_maxima(rows, winner, entries)
             at = (n * OH + i) * OW * F
             if F == FP:
