@@ -224,6 +224,8 @@ def add_gradients(dx, dw, db, dout, argmax, x, w, stride, pad, window):
     KH, KW, C, F = w.shape
     size = shard_size(len(x))
     shards = -(-len(x) // size)
+    if not shards:
+        return
     db_of = np.zeros((shards, F), x.dtype)
     if C < FEW and not len(dx):
         FP = whole(F, x)
@@ -424,7 +426,7 @@ def add_taps(sums, at, FP, T, padded, first, place, pixels, f, count):
 
 @kernel
 def swap(w, FP):
-    """w (KH, KW, C, F), flat, in the order (p, c, KW-1-q, f): what an entry meets lies side by side, as its pixels do."""
+    """w (KH, KW, C, F), flat, as (p, c, KW-1-q, f): what an entry meets lies side by side, as its pixels do."""
     KH, KW, C, F = w.shape
     swapped = aligned(KH * KW * C * FP, w)
     for p in range(KH):
