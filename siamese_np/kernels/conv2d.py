@@ -6,24 +6,27 @@ with stride (sh, sw), padding (ph, pw) and x = 0 outside the image. Every entry 
 row of w, its F filters: out[n, i, j] is a sum of rows of w, each scaled by an entry of x. The sums stay in
 registers (`lanes`) from the first product to the last. There are two ways to run through the entries:
 
-- dense: four output pixels at a time, so that each row of w is loaded once for four multiply-adds;
+- dense: four output pixels at a time, so that each row of w is loaded once for four multiply-adds; black margins
+  of an image are left out;
 - listed: the entries that are not 0 are listed first, and only they are visited. After ReLU three entries in
-  four are 0. Two neighbouring output pixels share a pass over the list, and the products that both need.
+  four are 0. One pixel of x at a time adds to the output pixels of one row that see it, KW of them.
 
 Both add in the same order, p, q, c, and a product with 0 changes no sum: they give the same bits, so each image
-takes the faster way. Black margins of an image are left out of the dense way too.
+takes the faster way.
 
-A convolution's gradients are convolutions. With dout put back on the grid of x, stride entries apart,
+The backward pass begins with the entries of dout that are not 0: under max-pooling and ReLU at most one in four.
+Each of them, in output pixel (i, j) and filter f, meets the same patch of x that the forward pass saw there:
 
-    dx  = dout, padded by KH-1-ph, convolved with the flipped weights w[KH-1-p, KW-1-q, c, f]
-    dw[p, q, c, f] += sum over n, i, j of x[n, i*sh + p - ph, j*sw + q - pw, c] dout[n, i, j, f]
-    db[f]          += sum over n, i, j of dout[n, i, j, f]
+    dx[patch]       = sum over all entries that saw it of dout[n, i, j, f] w[:, :, :, f]
+    dw[:, :, :, f] += sum over all entries of the filter of dout[n, i, j, f] x[patch]
+    db[f]          += sum over all entries of the filter of dout[n, i, j, f]
 
-dout is a list from the start: under max-pooling and ReLU at most one entry in four is not 0. dx is the listed
-way again; the gaps that a stride leaves cost nothing. For dw, filter by filter, each listed entry scales the
-rows of x under its window, KW*C neighbouring numbers, and the sums dw[:, :, :, f] stay in registers. Those rows are
-too short where x has few channels, as the pixels of the first layer: there the filters lie side by side, and output
-pixels that saw only black are left out.
+So dx runs through the entries pixel by pixel, dw filter by filter. Each row of a patch is KW*C neighbouring numbers;
+three such pieces of sums, in all listed passes, grow in registers while a list is run through (`add_three`). Those
+rows are too short where x has few channels, as the pixels of the first layer: there the filters lie side by side,
+and output pixels that saw only black are left out.
+
+A batch is cut into shards of images, the same for any number of threads, and the shards' dw are added in order.
 
 Sources: E. Georganas et al., "Anatomy of high-performance deep learning convolutions on SIMD architectures",
 2018 (sums of several pixels in registers); Z. Gong et al., "SparseTrain", 2020 (zeros skipped in all passes).
