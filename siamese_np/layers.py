@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from siamese_np import _threads, kernels
+from siamese_np import _memory, _threads, kernels
 from siamese_np.errors import OptionError, ShapeError
 
 Array = NDArray[np.floating]
@@ -143,7 +143,7 @@ class Conv2D(_Weighted):
     def forward(self, x: Array) -> tuple[Array, Array]:
         x = self._check(x)
         w, b = self.params["w"], self.params["b"]
-        out = np.empty((len(x), *self.output_shape(x.shape[1:])), x.dtype)
+        out = _memory.empty((len(x), *self.output_shape(x.shape[1:])), x.dtype)
         _threads.wake()
         kernels.conv2d_forward(out, x, w, b, self.stride, self.pad)
         return out, x
@@ -151,7 +151,7 @@ class Conv2D(_Weighted):
     def backward(self, dout: Array, cache: Array, need_dx: bool = True) -> Array | None:
         x = cache
         dout = self._check_gradient(dout, (len(x), *self.output_shape(x.shape[1:])), x.dtype)
-        dx = np.empty((len(x) if need_dx else 0, *x.shape[1:]), x.dtype)
+        dx = _memory.empty((len(x) if need_dx else 0, *x.shape[1:]), x.dtype)
         _threads.wake()
         kernels.conv2d_backward(
             dx, self.grads["w"], self.grads["b"], dout, x, self.params["w"], self.stride, self.pad
@@ -190,8 +190,8 @@ class MaxPool2D(Layer):
 
     def forward(self, x: Array) -> tuple[Array, Any]:
         x = self._check(x)
-        out = np.empty((len(x), *self.output_shape(x.shape[1:])), x.dtype)
-        argmax = np.empty(out.shape, self.argmax_dtype)
+        out = _memory.empty((len(x), *self.output_shape(x.shape[1:])), x.dtype)
+        argmax = _memory.empty(out.shape, self.argmax_dtype)
         parts = _threads.shards(len(x), IMAGES)
 
         def shard(s: int) -> None:
@@ -206,7 +206,7 @@ class MaxPool2D(Layer):
         dout = self._check_gradient(dout, argmax.shape, np.asarray(dout).dtype)
         if not need_dx:
             return None
-        dx = np.empty(x_shape, dout.dtype)
+        dx = _memory.empty(x_shape, dout.dtype)
         parts = _threads.shards(len(dout), IMAGES)
 
         def shard(s: int) -> None:
@@ -225,7 +225,7 @@ class ReLU(Layer):
 
     def forward(self, x: Array) -> tuple[Array, Array]:
         x = self._check(x)
-        out = np.empty_like(x)
+        out = _memory.empty_like(x)
         flat, flat_out = x.reshape(-1), out.reshape(-1)
         parts = _threads.shards(x.size, NUMBERS)
         _threads.run(lambda s: kernels.relu_forward(flat_out[parts[s]], flat[parts[s]]), len(parts))
@@ -235,7 +235,7 @@ class ReLU(Layer):
         dout = self._check_gradient(dout, cache.shape, cache.dtype)
         if not need_dx:
             return None
-        dx = np.empty_like(dout)
+        dx = _memory.empty_like(dout)
         flat, flat_dout, flat_out = dx.reshape(-1), dout.reshape(-1), cache.reshape(-1)
         parts = _threads.shards(dout.size, NUMBERS)
 
@@ -290,8 +290,8 @@ class ConvReLUPool:
         conv, window = self.conv, self.pool.window
         x = conv._check(x)
         w, b = conv.params["w"], conv.params["b"]
-        out = np.empty((len(x), *self.pool.output_shape(conv.output_shape(x.shape[1:]))), x.dtype)
-        argmax = np.empty(out.shape, np.uint8)
+        out = _memory.empty((len(x), *self.pool.output_shape(conv.output_shape(x.shape[1:]))), x.dtype)
+        argmax = _memory.empty(out.shape, np.uint8)
         _threads.wake()
         kernels.conv_relu_pool_forward(out, argmax, x, w, b, conv.stride, conv.pad, window)
         return out, (argmax, x)
@@ -301,7 +301,7 @@ class ConvReLUPool:
         conv, window = self.conv, self.pool.window
         argmax, x = cache
         dout = conv._check_gradient(dout, argmax.shape, x.dtype)
-        dx = np.empty((len(x) if need_dx else 0, *x.shape[1:]), x.dtype)
+        dx = _memory.empty((len(x) if need_dx else 0, *x.shape[1:]), x.dtype)
         _threads.wake()
         kernels.conv_relu_pool_backward(
             dx, conv.grads["w"], conv.grads["b"], dout, argmax, x, conv.params["w"], conv.stride, conv.pad, window
@@ -341,7 +341,7 @@ class Dense(_Weighted):
 
     def forward(self, x: Array) -> tuple[Array, Array]:
         x = self._check(x)
-        out = np.empty((len(x), self.units), x.dtype)
+        out = _memory.empty((len(x), self.units), x.dtype)
         _threads.wake()
         kernels.dense_forward(out, x, self.params["w"], self.params["b"])
         return out, x
@@ -349,7 +349,7 @@ class Dense(_Weighted):
     def backward(self, dout: Array, cache: Array, need_dx: bool = True) -> Array | None:
         x = cache
         dout = self._check_gradient(dout, (len(x), self.units), x.dtype)
-        dx = np.empty((len(x) if need_dx else 0, self.features), x.dtype)
+        dx = _memory.empty((len(x) if need_dx else 0, self.features), x.dtype)
         _threads.wake()
         kernels.dense_backward(dx, self.grads["w"], self.grads["b"], dout, x, self.params["w"])
         return dx if need_dx else None

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from siamese_np import _threads, kernels
+from siamese_np import _memory, _threads, kernels
 from siamese_np.errors import OptionError, ShapeError
 from siamese_np.pairs import check_classes, check_pair_labels
 
@@ -90,7 +90,7 @@ class AllPairsContrastiveLoss:
         N = len(emb)
         if len(classes) != N:
             raise ShapeError(f"there are {N} embeddings, but {len(classes)} classes")
-        dist, sums = np.empty((N, N), emb.dtype), np.empty((N, 2), emb.dtype)
+        dist, sums = _memory.empty((N, N), emb.dtype), np.empty((N, 2), emb.dtype)
         _threads.wake()
         kernels.all_pairs_forward(dist, sums, emb, classes, emb.dtype.type(self.margin))
         similar = int((np.unique(classes, return_counts=True)[1] ** 2).sum()) - N
