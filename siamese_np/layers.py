@@ -263,7 +263,7 @@ class Flatten(Layer):
 
 
 class ConvReLUPool:
-    """Conv2D, ReLU and MaxPool2D in a row as one operation: what `Sequential` makes of them.
+    """Conv2D, ReLU and MaxPool2D(2) in a row as one operation: what `Sequential` makes of them.
 
     Gives the bits of the three layers' outputs and the same gradients, and never writes the largest array, the
     output of the convolution, to memory. Parameters stay with the convolution.
@@ -272,7 +272,7 @@ class ConvReLUPool:
     ----------
     conv : Conv2D
     pool : MaxPool2D
-        Its windows do not overlap: see `fits`.
+        Of 2x2 windows that do not overlap: see `fits`.
     """
 
     def __init__(self, conv: Conv2D, pool: MaxPool2D) -> None:
@@ -280,31 +280,31 @@ class ConvReLUPool:
 
     @staticmethod
     def fits(layers: Sequence[Layer]) -> bool:
-        """Whether `layers` begin with a convolution, a ReLU and a pooling whose windows do not overlap."""
+        """Whether `layers` begin with a convolution, a ReLU and a 2x2 pooling with stride 2."""
         kinds = [type(layer) for layer in layers[:3]]
         pool = layers[2] if kinds == [Conv2D, ReLU, MaxPool2D] else None
-        return isinstance(pool, MaxPool2D) and pool.stride == pool.window and pool.argmax_dtype == np.uint8
+        return isinstance(pool, MaxPool2D) and pool.stride == pool.window == (2, 2)
 
     def forward(self, x: Array) -> tuple[Array, Any]:
         """As `Layer.forward`."""
-        conv, window = self.conv, self.pool.window
+        conv = self.conv
         x = conv._check(x)
         w, b = conv.params["w"], conv.params["b"]
         out = _memory.empty((len(x), *self.pool.output_shape(conv.output_shape(x.shape[1:]))), x.dtype)
         argmax = _memory.empty(out.shape, np.uint8)
         _threads.wake()
-        kernels.conv_relu_pool_forward(out, argmax, x, w, b, conv.stride, conv.pad, window)
+        kernels.conv_relu_pool_forward(out, argmax, x, w, b, conv.stride, conv.pad)
         return out, (argmax, x)
 
     def backward(self, dout: Array, cache: Any, need_dx: bool = True) -> Array | None:
         """As `Layer.backward`."""
-        conv, window = self.conv, self.pool.window
+        conv = self.conv
         argmax, x = cache
         dout = conv._check_gradient(dout, argmax.shape, x.dtype)
         dx = _memory.empty((len(x) if need_dx else 0, *x.shape[1:]), x.dtype)
         _threads.wake()
         kernels.conv_relu_pool_backward(
-            dx, conv.grads["w"], conv.grads["b"], dout, argmax, x, conv.params["w"], conv.stride, conv.pad, window
+            dx, conv.grads["w"], conv.grads["b"], dout, argmax, x, conv.params["w"], conv.stride, conv.pad
         )
         return dx if need_dx else None
 

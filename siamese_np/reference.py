@@ -98,12 +98,11 @@ def conv_relu_pool_forward(
     b: Array,
     stride: Pair,
     pad: Pair,
-    window: Pair,
 ) -> None:
-    """out, argmax (N, OH, OW, F): convolution, ReLU and pooling in a row; argmax is PH*PW where out is not positive."""
+    """out, argmax (N, OH, OW, F): convolution, ReLU and 2x2 pooling in a row; argmax is 4 where out is not positive."""
     conv = _conv(x, w, b, stride, pad)
-    maxpool2d_forward(out, argmax, conv, window, window)
-    argmax[~(out.real > 0)] = window[0] * window[1]
+    maxpool2d_forward(out, argmax, conv, (2, 2), (2, 2))
+    argmax[~(out.real > 0)] = 4
     relu_forward(out.reshape(-1), out.reshape(-1))
 
 
@@ -117,14 +116,13 @@ def conv_relu_pool_backward(
     w: Array,
     stride: Pair,
     pad: Pair,
-    window: Pair,
 ) -> None:
     """Back through pooling and ReLU, where argmax names a winner, and through the convolution."""
     dconv = np.zeros_like(_conv(x, w, np.zeros_like(db), stride, pad))
     for n, i, j, f in np.ndindex(dout.shape):
-        if argmax[n, i, j, f] < window[0] * window[1]:
-            p, q = divmod(int(argmax[n, i, j, f]), window[1])
-            dconv[n, i * window[0] + p, j * window[1] + q, f] = dout[n, i, j, f]
+        if argmax[n, i, j, f] < 4:
+            p, q = divmod(int(argmax[n, i, j, f]), 2)
+            dconv[n, 2 * i + p, 2 * j + q, f] = dout[n, i, j, f]
     conv2d_backward(dx, dw, db, dconv, x, w, stride, pad)
 
 

@@ -50,10 +50,10 @@ def as_one(layers, x, dout):
         {},
         {"kernel": 5, "pad": 2},
         {"kernel": (2, 4), "stride": (2, 1), "pad": (1, 3)},
-        {"window": 3, "pad": 0},
-        {"window": (1, 2), "F": 64},
-        {"window": 1},
+        {"pad": 0, "F": 64},
         {"C": 9, "F": 33},
+        {"C": 32, "F": 64, "pad": (0, 2)},
+        {"C": 8, "F": 70, "kernel": 5},
     ],
 )
 def test_fused_is_the_three_layers(options, dtype):
@@ -128,7 +128,7 @@ def test_sequential_makes_the_block_by_itself_and_still_lists_the_layers():
         [Conv2D(1, 2), ReLU(), MaxPool2D(2, stride=1)],  # windows overlap
         [Conv2D(1, 2), ReLU(), MaxPool2D(2, stride=3)],
         [Conv2D(1, 2), MaxPool2D(2), ReLU()],
-        [Conv2D(1, 2, pad=10), ReLU(), MaxPool2D(16)],  # more entries than a byte counts
+        [Conv2D(1, 2), ReLU(), MaxPool2D(3)],
         [Conv2D(1, 2), ReLU()],
         [ReLU(), MaxPool2D(2)],
         [Flatten(), Dense(64, 2), ReLU()],
@@ -136,3 +136,16 @@ def test_sequential_makes_the_block_by_itself_and_still_lists_the_layers():
 )
 def test_other_layers_stay_apart(layers):
     assert Sequential(layers, (8, 8, 1))._steps == layers
+
+
+def test_winograds_rounding_is_not_larger_than_that_of_the_plain_sum():
+    x = images(N=8, side=14, C=32, dtype=np.float32)
+    three = Conv2D(32, 64, 3, pad="same", seed=1)
+    five = Conv2D(32, 64, 5, pad=2, seed=1)  # the same weights between zeros: the plain sum
+    five.params["w"][:] = 0
+    five.params["w"][1:-1, 1:-1] = three.params["w"]
+    exact = Conv2D(32, 64, 3, pad="same", dtype=np.float64)
+    exact.params["w"][:] = three.params["w"]
+    right = exact.forward(x.astype(np.float64))[0]
+    tiles, plain = (abs(layer.forward(x)[0] - right) for layer in (three, five))
+    assert tiles.max() < 1.5 * plain.max() and np.sqrt((tiles**2).mean()) < 1.2 * np.sqrt((plain**2).mean())

@@ -69,10 +69,10 @@ convolutions = st.fixed_dictionaries(
     {
         "N": st.integers(0, 3),
         "image": st.tuples(sizes, sizes),
-        "C": st.sampled_from([1, 2, 4, 9]),  # from 8 on, images are listed where most entries are 0
-        "kernel": st.tuples(st.integers(1, 5), st.integers(1, 5)),
+        "C": st.sampled_from([1, 2, 4, 9]),  # from 8 on, 3x3 windows are Winograd's
+        "kernel": st.just((3, 3)) | st.tuples(st.integers(1, 5), st.integers(1, 5)),
         "F": st.sampled_from([1, 3, 8, 17, 64, 70]),
-        "stride": st.tuples(st.integers(1, 4), st.integers(1, 4)),
+        "stride": st.just((1, 1)) | st.tuples(st.integers(1, 4), st.integers(1, 4)),
         "pad": st.tuples(st.integers(0, 3), st.integers(0, 3)),
     }
 )
@@ -98,21 +98,21 @@ def test_conv2d(seed, dtype, sparse, need_dx, conv):
     twins("conv2d_backward", [dx, w.copy(), b.copy()], dout, x, w, stride, pad)
 
 
-@given(seeds, dtypes, st.booleans(), st.booleans(), convolutions, st.tuples(st.integers(1, 3), st.integers(1, 3)))
-def test_conv_relu_pool(seed, dtype, sparse, need_dx, conv, window):
+@given(seeds, dtypes, st.booleans(), st.booleans(), convolutions)
+def test_conv_relu_pool(seed, dtype, sparse, need_dx, conv):
     if (arrays := conv_arrays(seed, dtype, sparse, **conv)) is None:
         return
     (x, w, b, size), stride, pad = arrays, conv["stride"], conv["pad"]
     x, w, b = np.round(2 * x), np.round(2 * w), np.round(b)  # whole numbers: sums are exact, ties are many
-    size = [n // k for n, k in zip(size, window, strict=True)]
+    size = [n // 2 for n in size]
     if min(size) < 1:
         return
     (dout,) = normal(seed + 1, dtype, (len(x), *size, conv["F"]))
     out, argmax = np.full_like(dout, np.nan), np.full(dout.shape, 99, np.uint8)
-    twins("conv_relu_pool_forward", [out, argmax], x, w, b, stride, pad, window)
-    reference.conv_relu_pool_forward(out, argmax, x, w, b, stride, pad, window)
+    twins("conv_relu_pool_forward", [out, argmax], x, w, b, stride, pad)
+    reference.conv_relu_pool_forward(out, argmax, x, w, b, stride, pad)
     dx = np.full_like(x if need_dx else x[:0], np.nan)
-    twins("conv_relu_pool_backward", [dx, w.copy(), b.copy()], dout, argmax, x, w, stride, pad, window)
+    twins("conv_relu_pool_backward", [dx, w.copy(), b.copy()], dout, argmax, x, w, stride, pad)
 
 
 @given(

@@ -1,117 +1,152 @@
-"""Convolution, bias, ReLU and max-pooling in one pass: what training runs. Equal to the three in a row.
+"""Convolution, bias, ReLU and 2x2 max-pooling in one pass: what training runs. Equal to the three in a row.
 
-    out[n, i, j, f] = max(0, max over p, q of conv[n, i*PH + p, j*PW + q, f])
+    out[n, i, j, f] = max(0, max over p, q of conv[n, 2 i + p, 2 j + q, f])        p, q = 0, 1
 
-with conv as in conv2d.py, whose sums this kernel uses, and windows (PH, PW) that do not overlap. A few rows of
-conv are summed, pooled and forgotten: the largest array of the network is never written to memory.
+with conv as in conv2d.py and winograd.py, whose sums these kernels use. The four sums of a window are in registers
+when their maximum is taken: the largest array of the network, conv, is never written to memory.
 
-`argmax` keeps the winner p*PW + q of each window: the first maximum in row-major order; NaN wins. Where the
-output is not positive it keeps PH*PW, "none": there, ReLU has slope 0 and nothing goes back. So dout and argmax
-are the gradient of conv as a list, at most one entry a window, and the backward pass of conv2d.py takes it from
-there; entries of dout that are 0 themselves, as of pairs beyond the margin, are not even listed.
+`argmax` keeps the winner 2 p + q of each window: the first maximum in row-major order; NaN wins. Where the output is
+not positive it keeps 4, "none": there, ReLU has slope 0 and nothing goes back. So dout and argmax are the gradient
+of conv as a list, at most one entry a window, and the backward pass of conv_gradients.py takes it from there;
+entries of dout that are 0 themselves, as of pairs beyond the margin, are not even listed.
 
-Rows and columns of conv that no window covers are never computed, and receive no gradient.
+A last row or column of conv that no window covers is never computed, and receives no gradient.
 """
 
 import numpy as np
 
 from siamese_np._jit import kernel
 from siamese_np._team import sharded
-from siamese_np.kernels.conv2d import (
-    add_gradients,
-    add_list,
-    add_windows,
+from siamese_np.kernels.conv2d import sum_four
+from siamese_np.kernels.conv_gradients import add_gradients
+from siamese_np.kernels.lanes import HALF, VECTOR_BYTES, WIDE, above, beats, constant, load, select, store, zeros
+from siamese_np.kernels.padding import (
     aligned,
-    empty_list,
+    copy_pixel,
+    empty_edges,
     empty_padded,
-    fill,
+    find_edges,
     in_vectors,
-    list_image,
-    list_pays,
+    is_black,
     pad_image,
-    pixel_rows,
     shard_size,
-    swap,
     whole,
 )
-from siamese_np.kernels.lanes import item, put
+from siamese_np.kernels.winograd import (
+    TILES,
+    empty_tiles,
+    multiply_tiles,
+    tile_pixels,
+    transform_weights,
+    winograd_pays,
+)
 
 
 @kernel
-def conv_relu_pool_forward(out, argmax, x, w, b, stride, pad, window):
+def conv_relu_pool_forward(out, argmax, x, w, b, stride, pad):
     """out, argmax (N, OH, OW, F) = pooled ReLU of x (N, H, W, C) convolved with w (KH, KW, C, F), plus b (F,)."""
     FP, size = whole(b.size, x), shard_size(len(x))
-    rows, swapped, biases = in_vectors(w.reshape(-1), b.size, FP), swap(w, FP), in_vectors(b, b.size, FP)
-    _pool_images((out, argmax, x, rows, swapped, biases, w.shape, stride, pad, window, size), -(-len(x) // size))
+    biases, shards = in_vectors(b, b.size, FP), -(-len(x) // size)
+    if winograd_pays(w, stride):
+        _pool_tiles((out, argmax, x, transform_weights(w, FP), biases, pad, size), shards)
+    else:
+        weights = in_vectors(w.reshape(-1), b.size, FP)
+        _pool_windows((out, argmax, x, weights, biases, w.shape, stride, pad, size), shards)
+
+
+@kernel
+def conv_relu_pool_backward(dx, dw, db, dout, argmax, x, w, stride, pad):
+    """dw (KH, KW, C, F) and db (F,) += their gradients; dx (N, H, W, C) = its own, unless it is empty."""
+    add_gradients(dx, dw, db, dout, argmax, x, w, stride, pad, (2, 2))
 
 
 @sharded
 @kernel
-def _pool_images(out, argmax, x, weights, swapped, biases, kernel, stride, pad, window, size, shard):
+def _pool_windows(out, argmax, x, weights, biases, kernel, stride, pad, size, shard):
     _, OH, OW, F = out.shape
     N, H, W, C = x.shape
-    FP, entries = biases.size, window[0] * window[1]
-    target = pixel_rows(1, OW, window, W, kernel, pad, FP)
-    rows = aligned((entries * OW + 1) * FP, x)
-    winner = np.empty(OW * FP, argmax.dtype)
-    start, index, value = empty_list(H * W, C, x)
-    padded, edges = empty_padded(H, W, C, pad, x)
-    source, goal = np.empty(target.size + 3, np.int64), np.empty(target.size + 3, np.int64)
+    KH, KW, _, _ = kernel
+    FP, line, vector = biases.size, (W + 2 * pad[1]) * C, VECTOR_BYTES // x.itemsize
+    padded, edges = empty_padded(H, W, C, pad, x), empty_edges(H, W, pad)
     flat, numbers = out.reshape(-1), argmax.reshape(-1)
+    best, winner = (flat, numbers) if F == FP else (aligned(FP, x), np.empty(FP, argmax.dtype))
     for n in range(shard * size, min((shard + 1) * size, N)):
-        listed = list_pays(x[n], kernel, stride)
-        if listed:
-            list_image(start, index, value, x[n])
-        else:
-            pad_image(padded, edges, x[n], pad)
+        pad_image(padded, x[n], pad)
+        find_edges(edges, x[n], pad)
         for i in range(OH):
-            first, columns = i * window[0], OW * window[1]
-            fill(rows, target, biases)
-            if listed:
-                add_list(rows, target, first, start, index, value, swapped, x.shape, kernel, FP, stride, pad)
-            else:
-                add_windows(rows, target, columns, first, source, goal, padded, edges, weights, kernel, FP, stride)
-            find_maxima(rows, winner, entries)
-            at = (n * OH + i) * OW * F
-            if F == FP:
-                relu_pixels(flat, numbers, at, rows, winner, 0, OW * F, entries)
-            else:
-                for j in range(OW):
-                    relu_pixels(flat, numbers, at + j * F, rows, winner, j * FP, F, entries)
+            for j in range(OW):
+                r, s, to = 2 * i * stride[0], 2 * j * stride[1], ((n * OH + i) * OW + j) * F
+                black = is_black(edges, r, r + stride[0] + KH, s, s + stride[1] + KW)
+                at, rows, goal = r * line + s * C, 0 if black else KH, to if F == FP else 0
+                f = 0
+                while f + WIDE * vector <= FP:
+                    like = zeros(x, WIDE)
+                    _pool_four(best, winner, goal, padded, at, line, weights, f, biases, rows, KW * C, stride, C, like)
+                    f += WIDE * vector
+                while f < FP:
+                    half = zeros(x, HALF)
+                    _pool_four(best, winner, goal, padded, at, line, weights, f, biases, rows, KW * C, stride, C, half)
+                    f += HALF * vector
+                if F != FP:
+                    copy_pixel(flat, to, F, best, 0)
+                    copy_pixel(numbers, to, F, winner, 0)
 
 
 @kernel
-def conv_relu_pool_backward(dx, dw, db, dout, argmax, x, w, stride, pad, window):
-    """dw (KH, KW, C, F) and db (F,) += their gradients; dx (N, H, W, C) = its own, unless it is empty."""
-    add_gradients(dx, dw, db, dout, argmax, x, w, stride, pad, window)
+def _pool_four(best, winner, goal, padded, at, line, w, f, biases, KH, T, stride, C, like):
+    """The four pixels of a window, the first of which sees what begins at padded[at]."""
+    below, right = stride[0] * line, stride[1] * C
+    pixel0, pixel1, pixel2, pixel3 = sum_four(
+        padded,
+        at,
+        at + right,
+        at + below,
+        at + below + right,
+        line,
+        w,
+        f,
+        biases.size,
+        KH,
+        T,
+        load(biases, f, like),
+    )
+    store_largest(best, winner, goal + f, pixel0, pixel1, pixel2, pixel3)
+
+
+@sharded
+@kernel
+def _pool_tiles(out, argmax, x, U, biases, pad, size, shard):
+    """A tile of `winograd` is a window: both are numbered in the same way."""
+    N, OH, OW, F = out.shape
+    FP, like = biases.size, zeros(x, 1)
+    flat, numbers = out.reshape(-1), argmax.reshape(-1)
+    best, winner = (flat, numbers) if F == FP else (aligned(FP, x), np.empty(FP, argmax.dtype))
+    memory, held = empty_tiles(x, FP, pad), -1
+    stop = min((shard + 1) * size, N) * OH * OW
+    for first in range(shard * size * OH * OW, stop, TILES):
+        count = min(TILES, stop - first)
+        held = multiply_tiles(memory, x, U, FP, pad, OH, OW, first, count, held)
+        for t in range(count):
+            to = (first + t) * F
+            goal = to if F == FP else 0
+            for f in range(0, FP, VECTOR_BYTES // x.itemsize):
+                pixel0, pixel1, pixel2, pixel3 = tile_pixels(memory[1], t * FP + f, load(biases, f, like))
+                store_largest(best, winner, goal + f, pixel0, pixel1, pixel2, pixel3)
+            if F != FP:
+                copy_pixel(flat, to, F, best, 0)
+                copy_pixel(numbers, to, F, winner, 0)
 
 
 @kernel
-def find_maxima(rows, winner, entries):
-    """Maximum of `entries` planes in `rows`, written over the first, and the number of the plane it was in."""
-    size = winner.size
-    for k in range(size):
-        winner[k] = 0
-    for t in range(1, entries):
-        keep_larger(rows, winner, t * size, winner.dtype.type(t))
-
-
-@kernel
-def keep_larger(rows, winner, plane, number):
-    """The larger of the first plane and the one that begins at `plane`; the first of equal ones; NaN is largest."""
-    for k in range(winner.size):
-        # everything is read before anything is written, or LLVM could not do many at a time
-        best, value, best_number = item(rows, k), item(rows, plane + k), item(winner, k)
-        larger = (value > best) | (value != value)
-        put(rows, k, value if larger else best)
-        put(winner, k, number if larger else best_number)
-
-
-@kernel
-def relu_pixels(out, argmax, at, best, winner, first, count, entries):
-    """`count` numbers of out and argmax, from `at` on, from those of `best` and `winner` from `first` on."""
-    zero, none = best.dtype.type(0), winner.dtype.type(entries)
-    for k in range(count):
-        value, number = item(best, first + k), item(winner, first + k)
-        put(out, at + k, zero if value <= 0 else value)
-        put(argmax, at + k, number if value > 0 else none)
+def store_largest(out, argmax, to, pixel0, pixel1, pixel2, pixel3):
+    """ReLU of the largest of four pixels, and its number: the first of equal ones (NaN is largest), or 4."""
+    best, number = pixel0, constant(argmax, argmax.dtype.type(0), pixel0)
+    larger = beats(pixel1, best)
+    best, number = select(larger, pixel1, best), select(larger, constant(argmax, argmax.dtype.type(1), best), number)
+    larger = beats(pixel2, best)
+    best, number = select(larger, pixel2, best), select(larger, constant(argmax, argmax.dtype.type(2), best), number)
+    larger = beats(pixel3, best)
+    best, number = select(larger, pixel3, best), select(larger, constant(argmax, argmax.dtype.type(3), best), number)
+    none, zero = constant(argmax, argmax.dtype.type(4), best), constant(out, out.dtype.type(0), best)
+    store(out, to, select(beats(best, zero), best, zero))
+    store(argmax, to, select(above(best, zero), number, none))

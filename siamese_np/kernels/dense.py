@@ -65,24 +65,11 @@ def dense_forward(out, x, w, b):
 def dense_backward(dx, dw, db, dout, x, w):
     """dx (N, D) = gradient of x, or dx (0, D): not wanted; dw (D, E) and db (E,) are added to."""
     used = _nonzero_rows(dout)
-    whole = used.size == dout.shape[0]
-    if not whole:
-        dout, x = _take_rows(dout, used), _take_rows(x, used)
+    dout = _take_rows(dout, used, 0, dout.shape[1])
     for n in range(used.size):
         for e in range(db.size):
             db[e] += dout[n, e]
-    _backward_features((dx, dw, dout, x, w, _mostly_zero(x)), -(-w.shape[0] // SIZE))
-    if not whole:
-        last = used.size
-        for n in range(dx.shape[0] - 1, -1, -1):  # from the end, where no row lies in the way of another
-            row = dx[n]
-            if last > 0 and used[last - 1] == n:
-                last -= 1
-                for d in range(row.size):
-                    row[d] = dx[last, d]
-            else:
-                for d in range(row.size):
-                    row[d] = 0
+    _backward_features((dx, dw, dout, used, x, w, _mostly_zero(x)), -(-w.shape[0] // SIZE))
 
 
 @sharded
@@ -130,24 +117,34 @@ def _fill_rows(out):
 
 @sharded
 @kernel
-def _backward_features(dx, dw, dout, x, w, skip, s):
-    here = slice(s * SIZE, (s + 1) * SIZE)
-    dw, dout_ = dw[here, ::1], dout[:, ::1]
+def _backward_features(dx, dw, dout, used, x, w, skip, s):
+    here = slice(s * SIZE, min((s + 1) * SIZE, w.shape[0]))
+    dw, dout, wide = dw[here, ::1], dout[:, ::1], here.stop - here.start
+    x = _take_rows(x, used, here.start, here.stop)
     if skip:
-        N, groups = x.shape[0], dw.shape[0] // LISTED_ROWS
-        index, count = np.empty((groups, N + 1), np.int32), np.empty(groups, np.int64)
-        xT = np.empty((dw.shape[0], N), x.dtype)
-        transpose(xT, x[:, here])
-        list_used(index, count, xT, 0, N)
-        matmul_add_listed(dw, xT[:, ::1], dout_, index, count)
+        groups = wide // LISTED_ROWS
+        index, count = np.empty((groups, used.size + 1), np.int32), np.empty(groups, np.int64)
+        xT = np.empty((wide, used.size), x.dtype)
+        transpose(xT, x)
+        list_used(index, count, xT, 0, used.size)
+        matmul_add_listed(dw, xT, dout, index, count)
     else:
-        matmul_add(dw, x[:, here].T, dout_)
+        matmul_add(dw, x.T, dout)
     if dx.shape[0] > 0:
-        rows = dx[: dout.shape[0], here]
+        rows, wT = x, np.empty((w.shape[1], wide), w.dtype)  # what x held is used no more
         _fill_rows(rows)
-        wT = np.empty((w.shape[1], dw.shape[0]), w.dtype)
         transpose(wT, w[here])
-        matmul_add(rows, dout_, wT[:, ::1])
+        matmul_add(rows, dout, wT)
+        r = 0
+        for n in range(dx.shape[0]):
+            target = dx[n]
+            if r < used.size and used[r] == n:
+                for d in range(wide):
+                    target[here.start + d] = rows[r, d]
+                r += 1
+            else:
+                for d in range(wide):
+                    target[here.start + d] = 0
 
 
 @inlined
@@ -178,10 +175,11 @@ def _nonzero_rows(dout):
 
 
 @inlined
-def _take_rows(x, rows):
-    """A copy of some rows of x (N, D)."""
-    taken = np.empty((rows.size, x.shape[1]), x.dtype)
+def _take_rows(x, rows, first, last):
+    """A copy of columns `first` to `last` - 1 of some rows of x (N, D)."""
+    taken = np.empty((rows.size, last - first), x.dtype)
     for r in range(rows.size):
-        for d in range(x.shape[1]):
-            taken[r, d] = x[rows[r], d]
+        row = x[rows[r]]
+        for d in range(last - first):
+            taken[r, d] = row[first + d]
     return taken

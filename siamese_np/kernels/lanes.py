@@ -143,6 +143,60 @@ def muladd(sums: Any, factor: Any, lanes: Any) -> Any:
     return sums + factor * lanes
 
 
+def _compare(typing: Any, a: Any, b: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.fcmp_ordered(">", *args)
+
+    return Lanes(types.boolean, a.count)(a, a), generate
+
+
+@_operation(_compare)
+def above(a: Any, b: Any) -> Any:
+    """Where a > b, lane by lane; nowhere where either is NaN."""
+    return a > b
+
+
+def _beats(typing: Any, a: Any, b: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.or_(builder.fcmp_ordered(">", *args), builder.fcmp_unordered("uno", args[0], args[0]))
+
+    return Lanes(types.boolean, a.count)(a, a), generate
+
+
+@_operation(_beats)
+def beats(a: Any, b: Any) -> Any:
+    """Where a > b, or a is NaN."""
+    return (a > b) | np.isnan(a)
+
+
+def _select(typing: Any, where: Any, a: Any, b: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.select(*args)
+
+    return a(where, a, a), generate
+
+
+@_operation(_select)
+def select(where: Any, a: Any, b: Any) -> Any:
+    """a in those lanes, b in the others."""
+    return np.where(where, a, b)
+
+
+def _constant(typing: Any, array: Any, number: Any, like: Any) -> Any:
+    lanes = Lanes(array.dtype, like.count)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _all(builder, args[1], _vector(context, lanes))
+
+    return lanes(array, array.dtype, like), generate
+
+
+@_operation(_constant)
+def constant(array: Any, number: Any, like: Any) -> Any:
+    """`number` in as many lanes as `like` has, of the array's type."""
+    return np.full(len(like), number, array.dtype)
+
+
 def _nonzero(typing: Any, array: Any, start: Any, like: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         values = _read(context, builder, array, args, like.count)

@@ -226,14 +226,14 @@ OPERATIONS = {
     "conv_relu_pool_forward": Operation(
         "convolution, ReLU and pooling forward",
         lambda p: (Output(p.argmax.shape), Output(p.argmax.shape, dtype=np.uint8)),
-        lambda p, part: (p.x[part], p.w, p.b, STRIDE, PAD, WINDOW),
+        lambda p, part: (p.x[part], p.w, p.b, STRIDE, PAD),
         _block_forward,
         _conv_flops,
     ),
     "conv_relu_pool_backward": Operation(
         "convolution, ReLU and pooling backward, dx and dw",
         lambda p: (Output(p.x.shape), Output(p.w.shape, batched=False), Output(p.b.shape, batched=False)),
-        lambda p, part: (p.dpooled[part], p.argmax[part], p.x[part], p.w, STRIDE, PAD, WINDOW),
+        lambda p, part: (p.dpooled[part], p.argmax[part], p.x[part], p.w, STRIDE, PAD),
         _right_block_backward,
         lambda p: 2 * _conv_flops(p),
     ),

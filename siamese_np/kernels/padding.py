@@ -1,0 +1,105 @@
+"""What the convolution kernels share: shards of a batch, memory in whole vectors, images between black margins."""
+
+import numpy as np
+
+from siamese_np._jit import kernel
+from siamese_np.kernels.lanes import HALF, VECTOR_BYTES, item, put
+
+IMAGES, SHARDS = 4, 16  # least images that a thread takes at a time, and most shards of a batch
+
+
+@kernel
+def shard_size(N):
+    """Images in a shard of a batch of N: it depends on nothing else, so neither does the order of any sum."""
+    return max(IMAGES, -(-N // SHARDS))
+
+
+@kernel
+def aligned(size, like):
+    """A new array of `size` numbers at a multiple of a vector's bytes; HALF vectors more may be read behind its end."""
+    vector = VECTOR_BYTES // like.itemsize
+    room = np.empty(size + (HALF + 1) * vector, like.dtype)
+    for k in range(size, room.size):
+        room[k] = 0
+    first = (VECTOR_BYTES - room.ctypes.data % VECTOR_BYTES) % VECTOR_BYTES // like.itemsize
+    return room[first : first + size]
+
+
+@kernel
+def whole(count, like):
+    """`count`, rounded up to a multiple of the numbers in HALF vectors."""
+    lanes = HALF * VECTOR_BYTES // like.itemsize
+    return (count + lanes - 1) // lanes * lanes
+
+
+@kernel
+def in_vectors(flat, F, FP):
+    """Copy of rows of F numbers, each filled up with zeros to FP."""
+    K = flat.size // F
+    out = aligned(K * FP, flat)
+    for k in range(K):
+        for f in range(F):
+            put(out, k * FP + f, item(flat, k * F + f))
+        for f in range(F, FP):
+            out[k * FP + f] = 0
+    return out
+
+
+@kernel
+def empty_padded(H, W, C, pad, like):
+    """Room for an image (H, W, C) between black margins, flat."""
+    padded = aligned((H + 2 * pad[0]) * (W + 2 * pad[1]) * C, like)
+    for k in range(padded.size):
+        padded[k] = 0
+    return padded
+
+
+@kernel
+def pad_image(padded, x, pad):
+    """Copy x (H, W, C) between the margins."""
+    H, W, C = x.shape
+    flat = x.reshape(-1)
+    for r in range(H):
+        to, at = ((pad[0] + r) * (W + 2 * pad[1]) + pad[1]) * C, r * W * C
+        for k in range(W * C):
+            put(padded, to + k, item(flat, at + k))
+
+
+@kernel
+def empty_edges(H, W, pad):
+    """Room for the edges of the rows of a padded image: where black ends, and begins again."""
+    edges = np.empty((H + 2 * pad[0], 2), np.int64)
+    for r in range(len(edges)):
+        edges[r, 0], edges[r, 1] = W + 2 * pad[1], 0
+    return edges
+
+
+@kernel
+def find_edges(edges, x, pad):
+    """The edges of x (H, W, C), as it lies between the margins."""
+    H, W, C = x.shape
+    flat = x.reshape(-1)
+    for r in range(H):
+        first, left, right = r * W * C, 0, W * C
+        while left < right and item(flat, first + left) == 0:
+            left += 1
+        while left < right and item(flat, first + right - 1) == 0:
+            right -= 1
+        edges[pad[0] + r, 0] = pad[1] + left // C
+        edges[pad[0] + r, 1] = pad[1] + (right + C - 1) // C if left < right else 0
+
+
+@kernel
+def is_black(edges, top, bottom, left, right):
+    """Whether rows top to bottom - 1 of a padded image are 0 in columns left to right - 1, as the edges tell."""
+    for r in range(top, bottom):  # noqa: SIM110  (compiled code knows no generators)
+        if edges[r, 0] < right and edges[r, 1] > left:
+            return False
+    return True
+
+
+@kernel
+def copy_pixel(out, to, F, pixels, at):
+    """F numbers of out, from out[to] on, from those of `pixels` from pixels[at] on."""
+    for f in range(F):
+        put(out, to + f, item(pixels, at + f))

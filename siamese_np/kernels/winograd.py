@@ -1,0 +1,172 @@
+"""Winograd's convolution F(2x2, 3x3): 16 multiplications for 2 x 2 pixels of the output, instead of 36.
+
+The windows of these four pixels overlap: together they are one patch d of 4 x 4 pixels. With
+
+    V = B' d B    of each channel of a patch       B' = 1  0 -1  0     A' = 1  1  1  0     G = 1    0    0
+    U = G g G'    of each kernel g                      0  1  1  0          0  1 -1 -1         1/2  1/2  1/2
+    M = V * U     number by number, summed              0 -1  1  0                             1/2 -1/2  1/2
+                  over the channels                     0  1  0 -1                             0    0    1
+
+the four pixels are A' M A. They are the plain convolution but for rounding, whose size is the same (a test compares
+them), and exactly those that see a NaN become NaN; where one sees infinity, it may become NaN too. Each of the 16
+numbers of M is a product of matrices: (patches, C) @ (C, F). A few patches at a time are summed, so that their V and
+M stay in the L1 cache while U streams by; passing all of an image through memory would cost what is gained.
+
+Source: A. Lavin, S. Gray, "Fast algorithms for convolutional neural networks", CVPR 2016, equations 8 to 13.
+"""
+
+from siamese_np._jit import kernel
+from siamese_np.kernels.lanes import HALF, VECTOR_BYTES, WIDE, item, load, muladd, put, store, zeros
+from siamese_np.kernels.padding import aligned, empty_padded, pad_image, whole
+
+CHANNELS = 8  # with fewer, the transforms cost more than they save
+TILES = 6  # patches at a time: each row of U is loaded once for so many multiply-adds
+
+
+@kernel
+def winograd_pays(w, stride):
+    """Whether a convolution with w (KH, KW, C, F) is of the kind that this file computes."""
+    return w.shape[0] == 3 and w.shape[1] == 3 and w.shape[2] >= CHANNELS and stride[0] == 1 and stride[1] == 1
+
+
+@kernel
+def transform_weights(w, FP):
+    """U (16, C, FP), flat, of w (3, 3, C, F), with zeros behind the F filters."""
+    _, _, C, F = w.shape
+    step, flat, half = C * FP, w.reshape(-1), w.dtype.type(0.5)
+    U, rows = aligned(16 * step, w), aligned(12 * FP, w)  # of one channel: G g
+    for k in range(U.size):
+        put(U, k, w.dtype.type(0))
+    for c in range(C):
+        for q in range(3):
+            for f in range(F):
+                top, middle = item(flat, (q * C + c) * F + f), item(flat, ((3 + q) * C + c) * F + f)
+                bottom = item(flat, ((6 + q) * C + c) * F + f)
+                put(rows, q * FP + f, top)
+                put(rows, (3 + q) * FP + f, half * (top + bottom + middle))
+                put(rows, (6 + q) * FP + f, half * (top + bottom - middle))
+                put(rows, (9 + q) * FP + f, bottom)
+        for p in range(4):
+            to = 4 * p * step + c * FP
+            for f in range(F):
+                left, middle = item(rows, 3 * p * FP + f), item(rows, (3 * p + 1) * FP + f)
+                right = item(rows, (3 * p + 2) * FP + f)
+                put(U, to + f, left)
+                put(U, to + step + f, half * (left + right + middle))
+                put(U, to + 2 * step + f, half * (left + right - middle))
+                put(U, to + 3 * step + f, right)
+    return U
+
+
+@kernel
+def empty_tiles(x, FP, pad):
+    """Memory for `multiply_tiles`: V and M, flat, and a padded image."""
+    _, H, W, C = x.shape
+    V = aligned(16 * TILES * whole(C, x), x)
+    for k in range(V.size):
+        V[k] = 0  # the last patches may be fewer than TILES, but so many are multiplied
+    # two rows more: where the output has odd sizes, the last patches reach over the margin
+    return V, aligned(16 * TILES * FP, x), empty_padded(H + 2, W, C, pad, x)
+
+
+@kernel
+def multiply_tiles(memory, x, U, FP, pad, rows, columns, first, count, held):
+    """M (16, TILES, FP) of the `count` tiles of 2 x 2 pixels from number `first` on.
+
+    Tiles are numbered through all images, each of which has `rows` x `columns` of them. `held` is the image that
+    lies in the padded one; the one that does so afterwards is returned.
+    """
+    V, M, padded = memory
+    _, _, W, C = x.shape
+    CP, line = V.size // (16 * TILES), (W + 2 * pad[1]) * C
+    for t in range(count):
+        n, tile = (first + t) // (rows * columns), (first + t) % (rows * columns)
+        if n != held:
+            pad_image(padded, x[n], pad)
+            held = n
+        at = 2 * (tile // columns) * line + 2 * (tile % columns) * C
+        transform_patch(V, t * CP, TILES * CP, padded, at, line, C)
+    for k in range(16):
+        multiply(M, k * TILES * FP, V, k * TILES * CP, CP, U, k * C * FP, C, FP)
+    return held
+
+
+@kernel
+def transform_patch(V, to, step, padded, at, line, C):
+    """V = B' d B of the patch that begins at padded[at]; its 16 numbers lie `step` apart."""
+    for c in range(0, C, VECTOR_BYTES // V.itemsize):
+        from_, goal = at + c, to + c
+        subtract_columns(V, goal, step, padded, from_, from_ + 2 * C, line, V.dtype.type(-1))
+        subtract_columns(V, goal + step, step, padded, from_ + C, from_ + 2 * C, line, V.dtype.type(1))
+        subtract_columns(V, goal + 2 * step, step, padded, from_ + 2 * C, from_ + C, line, V.dtype.type(-1))
+        subtract_columns(V, goal + 3 * step, step, padded, from_ + C, from_ + 3 * C, line, V.dtype.type(-1))
+
+
+@kernel
+def subtract_columns(V, to, step, padded, a, b, line, sign):
+    """One column of V, from the columns of d that begin at a and b: B' (a + sign b)."""
+    like, plus, minus = zeros(V, 1), V.dtype.type(1), V.dtype.type(-1)
+    d0 = muladd(load(padded, a, like), sign, load(padded, b, like))
+    d1 = muladd(load(padded, a + line, like), sign, load(padded, b + line, like))
+    d2 = muladd(load(padded, a + 2 * line, like), sign, load(padded, b + 2 * line, like))
+    d3 = muladd(load(padded, a + 3 * line, like), sign, load(padded, b + 3 * line, like))
+    store(V, to, muladd(d0, minus, d2))
+    store(V, to + 4 * step, muladd(d1, plus, d2))
+    store(V, to + 8 * step, muladd(d2, minus, d1))
+    store(V, to + 12 * step, muladd(d1, minus, d3))
+
+
+@kernel
+def multiply(M, goal, V, at, CP, U, row, C, FP):
+    """M (TILES, FP) = V (TILES, CP) @ U (C, FP), which begin at M[goal], V[at] and U[row]."""
+    f, vector = 0, VECTOR_BYTES // M.itemsize
+    while f + WIDE * vector <= FP:
+        multiply_lanes(M, goal + f, V, at, CP, U, row + f, C, FP, zeros(M, WIDE))
+        f += WIDE * vector
+    while f < FP:
+        multiply_lanes(M, goal + f, V, at, CP, U, row + f, C, FP, zeros(M, HALF))
+        f += HALF * vector
+
+
+@kernel
+def multiply_lanes(M, goal, V, at, CP, U, row, C, FP, like):
+    """`multiply` for the first columns of M and U."""
+    sums0 = sums1 = sums2 = sums3 = sums4 = sums5 = like
+    for c in range(at, at + C):
+        filters = load(U, row, like)
+        sums0 = muladd(sums0, item(V, c), filters)
+        sums1 = muladd(sums1, item(V, c + CP), filters)
+        sums2 = muladd(sums2, item(V, c + 2 * CP), filters)
+        sums3 = muladd(sums3, item(V, c + 3 * CP), filters)
+        sums4 = muladd(sums4, item(V, c + 4 * CP), filters)
+        sums5 = muladd(sums5, item(V, c + 5 * CP), filters)
+        row += FP
+    store(M, goal, sums0)
+    store(M, goal + FP, sums1)
+    store(M, goal + 2 * FP, sums2)
+    store(M, goal + 3 * FP, sums3)
+    store(M, goal + 4 * FP, sums4)
+    store(M, goal + 5 * FP, sums5)
+
+
+@kernel
+def tile_pixels(M, k, bias):
+    """A' M A of one tile, row by row, plus the biases, for the filters from M[k] on."""
+    step, one, minus = M.size // 16, M.dtype.type(1), M.dtype.type(-1)
+    upper0, lower0 = sum_column(M, k, 4 * step, bias)
+    upper1, lower1 = sum_column(M, k + step, 4 * step, bias)
+    upper2, lower2 = sum_column(M, k + 2 * step, 4 * step, bias)
+    upper3, lower3 = sum_column(M, k + 3 * step, 4 * step, bias)
+    pixel0 = muladd(muladd(muladd(bias, one, upper0), one, upper1), one, upper2)
+    pixel1 = muladd(muladd(muladd(bias, one, upper1), minus, upper2), minus, upper3)
+    pixel2 = muladd(muladd(muladd(bias, one, lower0), one, lower1), one, lower2)
+    pixel3 = muladd(muladd(muladd(bias, one, lower1), minus, lower2), minus, lower3)
+    return pixel0, pixel1, pixel2, pixel3
+
+
+@kernel
+def sum_column(M, k, step, like):
+    """The column of A' M that begins at M[k]."""
+    one, minus = M.dtype.type(1), M.dtype.type(-1)
+    m0, m1, m2 = load(M, k, like), load(M, k + step, like), load(M, k + 2 * step, like)
+    return muladd(muladd(m0, one, m1), one, m2), muladd(muladd(m1, minus, m2), minus, load(M, k + 3 * step, like))
