@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from siamese_np import _threads
-from siamese_np.bench.peers.with_siamese_np import Model
+from siamese_np.bench.peers.with_siamese_np import Model, untrained
 from siamese_np.bench.peers.worker import TIMED_RATE
 from siamese_np.bench.sampling import Run, Timing, measure, timed
 from siamese_np.datasets import Dataset, Split
@@ -108,7 +108,7 @@ def embeddings(
     chosen = split.images[np.arange(images) % len(split.images)]
     runs = {}
     for preset in ("cnn", "mlp"):
-        siamese = SiameseNetwork(make_network(preset, input_shape=chosen.shape[1:], seed=1), preset=preset)
+        siamese = SiameseNetwork(untrained(preset, chosen.shape[1:]), preset=preset)
         for count in threads:
             runs[preset, count] = on_threads(count, partial(siamese.embed, chosen))
     timings = measure({str(case): run for case, run in runs.items()}, repetitions, seconds)
@@ -129,14 +129,17 @@ def embeddings(
 
 
 def exact(dataset: Dataset, repetitions: int, seconds: float, say: Say) -> dict[str, Any]:
-    """Exact figures over all pairs: the neighbours of every test image among all training images."""
-    from siamese_np.evaluation import nearest
+    """Exact figures over all pairs of test images, and their neighbours among all training images."""
+    from siamese_np.evaluation import all_pairs_figures, nearest
 
-    siamese = SiameseNetwork(make_network("cnn", input_shape=dataset.test.images.shape[1:], seed=1))
+    siamese = SiameseNetwork(untrained("cnn", dataset.test.images.shape[1:]))
     emb, gallery = siamese.embed(dataset.test.images), siamese.embed(dataset.all_train.images)
     say(f"end to end: exact figures of {len(emb):,} and {len(gallery):,} embeddings")
-    k = min(5, len(gallery))
-    runs = {f"{k} nearest of {len(gallery):,} for {len(emb):,} images": timed(partial(nearest, emb, gallery, k))}
+    k, pairs = min(5, len(gallery)), len(emb) * (len(emb) - 1) // 2
+    runs = {
+        f"AUC and EER of all {pairs:,} pairs": timed(partial(all_pairs_figures, emb, dataset.test.labels)),
+        f"{k} nearest of {len(gallery):,} for {len(emb):,} images": timed(partial(nearest, emb, gallery, k)),
+    }
     timings = measure(runs, repetitions, seconds)
     return {name: {"timing": timing.as_dict()} for name, timing in timings.items()}
 
@@ -282,5 +285,5 @@ def _train_on_given_pairs(split: Split, pairs: int) -> int:
 
 
 def _model(preset: str, split: Split) -> Model:
-    params = make_network(preset, input_shape=split.images.shape[1:], seed=1).named_params()
+    params = untrained(preset, split.images.shape[1:]).named_params()
     return Model(preset, params)

@@ -147,12 +147,12 @@ def installed(python: str) -> set[str]:
 
 def write_job(path: Path, images: np.ndarray, labels: np.ndarray) -> None:
     """Write the weights, images and pairs that all frameworks get."""
-    from siamese_np.network import make_network
+    from siamese_np.bench.peers.with_siamese_np import untrained
     from siamese_np.pairs import random_pairs
 
     arrays = {}
     for preset in ("cnn", "mlp"):
-        network = make_network(preset, input_shape=images.shape[1:], seed=1)
+        network = untrained(preset, images.shape[1:])
         arrays.update({f"{preset}/{name}": value for name, value in network.named_params().items()})
     pairs, label = random_pairs(labels, np.random.default_rng(1))
     np.savez(path, allow_pickle=False, images=images, pairs=pairs, label=label, **arrays)

@@ -6,13 +6,26 @@ import numpy as np
 
 from siamese_np import training
 from siamese_np.losses import ContrastiveLoss
-from siamese_np.network import SiameseNetwork, make_network
+from siamese_np.network import Sequential, SiameseNetwork, make_network
 from siamese_np.optimizers import Adam
 
 
 def versions() -> dict[str, str]:
     """What runs here."""
     return training.versions()
+
+
+def untrained(preset: str, input_shape: tuple[int, ...]) -> Sequential:
+    """The preset with seed 1, and with biases up to 0.05 as after some training.
+
+    With biases of 0, black pixels would stay black through all layers; skipping them would look faster than it is.
+    """
+    network = make_network(preset, input_shape=input_shape, seed=1)
+    rng = np.random.default_rng(1)
+    for name, value in network.named_params().items():
+        if name.endswith(".b"):
+            value[:] = rng.uniform(-0.05, 0.05, value.shape)
+    return network
 
 
 def make(variant: str, preset: str, params: dict[str, np.ndarray]) -> "Model":

@@ -1,7 +1,8 @@
 """The top: what `siamese_np` runs, alone and as the block that training runs; and that block in separate passes.
 
-Its kernels keep sums in registers and skip zeros: of x in the forward pass, of the gradient in the backward
-pass. That gives dw, db and, if wanted, dx in one call; for the ladder each is also computed alone.
+Its kernels keep sums in registers; going forward, Winograd's transforms stay in the L1 cache, and going back the
+zeros of the gradient are skipped. That gives dw, db and, if wanted, dx in one call; for the ladder each is also
+computed alone.
 """
 
 from typing import Any
