@@ -114,11 +114,10 @@ def _see_windows(dx, dw_of, db_of, dout, argmax, x, filters, kernel, stride, pad
             copy_middle(dx[n].reshape(-1), dpadded, H, W * C, pad[0] * line + pad[1] * C, line)
         if live:
             pad_image(padded, x[n], pad)
+            add_biases(db, values, winners, winners.dtype.type(window[0] * window[1]))
             list_filters(count, seen, factor, room, start, place, channel, gradient)
             for f in range(F):
                 first, stop = f * room, f * room + count[f]
-                for m in range(first, stop):
-                    db[f] += item(factor, m)
                 add_window(dw_of, dw + f * KH * T, T, padded, line, KH, seen, factor, first, stop)
 
 
@@ -265,7 +264,7 @@ def _see_pixels(dw_of, db_of, dout, argmax, x, kernel, stride, pad, window, size
         put(dw_of, dw + k, x.dtype.type(0))
     for n in range(shard * size, min((shard + 1) * size, N)):
         values, winners = dout[n].reshape(-1), argmax[n % len(argmax)].reshape(-1)
-        add_biases(db, values, winners, entries)
+        add_biases(db, values, winners, winners.dtype.type(entries))
         pad_image(padded, x[n], pad)
         find_edges(edges, x[n], pad)
         for i in range(OH):
