@@ -579,9 +579,10 @@ def nearest(query: ArrayLike, gallery: ArrayLike, k: int) -> tuple[Ints, Floats]
 
     from siamese_np import _threads, kernels
 
+    query, gallery = _as_float64(query), _as_float64(gallery)
     squares, indices = np.empty((len(query), k)), np.empty((len(query), k), np.int64)
-    _threads.wake()
-    kernels.nearest_rows(squares, indices, _as_float64(query), _as_float64(gallery))
+    _threads.wake()  # only now: the threads do not wait for long
+    kernels.nearest_rows(squares, indices, query, gallery)
     return indices.astype(np.intp, copy=False), np.sqrt(squares, out=squares)
 
 

@@ -32,7 +32,6 @@ SMOKE = suite.Sizes(
     ladder_sweep=True,
     pairs=(2,),
     embedded=4,
-    exact=True,
     epochs=1,
     data_sets=(40, 80),
     sampled_steps=2,

@@ -128,11 +128,10 @@ def embeddings(
     return rows
 
 
-def exact(dataset: Dataset, repetitions: int, seconds: float, say: Say) -> dict[str, Any]:
-    """Exact figures over all pairs of test images, and their neighbours among all training images."""
+def exact(dataset: Dataset, siamese: SiameseNetwork, repetitions: int, seconds: float, say: Say) -> dict[str, Any]:
+    """Exact figures of a trained network over all pairs of test images, and their neighbours among training images."""
     from siamese_np.evaluation import all_pairs_figures, nearest
 
-    siamese = SiameseNetwork(untrained("cnn", dataset.test.images.shape[1:]))
     emb, gallery = siamese.embed(dataset.test.images), siamese.embed(dataset.all_train.images)
     say(f"end to end: exact figures of {len(emb):,} and {len(gallery):,} embeddings")
     k, pairs = min(5, len(gallery)), len(emb) * (len(emb) - 1) // 2
@@ -144,8 +143,8 @@ def exact(dataset: Dataset, repetitions: int, seconds: float, say: Say) -> dict[
     return {name: {"timing": timing.as_dict()} for name, timing in timings.items()}
 
 
-def time_to_accuracy(dataset: Dataset, epochs: int, say: Say) -> dict[str, Any]:
-    """Train the default way; seconds of training (validation not counted) and validation accuracy of each epoch."""
+def time_to_accuracy(dataset: Dataset, epochs: int, say: Say) -> tuple[SiameseNetwork, dict[str, Any]]:
+    """Train the default way: the network, and seconds (without validation) and validation accuracy of each epoch."""
     from siamese_np.training import Options, Training
 
     say(f"end to end: training {epochs} epochs")
@@ -153,7 +152,7 @@ def time_to_accuracy(dataset: Dataset, epochs: int, say: Say) -> dict[str, Any]:
     run.run()
     rows = [{"seconds": row["seconds"], "pair_accuracy": row["validation_pair_accuracy"]} for row in run.history]
     # a row's seconds go on from the row before
-    return {
+    return run.siamese, {
         "images": len(dataset.train),
         "epochs": rows,
         "epoch_seconds": rows[-1]["seconds"] / len(rows),

@@ -67,10 +67,9 @@ def end_to_end(options: Options) -> Any:
             for protocol in ("batch", "notebook")
             for count in options["pair_counts"]
         ]
-    if options["exact"]:
-        result["exact"] = end_to_end.exact(data, options["repetitions"], options["seconds"], _say)
     if options["epochs"]:
-        result["training"] = end_to_end.time_to_accuracy(data, options["epochs"], _say)
+        siamese, result["training"] = end_to_end.time_to_accuracy(data, options["epochs"], _say)
+        result["exact"] = end_to_end.exact(data, siamese, options["repetitions"], options["seconds"], _say)
     return result
 
 

@@ -35,8 +35,7 @@ class Sizes:
     ladder_sweep: bool  # over all numbers of threads, else one thread
     pairs: tuple[int, ...]
     embedded: int
-    exact: bool  # figures over all pairs
-    epochs: int
+    epochs: int  # of training, with exact figures over all pairs afterwards; 0: none
     data_sets: tuple[int, ...]
     sampled_steps: int
     pair_counts: tuple[int, ...]
@@ -56,7 +55,6 @@ FULL = Sizes(
     ladder_sweep=True,
     pairs=(8, 16, 32, 64, 128, 256),
     embedded=10_000,
-    exact=True,
     epochs=4,
     data_sets=(6_000, 60_000, 600_000),
     sampled_steps=30,
@@ -75,7 +73,6 @@ QUICK = Sizes(
     ladder_sweep=False,
     pairs=(128,),
     embedded=1_000,
-    exact=False,
     epochs=0,
     data_sets=(6_000,),
     sampled_steps=10,

@@ -37,7 +37,10 @@ def _search(squares, indices, query, gallery, s):
             square_rows(block, rows, start, columns)
             for r in range(min(ROWS, last - first - start)):
                 best, index, new = squares[first + start + r], indices[first + start + r], block[r]
-                for j in range(width):
+                worst, better = best[0], False
+                for j in range(width):  # in vectors: seldom is there one
+                    better |= new[j] < worst
+                for j in range(width if better else 0):
                     if new[j] < best[0]:  # one that is equal has the higher row number
                         _sink(best, index, k, new[j], g + j)
     for i in range(first, last):

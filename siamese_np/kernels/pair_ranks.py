@@ -19,6 +19,7 @@ from siamese_np.kernels.squares import COLUMNS, columns_of, pad_rows, square_row
 
 SHARD = 64  # images that share a transposed block of others
 BINS = 1 << 18
+VALUES = 1 << 16  # entered into the table by one thread
 
 
 @kernel
@@ -39,15 +40,23 @@ def pair_ranks(below, equal, values, emb, first, last):
     """
     scale = BINS / (values[-1] - values[0]) if values[-1] > values[0] else 0.0
     table = np.empty(BINS + 2, np.int64)  # table[b]: the first value in bin b or later
-    b = 0
-    for s in range(values.size):
-        while b <= _bin(values[s], values[0], scale):
-            table[b] = s
-            b += 1
-    while b < table.size:
-        table[b] = values.size
-        b += 1
+    _index((table, values, scale), -(-values.size // VALUES))
     _count((below, equal, values, table, scale, emb, first, last), -(-emb.shape[0] // SHARD))
+
+
+@sharded
+@kernel
+def _index(table, values, scale, s):
+    """Enter some of the values into the table: each into the bins behind that of the value before."""
+    least, stop = values[0], min((s + 1) * VALUES, values.size)
+    before = _bin(values[s * VALUES - 1], least, scale) if s else -1
+    for p in range(s * VALUES, stop):
+        b = _bin(values[p], least, scale)
+        for between in range(before + 1, b + 1):
+            table[between] = p
+        before = b
+    if stop == values.size:
+        table[before + 1 :] = stop
 
 
 @sharded
