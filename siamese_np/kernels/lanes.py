@@ -81,8 +81,10 @@ def _load(typing: Any, array: Any, start: Any, like: Any) -> Any:
 
 @_operation(_load)
 def load(array: Any, start: int, like: Any) -> Any:
-    """The lanes ``array[start]``, ``array[start + 1]``, ..."""
-    return array[start : start + len(like)].copy()
+    """The lanes ``array[start]``, ``array[start + 1]``, ...; behind its end they may be anything."""
+    lanes, there = np.zeros_like(like), array[start : start + len(like)]
+    lanes[: len(there)] = there
+    return lanes
 
 
 def _item(typing: Any, array: Any, k: Any) -> Any:
@@ -124,7 +126,8 @@ def _store(typing: Any, array: Any, start: Any, lanes: Any) -> Any:
 @_operation(_store)
 def store(array: Any, start: int, lanes: Any) -> None:
     """Write the lanes to ``array[start]``, ``array[start + 1]``, ..."""
-    array[start : start + len(lanes)] = lanes
+    there = array[start : start + len(lanes)]
+    there[:] = lanes[: len(there)]
 
 
 def _muladd(typing: Any, sums: Any, factor: Any, lanes: Any) -> Any:
