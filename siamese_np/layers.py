@@ -177,7 +177,7 @@ class MaxPool2D(Layer):
         super().__init__()
         self.window = _pair("window", window, 1)
         self.stride = self.window if stride is None else _pair("stride", stride, 1)
-        # one byte an entry, where the numbers of a window's entries, and one more for "none", fit
+        # one byte an entry, where the numbers of a window's entries fit
         self.argmax_dtype = np.uint8 if self.window[0] * self.window[1] < 256 else np.int32
 
     def output_shape(self, shape: Shape) -> Shape:

@@ -22,7 +22,7 @@ from siamese_np.kernels.conv_gradients import add_gradients
 from siamese_np.kernels.lanes import HALF, VECTOR_BYTES, WIDE, item, load, muladd, store, zeros
 from siamese_np.kernels.padding import (
     aligned,
-    copy_pixel,
+    copy,
     empty_edges,
     empty_padded,
     find_edges,
@@ -90,7 +90,7 @@ def _convolve(out, x, weights, biases, kernel, stride, pad, size, shard):
                     _store_four(sums, padded, x0, x1, x2, x3, line, weights, f, biases, rows, KW * C, like_half)
                     f += HALF * vector
                 for q in range(last + 1):
-                    copy_pixel(flat, ((n * OH + i) * OW + j + q) * F, F, sums, q * FP)
+                    copy(flat, ((n * OH + i) * OW + j + q) * F, sums, q * FP, F)
 
 
 @kernel
@@ -142,4 +142,4 @@ def _convolve_tiles(out, x, U, biases, pad, size, shard):
             for pixel in range(4):
                 i, j = 2 * (tile // columns) + pixel // 2, 2 * (tile % columns) + pixel % 2
                 if i < OH and j < OW:
-                    copy_pixel(flat, ((n * OH + i) * OW + j) * F, F, sums, pixel * FP)
+                    copy(flat, ((n * OH + i) * OW + j) * F, sums, pixel * FP, F)

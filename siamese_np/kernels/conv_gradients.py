@@ -36,7 +36,18 @@ from siamese_np.kernels.lanes import (
     store,
     zeros,
 )
-from siamese_np.kernels.padding import aligned, empty_edges, empty_padded, find_edges, pad_image, shard_size, whole
+from siamese_np.kernels.padding import (
+    aligned,
+    aligned_zeros,
+    copy,
+    empty_edges,
+    empty_padded,
+    find_edges,
+    is_black,
+    pad_image,
+    shard_size,
+    whole,
+)
 
 FEW = 8  # channels; with fewer, a row of a window is too short to run through a list for it
 
@@ -238,8 +249,7 @@ def add_transposed(dw, sums, F, KH, K, T):
 def copy_middle(out, padded, H, line, first, step):
     """out (H, line), flat, from rows `step` apart, the first of which begins at padded[first]."""
     for r in range(H):
-        for k in range(line):
-            put(out, r * line + k, item(padded, first + r * step + k))
+        copy(out, r * line, padded, first + r * step, line)
 
 
 @sharded
@@ -256,9 +266,7 @@ def _see_pixels(dw_of, db_of, dout, argmax, x, kernel, stride, pad, window, size
     FP, T, entries = whole(F, x), KW * C, window[0] * window[1]
     padded, edges = empty_padded(H, W, C, pad, x), empty_edges(H, W, pad)
     line = (W + 2 * pad[1]) * C
-    place, pixels = np.empty(entries * OW, np.int64), aligned(entries * OW * FP, x)
-    for k in range(pixels.size):
-        pixels[k] = 0
+    place, pixels = np.empty(entries * OW, np.int64), aligned_zeros(entries * OW * FP, x)
     dw, db = shard * KH * T * FP, db_of[shard]
     for k in range(KH * T * FP):
         put(dw_of, dw + k, x.dtype.type(0))
@@ -271,12 +279,9 @@ def _see_pixels(dw_of, db_of, dout, argmax, x, kernel, stride, pad, window, size
             m = 0
             for t in range(entries):
                 r = (i * window[0] + t // window[1]) * stride[0]
-                left, right = edges[r, 0], edges[r, 1]
-                for p in range(1, KH):
-                    left, right = min(left, edges[r + p, 0]), max(right, edges[r + p, 1])
                 for j in range(OW):
                     s = (j * window[1] + t % window[1]) * stride[1]
-                    if s < right and s + KW > left:
+                    if not is_black(edges, r, r + KH, s, s + KW):
                         place[m] = r * line + s * C
                         copy_won(pixels, m * FP, values, winners, (i * OW + j) * F, F, winners.dtype.type(t))
                         m += 1

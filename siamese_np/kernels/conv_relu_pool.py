@@ -22,7 +22,7 @@ from siamese_np.kernels.conv_gradients import add_gradients
 from siamese_np.kernels.lanes import HALF, VECTOR_BYTES, WIDE, above, beats, constant, load, select, store, zeros
 from siamese_np.kernels.padding import (
     aligned,
-    copy_pixel,
+    copy,
     empty_edges,
     empty_padded,
     find_edges,
@@ -88,8 +88,8 @@ def _pool_windows(out, argmax, x, weights, biases, kernel, stride, pad, size, sh
                     _pool_four(best, winner, goal, padded, at, line, weights, f, biases, rows, KW * C, stride, C, half)
                     f += HALF * vector
                 if F != FP:
-                    copy_pixel(flat, to, F, best, 0)
-                    copy_pixel(numbers, to, F, winner, 0)
+                    copy(flat, to, best, 0, F)
+                    copy(numbers, to, winner, 0, F)
 
 
 @kernel
@@ -133,8 +133,8 @@ def _pool_tiles(out, argmax, x, U, biases, pad, size, shard):
                 pixel0, pixel1, pixel2, pixel3 = tile_pixels(memory[1], t * FP + f, load(biases, f, like))
                 store_largest(best, winner, goal + f, pixel0, pixel1, pixel2, pixel3)
             if F != FP:
-                copy_pixel(flat, to, F, best, 0)
-                copy_pixel(numbers, to, F, winner, 0)
+                copy(flat, to, best, 0, F)
+                copy(numbers, to, winner, 0, F)
 
 
 @kernel

@@ -26,6 +26,22 @@ def aligned(size, like):
 
 
 @kernel
+def aligned_zeros(size, like):
+    """`aligned`, full of zeros."""
+    room = aligned(size, like)
+    for k in range(size):
+        put(room, k, like.dtype.type(0))
+    return room
+
+
+@kernel
+def copy(out, to, source, at, count):
+    """`count` numbers of out, from out[to] on, from those of `source` from source[at] on."""
+    for k in range(count):
+        put(out, to + k, item(source, at + k))
+
+
+@kernel
 def whole(count, like):
     """`count`, rounded up to a multiple of the numbers in HALF vectors."""
     lanes = HALF * VECTOR_BYTES // like.itemsize
@@ -36,22 +52,16 @@ def whole(count, like):
 def in_vectors(flat, F, FP):
     """Copy of rows of F numbers, each filled up with zeros to FP."""
     K = flat.size // F
-    out = aligned(K * FP, flat)
+    out = aligned_zeros(K * FP, flat)
     for k in range(K):
-        for f in range(F):
-            put(out, k * FP + f, item(flat, k * F + f))
-        for f in range(F, FP):
-            out[k * FP + f] = 0
+        copy(out, k * FP, flat, k * F, F)
     return out
 
 
 @kernel
 def empty_padded(H, W, C, pad, like):
     """Room for an image (H, W, C) between black margins, flat."""
-    padded = aligned((H + 2 * pad[0]) * (W + 2 * pad[1]) * C, like)
-    for k in range(padded.size):
-        padded[k] = 0
-    return padded
+    return aligned_zeros((H + 2 * pad[0]) * (W + 2 * pad[1]) * C, like)
 
 
 @kernel
@@ -60,9 +70,7 @@ def pad_image(padded, x, pad):
     H, W, C = x.shape
     flat = x.reshape(-1)
     for r in range(H):
-        to, at = ((pad[0] + r) * (W + 2 * pad[1]) + pad[1]) * C, r * W * C
-        for k in range(W * C):
-            put(padded, to + k, item(flat, at + k))
+        copy(padded, ((pad[0] + r) * (W + 2 * pad[1]) + pad[1]) * C, flat, r * W * C, W * C)
 
 
 @kernel
@@ -96,10 +104,3 @@ def is_black(edges, top, bottom, left, right):
         if edges[r, 0] < right and edges[r, 1] > left:
             return False
     return True
-
-
-@kernel
-def copy_pixel(out, to, F, pixels, at):
-    """F numbers of out, from out[to] on, from those of `pixels` from pixels[at] on."""
-    for f in range(F):
-        put(out, to + f, item(pixels, at + f))

@@ -15,7 +15,7 @@ from siamese_np._jit import inlined
 from siamese_np._tile import ROWS, VECTOR_BYTES, VECTORS, squares_tile
 from siamese_np.kernels.matmul import transpose
 
-COLUMNS = 352
+COLUMNS = 352  # a power of two would send every row of a block to the same few sets of the cache
 
 _tile = squares_tile(ROWS, VECTORS)
 

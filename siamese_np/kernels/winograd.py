@@ -17,7 +17,7 @@ Source: A. Lavin, S. Gray, "Fast algorithms for convolutional neural networks", 
 
 from siamese_np._jit import kernel
 from siamese_np.kernels.lanes import HALF, VECTOR_BYTES, WIDE, item, load, muladd, put, store, zeros
-from siamese_np.kernels.padding import aligned, empty_padded, pad_image, whole
+from siamese_np.kernels.padding import aligned, aligned_zeros, empty_padded, pad_image, whole
 
 CHANNELS = 8  # with fewer, the transforms cost more than they save
 TILES = 6  # patches at a time: each row of U is loaded once for so many multiply-adds
@@ -34,9 +34,7 @@ def transform_weights(w, FP):
     """U (16, C, FP), flat, of w (3, 3, C, F), with zeros behind the F filters."""
     _, _, C, F = w.shape
     step, flat, half = C * FP, w.reshape(-1), w.dtype.type(0.5)
-    U, rows = aligned(16 * step, w), aligned(12 * FP, w)  # of one channel: G g
-    for k in range(U.size):
-        put(U, k, w.dtype.type(0))
+    U, rows = aligned_zeros(16 * step, w), aligned(12 * FP, w)  # of one channel: G g
     for c in range(C):
         for q in range(3):
             for f in range(F):
@@ -62,9 +60,7 @@ def transform_weights(w, FP):
 def empty_tiles(x, FP, pad):
     """Memory for `multiply_tiles`: V and M, flat, and a padded image."""
     _, H, W, C = x.shape
-    V = aligned(16 * TILES * whole(C, x), x)
-    for k in range(V.size):
-        V[k] = 0  # the last patches may be fewer than TILES, but so many are multiplied
+    V = aligned_zeros(16 * TILES * whole(C, x), x)  # the last patches may be fewer, but TILES are multiplied
     # two rows more: where the output has odd sizes, the last patches reach over the margin
     return V, aligned(16 * TILES * FP, x), empty_padded(H + 2, W, C, pad, x)
 

@@ -13,13 +13,9 @@ from numpy.typing import NDArray
 from siamese_np import _threads, kernels
 from siamese_np.bench.ladder.rung import rung
 from siamese_np.bench.ladder.rungs.skipping import visited
+from siamese_np.bench.ladder.rungs.winograd import multiplications
 
 Array = NDArray[Any]
-
-
-def multiplied_forward(problem: Any) -> float:
-    """Operations of the sixteen products of Winograd's way, four of which stand for nine of the plain sum."""
-    return 2.0 * problem.dout.size * problem.w[..., 0].size * 4 / 9
 
 
 def visited_backward(problem: Any) -> float:
@@ -27,12 +23,12 @@ def visited_backward(problem: Any) -> float:
     return 2.0 * visited(problem)
 
 
-rung("conv2d_forward", "siamese_np", executed=multiplied_forward)(kernels.conv2d_forward)
+rung("conv2d_forward", "siamese_np", executed=multiplications)(kernels.conv2d_forward)
 
 
-@rung("conv2d_backward_x", "siamese_np", executed=visited, code=kernels.conv2d_forward)
+@rung("conv2d_backward_x", "siamese_np", executed=multiplications, code=kernels.conv2d_forward)
 def conv2d_backward_x(dx: Array, dout: Array, wT: Array, stride: Any, pad: Any) -> None:
-    """For stride 1, dx is dout convolved with the flipped weights."""
+    """For stride 1, dx is dout convolved with the flipped weights; the block below lists what is not zero instead."""
     KH, KW = wT.shape[1:3]
     flipped = np.ascontiguousarray(wT.transpose(1, 2, 0, 3)[::-1, ::-1])
     no_bias = np.zeros(dx.shape[3], dx.dtype)
@@ -46,7 +42,7 @@ def conv2d_backward_w(dw: Array, dout: Array, x: Array, stride: Any, pad: Any) -
     kernels.conv2d_backward(x[:0], dw, db, dout, x, w, stride, pad)
 
 
-@rung("conv_relu_pool_forward", "separate passes", executed=multiplied_forward, code=kernels.conv2d_forward)
+@rung("conv_relu_pool_forward", "separate passes", executed=multiplications, code=kernels.conv2d_forward)
 def separate_forward(out: Array, argmax: Array, x: Array, w: Array, b: Array, stride: Any, pad: Any) -> None:
     """Three kernels in a row, each writing its result to memory for the next."""
     conv = np.empty((len(x), 2 * out.shape[1], 2 * out.shape[2], out.shape[3]), x.dtype)
@@ -77,7 +73,7 @@ def separate_backward(
     kernels.conv2d_backward(dx, dw, db, dconv, x, w, stride, pad)
 
 
-rung("conv_relu_pool_forward", "siamese_np", executed=multiplied_forward)(kernels.conv_relu_pool_forward)
+rung("conv_relu_pool_forward", "siamese_np", executed=multiplications)(kernels.conv_relu_pool_forward)
 rung("conv_relu_pool_backward", "siamese_np", executed=visited_backward)(kernels.conv_relu_pool_backward)
 
 
