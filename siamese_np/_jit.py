@@ -1,4 +1,4 @@
-"""How kernels are compiled, and where their machine code is kept (with `_tile` and `_team`, all there is of Numba).
+"""How kernels are compiled, and where their machine code is kept (see also `_parts`, `_team` and `lanes`).
 
 Numba's own cache does not notice an edit in another file and fails on a damaged entry. So the cache
 folder carries a hash of all kernel sources in its name, and a damaged entry is compiled again.
@@ -36,24 +36,15 @@ def kernel(function: Function) -> Function:
     callable
         The compiled function. It releases the GIL; with ``NUMBA_DISABLE_JIT=1`` it is `function` itself.
     """
-    return _compile(function)
-
-
-def sum_kernel(function: Function) -> Function:
-    """As `kernel`, for one long sum, which may be added in any order and so use vector registers.
-
-    It is put into the code of the kernel that calls it, of which there is one copy. ("nnan" and "ninf" stay
-    forbidden: they would hide NaN and infinity.)
-    """
-    return _compile(function, fastmath={"contract", "reassoc"}, forceinline=True)
+    return _kept(function)
 
 
 def loose_kernel(function: Function) -> Function:
     """As `kernel`, but LLVM may fuse and reorder sums: what plain loops reach, for the ladder of the benchmark."""
-    return _compile(function, fastmath={"contract", "reassoc"})
+    return _kept(function, fastmath={"contract", "reassoc"})
 
 
-def _compile(function: Function, **options: Any) -> Function:
+def _kept(function: Function, **options: Any) -> Function:
     compiled: Any = numba.njit(nogil=True, error_model="numpy", **options)(function)
     folder = cache_folder()
     if folder is not None and not numba.config.DISABLE_JIT:
@@ -104,7 +95,7 @@ def cache_folder() -> Path | None:
     as trusted as the program itself, so the folder must belong to this user and be writable by nobody else.
     """
     package = Path(__file__).parent
-    tools = [package / f"{name}.py" for name in ("_jit", "_team", "_tile")]
+    tools = [package / f"{name}.py" for name in ("_jit", "_parts", "_team", "_tile")]
     sources = [*tools, *sorted((package / "kernels").glob("*.py"))]
     digest = hashlib.sha256(b"\0".join(source.read_bytes() for source in sources)).hexdigest()[:16]
     folder = _cache_root() / f"kernels-{digest}"

@@ -16,6 +16,7 @@ Source: D. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 201
 import numpy as np
 
 from siamese_np._jit import kernel
+from siamese_np._parts import part
 from siamese_np._team import sharded
 
 
@@ -29,7 +30,7 @@ def adam_step(w, m, v, dw, chunks, learning_rate, beta1, beta2, epsilon, correct
 
 
 @sharded
-@kernel
+@part
 def _step(w, m, v, dw, chunks, rate, keep1, take1, keep2, take2, small, s):
     here = slice(chunks[s, 0], chunks[s, 1])
     w, m, v, dw = w[here], m[here], v[here], dw[here]

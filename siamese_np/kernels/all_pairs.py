@@ -23,6 +23,7 @@ the row is read and written a quarter as often.
 import numpy as np
 
 from siamese_np._jit import kernel
+from siamese_np._parts import part
 from siamese_np._team import sharded
 from siamese_np._tile import ROWS
 from siamese_np.kernels.distance import LARGE, SMALL, row_distance
@@ -44,7 +45,7 @@ def all_pairs_backward(demb, weight, dist, emb, classes, margin):
 
 
 @sharded
-@kernel
+@part
 def _forward(dist, sums, emb, classes, margin, s):
     N, first = emb.shape[0], s * SHARD
     rows, block = pad_rows(emb, first, SHARD), np.empty((ROWS, COLUMNS), emb.dtype)
@@ -72,7 +73,7 @@ def _forward(dist, sums, emb, classes, margin, s):
 
 
 @sharded
-@kernel
+@part
 def _backward(demb, weight, dist, emb, classes, margin, s):
     N, E = emb.shape
     factor, partner = np.empty(N + 4, emb.dtype), np.empty(N + 4, np.int64)

@@ -17,6 +17,7 @@ SC 2018 (sums of several pixels in registers).
 import numpy as np
 
 from siamese_np._jit import kernel
+from siamese_np._parts import part
 from siamese_np._team import sharded
 from siamese_np.kernels.conv_gradients import add_gradients
 from siamese_np.kernels.lanes import HALF, VECTOR_BYTES, WIDE, item, load, muladd, store, zeros
@@ -62,7 +63,7 @@ def conv2d_backward(dx, dw, db, dout, x, w, stride, pad):
 
 
 @sharded
-@kernel
+@part
 def _convolve(out, x, weights, biases, kernel, stride, pad, size, shard):
     _, OH, OW, F = out.shape
     N, H, W, C = x.shape
@@ -93,7 +94,7 @@ def _convolve(out, x, weights, biases, kernel, stride, pad, size, shard):
                     copy(flat, ((n * OH + i) * OW + j + q) * F, sums, q * FP, F)
 
 
-@kernel
+@part
 def _store_four(sums, padded, x0, x1, x2, x3, line, w, f, biases, KH, T, like):
     FP, bias = biases.size, load(biases, f, like)
     sums0, sums1, sums2, sums3 = sum_four(padded, x0, x1, x2, x3, line, w, f, FP, KH, T, bias)
@@ -103,7 +104,7 @@ def _store_four(sums, padded, x0, x1, x2, x3, line, w, f, biases, KH, T, like):
     store(sums, 3 * FP + f, sums3)
 
 
-@kernel
+@part
 def sum_four(padded, x0, x1, x2, x3, line, w, f, FP, KH, T, bias):
     """Filters f, f + 1, ... of four pixels, whose windows are KH pieces of T entries from x0, x1, x2 and x3 on."""
     sums0 = sums1 = sums2 = sums3 = bias
@@ -120,7 +121,7 @@ def sum_four(padded, x0, x1, x2, x3, line, w, f, FP, KH, T, bias):
 
 
 @sharded
-@kernel
+@part
 def _convolve_tiles(out, x, U, biases, pad, size, shard):
     N, OH, OW, F = out.shape
     FP, rows, columns = biases.size, (OH + 1) // 2, (OW + 1) // 2

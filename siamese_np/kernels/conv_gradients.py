@@ -20,7 +20,7 @@ SIMD processors", PACT 2020 (zeros skipped in all passes).
 
 import numpy as np
 
-from siamese_np._jit import kernel
+from siamese_np._parts import part
 from siamese_np._team import sharded
 from siamese_np.kernels.lanes import (
     HALF,
@@ -52,7 +52,7 @@ from siamese_np.kernels.padding import (
 FEW = 8  # channels; with fewer, a row of a window is too short to run through a list for it
 
 
-@kernel
+@part
 def add_gradients(dx, dw, db, dout, argmax, x, w, stride, pad, window):
     """The backward pass, where dout (N, OH, OW, F) lies at entry `argmax` of windows of the output."""
     KH, KW, C, F = w.shape
@@ -82,7 +82,7 @@ def add_gradients(dx, dw, db, dout, argmax, x, w, stride, pad, window):
             db[f] += db_of[shard, f]
 
 
-@kernel
+@part
 def add_shards(sums, shards):
     """Add to the sums of the first shard those of all others, always in this order."""
     for shard in range(1, shards):
@@ -92,7 +92,7 @@ def add_shards(sums, shards):
 
 
 @sharded
-@kernel
+@part
 def _see_windows(dx, dw_of, db_of, dout, argmax, x, filters, kernel, stride, pad, window, size, shard):
     """dx of some images, and what their windows add to dw, (F, KH, KW*C in whole vectors), and to db."""
     _, OH, OW, F = dout.shape
@@ -132,7 +132,7 @@ def _see_windows(dx, dw_of, db_of, dout, argmax, x, filters, kernel, stride, pad
                 add_window(dw_of, dw + f * KH * T, T, padded, line, KH, seen, factor, first, stop)
 
 
-@kernel
+@part
 def add_row(sums, goal, rows, row, T, index, scale, value, first, stop):
     """`add_three` for T neighbouring numbers."""
     like, lanes = zeros(sums, HALF), HALF * VECTOR_BYTES // sums.itemsize
@@ -142,7 +142,7 @@ def add_row(sums, goal, rows, row, T, index, scale, value, first, stop):
         add_three(sums, goal0, goal1, goal2, rows, row0, row1, row2, index, scale, value, first, stop, like)
 
 
-@kernel
+@part
 def add_window(sums, goal, T, x, line, KH, index, value, first, stop):
     """`add_three` for the KH rows of a window of x, T numbers each."""
     like = zeros(sums, HALF)
@@ -154,7 +154,7 @@ def add_window(sums, goal, T, x, line, KH, index, value, first, stop):
             add_three(sums, goal0, goal1, goal2, x, row0, row1, row2, index, 1, value, first, stop, like)
 
 
-@kernel
+@part
 def add_three(sums, goal0, goal1, goal2, rows, row0, row1, row2, index, scale, value, first, stop, like):
     """The one loop of all sparse passes: three pieces of sums += the rows of a list's entries, each times its value.
 
@@ -171,7 +171,7 @@ def add_three(sums, goal0, goal1, goal2, rows, row0, row1, row2, index, scale, v
     store(sums, goal2, sums2)
 
 
-@kernel
+@part
 def list_windows(start, place, index, value, won, values, winners, OW, stride, window, line, C):
     """List a flat dout (OH, OW, F), window by window; the patches of the padded x that they saw begin at `place`."""
     F, k = won.size // OW, 0
@@ -185,7 +185,7 @@ def list_windows(start, place, index, value, won, values, winners, OW, stride, w
                 k += 1
 
 
-@kernel
+@part
 def list_pixel(index, value, e, flat, at, C):
     """Append those of flat[at], ..., flat[at + C - 1] that are not 0, after e entries; return how many there are."""
     c, one, vector = 0, zeros(flat, 1), VECTOR_BYTES // flat.itemsize
@@ -203,7 +203,7 @@ def list_pixel(index, value, e, flat, at, C):
     return e
 
 
-@kernel
+@part
 def list_filters(count, seen, factor, room, start, place, index, value):
     """Sort the entries of `list_windows` by filters: the value of each, and where the patch that it saw begins."""
     for f in range(len(count)):
@@ -217,7 +217,7 @@ def list_filters(count, seen, factor, room, start, place, index, value):
             put(count, channel, m + 1)
 
 
-@kernel
+@part
 def has_gradient(values):
     """Whether any entry of a flat dout is not 0."""
     for k in range(values.size):  # noqa: SIM110  (compiled code knows no generators)
@@ -226,7 +226,7 @@ def has_gradient(values):
     return False
 
 
-@kernel
+@part
 def transpose(filters, w, F, KH, K, T):
     """filters (F, KH, T) = w (KH, K, F), both flat, with zeros behind the K numbers of each row."""
     for p in range(KH):
@@ -235,7 +235,7 @@ def transpose(filters, w, F, KH, K, T):
                 put(filters, (f * KH + p) * T + k, item(w, (p * K + k) * F + f) if k < K else w.dtype.type(0))
 
 
-@kernel
+@part
 def add_transposed(dw, sums, F, KH, K, T):
     """dw (KH, K, F) += sums (F, KH, T), both flat."""
     for p in range(KH):
@@ -245,7 +245,7 @@ def add_transposed(dw, sums, F, KH, K, T):
                 put(dw, to, item(dw, to) + item(sums, (f * KH + p) * T + k))
 
 
-@kernel
+@part
 def copy_middle(out, padded, H, line, first, step):
     """out (H, line), flat, from rows `step` apart, the first of which begins at padded[first]."""
     for r in range(H):
@@ -253,7 +253,7 @@ def copy_middle(out, padded, H, line, first, step):
 
 
 @sharded
-@kernel
+@part
 def _see_pixels(dw_of, db_of, dout, argmax, x, kernel, stride, pad, window, size, shard):
     """What some images add to dw (KH, KW, C, F in whole vectors) and db, where rows of windows are short of channels.
 
@@ -290,7 +290,7 @@ def _see_pixels(dw_of, db_of, dout, argmax, x, kernel, stride, pad, window, size
                     add_taps(dw_of, dw + p * T * FP + f, FP, T, padded, p * line, place, pixels, f, m)
 
 
-@kernel
+@part
 def add_biases(db, values, winners, entries):
     """db (F,) += values (pixels, F), flat, that some entry has won."""
     for first in range(0, values.size, db.size):
@@ -299,7 +299,7 @@ def add_biases(db, values, winners, entries):
             put(db, f, item(db, f) + (value if item(winners, first + f) < entries else db.dtype.type(0)))
 
 
-@kernel
+@part
 def copy_won(pixels, to, values, winners, at, F, t):
     """pixels[to : to + F] = values[at : at + F] where entry t has won, else 0."""
     zero = values.dtype.type(0)
@@ -308,7 +308,7 @@ def copy_won(pixels, to, values, winners, at, F, t):
         put(pixels, to + f, value if item(winners, at + f) == t else zero)
 
 
-@kernel
+@part
 def add_taps(sums, at, FP, T, padded, first, place, pixels, f, count):
     """dw of one row of the kernel += `count` pixels' gradients times the entries they saw, three taps at a time."""
     like = zeros(sums, HALF)
@@ -327,7 +327,7 @@ def add_taps(sums, at, FP, T, padded, first, place, pixels, f, count):
         store(sums, goal2, sums2)
 
 
-@kernel
+@part
 def empty_list(pixels, C, like):
     """Room for the entries of an image that are not 0: those of pixel s are entries start[s] to start[s + 1] - 1.
 

@@ -16,6 +16,7 @@ A last row or column of conv that no window covers is never computed, and receiv
 import numpy as np
 
 from siamese_np._jit import kernel
+from siamese_np._parts import part
 from siamese_np._team import sharded
 from siamese_np.kernels.conv2d import sum_four
 from siamese_np.kernels.conv_gradients import add_gradients
@@ -61,7 +62,7 @@ def conv_relu_pool_backward(dx, dw, db, dout, argmax, x, w, stride, pad):
 
 
 @sharded
-@kernel
+@part
 def _pool_windows(out, argmax, x, weights, biases, kernel, stride, pad, size, shard):
     _, OH, OW, F = out.shape
     N, H, W, C = x.shape
@@ -92,7 +93,7 @@ def _pool_windows(out, argmax, x, weights, biases, kernel, stride, pad, size, sh
                     copy(numbers, to, winner, 0, F)
 
 
-@kernel
+@part
 def _pool_four(best, winner, goal, padded, at, line, w, f, biases, KH, T, stride, C, like):
     """The four pixels of a window, the first of which sees what begins at padded[at]."""
     below, right = stride[0] * line, stride[1] * C
@@ -114,7 +115,7 @@ def _pool_four(best, winner, goal, padded, at, line, w, f, biases, KH, T, stride
 
 
 @sharded
-@kernel
+@part
 def _pool_tiles(out, argmax, x, U, biases, pad, size, shard):
     """A tile of `winograd` is a window: both are numbered in the same way."""
     N, OH, OW, F = out.shape
@@ -137,7 +138,7 @@ def _pool_tiles(out, argmax, x, U, biases, pad, size, shard):
                 copy(numbers, to, winner, 0, F)
 
 
-@kernel
+@part
 def store_largest(out, argmax, to, pixel0, pixel1, pixel2, pixel3):
     """ReLU of the largest of four pixels, and its number: the first of equal ones (NaN is largest), or 4."""
     best, number = pixel0, constant(argmax, argmax.dtype.type(0), pixel0)

@@ -25,6 +25,7 @@ sum each, whatever the number of threads; only short sums, over less than 2 x HA
 import numpy as np
 
 from siamese_np._jit import inlined, kernel
+from siamese_np._parts import part
 from siamese_np._team import sharded
 from siamese_np.kernels.matmul import LISTED_ROWS, list_used, matmul_add, matmul_add_listed, transpose
 
@@ -73,7 +74,7 @@ def dense_backward(dx, dw, db, dout, x, w):
 
 
 @sharded
-@kernel
+@part
 def _prepare(index, count, finite, x, w, half, s):
     """List what is used of a few rows of x, and look whether a few rows of w are finite."""
     N, D = x.shape
@@ -91,7 +92,7 @@ def _prepare(index, count, finite, x, w, half, s):
 
 
 @sharded
-@kernel
+@part
 def _forward_blocks(out, second, x, w, half, index, count, skip, s):
     N, E = out.shape
     blocks = -(-N // SIZE) * -(-E // SIZE)
@@ -116,7 +117,7 @@ def _fill_rows(out):
 
 
 @sharded
-@kernel
+@part
 def _backward_features(dx, dw, dout, used, x, w, skip, s):
     here = slice(s * SIZE, min((s + 1) * SIZE, w.shape[0]))
     dw, dout, wide = dw[here, ::1], dout[:, ::1], here.stop - here.start

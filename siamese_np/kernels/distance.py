@@ -10,7 +10,8 @@ that dist is 0 only where a = b and infinite only where it must be.
 
 import numpy as np
 
-from siamese_np._jit import kernel, sum_kernel
+from siamese_np._jit import kernel
+from siamese_np._parts import sum_part
 
 # Outside this range of sums of squares, squares of float32 (and the more so of float64) may have lost digits.
 SMALL, LARGE = 1e-25, 1e35
@@ -34,7 +35,7 @@ def euclidean_backward(demb_a, demb_b, ddist, emb_a, emb_b, dist):
             demb_b[n, e] = -demb_a[n, e]
 
 
-@sum_kernel
+@sum_part
 def row_distance(a, b):
     """Distance between two vectors a, b (E,), free of underflow and overflow."""
     total = a.dtype.type(0)

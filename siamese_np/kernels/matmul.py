@@ -18,6 +18,7 @@ time. This supposes finite w: 0 * NaN is NaN, and a skipped product is not.
 import numpy as np
 
 from siamese_np._jit import kernel
+from siamese_np._parts import part
 from siamese_np._tile import ROWS, VECTOR_BYTES, VECTORS, dense_tile, listed_tile, transposed_tile
 
 BLOCK = 256
@@ -49,7 +50,7 @@ def matmul_add(out, x, w):
                 out[i, f] += a * w[k, f]
 
 
-@kernel
+@part
 def list_used(index, count, x, first, last):
     """List which of the columns first, ..., last - 1 of x (M, K) are not all zero in rows 4 g to 4 g + 3.
 
@@ -70,7 +71,7 @@ def list_used(index, count, x, first, last):
         count[g] = entries
 
 
-@kernel
+@part
 def matmul_add_listed(out, x, w, index, count):
     """out (M, F) += x (M, K) @ w (K, F), where `list_used` has listed what is not zero in x."""
     width = LISTED_VECTORS * (VECTOR_BYTES // out.itemsize)
@@ -83,7 +84,7 @@ def matmul_add_listed(out, x, w, index, count):
     matmul_add(out[M_whole:], x[M_whole:], w)
 
 
-@kernel
+@part
 def transpose(out, x):
     """out (K, M) = x (M, K).T."""
     M, K = x.shape

@@ -9,6 +9,7 @@ worst first. Of equal distances the lower row number is the better.
 import numpy as np
 
 from siamese_np._jit import inlined, kernel
+from siamese_np._parts import part
 from siamese_np._team import sharded
 from siamese_np._tile import ROWS
 from siamese_np.kernels.squares import COLUMNS, columns_of, pad_rows, square_rows
@@ -23,7 +24,7 @@ def nearest_rows(squares, indices, query, gallery):
 
 
 @sharded
-@kernel
+@part
 def _search(squares, indices, query, gallery, s):
     first, last = s * SHARD, min((s + 1) * SHARD, query.shape[0])
     k = squares.shape[1]
@@ -51,7 +52,7 @@ def _search(squares, indices, query, gallery, s):
             _sink(best, index, size, square, number)
 
 
-@kernel
+@part
 def _sink(best, index, size, square, number):
     """Put (square, number) in place of the top of the heap of `size`, and let it sink."""
     n = 0

@@ -2,19 +2,19 @@
 
 import numpy as np
 
-from siamese_np._jit import kernel
+from siamese_np._parts import part
 from siamese_np.kernels.lanes import HALF, VECTOR_BYTES, item, put
 
 IMAGES, SHARDS = 4, 16  # least images that a thread takes at a time, and most shards of a batch
 
 
-@kernel
+@part
 def shard_size(N):
     """Images in a shard of a batch of N: it depends on nothing else, so neither does the order of any sum."""
     return max(IMAGES, -(-N // SHARDS))
 
 
-@kernel
+@part
 def aligned(size, like):
     """A new array of `size` numbers at a multiple of a vector's bytes; HALF vectors more may be read behind its end."""
     vector = VECTOR_BYTES // like.itemsize
@@ -25,7 +25,7 @@ def aligned(size, like):
     return room[first : first + size]
 
 
-@kernel
+@part
 def aligned_zeros(size, like):
     """`aligned`, full of zeros."""
     room = aligned(size, like)
@@ -34,21 +34,21 @@ def aligned_zeros(size, like):
     return room
 
 
-@kernel
+@part
 def copy(out, to, source, at, count):
     """`count` numbers of out, from out[to] on, from those of `source` from source[at] on."""
     for k in range(count):
         put(out, to + k, item(source, at + k))
 
 
-@kernel
+@part
 def whole(count, like):
     """`count`, rounded up to a multiple of the numbers in HALF vectors."""
     lanes = HALF * VECTOR_BYTES // like.itemsize
     return (count + lanes - 1) // lanes * lanes
 
 
-@kernel
+@part
 def in_vectors(flat, F, FP):
     """Copy of rows of F numbers, each filled up with zeros to FP."""
     K = flat.size // F
@@ -58,13 +58,13 @@ def in_vectors(flat, F, FP):
     return out
 
 
-@kernel
+@part
 def empty_padded(H, W, C, pad, like):
     """Room for an image (H, W, C) between black margins, flat."""
     return aligned_zeros((H + 2 * pad[0]) * (W + 2 * pad[1]) * C, like)
 
 
-@kernel
+@part
 def pad_image(padded, x, pad):
     """Copy x (H, W, C) between the margins."""
     H, W, C = x.shape
@@ -73,7 +73,7 @@ def pad_image(padded, x, pad):
         copy(padded, ((pad[0] + r) * (W + 2 * pad[1]) + pad[1]) * C, flat, r * W * C, W * C)
 
 
-@kernel
+@part
 def empty_edges(H, W, pad):
     """Room for the edges of the rows of a padded image: where black ends, and begins again."""
     edges = np.empty((H + 2 * pad[0], 2), np.int64)
@@ -82,7 +82,7 @@ def empty_edges(H, W, pad):
     return edges
 
 
-@kernel
+@part
 def find_edges(edges, x, pad):
     """The edges of x (H, W, C), as it lies between the margins."""
     H, W, C = x.shape
@@ -97,7 +97,7 @@ def find_edges(edges, x, pad):
         edges[pad[0] + r, 1] = pad[1] + (right + C - 1) // C if left < right else 0
 
 
-@kernel
+@part
 def is_black(edges, top, bottom, left, right):
     """Whether rows top to bottom - 1 of a padded image are 0 in columns left to right - 1, as the edges tell."""
     for r in range(top, bottom):  # noqa: SIM110  (compiled code knows no generators)

@@ -13,6 +13,7 @@ are whole numbers, so threads can add to them in any order.
 import numpy as np
 
 from siamese_np._jit import inlined, kernel
+from siamese_np._parts import part
 from siamese_np._team import count, sharded
 from siamese_np._tile import ROWS
 from siamese_np.kernels.squares import COLUMNS, columns_of, pad_rows, square_rows
@@ -45,7 +46,7 @@ def pair_ranks(below, equal, values, emb, first, last):
 
 
 @sharded
-@kernel
+@part
 def _index(table, values, scale, s):
     """Enter some of the values into the table: each into the bins behind that of the value before."""
     least, stop = values[0], min((s + 1) * VALUES, values.size)
@@ -60,7 +61,7 @@ def _index(table, values, scale, s):
 
 
 @sharded
-@kernel
+@part
 def _write(squares, emb, first, last, start, s):
     i0, i1 = s * SHARD, min((s + 1) * SHARD, emb.shape[0])
     rows, block = pad_rows(emb, i0, SHARD), np.empty((ROWS, COLUMNS), emb.dtype)
@@ -74,7 +75,7 @@ def _write(squares, emb, first, last, start, s):
 
 
 @sharded
-@kernel
+@part
 def _count(below, equal, values, table, scale, emb, first, last, s):
     i0, i1 = s * SHARD, min((s + 1) * SHARD, emb.shape[0])
     rows, block = pad_rows(emb, i0, SHARD), np.empty((ROWS, COLUMNS), emb.dtype)

@@ -7,6 +7,7 @@ Source: B. Polyak, "Some methods of speeding up the convergence of iteration met
 """
 
 from siamese_np._jit import kernel
+from siamese_np._parts import part
 from siamese_np._team import sharded
 
 
@@ -17,7 +18,7 @@ def sgd_step(w, velocity, dw, chunks, learning_rate, momentum):
 
 
 @sharded
-@kernel
+@part
 def _step(w, velocity, dw, chunks, learning_rate, momentum, s):
     here = slice(chunks[s, 0], chunks[s, 1])
     w, velocity, dw = w[here], velocity[here], dw[here]

@@ -15,7 +15,7 @@ M stay in the L1 cache while U streams by; passing all of an image through memor
 Source: A. Lavin, S. Gray, "Fast algorithms for convolutional neural networks", CVPR 2016, equations 8 to 13.
 """
 
-from siamese_np._jit import kernel
+from siamese_np._parts import part
 from siamese_np.kernels.lanes import HALF, VECTOR_BYTES, WIDE, item, load, muladd, put, store, zeros
 from siamese_np.kernels.padding import aligned, aligned_zeros, empty_padded, pad_image, whole
 
@@ -23,13 +23,13 @@ CHANNELS = 8  # with fewer, the transforms cost more than they save
 TILES = 6  # patches at a time: each row of U is loaded once for so many multiply-adds
 
 
-@kernel
+@part
 def winograd_pays(w, stride):
     """Whether a convolution with w (KH, KW, C, F) is of the kind that this file computes."""
     return w.shape[0] == 3 and w.shape[1] == 3 and w.shape[2] >= CHANNELS and stride[0] == 1 and stride[1] == 1
 
 
-@kernel
+@part
 def transform_weights(w, FP):
     """U (16, C, FP), flat, of w (3, 3, C, F), with zeros behind the F filters."""
     _, _, C, F = w.shape
@@ -56,7 +56,7 @@ def transform_weights(w, FP):
     return U
 
 
-@kernel
+@part
 def empty_tiles(x, FP, pad):
     """Memory for `multiply_tiles`: V and M, flat, and a padded image."""
     _, H, W, C = x.shape
@@ -65,7 +65,7 @@ def empty_tiles(x, FP, pad):
     return V, aligned(16 * TILES * FP, x), empty_padded(H + 2, W, C, pad, x)
 
 
-@kernel
+@part
 def multiply_tiles(memory, x, U, FP, pad, rows, columns, first, count, held):
     """M (16, TILES, FP) of the `count` tiles of 2 x 2 pixels from number `first` on.
 
@@ -87,7 +87,7 @@ def multiply_tiles(memory, x, U, FP, pad, rows, columns, first, count, held):
     return held
 
 
-@kernel
+@part
 def transform_patch(V, to, step, padded, at, line, C):
     """V = B' d B of the patch that begins at padded[at]; its 16 numbers lie `step` apart."""
     for c in range(0, C, VECTOR_BYTES // V.itemsize):
@@ -98,7 +98,7 @@ def transform_patch(V, to, step, padded, at, line, C):
         subtract_columns(V, goal + 3 * step, step, padded, from_ + C, from_ + 3 * C, line, V.dtype.type(-1))
 
 
-@kernel
+@part
 def subtract_columns(V, to, step, padded, a, b, line, sign):
     """One column of V, from the columns of d that begin at a and b: B' (a + sign b)."""
     like, plus, minus = zeros(V, 1), V.dtype.type(1), V.dtype.type(-1)
@@ -112,7 +112,7 @@ def subtract_columns(V, to, step, padded, a, b, line, sign):
     store(V, to + 12 * step, muladd(d1, minus, d3))
 
 
-@kernel
+@part
 def multiply(M, goal, V, at, CP, U, row, C, FP):
     """M (TILES, FP) = V (TILES, CP) @ U (C, FP), which begin at M[goal], V[at] and U[row]."""
     f, vector = 0, VECTOR_BYTES // M.itemsize
@@ -124,7 +124,7 @@ def multiply(M, goal, V, at, CP, U, row, C, FP):
         f += HALF * vector
 
 
-@kernel
+@part
 def multiply_lanes(M, goal, V, at, CP, U, row, C, FP, like):
     """`multiply` for the first columns of M and U."""
     sums0 = sums1 = sums2 = sums3 = sums4 = sums5 = like
@@ -145,7 +145,7 @@ def multiply_lanes(M, goal, V, at, CP, U, row, C, FP, like):
     store(M, goal + 5 * FP, sums5)
 
 
-@kernel
+@part
 def tile_pixels(M, k, bias):
     """A' M A of one tile, row by row, plus the biases, for the filters from M[k] on."""
     step, one, minus = M.size // 16, M.dtype.type(1), M.dtype.type(-1)
@@ -160,7 +160,7 @@ def tile_pixels(M, k, bias):
     return pixel0, pixel1, pixel2, pixel3
 
 
-@kernel
+@part
 def sum_column(M, k, step, like):
     """The column of A' M that begins at M[k]."""
     one, minus = M.dtype.type(1), M.dtype.type(-1)

@@ -1,6 +1,7 @@
 """Sets gradients to 0 before a step adds to them; shared, because each thread then writes what it wrote last."""
 
 from siamese_np._jit import kernel
+from siamese_np._parts import part
 from siamese_np._team import sharded
 
 
@@ -11,7 +12,7 @@ def fill_zero(out, chunks):
 
 
 @sharded
-@kernel
+@part
 def _fill(out, chunks, s):
     out = out[chunks[s, 0] : chunks[s, 1]]
     for p in range(out.size):
