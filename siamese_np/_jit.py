@@ -57,12 +57,6 @@ def _kept(function: Function, **options: Any) -> Function:
     return compiled
 
 
-def inlined(function: Function) -> Function:
-    """Compile a short `function` into each kernel that calls it, which takes less time than on its own."""
-    helper: Any = numba.njit(inline="always")(function)
-    return helper
-
-
 class _RepairingCache(FunctionCache):  # type: ignore[misc]
     """Numba's file cache, where a damaged file means a recompile and a full disk means no cache."""
 
@@ -95,7 +89,7 @@ def cache_folder() -> Path | None:
     as trusted as the program itself, so the folder must belong to this user and be writable by nobody else.
     """
     package = Path(__file__).parent
-    tools = [package / f"{name}.py" for name in ("_jit", "_parts", "_team", "_tile")]
+    tools = [package / f"{name}.py" for name in ("_jit", "_parts", "_team")]
     sources = [*tools, *sorted((package / "kernels").glob("*.py"))]
     digest = hashlib.sha256(b"\0".join(source.read_bytes() for source in sources)).hexdigest()[:16]
     folder = _cache_root() / f"kernels-{digest}"

@@ -18,7 +18,15 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def part(function: Function) -> Function:
-    """Compile `function` as a part of the kernels that call it, to the letter of IEEE 754 like these (see `kernel`)."""
+    """Compile `function` as a part of the kernels that call it, to the letter of IEEE 754 like these (see `kernel`).
+
+    It works on the arrays it is given: it neither makes nor returns any, so it need not count who refers to them.
+    """
+    return _compile(function, _nrt=False)
+
+
+def array_part(function: Function) -> Function:
+    """As `part`, for a function that makes arrays."""
     return _compile(function)
 
 
@@ -27,7 +35,7 @@ def sum_part(function: Function) -> Function:
 
     ("nnan" and "ninf" stay forbidden: they would hide NaN and infinity.)
     """
-    return _compile(function, fastmath={"contract", "reassoc"}, forceinline=True)
+    return _compile(function, _nrt=False, fastmath={"contract", "reassoc"}, forceinline=True)
 
 
 class _Library(JITCodeLibrary):  # type: ignore[misc]

@@ -16,11 +16,6 @@ Array = NDArray[Any]
 Pair = Sequence[int]
 
 
-def matmul_add(out: Array, x: Array, w: Array) -> None:
-    """out (M, F) += x (M, K) @ w (K, F)."""
-    out += x @ w
-
-
 def dense_forward(out: Array, x: Array, w: Array, b: Array) -> None:
     """out (N, E) = x (N, D) @ w (D, E) + b (E,)."""
     out[:] = x @ w + b

@@ -13,7 +13,6 @@ from siamese_np.kernels.conv2d import conv2d_backward, conv2d_forward
 from siamese_np.kernels.conv_relu_pool import conv_relu_pool_backward, conv_relu_pool_forward
 from siamese_np.kernels.dense import dense_backward, dense_forward
 from siamese_np.kernels.distance import euclidean_backward, euclidean_forward
-from siamese_np.kernels.matmul import matmul_add
 from siamese_np.kernels.maxpool2d import maxpool2d_backward, maxpool2d_forward
 from siamese_np.kernels.nearest import nearest_rows
 from siamese_np.kernels.pair_ranks import pair_ranks, pair_squares
@@ -36,7 +35,6 @@ __all__ = [
     "euclidean_backward",
     "euclidean_forward",
     "fill_zero",
-    "matmul_add",
     "maxpool2d_backward",
     "maxpool2d_forward",
     "nearest_rows",

@@ -23,11 +23,10 @@ the row is read and written a quarter as often.
 import numpy as np
 
 from siamese_np._jit import kernel
-from siamese_np._parts import part
+from siamese_np._parts import array_part
 from siamese_np._team import sharded
-from siamese_np._tile import ROWS
 from siamese_np.kernels.distance import LARGE, SMALL, row_distance
-from siamese_np.kernels.squares import COLUMNS, columns_of, pad_rows, square_rows
+from siamese_np.kernels.squares import COLUMNS, ROWS, columns_of, pad_rows, square_rows
 
 SHARD = 16  # rows that one thread takes at a time
 
@@ -45,7 +44,7 @@ def all_pairs_backward(demb, weight, dist, emb, classes, margin):
 
 
 @sharded
-@part
+@array_part
 def _forward(dist, sums, emb, classes, margin, s):
     N, first = emb.shape[0], s * SHARD
     rows, block = pad_rows(emb, first, SHARD), np.empty((ROWS, COLUMNS), emb.dtype)
@@ -73,7 +72,7 @@ def _forward(dist, sums, emb, classes, margin, s):
 
 
 @sharded
-@part
+@array_part
 def _backward(demb, weight, dist, emb, classes, margin, s):
     N, E = emb.shape
     factor, partner = np.empty(N + 4, emb.dtype), np.empty(N + 4, np.int64)

@@ -17,7 +17,7 @@ SC 2018 (sums of several pixels in registers).
 import numpy as np
 
 from siamese_np._jit import kernel
-from siamese_np._parts import part
+from siamese_np._parts import array_part, part
 from siamese_np._team import sharded
 from siamese_np.kernels.conv_gradients import add_gradients
 from siamese_np.kernels.lanes import HALF, VECTOR_BYTES, WIDE, item, load, muladd, store, zeros
@@ -63,7 +63,7 @@ def conv2d_backward(dx, dw, db, dout, x, w, stride, pad):
 
 
 @sharded
-@part
+@array_part
 def _convolve(out, x, weights, biases, kernel, stride, pad, size, shard):
     _, OH, OW, F = out.shape
     N, H, W, C = x.shape
@@ -121,7 +121,7 @@ def sum_four(padded, x0, x1, x2, x3, line, w, f, FP, KH, T, bias):
 
 
 @sharded
-@part
+@array_part
 def _convolve_tiles(out, x, U, biases, pad, size, shard):
     N, OH, OW, F = out.shape
     FP, rows, columns = biases.size, (OH + 1) // 2, (OW + 1) // 2

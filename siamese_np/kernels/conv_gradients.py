@@ -20,7 +20,7 @@ SIMD processors", PACT 2020 (zeros skipped in all passes).
 
 import numpy as np
 
-from siamese_np._parts import part
+from siamese_np._parts import array_part, part
 from siamese_np._team import sharded
 from siamese_np.kernels.lanes import (
     HALF,
@@ -28,14 +28,12 @@ from siamese_np.kernels.lanes import (
     item,
     load,
     muladd,
-    nonzero,
-    numbers,
-    pack,
-    popcount,
     put,
+    rolled,
     store,
     zeros,
 )
+from siamese_np.kernels.lists import empty_list, list_entries
 from siamese_np.kernels.padding import (
     aligned,
     aligned_zeros,
@@ -52,7 +50,7 @@ from siamese_np.kernels.padding import (
 FEW = 8  # channels; with fewer, a row of a window is too short to run through a list for it
 
 
-@part
+@array_part
 def add_gradients(dx, dw, db, dout, argmax, x, w, stride, pad, window):
     """The backward pass, where dout (N, OH, OW, F) lies at entry `argmax` of windows of the output."""
     KH, KW, C, F = w.shape
@@ -92,7 +90,7 @@ def add_shards(sums, shards):
 
 
 @sharded
-@part
+@array_part
 def _see_windows(dx, dw_of, db_of, dout, argmax, x, filters, kernel, stride, pad, window, size, shard):
     """dx of some images, and what their windows add to dw, (F, KH, KW*C in whole vectors), and to db."""
     _, OH, OW, F = dout.shape
@@ -100,8 +98,9 @@ def _see_windows(dx, dw_of, db_of, dout, argmax, x, filters, kernel, stride, pad
     KH, KW, _, _ = kernel
     padded, dpadded = empty_padded(H, W, C, pad, x), empty_padded(H, W, C, pad, x)
     line, T = (W + 2 * pad[1]) * C, whole(KW * C, x)
-    start, channel, gradient = empty_list(OH * OW * window[0] * window[1], F, x)
-    place, won = np.empty(start.size - 1, np.int64), np.empty(OW * F, x.dtype)
+    pixels = OH * OW * window[0] * window[1]
+    start, place, won = np.zeros(pixels + 1, np.int64), np.empty(pixels, np.int64), np.empty(OW * F, x.dtype)
+    channel, gradient = empty_list(pixels * F, x)
     room = OH * OW  # for the entries of a filter: one of each window
     count, seen, factor = np.empty(F, np.int64), np.empty(F * room, np.int64), np.empty(F * room, x.dtype)
     dw, db = shard * F * KH * T, db_of[shard]
@@ -162,6 +161,7 @@ def add_three(sums, goal0, goal1, goal2, rows, row0, row1, row2, index, scale, v
     """
     sums0, sums1, sums2 = load(sums, goal0, like), load(sums, goal1, like), load(sums, goal2, like)
     for e in range(first, stop):
+        rolled()
         factor, row = item(value, e), np.int64(item(index, e)) * scale
         sums0 = muladd(sums0, factor, load(rows, row + row0, like))
         sums1 = muladd(sums1, factor, load(rows, row + row1, like))
@@ -173,7 +173,11 @@ def add_three(sums, goal0, goal1, goal2, rows, row0, row1, row2, index, scale, v
 
 @part
 def list_windows(start, place, index, value, won, values, winners, OW, stride, window, line, C):
-    """List a flat dout (OH, OW, F), window by window; the patches of the padded x that they saw begin at `place`."""
+    """List a flat dout (OH, OW, F), window by window.
+
+    The entries of pixel k are numbers start[k] to start[k + 1] - 1; the patch of the padded x that it saw begins at
+    place[k].
+    """
     F, k = won.size // OW, 0
     for i in range(values.size // won.size):
         for t in range(window[0] * window[1]):
@@ -181,26 +185,8 @@ def list_windows(start, place, index, value, won, values, winners, OW, stride, w
             row = (i * window[0] + t // window[1]) * stride[0] * line
             for j in range(OW):
                 place[k] = row + (j * window[1] + t % window[1]) * stride[1] * C
-                start[k + 1] = list_pixel(index, value, start[k], won, j * F, F)
+                start[k + 1] = list_entries(index, value, start[k], won, j * F, F)
                 k += 1
-
-
-@part
-def list_pixel(index, value, e, flat, at, C):
-    """Append those of flat[at], ..., flat[at + C - 1] that are not 0, after e entries; return how many there are."""
-    c, one, vector = 0, zeros(flat, 1), VECTOR_BYTES // flat.itemsize
-    while c + vector <= C:
-        bits = nonzero(flat, at + c, one)
-        pack(value, e, load(flat, at + c, one), bits)
-        pack(index, e, numbers(index, c, one), bits)
-        e += popcount(bits)
-        c += vector
-    while c < C:  # written in any case, and kept by counting it: no branch that could be predicted wrong
-        put(index, e, c)
-        put(value, e, item(flat, at + c))
-        e += item(flat, at + c) != 0
-        c += 1
-    return e
 
 
 @part
@@ -253,7 +239,7 @@ def copy_middle(out, padded, H, line, first, step):
 
 
 @sharded
-@part
+@array_part
 def _see_pixels(dw_of, db_of, dout, argmax, x, kernel, stride, pad, window, size, shard):
     """What some images add to dw (KH, KW, C, F in whole vectors) and db, where rows of windows are short of channels.
 
@@ -325,13 +311,3 @@ def add_taps(sums, at, FP, T, padded, first, place, pixels, f, count):
         store(sums, goal0, sums0)
         store(sums, goal1, sums1)
         store(sums, goal2, sums2)
-
-
-@part
-def empty_list(pixels, C, like):
-    """Room for the entries of an image that are not 0: those of pixel s are entries start[s] to start[s + 1] - 1.
-
-    Entry e is ``value[e]``, in channel ``index[e]``.
-    """
-    size = pixels * C + VECTOR_BYTES  # lists are written in whole vectors
-    return np.zeros(pixels + 1, np.int64), np.empty(size, np.int32), np.empty(size, like.dtype)

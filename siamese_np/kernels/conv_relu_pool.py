@@ -16,7 +16,7 @@ A last row or column of conv that no window covers is never computed, and receiv
 import numpy as np
 
 from siamese_np._jit import kernel
-from siamese_np._parts import part
+from siamese_np._parts import array_part, part
 from siamese_np._team import sharded
 from siamese_np.kernels.conv2d import sum_four
 from siamese_np.kernels.conv_gradients import add_gradients
@@ -62,7 +62,7 @@ def conv_relu_pool_backward(dx, dw, db, dout, argmax, x, w, stride, pad):
 
 
 @sharded
-@part
+@array_part
 def _pool_windows(out, argmax, x, weights, biases, kernel, stride, pad, size, shard):
     _, OH, OW, F = out.shape
     N, H, W, C = x.shape
@@ -115,7 +115,7 @@ def _pool_four(best, winner, goal, padded, at, line, w, f, biases, KH, T, stride
 
 
 @sharded
-@part
+@array_part
 def _pool_tiles(out, argmax, x, U, biases, pad, size, shard):
     """A tile of `winograd` is a window: both are numbered in the same way."""
     N, OH, OW, F = out.shape

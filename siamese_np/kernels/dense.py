@@ -24,16 +24,19 @@ sum each, whatever the number of threads; only short sums, over less than 2 x HA
 
 import numpy as np
 
-from siamese_np._jit import inlined, kernel
-from siamese_np._parts import part
+from siamese_np._jit import kernel
+from siamese_np._parts import array_part, part
 from siamese_np._team import sharded
-from siamese_np.kernels.matmul import LISTED_ROWS, list_used, matmul_add, matmul_add_listed, transpose
+from siamese_np.kernels.lanes import item, put
+from siamese_np.kernels.lists import list_rows, multiply_listed
+from siamese_np.kernels.matmul import multiply, transpose
+from siamese_np.kernels.padding import copy
 
 HALF = 128  # least features in half a sum
-SIZE = 64  # rows and columns of the block of out, and input features, that one thread takes at a time
-LIST = 4 * LISTED_ROWS  # rows of x that one thread lists at a time
-SAMPLE = 8  # rows of x looked at to judge how many zeros there are
-SPARSE = 0.4  # share of non-zero entries up to which skipping pays
+SIZE = 64  # rows of out, and input features, that one thread takes at a time; twice as many features where dx is wanted
+COLUMNS = 256  # of out, that one thread takes at a time
+SAMPLE = 8  # rows looked at to judge how many zeros there are
+SPARSE = 0.5  # share of non-zero entries up to which skipping pays
 
 
 @kernel
@@ -41,17 +44,8 @@ def dense_forward(out, x, w, b):
     """out (N, E) = x (N, D) @ w (D, E) + b (E,)."""
     (N, E), D = out.shape, w.shape[0]
     halves = 2 if D >= 2 * HALF else 1
-    half = -(-D // halves)
-    skip = _mostly_zero(x)
-    groups = N // LISTED_ROWS if skip else 0
-    index, count = np.empty((halves, groups, half + 1), np.int32), np.empty((halves, groups), np.int64)
-    if skip:
-        finite = np.empty(max(-(-D // SIZE), halves * -(-N // LIST)), np.bool_)
-        _prepare((index, count, finite, x, w, half), finite.size)
-        for part in finite:
-            skip &= part
     second = np.empty((N if halves == 2 else 0, E), x.dtype)
-    _forward_blocks((out, second, x, w, half, index, count, skip), halves * -(-N // SIZE) * -(-E // SIZE))
+    _forward_blocks((out, second, x, w, -(-D // halves), seldom_nonzero(x)), halves * -(-N // SIZE) * -(-E // COLUMNS))
     for n in range(N):
         row = out[n]
         for e in range(E):
@@ -65,122 +59,111 @@ def dense_forward(out, x, w, b):
 @kernel
 def dense_backward(dx, dw, db, dout, x, w):
     """dx (N, D) = gradient of x, or dx (0, D): not wanted; dw (D, E) and db (E,) are added to."""
-    used = _nonzero_rows(dout)
-    dout = _take_rows(dout, used, 0, dout.shape[1])
-    for n in range(used.size):
-        for e in range(db.size):
-            db[e] += dout[n, e]
-    _backward_features((dx, dw, dout, used, x, w, _mostly_zero(x)), -(-w.shape[0] // SIZE))
+    (N, E), D = dout.shape, w.shape[0]
+    lists = list_rows(dout.reshape(-1), 0, E, N, E)
+    used = used_rows(lists[2], N)
+    dout = take_rows(dout, used, 0, E)
+    for r in range(used.size):
+        row = dout[r]
+        for e in range(E):
+            db[e] += row[e]
+    skip = lists[2][-1] <= SPARSE * dout.size
+    size = 2 * SIZE if len(dx) else SIZE
+    _backward_features((dx, dw, dout, lists, used, x, w, seldom_nonzero(x), skip, size), -(-D // size))
 
 
 @sharded
-@part
-def _prepare(index, count, finite, x, w, half, s):
-    """List what is used of a few rows of x, and look whether a few rows of w are finite."""
-    N, D = x.shape
-    blocks = -(-N // LIST)
-    h, n = s // blocks, s % blocks * LIST
-    if h < count.shape[0]:
-        groups = slice(n // LISTED_ROWS, (n + LIST) // LISTED_ROWS)
-        list_used(index[h, groups], count[h, groups], x[n : n + LIST], h * half, min((h + 1) * half, D))
-    bad = False
-    for d in range(s * SIZE, min((s + 1) * SIZE, D)):
-        row = w[d]
-        for e in range(row.size):
-            bad |= row[e] - row[e] != 0  # NaN for NaN and for infinity
-    finite[s] = not bad
-
-
-@sharded
-@part
-def _forward_blocks(out, second, x, w, half, index, count, skip, s):
-    N, E = out.shape
-    blocks = -(-N // SIZE) * -(-E // SIZE)
-    h, block = s // blocks, s % blocks  # one half after the other
-    n, e = block % -(-N // SIZE) * SIZE, block // -(-N // SIZE) * SIZE
-    target = (out if h == 0 else second)[n : n + SIZE, e : e + SIZE]
-    x, w = x[n : n + SIZE, h * half : (h + 1) * half], w[h * half : (h + 1) * half, e : e + SIZE]
-    _fill_rows(target)
-    if skip:
-        groups = slice(n // LISTED_ROWS, (n + SIZE) // LISTED_ROWS)
-        matmul_add_listed(target, x, w, index[h, groups], count[h, groups])
+@array_part
+def _forward_blocks(out, second, x, w, half, skip, s):
+    (N, E), D = out.shape, w.shape[0]
+    down, across = -(-N // SIZE), -(-E // COLUMNS)
+    h, block = s // (down * across), s % (down * across)  # one half after the other
+    n, e, d = block % down * SIZE, block // down * COLUMNS, h * half
+    M, K, F = min(SIZE, N - n), min(half, D - d), min(COLUMNS, E - e)
+    sums, x, w = (out if h == 0 else second).reshape(-1), x.reshape(-1), w.reshape(-1)
+    if skip and all_finite(w, d * E + e, E, K, F):
+        for m in range(M):
+            fill(sums, (n + m) * E + e, F)
+        multiply_listed((sums, n * E + e, E), list_rows(x, n * D + d, D, M, K), (w, d * E + e, E), (M, K, F))
     else:
-        matmul_add(target, x, w)
-
-
-@inlined
-def _fill_rows(out):
-    """out (N, E) = 0."""
-    for n in range(out.shape[0]):
-        for e in range(out.shape[1]):
-            out[n, e] = 0
+        multiply((sums, n * E + e, E), (x, n * D + d, D, 1), (w, d * E + e, E), (M, K, F), False)
 
 
 @sharded
-@part
-def _backward_features(dx, dw, dout, used, x, w, skip, s):
-    here = slice(s * SIZE, min((s + 1) * SIZE, w.shape[0]))
-    dw, dout, wide = dw[here, ::1], dout[:, ::1], here.stop - here.start
-    x = _take_rows(x, used, here.start, here.stop)
-    if skip:
-        groups = wide // LISTED_ROWS
-        index, count = np.empty((groups, used.size + 1), np.int32), np.empty(groups, np.int64)
-        xT = np.empty((wide, used.size), x.dtype)
-        transpose(xT, x)
-        list_used(index, count, xT, 0, used.size)
-        matmul_add_listed(dw, xT, dout, index, count)
+@array_part
+def _backward_features(dx, dw, dout, lists, used, x, w, skip_x, skip_dout, size, s):
+    D, E = w.shape
+    first, R = s * size, used.size
+    wide = min(size, D - first)
+    x, dout, dw, w = take_rows(x, used, first, wide).reshape(-1), dout.reshape(-1), dw.reshape(-1), w.reshape(-1)
+    here = (dw, first * E, E)
+    if skip_x:
+        xT = np.empty(wide * R, x.dtype)
+        transpose(xT, R, x, 0, wide, R, wide)
+        multiply_listed(here, list_rows(xT, 0, R, wide, R), (dout, 0, E), (wide, R, E))
     else:
-        matmul_add(dw, x.T, dout)
-    if dx.shape[0] > 0:
-        rows, wT = x, np.empty((w.shape[1], wide), w.dtype)  # what x held is used no more
-        _fill_rows(rows)
-        transpose(wT, w[here])
-        matmul_add(rows, dout, wT)
-        r = 0
-        for n in range(dx.shape[0]):
-            target = dx[n]
-            if r < used.size and used[r] == n:
-                for d in range(wide):
-                    target[here.start + d] = rows[r, d]
-                r += 1
-            else:
-                for d in range(wide):
-                    target[here.start + d] = 0
+        multiply(here, (x, 0, 1, wide), (dout, 0, E), (wide, R, E), True)
+    if len(dx):
+        wT, N, flat = np.empty(E * wide, w.dtype), len(dx), dx.reshape(-1)
+        transpose(wT, wide, w, first * E, E, wide, E)
+        if skip_dout:
+            for n in range(N):
+                fill(flat, n * D + first, wide)
+            multiply_listed((flat, first, D), lists, (wT, 0, wide), (N, E, wide))
+        else:
+            multiply((x, 0, wide), (dout, 0, E, 1), (wT, 0, wide), (R, E, wide), False)  # x is used no more
+            r = 0
+            for n in range(N):
+                if r < R and used[r] == n:
+                    copy(flat, n * D + first, x, r * wide, wide)
+                    r += 1
+                else:
+                    fill(flat, n * D + first, wide)
 
 
-@inlined
-def _mostly_zero(x):
+@part
+def seldom_nonzero(x):
     """Whether at most SPARSE of some rows of x (N, D), evenly spread, is not zero."""
     N, D = x.shape
-    step, seen, nonzero = max(1, N // SAMPLE), 0, 0
+    step, seen, nonzero, flat = max(1, N // SAMPLE), 0, 0, x.reshape(-1)
     for n in range(0, N, step):
-        row = x[n]
-        for d in range(D):
-            nonzero += row[d] != 0
+        for k in range(n * D, (n + 1) * D):
+            nonzero += item(flat, k) != 0
         seen += D
     return nonzero <= SPARSE * seen
 
 
-@inlined
-def _nonzero_rows(dout):
-    """Indices of the rows of dout (N, E) that hold anything but zeros."""
-    N, E = dout.shape
-    used, count = np.empty(N, np.int64), 0
+@part
+def all_finite(w, at, step, K, F):
+    """Whether all of w (K, F), flat, from w[at] on, rows `step` apart, is finite."""
+    bad = False
+    for k in range(K):
+        for f in range(at + k * step, at + k * step + F):
+            bad |= item(w, f) - item(w, f) != 0  # NaN for NaN and for infinity
+    return not bad
+
+
+@part
+def fill(out, to, count):
+    """`count` zeros, from out[to] on."""
+    for k in range(to, to + count):
+        put(out, k, out.dtype.type(0))
+
+
+@array_part
+def used_rows(start, N):
+    """Which of N rows hold anything but zeros, from where their lists begin."""
+    used, count, blocks = np.empty(N, np.int64), 0, (start.size - 1) // N if N else 0
     for n in range(N):
-        for e in range(E):
-            if dout[n, e] != 0:
-                used[count] = n
-                count += 1
-                break
+        used[count] = n
+        count += start[(n + 1) * blocks] > start[n * blocks]
     return used[:count]
 
 
-@inlined
-def _take_rows(x, rows, first, last):
-    """A copy of columns `first` to `last` - 1 of some rows of x (N, D)."""
-    taken = np.empty((rows.size, last - first), x.dtype)
+@array_part
+def take_rows(x, rows, first, wide):
+    """A copy of columns `first` to `first` + `wide` - 1 of some rows of x (N, D)."""
+    taken = np.empty((rows.size, wide), x.dtype)
     for r in range(rows.size):
-        row = x[rows[r]]
-        for d in range(last - first):
-            taken[r, d] = row[first + d]
+        copy(taken.reshape(-1), r * wide, x.reshape(-1), rows[r] * x.shape[1] + first, wide)
     return taken

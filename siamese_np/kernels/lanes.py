@@ -34,6 +34,7 @@ VECTOR_BYTES = _vector_bytes()
 # Vectors side by side: enough sums to hide the latency of a multiply-add, and few enough for 32 (or 16) registers.
 WIDE = 4 if VECTOR_BYTES == 64 else 2
 HALF = WIDE // 2
+LONG = 2 * WIDE  # where each vector is one chain of sums, and nothing else hides the latency
 
 _int32, _int64 = ir.IntType(32), ir.IntType(64)
 
@@ -132,10 +133,7 @@ def store(array: Any, start: int, lanes: Any) -> None:
 
 def _muladd(typing: Any, sums: Any, factor: Any, lanes: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        vector = args[0].type
-        name = f"llvm.fmuladd.v{lanes.count}f{lanes.dtype.bitwidth}"
-        function = get_or_insert_function(builder.module, ir.FunctionType(vector, [vector] * 3), name)
-        return builder.call(function, [_all(builder, args[1], vector), args[2], args[0]])
+        return _fused(builder, _all(builder, args[1], args[0].type), args[2], args[0], lanes)
 
     return sums(sums, sums.dtype, sums), generate
 
@@ -144,6 +142,32 @@ def _muladd(typing: Any, sums: Any, factor: Any, lanes: Any) -> Any:
 def muladd(sums: Any, factor: Any, lanes: Any) -> Any:
     """``sums + factor * lanes``, in one instruction and rounded once where the processor can."""
     return sums + factor * lanes
+
+
+def _difference(typing: Any, factor: Any, lanes: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.fsub(_all(builder, args[0], args[1].type), args[1])
+
+    return lanes(lanes.dtype, lanes), generate
+
+
+@_operation(_difference)
+def difference(factor: Any, lanes: Any) -> Any:
+    """``factor - lanes``."""
+    return factor - lanes
+
+
+def _add_squares(typing: Any, sums: Any, lanes: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _fused(builder, args[1], args[1], args[0], lanes)
+
+    return sums(sums, lanes), generate
+
+
+@_operation(_add_squares)
+def add_squares(sums: Any, lanes: Any) -> Any:
+    """``sums + lanes * lanes``, in one instruction and rounded once where the processor can."""
+    return sums + lanes * lanes
 
 
 def _compare(typing: Any, a: Any, b: Any) -> Any:
@@ -274,6 +298,61 @@ def popcount(bits: Any) -> int:
     return int(bits).bit_count()
 
 
+def _transpose(typing: Any, out: Any, to: Any, out_step: Any, x: Any, at: Any, x_step: Any, like: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        out, to, out_step, x, at, x_step, _ = args
+        size, vector = like.count, _vector(context, like)
+
+        def address(array_type: Any, array: Any, start: Any, step: Any, row: int) -> Any:
+            there = builder.add(start, builder.mul(step, ir.Constant(_int64, row)))
+            return _address(context, builder, array_type, (array, there), vector)
+
+        rows = [builder.load(address(signature.args[3], x, at, x_step, r)) for r in range(size)]
+        for row in rows:
+            row.align = vector.element.get_abi_size(context.target_data)
+        distance = 1
+        while distance < size:  # rows r and r + distance swap their off-diagonal quarters, at distances 1, 2, 4, ...
+            upper = [c if not c & distance else size + c - distance for c in range(size)]
+            lower = [c + distance if not c & distance else size + c for c in range(size)]
+            for r in range(size):
+                if not r & distance:
+                    pair = rows[r], rows[r + distance]
+                    rows[r] = _shuffle(builder, *pair, upper)
+                    rows[r + distance] = _shuffle(builder, *pair, lower)
+            distance *= 2
+        for r in range(size):
+            stored = builder.store(rows[r], address(signature.args[0], out, to, out_step, r))
+            stored.align = vector.element.get_abi_size(context.target_data)
+        return context.get_dummy_value()
+
+    return types.void(out, types.intp, types.intp, x, types.intp, types.intp, like), generate
+
+
+@_operation(_transpose)
+def transpose_square(out: Any, to: int, out_step: int, x: Any, at: int, x_step: int, like: Any) -> None:
+    """``out[to + c * out_step + r] = x[at + r * x_step + c]`` for as many rows r and columns c as `like` has lanes."""
+    for r in range(len(like)):
+        for c in range(len(like)):
+            out[to + c * out_step + r] = x[at + r * x_step + c]
+
+
+def _rolled(typing: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        nothing = ir.InlineAsm(ir.FunctionType(ir.VoidType(), []), "", "", side_effect=True)
+        builder.call(nothing, [], attrs=["convergent"])
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@_operation(_rolled)
+def rolled() -> None:
+    """Does nothing, but the loop it stands in is not unrolled.
+
+    Of a short list of unknown length, an unrolled loop ends twice: each end is a branch that is often predicted wrong.
+    """
+
+
 def _vector(context: Any, lanes: Lanes) -> Any:
     return context.get_data_type(lanes)
 
@@ -294,9 +373,20 @@ def _all(builder: Any, scalar: Any, vector: Any) -> Any:
     """`scalar` in every lane."""
     undefined = ir.Constant(vector, ir.Undefined)
     first = builder.insert_element(undefined, scalar, ir.Constant(_int32, 0))
-    return builder.shuffle_vector(
-        first, undefined, ir.Constant(ir.VectorType(_int32, vector.count), [0] * vector.count)
-    )
+    return _shuffle(builder, first, undefined, [0] * vector.count)
+
+
+def _shuffle(builder: Any, a: Any, b: Any, order: list[int]) -> Any:
+    """The lanes `order` of a followed by b."""
+    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_int32, len(order)), order))
+
+
+def _fused(builder: Any, a: Any, b: Any, sums: Any, lanes: Lanes) -> Any:
+    """LLVM's a * b + sums: one instruction where the processor has it."""
+    vector = sums.type
+    name = f"llvm.fmuladd.v{lanes.count}f{lanes.dtype.bitwidth}"
+    function = get_or_insert_function(builder.module, ir.FunctionType(vector, [vector] * 3), name)
+    return builder.call(function, [a, b, sums])
 
 
 def _bits(builder: Any, truths: Any) -> Any:

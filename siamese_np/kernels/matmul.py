@@ -1,98 +1,96 @@
-"""out += x @ w: the one matrix product under the dense and the convolution kernels.
+"""The matrix product under the dense layer and under Winograd's convolution, in registers.
 
-    out[i, f] += sum over k of x[i, k] * w[k, f]
+    out[m, f] (+)= sum over k of x[m, k] w[k, f]
 
-A tile of out (_tile.py) stays in registers while k runs over a block of BLOCK: 8 x 32 sums on a machine with
-AVX-512, each vector of w met by eight factors of x. The rows of w in a block, 32 columns wide, lie in the L1
-cache and serve every row of out before the next columns are taken. x may have any strides (a transposed view
-costs no copy); the rows of out and w must be contiguous.
+A block of ROWS x WIDE vectors of out is summed at a time: each vector of w that is loaded meets ROWS factors of x,
+and so many independent sums hide the latency of a multiply-add. LLVM would vectorise plain loops too, but it would
+read and write each sum for every product.
 
-Where most of x is zero (four in five MNIST pixels are black), `list_used` lists, for four rows of x at a time,
-those k where not all four are zero, and `matmul_add_listed` multiplies only these. Neighbouring rows are zero
-in the same places often enough, and each row of w that is read serves four times; one row at a time would wait
-for memory. Each sum is the same chain of multiply-adds in ascending k as in `matmul_add`, and a zero adds
-nothing: they agree to the last bit (but for the sign of a zero), and which one runs shows in nothing but the
-time. This supposes finite w: 0 * NaN is NaN, and a skipped product is not.
+A matrix is a tuple: a flat array, where in it the matrix begins, and the step from row to row; of x also the step
+from column to column, so a transposed x costs no copy.
+
+Each sum is one chain of fused multiply-adds in ascending k, as in the product of listed entries (lists.py): both
+agree to the last bit, and which one runs shows in nothing but the time.
+
+Source: K. Goto, R. van de Geijn, "Anatomy of high-performance matrix multiplication", ACM TOMS 34, 2008.
 """
 
-import numpy as np
-
-from siamese_np._jit import kernel
 from siamese_np._parts import part
-from siamese_np._tile import ROWS, VECTOR_BYTES, VECTORS, dense_tile, listed_tile, transposed_tile
+from siamese_np.kernels.lanes import VECTOR_BYTES, WIDE, item, load, muladd, put, store, transpose_square, zeros
 
-BLOCK = 256
-LISTED_ROWS, LISTED_VECTORS = 4, VECTORS * ROWS // 4  # a listed tile has as many sums as a dense one
-
-_tile = dense_tile(ROWS, VECTORS)
-_row_tile = dense_tile(1, VECTORS)
-_listed_tile = listed_tile(LISTED_ROWS, LISTED_VECTORS)
-_transposed_tile = transposed_tile()
+ROWS = 6
 
 
-@kernel
-def matmul_add(out, x, w):
-    """out (M, F) += x (M, K) @ w (K, F)."""
-    M, K = x.shape
-    width = VECTORS * (VECTOR_BYTES // out.itemsize)
-    M_whole, F_whole = M - M % ROWS, out.shape[1] - out.shape[1] % width
-    for k0 in range(0, K, BLOCK):
-        k1 = min(k0 + BLOCK, K)
-        for f in range(0, F_whole, width):
-            for i in range(0, M_whole, ROWS):
-                _tile(out, i, f, x, w, k0, k1)
-            for i in range(M_whole, M):
-                _row_tile(out, i, f, x, w, k0, k1)
-    for i in range(M if F_whole < out.shape[1] else 0):  # the last columns, too few to fill a tile
+@part
+def multiply(out, x, w, shape, add):
+    """out (M, F) = x (M, K) @ w (K, F), or += if `add`; shape = M, K, F."""
+    M, K, F = shape
+    f, vector = 0, VECTOR_BYTES // w[0].itemsize
+    while f + WIDE * vector <= F:
+        for m in range(0, M, ROWS):
+            multiply_rows(out, x, w, m, f, M, K, add, zeros(w[0], WIDE))
+        f += WIDE * vector
+    while f + vector <= F:
+        for m in range(0, M, ROWS):
+            multiply_rows(out, x, w, m, f, M, K, add, zeros(w[0], 1))
+        f += vector
+    if f < F:
+        multiply_rest(out, x, w, f, shape, add)
+
+
+@part
+def multiply_rows(out, x, w, m, f, M, K, add, like):
+    """`multiply` for rows m to m + ROWS - 1 and the columns from f on; the last row again where none are left."""
+    (sums, goal, out_step), (factors, at, row_step, step), (rows, row, w_step) = out, x, w
+    m1, m2, m3, m4, m5 = min(m + 1, M - 1), min(m + 2, M - 1), min(m + 3, M - 1), min(m + 4, M - 1), min(m + 5, M - 1)
+    goal += f
+    goal0, goal1, goal2 = goal + m * out_step, goal + m1 * out_step, goal + m2 * out_step
+    goal3, goal4, goal5 = goal + m3 * out_step, goal + m4 * out_step, goal + m5 * out_step
+    x0, x1, x2 = at + m * row_step, at + m1 * row_step, at + m2 * row_step
+    x3, x4, x5 = at + m3 * row_step, at + m4 * row_step, at + m5 * row_step
+    sums0 = sums1 = sums2 = sums3 = sums4 = sums5 = like
+    if add:
+        sums0, sums1, sums2 = load(sums, goal0, like), load(sums, goal1, like), load(sums, goal2, like)
+        sums3, sums4, sums5 = load(sums, goal3, like), load(sums, goal4, like), load(sums, goal5, like)
+    for k in range(K):
+        there, numbers = k * step, load(rows, row + f + k * w_step, like)
+        sums0 = muladd(sums0, item(factors, x0 + there), numbers)
+        sums1 = muladd(sums1, item(factors, x1 + there), numbers)
+        sums2 = muladd(sums2, item(factors, x2 + there), numbers)
+        sums3 = muladd(sums3, item(factors, x3 + there), numbers)
+        sums4 = muladd(sums4, item(factors, x4 + there), numbers)
+        sums5 = muladd(sums5, item(factors, x5 + there), numbers)
+    store(sums, goal0, sums0)
+    store(sums, goal1, sums1)
+    store(sums, goal2, sums2)
+    store(sums, goal3, sums3)
+    store(sums, goal4, sums4)
+    store(sums, goal5, sums5)
+
+
+@part
+def multiply_rest(out, x, w, f, shape, add):
+    """`multiply` for the columns from f on, which do not fill a vector."""
+    (M, K, F), (sums, goal, out_step), (factors, at, row_step, step), (rows, row, w_step) = shape, out, x, w
+    for m in range(M):
+        to = goal + m * out_step
+        for e in range(f, F if not add else f):
+            put(sums, to + e, sums.dtype.type(0))
         for k in range(K):
-            a = x[i, k]
-            for f in range(F_whole, out.shape[1]):
-                out[i, f] += a * w[k, f]
+            factor = item(factors, at + m * row_step + k * step)
+            for e in range(f, F):
+                put(sums, to + e, item(sums, to + e) + factor * item(rows, row + k * w_step + e))
 
 
 @part
-def list_used(index, count, x, first, last):
-    """List which of the columns first, ..., last - 1 of x (M, K) are not all zero in rows 4 g to 4 g + 3.
-
-    There are count[g] of them, numbered from `first` on, in index (G, K'), K' > last - first.
-    """
-    used = np.empty(last - first, np.uint8)
-    for g in range(count.size):
-        for k in range(used.size):
-            used[k] = 0
-        for i in range(g * LISTED_ROWS, (g + 1) * LISTED_ROWS):
-            row = x[i][first:last]
-            for k in range(used.size):
-                used[k] |= row[k] != 0
-        listed, entries = index[g], 0
-        for k in range(used.size):
-            listed[entries] = k  # overwritten by the next, if not used
-            entries += used[k]
-        count[g] = entries
-
-
-@part
-def matmul_add_listed(out, x, w, index, count):
-    """out (M, F) += x (M, K) @ w (K, F), where `list_used` has listed what is not zero in x."""
-    width = LISTED_VECTORS * (VECTOR_BYTES // out.itemsize)
-    F_whole = out.shape[1] - out.shape[1] % width
-    for f in range(0, F_whole, width):
-        for g in range(count.size):
-            _listed_tile(out, g * LISTED_ROWS, f, x, w, index[g], count[g])
-    M_whole = LISTED_ROWS * count.size
-    matmul_add(out[:M_whole, F_whole:], x[:M_whole], w[:, F_whole:])
-    matmul_add(out[M_whole:], x[M_whole:], w)
-
-
-@part
-def transpose(out, x):
-    """out (K, M) = x (M, K).T."""
-    M, K = x.shape
+def transpose(out, out_step, x, at, step, M, K):
+    """out (K, M), flat, = x (M, K).T; the rows of out are `out_step` apart, those of x, from x[at] on, `step`."""
+    like = zeros(x, 1)
     lanes = VECTOR_BYTES // x.itemsize
     M_whole, K_whole = M - M % lanes, K - K % lanes
-    for i in range(0, M_whole, lanes):
-        for j in range(0, K_whole, lanes):
-            _transposed_tile(out, j, i, x)
-    for i in range(M):
-        for j in range(K_whole if i < M_whole else 0, K):
-            out[j, i] = x[i, j]
+    for m in range(0, M_whole, lanes):
+        for k in range(0, K_whole, lanes):
+            transpose_square(out, k * out_step + m, out_step, x, at + m * step + k, step, like)
+    for m in range(M):
+        for k in range(K_whole if m < M_whole else 0, K):
+            put(out, k * out_step + m, item(x, at + m * step + k))

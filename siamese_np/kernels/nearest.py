@@ -8,11 +8,10 @@ worst first. Of equal distances the lower row number is the better.
 
 import numpy as np
 
-from siamese_np._jit import inlined, kernel
-from siamese_np._parts import part
+from siamese_np._jit import kernel
+from siamese_np._parts import array_part, part
 from siamese_np._team import sharded
-from siamese_np._tile import ROWS
-from siamese_np.kernels.squares import COLUMNS, columns_of, pad_rows, square_rows
+from siamese_np.kernels.squares import COLUMNS, ROWS, columns_of, pad_rows, square_rows
 
 SHARD = 128  # queries that share a transposed block of the gallery
 
@@ -24,7 +23,7 @@ def nearest_rows(squares, indices, query, gallery):
 
 
 @sharded
-@part
+@array_part
 def _search(squares, indices, query, gallery, s):
     first, last = s * SHARD, min((s + 1) * SHARD, query.shape[0])
     k = squares.shape[1]
@@ -67,6 +66,6 @@ def _sink(best, index, size, square, number):
         n = child
 
 
-@inlined
+@part
 def _worse(best, index, n, square, number):
     return best[n] > square or (best[n] == square and index[n] > number)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from siamese_np._parts import part
+from siamese_np._parts import array_part, part
 from siamese_np.kernels.lanes import HALF, VECTOR_BYTES, item, put
 
 IMAGES, SHARDS = 4, 16  # least images that a thread takes at a time, and most shards of a batch
@@ -14,7 +14,7 @@ def shard_size(N):
     return max(IMAGES, -(-N // SHARDS))
 
 
-@part
+@array_part
 def aligned(size, like):
     """A new array of `size` numbers at a multiple of a vector's bytes; HALF vectors more may be read behind its end."""
     vector = VECTOR_BYTES // like.itemsize
@@ -25,7 +25,7 @@ def aligned(size, like):
     return room[first : first + size]
 
 
-@part
+@array_part
 def aligned_zeros(size, like):
     """`aligned`, full of zeros."""
     room = aligned(size, like)
@@ -48,7 +48,7 @@ def whole(count, like):
     return (count + lanes - 1) // lanes * lanes
 
 
-@part
+@array_part
 def in_vectors(flat, F, FP):
     """Copy of rows of F numbers, each filled up with zeros to FP."""
     K = flat.size // F
@@ -58,7 +58,7 @@ def in_vectors(flat, F, FP):
     return out
 
 
-@part
+@array_part
 def empty_padded(H, W, C, pad, like):
     """Room for an image (H, W, C) between black margins, flat."""
     return aligned_zeros((H + 2 * pad[0]) * (W + 2 * pad[1]) * C, like)
@@ -73,7 +73,7 @@ def pad_image(padded, x, pad):
         copy(padded, ((pad[0] + r) * (W + 2 * pad[1]) + pad[1]) * C, flat, r * W * C, W * C)
 
 
-@part
+@array_part
 def empty_edges(H, W, pad):
     """Room for the edges of the rows of a padded image: where black ends, and begins again."""
     edges = np.empty((H + 2 * pad[0], 2), np.int64)

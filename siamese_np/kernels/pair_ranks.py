@@ -12,11 +12,10 @@ are whole numbers, so threads can add to them in any order.
 
 import numpy as np
 
-from siamese_np._jit import inlined, kernel
-from siamese_np._parts import part
+from siamese_np._jit import kernel
+from siamese_np._parts import array_part, part
 from siamese_np._team import count, sharded
-from siamese_np._tile import ROWS
-from siamese_np.kernels.squares import COLUMNS, columns_of, pad_rows, square_rows
+from siamese_np.kernels.squares import COLUMNS, ROWS, columns_of, pad_rows, square_rows
 
 SHARD = 64  # images that share a transposed block of others
 BINS = 1 << 18
@@ -61,7 +60,7 @@ def _index(table, values, scale, s):
 
 
 @sharded
-@part
+@array_part
 def _write(squares, emb, first, last, start, s):
     i0, i1 = s * SHARD, min((s + 1) * SHARD, emb.shape[0])
     rows, block = pad_rows(emb, i0, SHARD), np.empty((ROWS, COLUMNS), emb.dtype)
@@ -75,7 +74,7 @@ def _write(squares, emb, first, last, start, s):
 
 
 @sharded
-@part
+@array_part
 def _count(below, equal, values, table, scale, emb, first, last, s):
     i0, i1 = s * SHARD, min((s + 1) * SHARD, emb.shape[0])
     rows, block = pad_rows(emb, i0, SHARD), np.empty((ROWS, COLUMNS), emb.dtype)
@@ -104,7 +103,7 @@ def _count(below, equal, values, table, scale, emb, first, last, s):
     count(below, values.size, above)
 
 
-@inlined
+@part
 def _bin(value, least, scale):
     """Number of the bin of a value; never falls while the value rises."""
     return min(int((value - least) * scale), BINS)

@@ -11,16 +11,15 @@ A block of COLUMNS embeddings b is transposed once, so that each fills a lane of
 
 import numpy as np
 
-from siamese_np._jit import inlined
-from siamese_np._tile import ROWS, VECTOR_BYTES, VECTORS, squares_tile
+from siamese_np._parts import array_part, part
+from siamese_np.kernels.lanes import HALF, VECTOR_BYTES, add_squares, difference, item, load, store, zeros
 from siamese_np.kernels.matmul import transpose
 
+ROWS = 8
 COLUMNS = 352  # a power of two would send every row of a block to the same few sets of the cache
 
-_tile = squares_tile(ROWS, VECTORS)
 
-
-@inlined
+@array_part
 def pad_rows(x, first, rows):
     """Rows first, ..., first + rows - 1 of x (N, E); those behind the last are 0."""
     padded = np.empty((rows, x.shape[1]), x.dtype)
@@ -30,18 +29,42 @@ def pad_rows(x, first, rows):
     return padded
 
 
-@inlined
+@array_part
 def columns_of(x, first):
     """Rows first, ..., first + COLUMNS - 1 of x (N, E) as columns; those behind the last are 0."""
-    columns = np.empty((x.shape[1], COLUMNS), x.dtype)
-    whole = first + COLUMNS <= x.shape[0]
-    transpose(columns, x[first : first + COLUMNS] if whole else pad_rows(x, first, COLUMNS))
+    E = x.shape[1]
+    columns = np.empty((E, COLUMNS), x.dtype)
+    if first + COLUMNS <= x.shape[0]:
+        transpose(columns.reshape(-1), COLUMNS, x.reshape(-1), first * E, E, COLUMNS, E)
+    else:
+        transpose(columns.reshape(-1), COLUMNS, pad_rows(x, first, COLUMNS).reshape(-1), 0, E, COLUMNS, E)
     return columns
 
 
-@inlined
+@part
 def square_rows(squares, rows, start, columns):
     """squares (ROWS, COLUMNS) of rows[start : start + ROWS] and all columns (E, COLUMNS)."""
-    width = VECTORS * (VECTOR_BYTES // squares.itemsize)
-    for f in range(0, COLUMNS, width):
-        _tile(squares, 0, f, rows[start : start + ROWS], columns)
+    E, like = columns.shape[0], zeros(columns, HALF)
+    out, x, w = squares.reshape(-1), rows.reshape(-1), columns.reshape(-1)
+    x0 = start * E
+    x1, x2, x3, x4, x5, x6, x7 = x0 + E, x0 + 2 * E, x0 + 3 * E, x0 + 4 * E, x0 + 5 * E, x0 + 6 * E, x0 + 7 * E
+    for f in range(0, COLUMNS, HALF * VECTOR_BYTES // squares.itemsize):
+        sums0 = sums1 = sums2 = sums3 = sums4 = sums5 = sums6 = sums7 = like
+        for e in range(E):
+            numbers = load(w, e * COLUMNS + f, like)
+            sums0 = add_squares(sums0, difference(item(x, x0 + e), numbers))
+            sums1 = add_squares(sums1, difference(item(x, x1 + e), numbers))
+            sums2 = add_squares(sums2, difference(item(x, x2 + e), numbers))
+            sums3 = add_squares(sums3, difference(item(x, x3 + e), numbers))
+            sums4 = add_squares(sums4, difference(item(x, x4 + e), numbers))
+            sums5 = add_squares(sums5, difference(item(x, x5 + e), numbers))
+            sums6 = add_squares(sums6, difference(item(x, x6 + e), numbers))
+            sums7 = add_squares(sums7, difference(item(x, x7 + e), numbers))
+        store(out, f, sums0)
+        store(out, COLUMNS + f, sums1)
+        store(out, 2 * COLUMNS + f, sums2)
+        store(out, 3 * COLUMNS + f, sums3)
+        store(out, 4 * COLUMNS + f, sums4)
+        store(out, 5 * COLUMNS + f, sums5)
+        store(out, 6 * COLUMNS + f, sums6)
+        store(out, 7 * COLUMNS + f, sums7)

@@ -15,12 +15,13 @@ M stay in the L1 cache while U streams by; passing all of an image through memor
 Source: A. Lavin, S. Gray, "Fast algorithms for convolutional neural networks", CVPR 2016, equations 8 to 13.
 """
 
-from siamese_np._parts import part
-from siamese_np.kernels.lanes import HALF, VECTOR_BYTES, WIDE, item, load, muladd, put, store, zeros
+from siamese_np._parts import array_part, part
+from siamese_np.kernels.lanes import VECTOR_BYTES, item, load, muladd, put, store, zeros
+from siamese_np.kernels.matmul import ROWS, multiply
 from siamese_np.kernels.padding import aligned, aligned_zeros, empty_padded, pad_image, whole
 
 CHANNELS = 8  # with fewer, the transforms cost more than they save
-TILES = 6  # patches at a time: each row of U is loaded once for so many multiply-adds
+TILES = ROWS  # patches at a time
 
 
 @part
@@ -29,7 +30,7 @@ def winograd_pays(w, stride):
     return w.shape[0] == 3 and w.shape[1] == 3 and w.shape[2] >= CHANNELS and stride[0] == 1 and stride[1] == 1
 
 
-@part
+@array_part
 def transform_weights(w, FP):
     """U (16, C, FP), flat, of w (3, 3, C, F), with zeros behind the F filters."""
     _, _, C, F = w.shape
@@ -56,7 +57,7 @@ def transform_weights(w, FP):
     return U
 
 
-@part
+@array_part
 def empty_tiles(x, FP, pad):
     """Memory for `multiply_tiles`: V and M, flat, and a padded image."""
     _, H, W, C = x.shape
@@ -83,7 +84,8 @@ def multiply_tiles(memory, x, U, FP, pad, rows, columns, first, count, held):
         at = 2 * (tile // columns) * line + 2 * (tile % columns) * C
         transform_patch(V, t * CP, TILES * CP, padded, at, line, C)
     for k in range(16):
-        multiply(M, k * TILES * FP, V, k * TILES * CP, CP, U, k * C * FP, C, FP)
+        out, patches, filters = (M, k * TILES * FP, FP), (V, k * TILES * CP, CP, 1), (U, k * C * FP, FP)
+        multiply(out, patches, filters, (TILES, C, FP), False)
     return held
 
 
@@ -110,39 +112,6 @@ def subtract_columns(V, to, step, padded, a, b, line, sign):
     store(V, to + 4 * step, muladd(d1, plus, d2))
     store(V, to + 8 * step, muladd(d2, minus, d1))
     store(V, to + 12 * step, muladd(d1, minus, d3))
-
-
-@part
-def multiply(M, goal, V, at, CP, U, row, C, FP):
-    """M (TILES, FP) = V (TILES, CP) @ U (C, FP), which begin at M[goal], V[at] and U[row]."""
-    f, vector = 0, VECTOR_BYTES // M.itemsize
-    while f + WIDE * vector <= FP:
-        multiply_lanes(M, goal + f, V, at, CP, U, row + f, C, FP, zeros(M, WIDE))
-        f += WIDE * vector
-    while f < FP:
-        multiply_lanes(M, goal + f, V, at, CP, U, row + f, C, FP, zeros(M, HALF))
-        f += HALF * vector
-
-
-@part
-def multiply_lanes(M, goal, V, at, CP, U, row, C, FP, like):
-    """`multiply` for the first columns of M and U."""
-    sums0 = sums1 = sums2 = sums3 = sums4 = sums5 = like
-    for c in range(at, at + C):
-        filters = load(U, row, like)
-        sums0 = muladd(sums0, item(V, c), filters)
-        sums1 = muladd(sums1, item(V, c + CP), filters)
-        sums2 = muladd(sums2, item(V, c + 2 * CP), filters)
-        sums3 = muladd(sums3, item(V, c + 3 * CP), filters)
-        sums4 = muladd(sums4, item(V, c + 4 * CP), filters)
-        sums5 = muladd(sums5, item(V, c + 5 * CP), filters)
-        row += FP
-    store(M, goal, sums0)
-    store(M, goal + FP, sums1)
-    store(M, goal + 2 * FP, sums2)
-    store(M, goal + 3 * FP, sums3)
-    store(M, goal + 4 * FP, sums4)
-    store(M, goal + 5 * FP, sums5)
 
 
 @part

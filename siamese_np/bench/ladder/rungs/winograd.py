@@ -13,7 +13,7 @@ import numpy as np
 
 from siamese_np._jit import loose_kernel
 from siamese_np.bench.ladder.rung import rung
-from siamese_np.kernels.matmul import matmul_add
+from siamese_np.kernels.matmul import multiply
 
 
 def multiplications(problem: Any) -> float:
@@ -44,10 +44,9 @@ def conv2d_forward(out, x, w, b, stride, pad):
         for i in range(rows):
             for j in range(columns):
                 _transform_input(v[:, :, i * columns + j], padded[2 * i : 2 * i + 4, 2 * j : 2 * j + 4])
-        m[:] = 0
-        for p in range(4):
-            for q in range(4):
-                matmul_add(m[p, q], v[p, q], u[p, q])
+        for k in range(16):
+            out, patches = (m.reshape(-1), k * tiles * F, F), (v.reshape(-1), k * tiles * C, C, 1)
+            multiply(out, patches, (u.reshape(-1), k * C * F, F), (tiles, C, F), False)
         for i in range(rows):
             for j in range(columns):
                 _transform_output(out[n, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2], m[:, :, i * columns + j], b)
