@@ -45,7 +45,7 @@ def loose_kernel(function: Function) -> Function:
 
 
 def _kept(function: Function, **options: Any) -> Function:
-    compiled: Any = numba.njit(nogil=True, error_model="numpy", **options)(function)
+    compiled: Any = numba.njit(nogil=True, error_model="numpy", no_cfunc_wrapper=True, **options)(function)
     folder = cache_folder()
     if folder is not None and not numba.config.DISABLE_JIT:
         before = numba.config.CACHE_DIR

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numba
+from numba import types
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
 
@@ -68,7 +69,7 @@ class _Compiler(Compiler):  # type: ignore[misc]
 
 
 def _compile(function: Function, **options: Any) -> Function:
-    compiled: Function = numba.njit(
+    compiled: Any = numba.njit(
         nogil=True,
         error_model="numpy",
         no_cpython_wrapper=True,
@@ -76,4 +77,19 @@ def _compile(function: Function, **options: Any) -> Function:
         pipeline_class=_Compiler,
         **options,
     )(function)
+    if numba.config.DISABLE_JIT:
+        return compiled
+    template = compiled.get_call_template
+
+    def get_call_template(args: Any, kws: Any) -> Any:
+        return template([_plain(arg) for arg in args], kws)
+
+    compiled.get_call_template = get_call_template
     return compiled
+
+
+def _plain(typed: Any) -> Any:
+    """The type of any number, where Numba knows that it is always the same: or each would be compiled for it."""
+    if isinstance(typed, types.BaseTuple):
+        return types.Tuple([_plain(part) for part in typed])
+    return types.unliteral(typed)

@@ -161,7 +161,15 @@ def _packing(function: Any) -> Any:
         of_function = function_type.get_call_type(typing_context, (*arguments.types, types.int64), {})
 
         def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
-            each = cgutils.unpack_tuple(builder, values[0], len(arguments))
+            each = [
+                context.cast(builder, value, given, wanted)
+                for value, given, wanted in zip(
+                    cgutils.unpack_tuple(builder, values[0], len(arguments)),
+                    arguments.types,
+                    of_function.args,  # and a shard
+                    strict=False,
+                )
+            ]
             record_type = ir.LiteralStructType([value.type for value in each])
             record = cgutils.alloca_once(builder, record_type)
             for i, value in enumerate(each):
