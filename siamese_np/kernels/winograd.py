@@ -9,8 +9,8 @@ The windows of these four pixels overlap: together they are one patch d of 4 x 4
 
 the four pixels are A' M A. They are the plain convolution but for rounding, whose size is the same (a test compares
 them), and exactly those that see a NaN become NaN; where one sees infinity, it may become NaN too. Each of the 16
-numbers of M is a product of matrices: (patches, C) @ (C, F). A few patches at a time are summed, so that their V and
-M stay in the L1 cache while U streams by; passing all of an image through memory would cost what is gained.
+numbers of M is a product of matrices: (patches, C) @ (C, F). A few patches are taken at a time, so that their V and M
+stay in the caches of the processor; passing all of a batch through memory would cost what is gained.
 
 Source: A. Lavin, S. Gray, "Fast algorithms for convolutional neural networks", CVPR 2016, equations 8 to 13.
 """
@@ -21,7 +21,7 @@ from siamese_np.kernels.matmul import ROWS, multiply
 from siamese_np.kernels.padding import aligned, aligned_zeros, empty_padded, pad_image, whole
 
 CHANNELS = 8  # with fewer, the transforms cost more than they save
-TILES = ROWS  # patches at a time
+TILES = 4 * ROWS  # patches at a time: so many meet each filter of U while it is in the L1 cache
 
 
 @part
@@ -61,7 +61,7 @@ def transform_weights(w, FP):
 def empty_tiles(x, FP, pad):
     """Memory for `multiply_tiles`: V and M, flat, and a padded image."""
     _, H, W, C = x.shape
-    V = aligned_zeros(16 * TILES * whole(C, x), x)  # the last patches may be fewer, but TILES are multiplied
+    V = aligned(16 * TILES * whole(C, x), x)
     # two rows more: where the output has odd sizes, the last patches reach over the margin
     return V, aligned(16 * TILES * FP, x), empty_padded(H + 2, W, C, pad, x)
 
@@ -85,7 +85,7 @@ def multiply_tiles(memory, x, U, FP, pad, rows, columns, first, count, held):
         transform_patch(V, t * CP, TILES * CP, padded, at, line, C)
     for k in range(16):
         out, patches, filters = (M, k * TILES * FP, FP), (V, k * TILES * CP, CP, 1), (U, k * C * FP, FP)
-        multiply(out, patches, filters, (TILES, C, FP), False)
+        multiply(out, patches, filters, (count, C, FP), False)
     return held
 
 
