@@ -5,7 +5,7 @@ alone, never on the number of threads, and each shard writes memory of its own: 
 the last bit with 1, 2 or 8 threads.
 
 To wake a sleeping thread takes longer than many an operation. So a helper looks out for the next piece of work
-for about a fifth of a millisecond after the last, and only then sleeps; an idle program uses no processor.
+for nearly a millisecond after the last, and only then sleeps; an idle program uses no processor.
 """
 
 import itertools
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 MOST_SHARDS = 16
 CHUNK = 1 << 14
-PATIENCE = 1 << 13  # looks before a helper sleeps, some 25 ns each
+PATIENCE = 1 << 15  # looks before a helper sleeps, some 25 ns each
 
 _threads = 0  # 0: not decided yet
 _helpers: list["_Helper"] = []
@@ -145,7 +145,7 @@ class _Helper(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        from siamese_np._team import CALLED, board, help_out
+        from siamese_np._team import CALLED, board, help_out, take_part
 
         seen = -1  # a call that came before this thread ran is for it too
         while self.wanted:
@@ -156,7 +156,8 @@ class _Helper(threading.Thread):
                     job.work(helper=True)
             else:
                 self.awake.clear()
-                if self.wanted and board[CALLED] == seen:  # what came before the line above would not wake it
+                # What came before the line above found this thread awake, and does not wake it.
+                if self.wanted and not take_part(True) and board[CALLED] == seen:
                     self.awake.wait()
 
     def dismiss(self) -> None:
