@@ -30,15 +30,17 @@ def empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
     if size < LEAST:
         return np.empty(shape, dtype)
     with _lock:
-        if size in _kept and (free := _split(_kept[size])[0]):
-            buffer = free[0]
+        buffers = _kept.get(size, [])
+        references = _references(buffers)
+        if _ALONE in references:
+            buffer = buffers[references.index(_ALONE)]
         else:
-            used = {known: _split(buffers)[1] for known, buffers in _kept.items()}
+            used = {known: _used(buffers) for known, buffers in _kept.items()}
             _kept.clear()
             _kept.update({known: buffers for known, buffers in used.items() if buffers})
             buffer = np.empty(size, np.uint8)
             _kept.setdefault(size, []).append(buffer)
-        return buffer.view(dtype).reshape(shape)  # which refer to the buffer, as all their views do
+        return np.ndarray(shape, dtype, buffer)  # which refers to the buffer, as all its views do
 
 
 def empty_like(array: NDArray[Any]) -> NDArray[Any]:
@@ -46,13 +48,9 @@ def empty_like(array: NDArray[Any]) -> NDArray[Any]:
     return empty(array.shape, array.dtype)
 
 
-def _split(buffers: Sequence[NDArray[np.uint8]]) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.uint8]]]:
-    """Those of `buffers` that nothing but this list refers to, and the others."""
-    free = [count == _ALONE for count in _references(buffers)]
-    return (
-        [buffer for buffer, is_free in zip(buffers, free, strict=True) if is_free],
-        [buffer for buffer, is_free in zip(buffers, free, strict=True) if not is_free],
-    )
+def _used(buffers: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
+    """Those of `buffers` that anything but this list refers to."""
+    return [buffer for buffer, count in zip(buffers, _references(buffers), strict=True) if count > _ALONE]
 
 
 def _references(buffers: Sequence[NDArray[np.uint8]]) -> list[int]:
