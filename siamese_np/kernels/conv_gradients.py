@@ -23,7 +23,7 @@ import numpy as np
 from siamese_np._parts import array_part, part
 from siamese_np._team import sharded
 from siamese_np.kernels.lanes import (
-    HALF,
+    PAIR,
     VECTOR_BYTES,
     item,
     load,
@@ -37,6 +37,7 @@ from siamese_np.kernels.lists import empty_list, list_entries
 from siamese_np.kernels.padding import (
     aligned,
     aligned_zeros,
+    clear,
     copy,
     empty_edges,
     empty_padded,
@@ -104,14 +105,12 @@ def _see_windows(dx, dw_of, db_of, dout, argmax, x, filters, kernel, stride, pad
     room = OH * OW  # for the entries of a filter: one of each window
     count, seen, factor = np.empty(F, np.int64), np.empty(F * room, np.int64), np.empty(F * room, x.dtype)
     dw, db = shard * F * KH * T, db_of[shard]
-    for k in range(F * KH * T):
-        put(dw_of, dw + k, x.dtype.type(0))
+    clear(dw_of, dw, F * KH * T)
     for n in range(shard * size, min((shard + 1) * size, N)):
         values, winners = dout[n].reshape(-1), argmax[n % len(argmax)].reshape(-1)
         live = has_gradient(values)
         if len(dx):
-            for k in range(dpadded.size):
-                dpadded[k] = 0
+            clear(dpadded, 0, dpadded.size)
         if live:
             list_windows(start, place, channel, gradient, won, values, winners, OW, stride, window, line, C)
         if live and len(dx):
@@ -134,7 +133,7 @@ def _see_windows(dx, dw_of, db_of, dout, argmax, x, filters, kernel, stride, pad
 @part
 def add_row(sums, goal, rows, row, T, index, scale, value, first, stop):
     """`add_three` for T neighbouring numbers."""
-    like, lanes = zeros(sums, HALF), HALF * VECTOR_BYTES // sums.itemsize
+    like, lanes = zeros(sums, PAIR), PAIR * VECTOR_BYTES // sums.itemsize
     for t in range(0, T, 3 * lanes):
         t1, t2 = min(t + lanes, T - lanes), min(t + 2 * lanes, T - lanes)  # the last again where none are left
         goal0, goal1, goal2, row0, row1, row2 = goal + t, goal + t1, goal + t2, row + t, row + t1, row + t2
@@ -144,8 +143,8 @@ def add_row(sums, goal, rows, row, T, index, scale, value, first, stop):
 @part
 def add_window(sums, goal, T, x, line, KH, index, value, first, stop):
     """`add_three` for the KH rows of a window of x, T numbers each."""
-    like = zeros(sums, HALF)
-    for t in range(0, T, HALF * VECTOR_BYTES // sums.itemsize):
+    like = zeros(sums, PAIR)
+    for t in range(0, T, PAIR * VECTOR_BYTES // sums.itemsize):
         for p in range(0, KH, 3):
             p1, p2 = min(p + 1, KH - 1), min(p + 2, KH - 1)  # the last again where fewer than three are left
             goal0, goal1, goal2 = goal + p * T + t, goal + p1 * T + t, goal + p2 * T + t
@@ -254,8 +253,7 @@ def _see_pixels(dw_of, db_of, dout, argmax, x, kernel, stride, pad, window, size
     line = (W + 2 * pad[1]) * C
     place, pixels = np.empty(entries * OW, np.int64), aligned_zeros(entries * OW * FP, x)
     dw, db = shard * KH * T * FP, db_of[shard]
-    for k in range(KH * T * FP):
-        put(dw_of, dw + k, x.dtype.type(0))
+    clear(dw_of, dw, KH * T * FP)
     for n in range(shard * size, min((shard + 1) * size, N)):
         values, winners = dout[n].reshape(-1), argmax[n % len(argmax)].reshape(-1)
         add_biases(db, values, winners, winners.dtype.type(entries))
@@ -272,7 +270,7 @@ def _see_pixels(dw_of, db_of, dout, argmax, x, kernel, stride, pad, window, size
                         copy_won(pixels, m * FP, values, winners, (i * OW + j) * F, F, winners.dtype.type(t))
                         m += 1
             for p in range(KH):
-                for f in range(0, FP, HALF * VECTOR_BYTES // x.itemsize):
+                for f in range(0, FP, PAIR * VECTOR_BYTES // x.itemsize):
                     add_taps(dw_of, dw + p * T * FP + f, FP, T, padded, p * line, place, pixels, f, m)
 
 
@@ -297,7 +295,7 @@ def copy_won(pixels, to, values, winners, at, F, t):
 @part
 def add_taps(sums, at, FP, T, padded, first, place, pixels, f, count):
     """dw of one row of the kernel += `count` pixels' gradients times the entries they saw, three taps at a time."""
-    like = zeros(sums, HALF)
+    like = zeros(sums, PAIR)
     for k in range(0, T, 3):
         # where fewer than three taps are left, the last is computed, and stored, more than once
         k1, k2 = min(k + 1, T - 1), min(k + 2, T - 1)

@@ -9,12 +9,13 @@ Each x[n, d] reaches every out[n, e] through w[d, e], and each w[d, e] is used o
     db[e]    += sum over n of dout[n, e]
 
 What is known to be zero is not multiplied: rows of dout that are zero (images whose pairs are all beyond the
-margin), and single entries of x where most of them are zero (black pixels). ReLU's zeros, about half of x and
-scattered, would save less than the vectors lose. Skipping changes no bit of a finite result.
+margin), and single entries of x and dout where at least half of them are zero (black pixels, ReLU's zeros). They are
+listed (lists.py); with fewer zeros, blocks of sums in registers (matmul.py) are as fast. Skipping changes no bit of a
+finite result.
 
-NaN and infinity stay visible: going forward, entries of x are skipped only if all of w is finite, so that
-0 * NaN is NaN. Going backward, where the forward pass has shown them already, a zero in x or a zero row of
-dout adds nothing to dw and dx, whatever it meets.
+NaN and infinity stay visible: going forward, entries of x are skipped only if the weights they meet are finite, so
+that 0 * NaN is NaN. Going backward, where the forward pass has shown them already, a zero in x or dout adds nothing
+to dw and dx, whatever it meets.
 
 Threads share the work by input features d: a block of them has its rows of w and dw, and its columns of dx, to
 itself, so no two threads add to the same sum. What the threads then hand each other is small; w and dw, the
@@ -27,10 +28,10 @@ import numpy as np
 from siamese_np._jit import kernel
 from siamese_np._parts import array_part, part
 from siamese_np._team import sharded
-from siamese_np.kernels.lanes import item, put
+from siamese_np.kernels.lanes import item
 from siamese_np.kernels.lists import list_rows, multiply_listed
 from siamese_np.kernels.matmul import multiply, transpose
-from siamese_np.kernels.padding import copy
+from siamese_np.kernels.padding import clear, copy
 
 HALF = 128  # least features in half a sum
 SIZE = 64  # rows of out, and input features, that one thread takes at a time; twice as many features where dx is wanted
@@ -83,7 +84,7 @@ def _forward_blocks(out, second, x, w, half, skip, s):
     sums, x, w = (out if h == 0 else second).reshape(-1), x.reshape(-1), w.reshape(-1)
     if skip and all_finite(w, d * E + e, E, K, F):
         for m in range(M):
-            fill(sums, (n + m) * E + e, F)
+            clear(sums, (n + m) * E + e, F)
         multiply_listed((sums, n * E + e, E), list_rows(x, n * D + d, D, M, K), (w, d * E + e, E), (M, K, F))
     else:
         multiply((sums, n * E + e, E), (x, n * D + d, D, 1), (w, d * E + e, E), (M, K, F), False)
@@ -108,7 +109,7 @@ def _backward_features(dx, dw, dout, lists, used, x, w, skip_x, skip_dout, size,
         transpose(wT, wide, w, first * E, E, wide, E)
         if skip_dout:
             for n in range(N):
-                fill(flat, n * D + first, wide)
+                clear(flat, n * D + first, wide)
             multiply_listed((flat, first, D), lists, (wT, 0, wide), (N, E, wide))
         else:
             multiply((x, 0, wide), (dout, 0, E, 1), (wT, 0, wide), (R, E, wide), False)  # x is used no more
@@ -118,7 +119,7 @@ def _backward_features(dx, dw, dout, lists, used, x, w, skip_x, skip_dout, size,
                     copy(flat, n * D + first, x, r * wide, wide)
                     r += 1
                 else:
-                    fill(flat, n * D + first, wide)
+                    clear(flat, n * D + first, wide)
 
 
 @part
@@ -141,13 +142,6 @@ def all_finite(w, at, step, K, F):
         for f in range(at + k * step, at + k * step + F):
             bad |= item(w, f) - item(w, f) != 0  # NaN for NaN and for infinity
     return not bad
-
-
-@part
-def fill(out, to, count):
-    """`count` zeros, from out[to] on."""
-    for k in range(to, to + count):
-        put(out, k, out.dtype.type(0))
 
 
 @array_part

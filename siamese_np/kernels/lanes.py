@@ -31,10 +31,9 @@ def _vector_bytes() -> int:
 
 
 VECTOR_BYTES = _vector_bytes()
-# Vectors side by side: enough sums to hide the latency of a multiply-add, and few enough for 32 (or 16) registers.
-WIDE = 4 if VECTOR_BYTES == 64 else 2
-HALF = WIDE // 2
-LONG = 2 * WIDE  # where each vector is one chain of sums, and nothing else hides the latency
+# Vectors side by side. About eight sums hide the latency of a multiply-add: eight vectors of one row, two of four rows.
+# Where six rows share what is loaded, there may be more of them, as far as registers go: 32 with AVX-512, 16 with AVX2.
+LONG, PAIR, WIDE = 8, 2, 4 if VECTOR_BYTES == 64 else 2
 
 _int32, _int64 = ir.IntType(32), ir.IntType(64)
 

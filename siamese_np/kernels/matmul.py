@@ -17,6 +17,7 @@ Source: K. Goto, R. van de Geijn, "Anatomy of high-performance matrix multiplica
 
 from siamese_np._parts import part
 from siamese_np.kernels.lanes import VECTOR_BYTES, WIDE, item, load, muladd, put, store, transpose_square, zeros
+from siamese_np.kernels.padding import clear
 
 ROWS = 6
 
@@ -74,8 +75,8 @@ def multiply_rest(out, x, w, f, shape, add):
     (M, K, F), (sums, goal, out_step), (factors, at, row_step, step), (rows, row, w_step) = shape, out, x, w
     for m in range(M):
         to = goal + m * out_step
-        for e in range(f, F if not add else f):
-            put(sums, to + e, sums.dtype.type(0))
+        if not add:
+            clear(sums, to + f, F - f)
         for k in range(K):
             factor = item(factors, at + m * row_step + k * step)
             for e in range(f, F):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from siamese_np._parts import array_part, part
-from siamese_np.kernels.lanes import HALF, VECTOR_BYTES, item, put
+from siamese_np.kernels.lanes import PAIR, VECTOR_BYTES, item, put
 
 IMAGES, SHARDS = 4, 16  # least images that a thread takes at a time, and most shards of a batch
 
@@ -16,11 +16,10 @@ def shard_size(N):
 
 @array_part
 def aligned(size, like):
-    """A new array of `size` numbers at a multiple of a vector's bytes; HALF vectors more may be read behind its end."""
+    """A new array of `size` numbers at a multiple of a vector's bytes; PAIR vectors more may be read behind its end."""
     vector = VECTOR_BYTES // like.itemsize
-    room = np.empty(size + (HALF + 1) * vector, like.dtype)
-    for k in range(size, room.size):
-        room[k] = 0
+    room = np.empty(size + (PAIR + 1) * vector, like.dtype)
+    clear(room, size, room.size - size)
     first = (VECTOR_BYTES - room.ctypes.data % VECTOR_BYTES) % VECTOR_BYTES // like.itemsize
     return room[first : first + size]
 
@@ -29,9 +28,15 @@ def aligned(size, like):
 def aligned_zeros(size, like):
     """`aligned`, full of zeros."""
     room = aligned(size, like)
-    for k in range(size):
-        put(room, k, like.dtype.type(0))
+    clear(room, 0, size)
     return room
+
+
+@part
+def clear(out, to, count):
+    """`count` zeros, from out[to] on."""
+    for k in range(to, to + count):
+        put(out, k, out.dtype.type(0))
 
 
 @part
@@ -43,8 +48,8 @@ def copy(out, to, source, at, count):
 
 @part
 def whole(count, like):
-    """`count`, rounded up to a multiple of the numbers in HALF vectors."""
-    lanes = HALF * VECTOR_BYTES // like.itemsize
+    """`count`, rounded up to a multiple of the numbers in PAIR vectors."""
+    lanes = PAIR * VECTOR_BYTES // like.itemsize
     return (count + lanes - 1) // lanes * lanes
 
 

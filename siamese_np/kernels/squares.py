@@ -12,10 +12,10 @@ A block of COLUMNS embeddings b is transposed once, so that each fills a lane of
 import numpy as np
 
 from siamese_np._parts import array_part, part
-from siamese_np.kernels.lanes import HALF, VECTOR_BYTES, add_squares, difference, item, load, store, zeros
+from siamese_np.kernels.lanes import VECTOR_BYTES, add_squares, difference, item, load, store, zeros
 from siamese_np.kernels.matmul import transpose
 
-ROWS = 8
+ROWS, VECTORS = 8, 2 if VECTOR_BYTES == 64 else 1  # sums, as far as registers go: a difference needs one, too
 COLUMNS = 352  # a power of two would send every row of a block to the same few sets of the cache
 
 
@@ -44,11 +44,11 @@ def columns_of(x, first):
 @part
 def square_rows(squares, rows, start, columns):
     """squares (ROWS, COLUMNS) of rows[start : start + ROWS] and all columns (E, COLUMNS)."""
-    E, like = columns.shape[0], zeros(columns, HALF)
+    E, like = columns.shape[0], zeros(columns, VECTORS)
     out, x, w = squares.reshape(-1), rows.reshape(-1), columns.reshape(-1)
     x0 = start * E
     x1, x2, x3, x4, x5, x6, x7 = x0 + E, x0 + 2 * E, x0 + 3 * E, x0 + 4 * E, x0 + 5 * E, x0 + 6 * E, x0 + 7 * E
-    for f in range(0, COLUMNS, HALF * VECTOR_BYTES // squares.itemsize):
+    for f in range(0, COLUMNS, VECTORS * VECTOR_BYTES // squares.itemsize):
         sums0 = sums1 = sums2 = sums3 = sums4 = sums5 = sums6 = sums7 = like
         for e in range(E):
             numbers = load(w, e * COLUMNS + f, like)

@@ -45,8 +45,8 @@ def conv2d_forward(out, x, w, b, stride, pad):
             for j in range(columns):
                 _transform_input(v[:, :, i * columns + j], padded[2 * i : 2 * i + 4, 2 * j : 2 * j + 4])
         for k in range(16):
-            out, patches = (m.reshape(-1), k * tiles * F, F), (v.reshape(-1), k * tiles * C, C, 1)
-            multiply(out, patches, (u.reshape(-1), k * C * F, F), (tiles, C, F), False)
+            sums, patches = (m.reshape(-1), k * tiles * F, F), (v.reshape(-1), k * tiles * C, C, 1)
+            multiply(sums, patches, (u.reshape(-1), k * C * F, F), (tiles, C, F), False)
         for i in range(rows):
             for j in range(columns):
                 _transform_output(out[n, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2], m[:, :, i * columns + j], b)
