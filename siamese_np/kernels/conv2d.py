@@ -20,7 +20,7 @@ from siamese_np._jit import kernel
 from siamese_np._parts import array_part, part
 from siamese_np._team import sharded
 from siamese_np.kernels.conv_gradients import add_gradients
-from siamese_np.kernels.lanes import PAIR, VECTOR_BYTES, item, load, muladd, store, zeros
+from siamese_np.kernels.lanes import PAIR, VECTOR_BYTES, WIDE, item, load, muladd, store, zeros
 from siamese_np.kernels.padding import (
     aligned,
     copy,
@@ -68,7 +68,7 @@ def _convolve(out, x, weights, biases, kernel, stride, pad, size, shard):
     _, OH, OW, F = out.shape
     N, H, W, C = x.shape
     KH, KW, _, _ = kernel
-    FP, T, line, like = biases.size, KW * C, (W + 2 * pad[1]) * C, zeros(x, PAIR)
+    FP, line, vector = biases.size, (W + 2 * pad[1]) * C, VECTOR_BYTES // x.itemsize
     padded, edges = empty_padded(H, W, C, pad, x), empty_edges(H, W, pad)
     sums, flat = aligned(4 * FP, x), out.reshape(-1)
     for n in range(shard * size, min((shard + 1) * size, N)):
@@ -81,15 +81,27 @@ def _convolve(out, x, weights, biases, kernel, stride, pad, size, shard):
                 black = is_black(edges, r, r + KH, s, s + last * stride[1] + KW)
                 x0, step, rows = r * line + s * C, stride[1] * C, 0 if black else KH
                 x1, x2, x3 = x0 + min(1, last) * step, x0 + min(2, last) * step, x0 + last * step
-                for f in range(0, FP, PAIR * VECTOR_BYTES // x.itemsize):
-                    bias = load(biases, f, like)
-                    sums0, sums1, sums2, sums3 = sum_four(padded, x0, x1, x2, x3, line, weights, f, FP, rows, T, bias)
-                    store(sums, f, sums0)
-                    store(sums, FP + f, sums1)
-                    store(sums, 2 * FP + f, sums2)
-                    store(sums, 3 * FP + f, sums3)
+                f = 0
+                while f + WIDE * vector <= FP:
+                    like = zeros(sums, WIDE)
+                    _store_four(sums, padded, x0, x1, x2, x3, line, weights, f, biases, rows, KW * C, like)
+                    f += WIDE * vector
+                while f < FP:
+                    like_half = zeros(sums, PAIR)
+                    _store_four(sums, padded, x0, x1, x2, x3, line, weights, f, biases, rows, KW * C, like_half)
+                    f += PAIR * vector
                 for q in range(last + 1):
                     copy(flat, ((n * OH + i) * OW + j + q) * F, sums, q * FP, F)
+
+
+@part
+def _store_four(sums, padded, x0, x1, x2, x3, line, w, f, biases, KH, T, like):
+    FP, bias = biases.size, load(biases, f, like)
+    sums0, sums1, sums2, sums3 = sum_four(padded, x0, x1, x2, x3, line, w, f, FP, KH, T, bias)
+    store(sums, f, sums0)
+    store(sums, FP + f, sums1)
+    store(sums, 2 * FP + f, sums2)
+    store(sums, 3 * FP + f, sums3)
 
 
 @part

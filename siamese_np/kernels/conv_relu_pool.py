@@ -20,7 +20,7 @@ from siamese_np._parts import array_part, part
 from siamese_np._team import sharded
 from siamese_np.kernels.conv2d import sum_four
 from siamese_np.kernels.conv_gradients import add_gradients
-from siamese_np.kernels.lanes import PAIR, VECTOR_BYTES, above, beats, constant, load, select, store, zeros
+from siamese_np.kernels.lanes import PAIR, VECTOR_BYTES, WIDE, above, beats, constant, load, select, store, zeros
 from siamese_np.kernels.padding import (
     aligned,
     copy,
@@ -67,7 +67,7 @@ def _pool_windows(out, argmax, x, weights, biases, kernel, stride, pad, size, sh
     _, OH, OW, F = out.shape
     N, H, W, C = x.shape
     KH, KW, _, _ = kernel
-    FP, T, line, like = biases.size, KW * C, (W + 2 * pad[1]) * C, zeros(x, PAIR)
+    FP, line, vector = biases.size, (W + 2 * pad[1]) * C, VECTOR_BYTES // x.itemsize
     padded, edges = empty_padded(H, W, C, pad, x), empty_edges(H, W, pad)
     flat, numbers = out.reshape(-1), argmax.reshape(-1)
     best, winner = (flat, numbers) if F == FP else (aligned(FP, x), np.empty(FP, argmax.dtype))
@@ -78,17 +78,40 @@ def _pool_windows(out, argmax, x, weights, biases, kernel, stride, pad, size, sh
             for j in range(OW):
                 r, s, to = 2 * i * stride[0], 2 * j * stride[1], ((n * OH + i) * OW + j) * F
                 black = is_black(edges, r, r + stride[0] + KH, s, s + stride[1] + KW)
-                x0, step, rows, goal = r * line + s * C, stride[1] * C, 0 if black else KH, to if F == FP else 0
-                x1, x2, x3 = x0 + step, x0 + stride[0] * line, x0 + stride[0] * line + step
-                for f in range(0, FP, PAIR * VECTOR_BYTES // x.itemsize):
-                    bias = load(biases, f, like)
-                    pixel0, pixel1, pixel2, pixel3 = sum_four(
-                        padded, x0, x1, x2, x3, line, weights, f, FP, rows, T, bias
-                    )
-                    store_largest(best, winner, goal + f, pixel0, pixel1, pixel2, pixel3)
+                at, rows, goal = r * line + s * C, 0 if black else KH, to if F == FP else 0
+                f = 0
+                while f + WIDE * vector <= FP:
+                    like = zeros(x, WIDE)
+                    _pool_four(best, winner, goal, padded, at, line, weights, f, biases, rows, KW * C, stride, C, like)
+                    f += WIDE * vector
+                while f < FP:
+                    half = zeros(x, PAIR)
+                    _pool_four(best, winner, goal, padded, at, line, weights, f, biases, rows, KW * C, stride, C, half)
+                    f += PAIR * vector
                 if F != FP:
                     copy(flat, to, best, 0, F)
                     copy(numbers, to, winner, 0, F)
+
+
+@part
+def _pool_four(best, winner, goal, padded, at, line, w, f, biases, KH, T, stride, C, like):
+    """The four pixels of a window, the first of which sees what begins at padded[at]."""
+    below, right = stride[0] * line, stride[1] * C
+    pixel0, pixel1, pixel2, pixel3 = sum_four(
+        padded,
+        at,
+        at + right,
+        at + below,
+        at + below + right,
+        line,
+        w,
+        f,
+        biases.size,
+        KH,
+        T,
+        load(biases, f, like),
+    )
+    store_largest(best, winner, goal + f, pixel0, pixel1, pixel2, pixel3)
 
 
 @sharded
