@@ -31,6 +31,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from siamese_np._jit import kernel
+from siamese_np._parts import part
 
 BOARD = "siamese_np_board"
 YIELD = "siamese_np_yield"
@@ -251,6 +252,30 @@ def help_out(patience, seen):  # type: ignore[no-untyped-def]
         pause()
 
 
+@part
+def share(function, arguments, count):  # type: ignore[no-untyped-def]
+    """Run all `count` shards, given by the two addresses from `pack`, with whoever helps; whether one has failed."""
+    if not 1 < count <= MOST_SHARDS or not swap(TAKEN, 0, 1):  # or the board is in use by another caller
+        for s in range(count):
+            call(function, arguments, s)
+        return False
+    store(FUNCTION, function)
+    store(ARGUMENTS, arguments)
+    store(DONE, 0)
+    store(FAILED, 0)
+    store(TICKET, (((load(TICKET) >> 32) + 1) << 32) | count)
+    take_part(False)
+    looks = 0
+    while load(DONE) < count:
+        pause()
+        looks += 1
+        if looks > PATIENCE:
+            give_way()
+    failed = load(FAILED) != 0
+    store(TAKEN, 0)
+    return failed
+
+
 def sharded(function: Any) -> Any:
     """Of a kernel ``function(*arguments, s)``, which runs shard s, make ``run(arguments, count)``, which runs all."""
 
@@ -263,28 +288,10 @@ def sharded(function: Any) -> Any:
         return one_by_one
     pack = _packing(function)
 
-    @numba.njit(inline="always")  # into its caller, which compiles in half the time
+    @numba.njit(inline="always")  # into its caller, on whose stack the arguments lie
     def run(arguments, count):  # type: ignore[no-untyped-def]
         address, record = pack(arguments)
-        if not 1 < count <= MOST_SHARDS or not swap(TAKEN, 0, 1):  # or the board is in use by another caller
-            for s in range(count):
-                call(address, record, s)
-            keep(arguments)
-            return
-        store(FUNCTION, address)
-        store(ARGUMENTS, record)
-        store(DONE, 0)
-        store(FAILED, 0)
-        store(TICKET, (((load(TICKET) >> 32) + 1) << 32) | count)
-        take_part(False)
-        looks = 0
-        while load(DONE) < count:
-            pause()
-            looks += 1
-            if looks > PATIENCE:
-                give_way()
-        failed = load(FAILED)
-        store(TAKEN, 0)
+        failed = share(address, record, count)
         keep(arguments)
         if failed:
             raise MemoryError  # the only error that a kernel can meet

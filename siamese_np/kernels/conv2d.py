@@ -20,7 +20,7 @@ from siamese_np._jit import kernel
 from siamese_np._parts import array_part, part
 from siamese_np._team import sharded
 from siamese_np.kernels.conv_gradients import add_gradients
-from siamese_np.kernels.lanes import PAIR, VECTOR_BYTES, WIDE, item, load, muladd, store, zeros
+from siamese_np.kernels.lanes import PAIR, VECTOR_BYTES, WIDE, item, load, muladd, rolled, store, zeros
 from siamese_np.kernels.padding import (
     aligned,
     copy,
@@ -111,6 +111,7 @@ def sum_four(padded, x0, x1, x2, x3, line, w, f, FP, KH, T, bias):
     row = f
     for p in range(KH):
         for k in range(p * line, p * line + T):
+            rolled()
             filters = load(w, row, bias)
             sums0 = muladd(sums0, item(padded, x0 + k), filters)
             sums1 = muladd(sums1, item(padded, x1 + k), filters)

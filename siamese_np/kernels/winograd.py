@@ -16,9 +16,9 @@ Source: A. Lavin, S. Gray, "Fast algorithms for convolutional neural networks", 
 """
 
 from siamese_np._parts import array_part, part
-from siamese_np.kernels.lanes import VECTOR_BYTES, item, load, muladd, put, store, zeros
+from siamese_np.kernels.lanes import VECTOR_BYTES, load, muladd, store, zeros
 from siamese_np.kernels.matmul import ROWS, multiply
-from siamese_np.kernels.padding import aligned, aligned_zeros, empty_padded, pad_image, whole
+from siamese_np.kernels.padding import aligned, empty_padded, in_vectors, pad_image, whole
 
 CHANNELS = 8  # with fewer, the transforms cost more than they save
 TILES = 4 * ROWS  # patches at a time: so many meet each filter of U while it is in the L1 cache
@@ -34,27 +34,38 @@ def winograd_pays(w, stride):
 def transform_weights(w, FP):
     """U (16, C, FP), flat, of w (3, 3, C, F), with zeros behind the F filters."""
     _, _, C, F = w.shape
-    step, flat, half = C * FP, w.reshape(-1), w.dtype.type(0.5)
-    U, rows = aligned_zeros(16 * step, w), aligned(12 * FP, w)  # of one channel: G g
-    for c in range(C):
-        for q in range(3):
-            for f in range(F):
-                top, middle = item(flat, (q * C + c) * F + f), item(flat, ((3 + q) * C + c) * F + f)
-                bottom = item(flat, ((6 + q) * C + c) * F + f)
-                put(rows, q * FP + f, top)
-                put(rows, (3 + q) * FP + f, half * (top + bottom + middle))
-                put(rows, (6 + q) * FP + f, half * (top + bottom - middle))
-                put(rows, (9 + q) * FP + f, bottom)
-        for p in range(4):
-            to = 4 * p * step + c * FP
-            for f in range(F):
-                left, middle = item(rows, 3 * p * FP + f), item(rows, (3 * p + 1) * FP + f)
-                right = item(rows, (3 * p + 2) * FP + f)
-                put(U, to + f, left)
-                put(U, to + step + f, half * (left + right + middle))
-                put(U, to + 2 * step + f, half * (left + right - middle))
-                put(U, to + 3 * step + f, right)
+    row, g = C * FP, in_vectors(w.reshape(-1), F, FP)
+    U, like = aligned(16 * row, w), zeros(w, 1)
+    for k in range(0, row, VECTOR_BYTES // w.itemsize):
+        left0, left1, left2, left3 = spread(load(g, k, like), load(g, 3 * row + k, like), load(g, 6 * row + k, like), w)
+        k1, k2 = row + k, 2 * row + k
+        mid0, mid1, mid2, mid3 = spread(load(g, k1, like), load(g, 3 * row + k1, like), load(g, 6 * row + k1, like), w)
+        last0, last1, last2, last3 = spread(
+            load(g, k2, like), load(g, 3 * row + k2, like), load(g, 6 * row + k2, like), w
+        )
+        store_row(U, k, row, left0, mid0, last0)
+        store_row(U, 4 * row + k, row, left1, mid1, last1)
+        store_row(U, 8 * row + k, row, left2, mid2, last2)
+        store_row(U, 12 * row + k, row, left3, mid3, last3)
     return U
+
+
+@part
+def spread(a, b, c, w):
+    """G (a, b, c): four lanes from three, of the type of w."""
+    half, one, minus, zero = w.dtype.type(0.5), w.dtype.type(1), w.dtype.type(-1), zeros(w, 1)
+    both = muladd(a, one, c)
+    return a, muladd(zero, half, muladd(both, one, b)), muladd(zero, half, muladd(both, minus, b)), c
+
+
+@part
+def store_row(U, to, step, a, b, c):
+    """A row of (G g) G'; its numbers lie `step` apart."""
+    u0, u1, u2, u3 = spread(a, b, c, U)
+    store(U, to, u0)
+    store(U, to + step, u1)
+    store(U, to + 2 * step, u2)
+    store(U, to + 3 * step, u3)
 
 
 @array_part
