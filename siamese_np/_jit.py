@@ -36,7 +36,7 @@ def kernel(function: Function) -> Function:
     callable
         The compiled function. It releases the GIL; with ``NUMBA_DISABLE_JIT=1`` it is `function` itself.
     """
-    return _kept(function)
+    return _kept(function, fastmath=False)
 
 
 def loose_kernel(function: Function) -> Function:

@@ -23,12 +23,12 @@ def part(function: Function) -> Function:
 
     It works on the arrays it is given: it neither makes nor returns any, so it need not count who refers to them.
     """
-    return _compile(function, _nrt=False)
+    return _compile(function, _nrt=False, fastmath=False)
 
 
 def array_part(function: Function) -> Function:
     """As `part`, for a function that makes arrays."""
-    return _compile(function)
+    return _compile(function, _nrt=True, fastmath=False)
 
 
 def sum_part(function: Function) -> Function:
@@ -69,6 +69,7 @@ class _Compiler(Compiler):  # type: ignore[misc]
 
 
 def _compile(function: Function, **options: Any) -> Function:
+    """All options are given: a part would inherit others from the first kernel that calls it, and keep them."""
     compiled: Any = numba.njit(
         nogil=True,
         error_model="numpy",

@@ -4,7 +4,11 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+
+from siamese_np._jit import kernel, loose_kernel
+from siamese_np._parts import part
 
 SCRIPT = """
 import hashlib, numpy as np
@@ -76,3 +80,26 @@ for C, F in ((1, 3), (8, 5)):
         np.testing.assert_allclose(one, other, atol=1e-12)
 """
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "NUMBA_DISABLE_JIT": "1"})
+
+
+@part
+def _product_and_sum(a, b, c):
+    return a * b + c
+
+
+@loose_kernel
+def _loosely(out, a, b, c):
+    out[0] = _product_and_sum(a, b, c)
+
+
+@kernel
+def _strictly(out, a, b, c):
+    out[0] = _product_and_sum(a, b, c)
+
+
+def test_a_part_is_strict_whoever_calls_it_first():
+    a, c = 1 + 2.0**-30, -(1 + 2.0**-29)  # rounded, a * a is -c; as one with the sum, it is a little more
+    for function in (_loosely, _strictly):
+        out = np.empty(1)
+        function(out, a, a, c)
+        assert out[0] == 0

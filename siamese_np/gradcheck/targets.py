@@ -93,7 +93,8 @@ def _cases_of(target: str, shapes: Sequence[Shape], rng: np.random.Generator, se
         return [_function(short, thing, _partner(module, path, thing), shapes, rng)]
     if isinstance(thing, ModuleType):
         if not path and not _goes_both_ways(thing):
-            raise OptionError(f"{target} has no functions forward and backward; name what to check as {target}:object")
+            name = module.__name__
+            raise OptionError(f"{name} has no functions forward and backward; name what to check as {name}:object")
         return [_function(short, thing.forward, thing.backward, shapes, rng)]
 
     make: Callable[[], Any] = lambda: copy.deepcopy(thing)  # noqa: E731
@@ -106,6 +107,8 @@ def _module(target: str) -> tuple[ModuleType, list[str]]:
     """The module of a target, and the path of the object within it."""
     name, _, path = target.partition(":")
     own = ":" in target or "." in target
+    if not name:
+        raise OptionError(f"{target!r} names no module; name what to check as package.module:object")
     if "" not in sys.path:
         sys.path.insert(0, "")  # the current folder, whatever it is when something is imported
     importlib.invalidate_caches()
@@ -114,7 +117,8 @@ def _module(target: str) -> tuple[ModuleType, list[str]]:
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(error.name + ".")):
             if own:
-                raise OptionError(f"there is no module {error.name}, not in the current folder either") from None
+                hint = f"; did you mean {':'.join(name.rsplit('.', 1))}?" if ":" not in target else ""
+                raise OptionError(f"there is no module {error.name}, not in the current folder either{hint}") from None
             raise OptionError(
                 f"there is no operation {target!r}{_close(target, OPERATIONS)}; choose one of {', '.join(OPERATIONS)}, "
                 "or name your own as package.module:object"
