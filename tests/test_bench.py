@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siamese_np import reference
-from siamese_np.bench import compare, figures, peers, probe, report, sampling, suite
+from siamese_np import _threads, reference
+from siamese_np.bench import compare, end_to_end, figures, peers, probe, report, sampling, suite
 from siamese_np.bench.ladder import assembly, climb, operations
 from siamese_np.bench.ladder import rung as rungs
 from siamese_np.bench.results import read_results, timings
@@ -365,6 +365,16 @@ def test_drift():
     after = {"fma_gflops": {"8": {"1": 90.0}}, "gbytes_per_second": {"L1": {"1": 50.0}}}
     moved = probe.drift(before, after)
     assert moved == {"8 lanes, 1 thread": pytest.approx(-0.1), "L1, 1 thread": 0}
+
+
+def test_what_follows_a_sweep_has_all_threads():
+    before = _threads.get_threads()
+    try:
+        for _ in range(3):  # measured in random order
+            end_to_end.embeddings(load_dataset().test, 2, [1, 2], 9, 1e-6, lambda line: None)
+            assert _threads.get_threads() == 2
+    finally:
+        _threads.set_threads(before)
 
 
 def test_a_peer_that_computes_something_else_is_not_timed():

@@ -112,6 +112,7 @@ def embeddings(
         for count in threads:
             runs[preset, count] = on_threads(count, partial(siamese.embed, chosen))
     timings = measure({str(case): run for case, run in runs.items()}, repetitions, seconds)
+    _threads.set_threads(max(threads))  # in whatever order they were measured, the next section has all
     rows = []
     for preset, count in runs:
         timing = timings[str((preset, count))]
