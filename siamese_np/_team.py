@@ -178,7 +178,7 @@ def _packing(function: Any) -> Any:
 
             compiled = function.overloads[tuple(of_function.args)]
             context.active_code_library.add_linking_library(compiled.library)
-            shard_type = ir.FunctionType(ir.VoidType(), [_ADDRESS, _WORD])
+            shard_type = ir.FunctionType(_WORD, [_ADDRESS, _WORD])
             name = builder.module.get_unique_name(f"{builder.function.name}.shard")
             shard = ir.Function(builder.module, shard_type, name)
             shard.linkage = "internal"
@@ -189,9 +189,7 @@ def _packing(function: Any) -> Any:
             status, _ = context.call_conv.call_function(
                 body, callee, of_function.return_type, of_function.args, [*loaded, shard.args[1]]
             )
-            with body.if_then(status.is_error):
-                body.store_atomic(ir.Constant(_WORD, 1), _word(body, ir.Constant(_WORD, FAILED)), "release", 8)
-            body.ret_void()
+            body.ret(body.zext(status.is_error, _WORD))
             addresses = [builder.ptrtoint(shard, _WORD), builder.ptrtoint(record, _WORD)]
             return context.make_tuple(builder, signature.return_type, addresses)
 
@@ -202,15 +200,14 @@ def _packing(function: Any) -> Any:
 
 @intrinsic
 def call(typing_context, function, arguments, shard):  # type: ignore[no-untyped-def]
-    """Run one shard, from the two addresses that `pack` gave."""
+    """Run one shard, from the two addresses that `pack` gave; 1 if it failed, else 0."""
 
     def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
-        shard_type = ir.FunctionType(ir.VoidType(), [_ADDRESS, _WORD])
+        shard_type = ir.FunctionType(_WORD, [_ADDRESS, _WORD])
         function = builder.inttoptr(values[0], shard_type.as_pointer())
-        builder.call(function, [builder.inttoptr(values[1], _ADDRESS), values[2]])
-        return context.get_dummy_value()
+        return builder.call(function, [builder.inttoptr(values[1], _ADDRESS), values[2]])
 
-    return types.void(types.int64, types.int64, types.int64), generate
+    return types.int64(types.int64, types.int64, types.int64), generate
 
 
 @intrinsic
@@ -234,7 +231,8 @@ def take_part(helper):  # type: ignore[no-untyped-def]
             return worked
         function, arguments = load(FUNCTION), load(ARGUMENTS)
         if swap(TICKET, ticket, ticket - 1 if helper else ticket + (1 << 16)):
-            call(function, arguments, end - 1 if helper else first)
+            if call(function, arguments, end - 1 if helper else first):
+                store(FAILED, 1)
             add(DONE, 1)
             worked = True
 
@@ -256,9 +254,10 @@ def help_out(patience, seen):  # type: ignore[no-untyped-def]
 def share(function, arguments, count):  # type: ignore[no-untyped-def]
     """Run all `count` shards, given by the two addresses from `pack`, with whoever helps; whether one has failed."""
     if not 1 < count <= MOST_SHARDS or not swap(TAKEN, 0, 1):  # or the board is in use by another caller
+        failures = 0
         for s in range(count):
-            call(function, arguments, s)
-        return False
+            failures += call(function, arguments, s)
+        return failures > 0
     store(FUNCTION, function)
     store(ARGUMENTS, arguments)
     store(DONE, 0)

@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 
 from siamese_np import _threads
+from siamese_np._jit import kernel
+from siamese_np._parts import array_part
+from siamese_np._team import sharded
 from siamese_np.errors import OptionError
 from siamese_np.layers import Conv2D, Dense, MaxPool2D, ReLU
 from siamese_np.losses import AllPairsContrastiveLoss, ContrastiveLoss
@@ -217,3 +220,26 @@ def test_a_wrong_number_in_the_environment_is_named(wrong, monkeypatch):
 def test_at_least_one_thread_is_needed():
     with pytest.raises(OptionError, match="at least 1, not 0"):
         _threads.set_threads(0)
+
+
+@sharded
+@array_part
+def _fail_in_shard(out, last, s):
+    out[s] = 1
+    if s == last:
+        raise MemoryError
+
+
+@kernel
+def _fail(out, last):
+    _fail_in_shard((out, last), out.size)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("shards", [1, 8])
+def test_a_shard_without_memory_is_told(threads, shards):
+    _threads.set_threads(threads)
+    _threads.wake()
+    _fail(np.zeros(shards), shards)
+    with pytest.raises(MemoryError):
+        _fail(np.zeros(shards), shards - 1)

@@ -96,14 +96,14 @@ def _backward_features(dx, dw, dout, lists, used, x, w, skip_x, skip_dout, size,
     D, E = w.shape
     first, R = s * size, used.size
     wide = min(size, D - first)
-    x, dout, dw, w = take_rows(x, used, first, wide).reshape(-1), dout.reshape(-1), dw.reshape(-1), w.reshape(-1)
-    here = (dw, first * E, E)
+    rows, dout, w = take_rows(x, used, first, wide).reshape(-1), dout.reshape(-1), w.reshape(-1)
+    here = (dw.reshape(-1), first * E, E)
     if skip_x:
         xT = np.empty(wide * R, x.dtype)
-        transpose(xT, R, x, 0, wide, R, wide)
+        transpose(xT, R, rows, 0, wide, R, wide)
         multiply_listed(here, list_rows(xT, 0, R, wide, R), (dout, 0, E), (wide, R, E))
     else:
-        multiply(here, (x, 0, 1, wide), (dout, 0, E), (wide, R, E), True)
+        multiply(here, (rows, 0, 1, wide), (dout, 0, E), (wide, R, E), True)
     if len(dx):
         wT, N, flat = np.empty(E * wide, w.dtype), len(dx), dx.reshape(-1)
         transpose(wT, wide, w, first * E, E, wide, E)
@@ -112,11 +112,11 @@ def _backward_features(dx, dw, dout, lists, used, x, w, skip_x, skip_dout, size,
                 clear(flat, n * D + first, wide)
             multiply_listed((flat, first, D), lists, (wT, 0, wide), (N, E, wide))
         else:
-            multiply((x, 0, wide), (dout, 0, E, 1), (wT, 0, wide), (R, E, wide), False)  # x is used no more
+            multiply((rows, 0, wide), (dout, 0, E, 1), (wT, 0, wide), (R, E, wide), False)  # now rows of dx, not of x
             r = 0
             for n in range(N):
                 if r < R and used[r] == n:
-                    copy(flat, n * D + first, x, r * wide, wide)
+                    copy(flat, n * D + first, rows, r * wide, wide)
                     r += 1
                 else:
                     clear(flat, n * D + first, wide)

@@ -10,8 +10,7 @@ every product. A kernel that wants its sums to stay in registers names them: lan
 `like` is any value with the wanted number of lanes, at first one of `zeros`: a function that takes it as an
 argument is compiled once for each width. Arrays are flat and contiguous; a start is never negative. (Kernels pass
 flat arrays and starts, not slices: each slice counts references, which takes as long as a hundred products.) Each
-operation has its meaning in plain Python, which also runs under ``NUMBA_DISABLE_JIT=1``. Beside `_jit`, this is the
-only file that imports numba.
+operation has its meaning in plain Python, which also runs under ``NUMBA_DISABLE_JIT=1``.
 """
 
 from collections.abc import Callable
