@@ -27,6 +27,7 @@ PATIENCE = 1 << 15  # looks before a helper sleeps, some 25 ns each
 
 _threads = 0  # 0: not decided yet
 _helpers: list["_Helper"] = []
+_starting = threading.Lock()
 _job: "_Job | None" = None
 
 
@@ -36,7 +37,7 @@ def get_threads() -> int:
         wanted = os.environ.get("SIAMESE_NP_THREADS", "")
         if not wanted:
             set_threads(_processors())
-        elif wanted.isdigit():
+        elif wanted.isascii() and wanted.isdigit():
             set_threads(int(wanted))
         else:
             raise OptionError(f"SIAMESE_NP_THREADS must be a whole number of at least 1, not {wanted!r}")
@@ -55,8 +56,10 @@ def set_threads(threads: int) -> None:
 
 def wake() -> None:
     """Have the helpers look out for work: called before each kernel that shares its work."""
-    for _ in range(get_threads() - 1 - len(_helpers)):
-        _helpers.append(_Helper())
+    if len(_helpers) < get_threads() - 1:
+        with _starting:
+            while len(_helpers) < get_threads() - 1:
+                _helpers.append(_Helper())
     for helper in _helpers:
         if not helper.awake.is_set():
             helper.awake.set()
@@ -145,6 +148,10 @@ class _Helper(threading.Thread):
         self.start()
 
     def run(self) -> None:
+        import numba
+
+        if numba.config.DISABLE_JIT:  # plain Python shares nothing
+            return
         from siamese_np._team import CALLED, board, help_out, take_part
 
         seen = -1  # a call that came before this thread ran is for it too

@@ -317,7 +317,9 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command(bench, "measure this machine, the kernels, training, and other frameworks beside them")
     sub.add_argument("--quick", action="store_true", help="at most a minute, with less of everything")
-    sub.add_argument("--only", metavar="NAME", nargs="+", help="sections: clocks ladder end-to-end peers (all)")
+    sub.add_argument(
+        "--only", metavar="NAME", nargs="+", action="extend", help="sections: clocks ladder end-to-end peers (all)"
+    )
     sub.add_argument("--out", metavar="DIR", help="folder for benchmark.json, benchmark.md and pictures (none)")
     sub.add_argument("--rung", metavar="FILE.py", help="put your own kernels on the ladder")
     sub.add_argument("--peer-python", metavar="PYTHON", help="interpreter that has the other frameworks (this one)")

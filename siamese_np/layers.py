@@ -49,6 +49,7 @@ class Layer:
 
     def _check(self, x: Array, what: str = "input") -> Array:
         """`x` as a C-contiguous array of this layer's dtype, or a ShapeError."""
+        self._check_params()
         x = np.asarray(x)
         expected = self.params["w"].dtype if self.params else x.dtype
         if x.dtype != expected or x.dtype not in (np.float32, np.float64):
@@ -58,6 +59,17 @@ class Layer:
             raise ShapeError(f"{self} needs its {what} as a batch, (N, ...), not as {x.shape}")
         self.output_shape(x.shape[1:])
         return np.ascontiguousarray(x)
+
+    def _check_params(self) -> None:
+        """Kernels trust the parameters: demand that they are as they were made, or raise a ShapeError."""
+        for name, value in self.params.items():
+            grad = self.grads[name]
+            fits = isinstance(value, np.ndarray) and (value.shape, value.dtype) == (grad.shape, grad.dtype)
+            if not fits or not value.flags.c_contiguous:
+                raise ShapeError(
+                    f"{self} needs its {name} as a C-contiguous array {grad.shape} of {grad.dtype}, "
+                    f'as it was made; copy yours into it: layer.params["{name}"][:] = ...'
+                )
 
     def _check_gradient(self, dout: Array, out_shape: Shape, dtype: DTypeLike) -> Array:
         dout = np.asarray(dout)

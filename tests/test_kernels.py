@@ -300,3 +300,36 @@ def test_every_kernel_has_a_tested_twin():
         compiled = getattr(kernels, name)
         ours = inspect.signature(getattr(compiled, "py_func", compiled))
         assert list(ours.parameters) == list(inspect.signature(getattr(reference, name)).parameters), name
+
+
+@pytest.mark.parametrize("module", [kernels, reference], ids=["compiled", "reference"])
+@pytest.mark.parametrize(("C", "K"), [(1, 3), (3, 3), (8, 3), (9, 5)])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_black_pixels_hide_no_bad_filter(module: ModuleType, C, K, bad):
+    x, w = np.zeros((1, 8, 8, C), np.float32), np.ones((K, K, C, 5), np.float32)
+    w[K // 2, K // 2, 0, 2] = bad
+    out, pooled = np.zeros((1, 8, 8, 5), np.float32), np.zeros((1, 4, 4, 5), np.float32)
+    b, pad = np.zeros(5, np.float32), (K // 2, K // 2)
+    with np.errstate(invalid="ignore"):
+        module.conv2d_forward(out, x, w, b, (1, 1), pad)
+        module.conv_relu_pool_forward(pooled, np.zeros(pooled.shape, np.uint8), x, w, b, (1, 1), pad)
+    for result in (out, pooled):
+        assert np.isnan(result[..., 2]).all() and (np.delete(result, 2, axis=3) == 0).all()
+
+
+@pytest.mark.parametrize("C", [1, 16])
+def test_the_first_nan_of_a_window_wins(C):
+    rng = np.random.default_rng(0)
+    x = np.where(rng.random((4, 8, 8, C)) < 0.5, np.nan, rng.standard_normal((4, 8, 8, C))).astype(np.float32)
+    w, shape = np.eye(C, dtype=np.float32)[None, None], (4, 4, 4, C)
+    winners: dict[str, list[np.ndarray]] = {"pool": [], "fused": []}
+    for module in (kernels, reference):
+        argmax = np.zeros(shape, np.uint8)
+        module.maxpool2d_forward(np.zeros(shape, np.float32), argmax, x, (2, 2), (2, 2))
+        winners["pool"].append(argmax)
+        fused = np.zeros(shape, np.uint8)
+        with np.errstate(invalid="ignore"):
+            module.conv_relu_pool_forward(np.zeros(shape, np.float32), fused, x, w, w[0, 0, 0] * 0, (1, 1), (0, 0))
+        winners["fused"].append(fused)
+    for ours, theirs in winners.values():
+        np.testing.assert_array_equal(ours, theirs)

@@ -177,3 +177,11 @@ def test_any_memory_layout_gives_the_same(layer):
         other, other_cache = layer.forward(same)
         np.testing.assert_array_equal(other, out)
         np.testing.assert_array_equal(layer.backward(np.asfortranarray(out), other_cache), layer.backward(out, cache))
+
+
+@pytest.mark.parametrize("w", [np.ones((4, 6), np.float32).T, np.ones((3, 2), np.float32), np.ones((6, 4)), "w"])
+def test_replaced_weights_must_be_as_they_were(w):
+    layer = Dense(6, 4)
+    layer.params["w"] = w
+    with pytest.raises(ShapeError, match=r"needs its w as a C-contiguous array \(6, 4\) of float32"):
+        layer.forward(np.ones((2, 6), np.float32))

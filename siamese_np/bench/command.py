@@ -18,12 +18,17 @@ def run(args: argparse.Namespace) -> int:
     """Run the suite, print its tables or JSON, write its files."""
     from siamese_np._threads import get_threads
     from siamese_np.bench import report, suite
+    from siamese_np.bench.ladder.rung import load_rungs
+    from siamese_np.bench.peers import installed
 
     own = Path(args.rung) if args.rung else None
     if own is not None and not own.is_file():
         raise OptionError(f"there is no file {own} with a kernel for the ladder")
     if args.peer_python and not any(name == "peers" for name in args.only or suite.SECTIONS):
         raise OptionError("--peer-python is for the section peers, which --only leaves out")
+    if args.peer_python:
+        installed(args.peer_python)  # a wrong one ends the run here, not after all other sections
+    load_rungs(own)
     folder = Path(args.out) if args.out else None
     if folder is not None:
         report.check_folder(folder)

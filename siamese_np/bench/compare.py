@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from siamese_np.bench.probe import DRIFT
 from siamese_np.bench.results import timings
 from siamese_np.errors import DataError, OptionError
 
@@ -70,7 +71,11 @@ def text(rows: Sequence[Row], old: dict[str, Any], new: dict[str, Any], limit: f
         f"{len(rows)} timings, limit {100 * limit:g} %: {count['slower']} slower, {count['faster']} faster, "
         f"{count['undecided']} moved by more but may be chance"
     )
-    machines = [(run["environment"].get("model_name"), run["environment"].get("processors")) for run in (old, new)]
+    for which, run in (("old", old), ("new", new)):
+        if any(abs(change) > DRIFT for change in run.get("drift", {}).values()):
+            lines.append(f"the machine drifted during the {which} run, as its report says: small changes mean little")
+    environments = [run.get("environment", {}) for run in (old, new)]
+    machines = [(found.get("model_name"), found.get("processors")) for found in environments]
     if machines[0] != machines[1]:
         lines.append("the runs come from different machines: the times say nothing about the code")
     return "\n".join(lines)

@@ -61,7 +61,7 @@ def figures(results: dict[str, Any]) -> list[Figure]:
     peaks = {row["pairs"]: row["peak_bytes"] for row in whole.get("memory", ()) if row["protocol"] == "batch"}
     if len(peaks) > 1:
         fewest, most = min(peaks), max(peaks)
-        what = f"memory of {most:,} training pairs over that of {fewest:,}"
+        what = f"memory of {most:,} training pairs over that of {fewest:,}, protocol batch"
         rows.append(Figure(5, what, 1.1, peaks[most] / peaks[fewest], "x", True))
     for name, row in whole.get("exact", {}).items():
         rows.append(Figure(6, name, 1.5, row["timing"]["median"], "s", True))

@@ -91,10 +91,11 @@ def peak(roofs: dict[str, Any], threads: int) -> float:
 def drift(before: dict[str, Any], after: dict[str, Any]) -> dict[str, float]:
     """How far each roof moved between two probes, as a share of the first; by ``"L1, 2 threads"`` and the like."""
     moved = {}
-    for kind, what in (("fma_gflops", "lanes"), ("gbytes_per_second", "")):
+    for kind in ("fma_gflops", "gbytes_per_second"):
         for name, by_threads in before[kind].items():
             for count, value in by_threads.items():
-                label = f"{name} {what}".strip() + f", {threads_text(count)}"
+                roof = name if kind == "gbytes_per_second" else f"FMA, {32 * int(name)}-bit vectors"
+                label = f"{roof}, {threads_text(count)}"
                 moved[label] = after[kind][name][count] / value - 1
     return moved
 

@@ -23,6 +23,7 @@ from siamese_np.kernels.conv_gradients import add_gradients
 from siamese_np.kernels.lanes import PAIR, VECTOR_BYTES, WIDE, above, beats, constant, load, select, store, zeros
 from siamese_np.kernels.padding import (
     aligned,
+    all_finite,
     copy,
     empty_edges,
     empty_padded,
@@ -52,7 +53,8 @@ def conv_relu_pool_forward(out, argmax, x, w, b, stride, pad):
         _pool_tiles((out, argmax, x, transform_weights(w, FP), biases, pad, size), shards)
     else:
         weights = in_vectors(w.reshape(-1), b.size, FP)
-        _pool_windows((out, argmax, x, weights, biases, w.shape, stride, pad, size), shards)
+        skip = all_finite(weights, 0, 0, 1, weights.size)  # else a black pixel shows NaN as well
+        _pool_windows((out, argmax, x, weights, biases, w.shape, stride, pad, size, skip), shards)
 
 
 @kernel
@@ -63,7 +65,7 @@ def conv_relu_pool_backward(dx, dw, db, dout, argmax, x, w, stride, pad):
 
 @sharded
 @array_part
-def _pool_windows(out, argmax, x, weights, biases, kernel, stride, pad, size, shard):
+def _pool_windows(out, argmax, x, weights, biases, kernel, stride, pad, size, skip, shard):
     _, OH, OW, F = out.shape
     N, H, W, C = x.shape
     KH, KW, _, _ = kernel
@@ -77,7 +79,7 @@ def _pool_windows(out, argmax, x, weights, biases, kernel, stride, pad, size, sh
         for i in range(OH):
             for j in range(OW):
                 r, s, to = 2 * i * stride[0], 2 * j * stride[1], ((n * OH + i) * OW + j) * F
-                black = is_black(edges, r, r + stride[0] + KH, s, s + stride[1] + KW)
+                black = skip and is_black(edges, r, r + stride[0] + KH, s, s + stride[1] + KW)
                 at, rows, goal = r * line + s * C, 0 if black else KH, to if F == FP else 0
                 f = 0
                 while f + WIDE * vector <= FP:

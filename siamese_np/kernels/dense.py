@@ -31,7 +31,7 @@ from siamese_np._team import sharded
 from siamese_np.kernels.lanes import item
 from siamese_np.kernels.lists import list_rows, multiply_listed
 from siamese_np.kernels.matmul import multiply, transpose
-from siamese_np.kernels.padding import clear, copy
+from siamese_np.kernels.padding import all_finite, clear, copy
 
 HALF = 128  # least features in half a sum
 SIZE = 64  # rows of out, and input features, that one thread takes at a time; twice as many features where dx is wanted
@@ -132,16 +132,6 @@ def seldom_nonzero(x):
             nonzero += item(flat, k) != 0
         seen += D
     return nonzero <= SPARSE * seen
-
-
-@part
-def all_finite(w, at, step, K, F):
-    """Whether all of w (K, F), flat, from w[at] on, rows `step` apart, is finite."""
-    bad = False
-    for k in range(K):
-        for f in range(at + k * step, at + k * step + F):
-            bad |= item(w, f) - item(w, f) != 0  # NaN for NaN and for infinity
-    return not bad
 
 
 @array_part

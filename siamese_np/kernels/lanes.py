@@ -183,15 +183,16 @@ def above(a: Any, b: Any) -> Any:
 
 def _beats(typing: Any, a: Any, b: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.or_(builder.fcmp_ordered(">", *args), builder.fcmp_unordered("uno", args[0], args[0]))
+        not_below = builder.fcmp_unordered(">", *args)
+        return builder.and_(not_below, builder.fcmp_ordered("ord", args[1], args[1]))
 
     return Lanes(types.boolean, a.count)(a, a), generate
 
 
 @_operation(_beats)
 def beats(a: Any, b: Any) -> Any:
-    """Where a > b, or a is NaN."""
-    return (a > b) | np.isnan(a)
+    """Where a > b, or a is NaN and b is not."""
+    return ((a > b) | np.isnan(a)) & ~np.isnan(b)
 
 
 def _select(typing: Any, where: Any, a: Any, b: Any) -> Any:

@@ -27,7 +27,7 @@ def maxpool2d_forward(out, argmax, x, window, stride):
                     entry = x[n, i * stride[0] + p, j * stride[1] + q]
                     for c in range(C):
                         value = entry[c]
-                        if value > best[c] or value != value:
+                        if value > best[c] or (value != value and best[c] == best[c]):
                             best[c] = value
                             winner[c] = t
 

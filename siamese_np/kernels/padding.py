@@ -109,3 +109,13 @@ def is_black(edges, top, bottom, left, right):
         if edges[r, 0] < right and edges[r, 1] > left:
             return False
     return True
+
+
+@part
+def all_finite(w, at, step, K, F):
+    """Whether all of w (K, F), flat, from w[at] on, rows `step` apart, is finite."""
+    bad = False
+    for k in range(K):
+        for f in range(at + k * step, at + k * step + F):
+            bad |= item(w, f) - item(w, f) != 0  # NaN for NaN and for infinity
+    return not bad

@@ -8,7 +8,8 @@ The windows of these four pixels overlap: together they are one patch d of 4 x 4
                   over the channels                     0  1  0 -1                             0    0    1
 
 the four pixels are A' M A. They are the plain convolution but for rounding, whose size is the same (a test compares
-them), and exactly those that see a NaN become NaN; where one sees infinity, it may become NaN too. Each of the 16
+them), and exactly those that see a NaN become NaN. Where one sees infinity, or sums that overflow on the way to it, it
+may become NaN, and so may its neighbours in the tile. Each of the 16
 numbers of M is a product of matrices: (patches, C) @ (C, F). A few patches are taken at a time, so that their V and M
 stay in the caches of the processor; passing all of a batch through memory would cost what is gained.
 

@@ -137,12 +137,14 @@ def pinning(threads: int) -> Callable[[], None] | None:
 def installed(python: str) -> set[str]:
     """Which frameworks the interpreter `python` has; OptionError if it is no interpreter."""
     wanted = sorted({known.framework for name, known in KNOWN.items() if name != OURS})
-    code = f"from importlib.util import find_spec; print(*[name for name in {wanted} if find_spec(name)])"
+    names = f"[name for name in {wanted} if find_spec(name)]"
+    code = f"import json; from importlib.util import find_spec; print(json.dumps({names}))"
     try:
         done = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=120, check=True)
-    except (OSError, subprocess.SubprocessError):
+        found = set(json.loads(done.stdout))
+    except (OSError, ValueError, subprocess.SubprocessError):
         raise OptionError(f"--peer-python must name a Python interpreter, which {python} is not") from None
-    return set(done.stdout.split())
+    return found
 
 
 def write_job(path: Path, images: np.ndarray, labels: np.ndarray) -> None:

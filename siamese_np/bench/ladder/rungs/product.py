@@ -14,6 +14,7 @@ from siamese_np import _threads, kernels
 from siamese_np.bench.ladder.rung import rung
 from siamese_np.bench.ladder.rungs.skipping import visited
 from siamese_np.bench.ladder.rungs.winograd import multiplications
+from siamese_np.kernels.dense import SPARSE
 
 Array = NDArray[Any]
 
@@ -21,6 +22,25 @@ Array = NDArray[Any]
 def visited_backward(problem: Any) -> float:
     """Operations on the entries of the gradient that are not zero, for dx and for dw."""
     return 2.0 * visited(problem)
+
+
+def listed(array: Array) -> float:
+    """Share of the products with entries of `array` that dense layers make."""
+    share = np.count_nonzero(array) / array.size
+    return share if share <= SPARSE else 1.0
+
+
+def dense_visited(problem: Any) -> float:
+    """Operations of the dense layer on what is not skipped of x."""
+    return 2.0 * len(problem.dense_x) * problem.dense_w.size * listed(problem.dense_x)
+
+
+def dense_visited_backward(problem: Any) -> float:
+    """Operations for dw and dx: images without a gradient are skipped, and what is seldom not zero of x and dout."""
+    x, dout = problem.dense_x, problem.dense_dout
+    used = dout.any(axis=1)
+    dx = listed(dout) if listed(dout) < 1 else used.mean()
+    return 2.0 * len(x) * problem.dense_w.size * (used.mean() * listed(x[used]) + dx)
 
 
 rung("conv2d_forward", "siamese_np", executed=multiplications)(kernels.conv2d_forward)
@@ -77,14 +97,14 @@ rung("conv_relu_pool_forward", "siamese_np", executed=multiplications)(kernels.c
 rung("conv_relu_pool_backward", "siamese_np", executed=visited_backward)(kernels.conv_relu_pool_backward)
 
 
-@rung("dense_forward", "siamese_np", shares=True, code=kernels.dense_forward)
+@rung("dense_forward", "siamese_np", executed=dense_visited, shares=True, code=kernels.dense_forward)
 def dense_forward(out: Array, x: Array, w: Array, b: Array) -> None:
     """Shared among the threads by the kernel itself."""
     _threads.wake()
     kernels.dense_forward(out, x, w, b)
 
 
-@rung("dense_backward", "siamese_np", shares=True, code=kernels.dense_backward)
+@rung("dense_backward", "siamese_np", executed=dense_visited_backward, shares=True, code=kernels.dense_backward)
 def dense_backward(dx: Array, dw: Array, db: Array, dout: Array, x: Array, w: Array) -> None:
     """Shared among the threads by the kernel itself."""
     _threads.wake()
