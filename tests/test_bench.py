@@ -364,7 +364,7 @@ def test_drift():
     before = {"fma_gflops": {"8": {"1": 100.0}}, "gbytes_per_second": {"L1": {"1": 50.0}}}
     after = {"fma_gflops": {"8": {"1": 90.0}}, "gbytes_per_second": {"L1": {"1": 50.0}}}
     moved = probe.drift(before, after)
-    assert moved == {"8 lanes, 1 thread": pytest.approx(-0.1), "L1, 1 thread": 0}
+    assert moved == {"FMA, 256-bit vectors, 1 thread": pytest.approx(-0.1), "L1, 1 thread": 0}
 
 
 def test_what_follows_a_sweep_has_all_threads():
