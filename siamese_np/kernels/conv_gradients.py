@@ -48,6 +48,7 @@ from siamese_np.kernels.padding import (
     whole,
 )
 
+PIECE = 1 << 11  # sums of all shards that one thread adds at a time
 FEW = 8  # channels; with fewer, a row of a window is too short to run through a list for it
 
 
@@ -81,13 +82,18 @@ def add_gradients(dx, dw, db, dout, argmax, x, w, stride, pad, window):
             db[f] += db_of[shard, f]
 
 
-@part
+@array_part
 def add_shards(sums, shards):
     """Add to the sums of the first shard those of all others, always in this order."""
-    for shard in range(1, shards):
-        size = sums.size // shards
-        for k in range(size):
-            put(sums, k, item(sums, k) + item(sums, shard * size + k))
+    _add_piece((sums, sums.size // shards), -(-sums.size // shards // PIECE) if shards > 1 else 0)
+
+
+@sharded
+@part
+def _add_piece(sums, size, s):
+    for first in range(size, sums.size, size):
+        for k in range(s * PIECE, min((s + 1) * PIECE, size)):
+            put(sums, k, item(sums, k) + item(sums, first + k))
 
 
 @sharded
