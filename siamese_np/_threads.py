@@ -183,8 +183,9 @@ def _forget_helpers() -> None:
     """A forked child has none of its parent's threads: start its own when it needs them."""
     import sys
 
-    global _job
+    global _job, _starting
     _helpers.clear()
+    _starting = threading.Lock()  # another thread may have held it
     _job = None
     if (team := sys.modules.get("siamese_np._team")) is not None:
         team.board[:] = 0  # the parent may have been in the middle of an operation

@@ -86,24 +86,30 @@ def _convolve(out, x, weights, biases, kernel, stride, pad, size, skip, shard):
                 f = 0
                 while f + WIDE * vector <= FP:
                     like = zeros(sums, WIDE)
-                    _store_four(sums, padded, x0, x1, x2, x3, line, weights, f, biases, rows, KW * C, like)
+                    _sum_pixels(sums, padded, x0, x1, x2, x3, line, weights, f, biases, rows, KW * C, like)
                     f += WIDE * vector
                 while f < FP:
                     like_half = zeros(sums, PAIR)
-                    _store_four(sums, padded, x0, x1, x2, x3, line, weights, f, biases, rows, KW * C, like_half)
+                    _sum_pixels(sums, padded, x0, x1, x2, x3, line, weights, f, biases, rows, KW * C, like_half)
                     f += PAIR * vector
                 for q in range(last + 1):
                     copy(flat, ((n * OH + i) * OW + j + q) * F, sums, q * FP, F)
 
 
 @part
-def _store_four(sums, padded, x0, x1, x2, x3, line, w, f, biases, KH, T, like):
+def _sum_pixels(sums, padded, x0, x1, x2, x3, line, w, f, biases, KH, T, like):
     FP, bias = biases.size, load(biases, f, like)
     sums0, sums1, sums2, sums3 = sum_four(padded, x0, x1, x2, x3, line, w, f, FP, KH, T, bias)
-    store(sums, f, sums0)
-    store(sums, FP + f, sums1)
-    store(sums, 2 * FP + f, sums2)
-    store(sums, 3 * FP + f, sums3)
+    store_four(sums, f, FP, sums0, sums1, sums2, sums3)
+
+
+@part
+def store_four(sums, f, FP, pixel0, pixel1, pixel2, pixel3):
+    """Filters f, f + 1, ... of four pixels, in rows of FP."""
+    store(sums, f, pixel0)
+    store(sums, FP + f, pixel1)
+    store(sums, 2 * FP + f, pixel2)
+    store(sums, 3 * FP + f, pixel3)
 
 
 @part
@@ -138,10 +144,7 @@ def _convolve_tiles(out, x, U, biases, pad, size, shard):
         for t in range(count):
             for f in range(0, FP, VECTOR_BYTES // x.itemsize):
                 pixel0, pixel1, pixel2, pixel3 = tile_pixels(memory[1], t * FP + f, load(biases, f, like))
-                store(sums, f, pixel0)
-                store(sums, FP + f, pixel1)
-                store(sums, 2 * FP + f, pixel2)
-                store(sums, 3 * FP + f, pixel3)
+                store_four(sums, f, FP, pixel0, pixel1, pixel2, pixel3)
             n, tile = (first + t) // tiles, (first + t) % tiles
             for pixel in range(4):
                 i, j = 2 * (tile // columns) + pixel // 2, 2 * (tile % columns) + pixel % 2

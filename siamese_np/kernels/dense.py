@@ -65,9 +65,8 @@ def dense_backward(dx, dw, db, dout, x, w):
     used = used_rows(lists[2], N)
     dout = take_rows(dout, used, 0, E)
     for r in range(used.size):
-        row = dout[r]
         for e in range(E):
-            db[e] += row[e]
+            db[e] += dout[r * E + e]
     skip = lists[2][-1] <= SPARSE * dout.size
     size = 2 * SIZE if len(dx) else SIZE
     _backward_features((dx, dw, dout, lists, used, x, w, seldom_nonzero(x), skip, size), -(-D // size))
@@ -96,7 +95,7 @@ def _backward_features(dx, dw, dout, lists, used, x, w, skip_x, skip_dout, size,
     D, E = w.shape
     first, R = s * size, used.size
     wide = min(size, D - first)
-    rows, dout, w = take_rows(x, used, first, wide).reshape(-1), dout.reshape(-1), w.reshape(-1)
+    rows, w = take_rows(x, used, first, wide), w.reshape(-1)
     here = (dw.reshape(-1), first * E, E)
     if skip_x:
         xT = np.empty(wide * R, x.dtype)
@@ -146,8 +145,8 @@ def used_rows(start, N):
 
 @array_part
 def take_rows(x, rows, first, wide):
-    """A copy of columns `first` to `first` + `wide` - 1 of some rows of x (N, D)."""
-    taken = np.empty((rows.size, wide), x.dtype)
+    """A flat copy of columns `first` to `first` + `wide` - 1 of some rows of x (N, D)."""
+    taken, flat = np.empty(rows.size * wide, x.dtype), x.reshape(-1)
     for r in range(rows.size):
-        copy(taken.reshape(-1), r * wide, x.reshape(-1), rows[r] * x.shape[1] + first, wide)
+        copy(taken, r * wide, flat, rows[r] * x.shape[1] + first, wide)
     return taken

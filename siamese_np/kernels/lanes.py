@@ -115,8 +115,7 @@ def put(array: Any, k: int, value: Any) -> None:
 
 def _store(typing: Any, array: Any, start: Any, lanes: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        address = _address(context, builder, array, args, args[2].type)
-        builder.store(args[2], address).align = array.dtype.bitwidth // 8
+        _write(context, builder, array, args, args[2])
         return context.get_dummy_value()
 
     return types.void(array, types.intp, lanes), generate
@@ -262,8 +261,7 @@ def _pack(typing: Any, array: Any, start: Any, lanes: Any, bits: Any) -> Any:
             name, of = f"llvm.experimental.vector.compress.{kind}", ir.FunctionType(vector, [vector, truths, vector])
             compress = get_or_insert_function(builder.module, of, name)
             packed = builder.call(compress, [args[2], chosen, ir.Constant(vector, ir.Undefined)])
-            address = _address(context, builder, array, args, vector)
-            builder.store(packed, address).align = array.dtype.bitwidth // 8
+            _write(context, builder, array, args, packed)
         else:  # slower on some processors
             address = builder.gep(context.make_array(array)(context, builder, args[0]).data, [args[1]])
             of = ir.FunctionType(ir.VoidType(), [vector, address.type, truths])
@@ -300,15 +298,12 @@ def popcount(bits: Any) -> int:
 def _transpose(typing: Any, out: Any, to: Any, out_step: Any, x: Any, at: Any, x_step: Any, like: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         out, to, out_step, x, at, x_step, _ = args
-        size, vector = like.count, _vector(context, like)
+        out_type, x_type, size = signature.args[0], signature.args[3], like.count
 
-        def address(array_type: Any, array: Any, start: Any, step: Any, row: int) -> Any:
-            there = builder.add(start, builder.mul(step, ir.Constant(_int64, row)))
-            return _address(context, builder, array_type, (array, there), vector)
+        def place(array: Any, start: Any, step: Any, row: int) -> Any:
+            return array, builder.add(start, builder.mul(step, ir.Constant(_int64, row)))
 
-        rows = [builder.load(address(signature.args[3], x, at, x_step, r)) for r in range(size)]
-        for row in rows:
-            row.align = vector.element.get_abi_size(context.target_data)
+        rows = [_read(context, builder, x_type, place(x, at, x_step, r), size) for r in range(size)]
         distance = 1
         while distance < size:  # rows r and r + distance swap their off-diagonal quarters, at distances 1, 2, 4, ...
             upper = [c if not c & distance else size + c - distance for c in range(size)]
@@ -320,8 +315,7 @@ def _transpose(typing: Any, out: Any, to: Any, out_step: Any, x: Any, at: Any, x
                     rows[r + distance] = _shuffle(builder, *pair, lower)
             distance *= 2
         for r in range(size):
-            stored = builder.store(rows[r], address(signature.args[0], out, to, out_step, r))
-            stored.align = vector.element.get_abi_size(context.target_data)
+            _write(context, builder, out_type, place(out, to, out_step, r), rows[r])
         return context.get_dummy_value()
 
     return types.void(out, types.intp, types.intp, x, types.intp, types.intp, like), generate
@@ -366,6 +360,11 @@ def _read(context: Any, builder: Any, array: Any, args: Any, count: int) -> Any:
     values = builder.load(_address(context, builder, array, args, vector))
     values.align = array.dtype.bitwidth // 8  # an array may start anywhere
     return values
+
+
+def _write(context: Any, builder: Any, array: Any, args: Any, values: Any) -> None:
+    stored = builder.store(values, _address(context, builder, array, args, values.type))
+    stored.align = array.dtype.bitwidth // 8
 
 
 def _all(builder: Any, scalar: Any, vector: Any) -> Any:

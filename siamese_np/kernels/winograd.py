@@ -9,9 +9,9 @@ The windows of these four pixels overlap: together they are one patch d of 4 x 4
 
 the four pixels are A' M A. They are the plain convolution but for rounding, whose size is the same (a test compares
 them), and exactly those that see a NaN become NaN. Where one sees infinity, or sums that overflow on the way to it, it
-may become NaN, and so may its neighbours in the tile. Each of the 16
-numbers of M is a product of matrices: (patches, C) @ (C, F). A few patches are taken at a time, so that their V and M
-stay in the caches of the processor; passing all of a batch through memory would cost what is gained.
+may become NaN, and so may its neighbours in the tile. Each of the 16 numbers of M is a product of matrices:
+(patches, C) @ (C, F). A few patches are taken at a time, so that their V and M stay in the caches of the processor;
+passing all of a batch through memory would cost what is gained.
 
 Source: A. Lavin, S. Gray, "Fast algorithms for convolutional neural networks", CVPR 2016, equations 8 to 13.
 """
@@ -36,19 +36,23 @@ def transform_weights(w, FP):
     """U (16, C, FP), flat, of w (3, 3, C, F), with zeros behind the F filters."""
     _, _, C, F = w.shape
     row, g = C * FP, in_vectors(w.reshape(-1), F, FP)
-    U, like = aligned(16 * row, w), zeros(w, 1)
+    U = aligned(16 * row, w)
     for k in range(0, row, VECTOR_BYTES // w.itemsize):
-        left0, left1, left2, left3 = spread(load(g, k, like), load(g, 3 * row + k, like), load(g, 6 * row + k, like), w)
-        k1, k2 = row + k, 2 * row + k
-        mid0, mid1, mid2, mid3 = spread(load(g, k1, like), load(g, 3 * row + k1, like), load(g, 6 * row + k1, like), w)
-        last0, last1, last2, last3 = spread(
-            load(g, k2, like), load(g, 3 * row + k2, like), load(g, 6 * row + k2, like), w
-        )
-        store_row(U, k, row, left0, mid0, last0)
-        store_row(U, 4 * row + k, row, left1, mid1, last1)
-        store_row(U, 8 * row + k, row, left2, mid2, last2)
-        store_row(U, 12 * row + k, row, left3, mid3, last3)
+        left0, left1, left2, left3 = spread_column(g, k, 3 * row)
+        middle0, middle1, middle2, middle3 = spread_column(g, row + k, 3 * row)
+        right0, right1, right2, right3 = spread_column(g, 2 * row + k, 3 * row)
+        store_row(U, k, row, left0, middle0, right0)
+        store_row(U, 4 * row + k, row, left1, middle1, right1)
+        store_row(U, 8 * row + k, row, left2, middle2, right2)
+        store_row(U, 12 * row + k, row, left3, middle3, right3)
     return U
+
+
+@part
+def spread_column(g, at, step):
+    """A column of G g, from the column of g that begins at g[at]."""
+    like = zeros(g, 1)
+    return spread(load(g, at, like), load(g, at + step, like), load(g, at + 2 * step, like), g)
 
 
 @part

@@ -1,6 +1,6 @@
 """The top: what `siamese_np` runs, alone and as the block that training runs; and that block in separate passes.
 
-Its kernels keep sums in registers; going forward, Winograd's transforms stay in the L1 cache, and going back the
+Its kernels keep sums in registers; going forward, Winograd's transforms stay in the caches, and going back the
 zeros of the gradient are skipped. That gives dw, db and, if wanted, dx in one call; for the ladder each is also
 computed alone.
 """
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamese_np import _threads, kernels
+from siamese_np.bench.ladder.operations import OPERATIONS
 from siamese_np.bench.ladder.rung import rung
 from siamese_np.bench.ladder.rungs.skipping import visited
 from siamese_np.bench.ladder.rungs.winograd import multiplications
@@ -24,6 +25,10 @@ def visited_backward(problem: Any) -> float:
     return 2.0 * visited(problem)
 
 
+def _products(problem: Any) -> float:
+    return OPERATIONS["dense_forward"].flops(problem)
+
+
 def listed(array: Array) -> float:
     """Share of the products with entries of `array` that dense layers make."""
     share = np.count_nonzero(array) / array.size
@@ -32,15 +37,15 @@ def listed(array: Array) -> float:
 
 def dense_visited(problem: Any) -> float:
     """Operations of the dense layer on what is not skipped of x."""
-    return 2.0 * len(problem.dense_x) * problem.dense_w.size * listed(problem.dense_x)
+    return _products(problem) * listed(problem.dense_x)
 
 
 def dense_visited_backward(problem: Any) -> float:
     """Operations for dw and dx: images without a gradient are skipped, and what is seldom not zero of x and dout."""
     x, dout = problem.dense_x, problem.dense_dout
     used = dout.any(axis=1)
-    dx = listed(dout) if listed(dout) < 1 else used.mean()
-    return 2.0 * len(x) * problem.dense_w.size * (used.mean() * listed(x[used]) + dx)
+    dx = min(listed(dout), used.mean())
+    return _products(problem) * (used.mean() * listed(x[used]) + dx)
 
 
 rung("conv2d_forward", "siamese_np", executed=multiplications)(kernels.conv2d_forward)
