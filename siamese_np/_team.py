@@ -220,7 +220,7 @@ def keep(typing_context, arguments):  # type: ignore[no-untyped-def]
     return types.void(arguments), generate
 
 
-@kernel
+@part
 def take_part(helper):  # type: ignore[no-untyped-def]
     """Run shards of the present operation while there are any; whether there was one."""
     worked = False
@@ -239,15 +239,19 @@ def take_part(helper):  # type: ignore[no-untyped-def]
 
 @kernel
 def help_out(patience, seen):  # type: ignore[no-untyped-def]
-    """Take part in one operation after the other, until none has come for `patience` looks, or Python calls."""
-    looks = 0
+    """Take part in one operation after the other, until none has come for `patience` looks, or Python calls.
+
+    Returns whether there was one.
+    """
+    looks, worked = 0, False
     while looks < patience and load(CALLED) == seen:
         if take_part(True):
-            looks = 0
+            looks, worked = 0, True
         looks += 1
         if looks % 256 == 0:
             give_way()
         pause()
+    return worked
 
 
 @part

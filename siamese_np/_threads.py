@@ -152,7 +152,7 @@ class _Helper(threading.Thread):
 
         if numba.config.DISABLE_JIT:  # plain Python shares nothing
             return
-        from siamese_np._team import CALLED, board, help_out, take_part
+        from siamese_np._team import CALLED, board, help_out
 
         seen = -1  # a call that came before this thread ran is for it too
         while self.wanted:
@@ -164,7 +164,7 @@ class _Helper(threading.Thread):
             else:
                 self.awake.clear()
                 # What came before the line above found this thread awake, and does not wake it.
-                if self.wanted and not take_part(True) and board[CALLED] == seen:
+                if self.wanted and not help_out(1, seen) and board[CALLED] == seen:
                     self.awake.wait()
 
     def dismiss(self) -> None:

@@ -20,10 +20,10 @@ def contrastive_forward(loss, dist, label, margin):
     """loss (N,) = contrastive loss of each pair, from dist (N,), label (N,) in {0, 1} and the margin."""
     for n in range(dist.size):
         if label[n] == 0:
-            loss[n] = dist[n] ** 2 / 2
+            loss[n] = dist[n] * dist[n] / 2
         else:
             gap = margin - dist[n]
-            loss[n] = 0 if gap <= 0 else gap**2 / 2
+            loss[n] = 0 if gap <= 0 else gap * gap / 2
 
 
 @kernel

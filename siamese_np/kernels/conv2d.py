@@ -71,8 +71,8 @@ def _convolve(out, x, weights, biases, kernel, stride, pad, size, skip, shard):
     N, H, W, C = x.shape
     KH, KW, _, _ = kernel
     FP, line, vector = biases.size, (W + 2 * pad[1]) * C, VECTOR_BYTES // x.itemsize
-    padded, edges = empty_padded(H, W, C, pad, x), empty_edges(H, W, pad)
-    sums, flat = aligned(4 * FP, x), out.reshape(-1)
+    padded, edges = empty_padded(H, W, C, pad, biases), empty_edges(H, W, pad)
+    sums, flat = aligned(4 * FP, biases), out.reshape(-1)
     for n in range(shard * size, min((shard + 1) * size, N)):
         pad_image(padded, x[n], pad)
         find_edges(edges, x[n], pad)
@@ -134,8 +134,8 @@ def sum_four(padded, x0, x1, x2, x3, line, w, f, FP, KH, T, bias):
 def _convolve_tiles(out, x, U, biases, pad, size, shard):
     N, OH, OW, F = out.shape
     FP, rows, columns = biases.size, (OH + 1) // 2, (OW + 1) // 2
-    memory, held = empty_tiles(x, FP, pad), -1
-    sums, flat, like = aligned(4 * FP, x), out.reshape(-1), zeros(x, 1)
+    memory, held = empty_tiles(x, biases, pad), -1
+    sums, flat, like = aligned(4 * FP, biases), out.reshape(-1), zeros(x, 1)
     tiles = rows * columns
     stop = min((shard + 1) * size, N) * tiles
     for first in range(shard * size * tiles, stop, TILES):

@@ -60,10 +60,10 @@ def add_gradients(dx, dw, db, dout, argmax, x, w, stride, pad, window):
     shards = -(-len(x) // size)
     if not shards:
         return
-    db_of = np.zeros((shards, F), x.dtype)
+    db_of = aligned_zeros(shards * F, db)
     if C < FEW and not len(dx):
-        FP = whole(F, x)
-        dw_of = aligned(shards * KH * KW * C * FP, x)
+        FP = whole(F, db)
+        dw_of = aligned(shards * KH * KW * C * FP, db)
         _see_pixels((dw_of, db_of, dout, argmax, x, w.shape, stride, pad, window, size), shards)
         add_shards(dw_of, shards)
         flat = dw.reshape(-1)
@@ -71,15 +71,15 @@ def add_gradients(dx, dw, db, dout, argmax, x, w, stride, pad, window):
             for f in range(F):
                 flat[k * F + f] += dw_of[k * FP + f]
     else:
-        T = whole(KW * C, x)
-        filters, dw_of = aligned(F * KH * T, x), aligned(shards * F * KH * T, x)
+        T = whole(KW * C, db)
+        filters, dw_of = aligned(F * KH * T, db), aligned(shards * F * KH * T, db)
         transpose(filters, w.reshape(-1), F, KH, KW * C, T)
         _see_windows((dx, dw_of, db_of, dout, argmax, x, filters, w.shape, stride, pad, window, size), shards)
         add_shards(dw_of, shards)
         add_transposed(dw.reshape(-1), dw_of, F, KH, KW * C, T)
     for shard in range(shards):
         for f in range(F):
-            db[f] += db_of[shard, f]
+            db[f] += db_of[shard * F + f]
 
 
 @array_part
@@ -103,14 +103,14 @@ def _see_windows(dx, dw_of, db_of, dout, argmax, x, filters, kernel, stride, pad
     _, OH, OW, F = dout.shape
     N, H, W, C = x.shape
     KH, KW, _, _ = kernel
-    padded, dpadded = empty_padded(H, W, C, pad, x), empty_padded(H, W, C, pad, x)
-    line, T = (W + 2 * pad[1]) * C, whole(KW * C, x)
+    padded, dpadded = empty_padded(H, W, C, pad, dw_of), empty_padded(H, W, C, pad, dw_of)
+    line, T = (W + 2 * pad[1]) * C, whole(KW * C, dw_of)
     pixels = OH * OW * window[0] * window[1]
-    start, place, won = np.zeros(pixels + 1, np.int64), np.empty(pixels, np.int64), np.empty(OW * F, x.dtype)
-    channel, gradient = empty_list(pixels * F, x)
+    start, place, won = np.empty(pixels + 1, np.int64), np.empty(pixels, np.int64), np.empty(OW * F, x.dtype)
+    channel, gradient = empty_list(pixels * F, dw_of)
     room = OH * OW  # for the entries of a filter: one of each window
     count, seen, factor = np.empty(F, np.int64), np.empty(F * room, np.int64), np.empty(F * room, x.dtype)
-    dw, db = shard * F * KH * T, db_of[shard]
+    dw, db = shard * F * KH * T, db_of[shard * F : (shard + 1) * F]
     clear(dw_of, dw, F * KH * T)
     for n in range(shard * size, min((shard + 1) * size, N)):
         values, winners = dout[n].reshape(-1), argmax[n % len(argmax)].reshape(-1)
@@ -184,6 +184,7 @@ def list_windows(start, place, index, value, won, values, winners, OW, stride, w
     place[k].
     """
     F, k = won.size // OW, 0
+    start[0] = 0
     for i in range(values.size // won.size):
         for t in range(window[0] * window[1]):
             copy_won(won, 0, values, winners, i * OW * F, OW * F, winners.dtype.type(t))
@@ -254,11 +255,11 @@ def _see_pixels(dw_of, db_of, dout, argmax, x, kernel, stride, pad, window, size
     _, OH, OW, F = dout.shape
     N, H, W, C = x.shape
     KH, KW, _, _ = kernel
-    FP, T, entries = whole(F, x), KW * C, window[0] * window[1]
-    padded, edges = empty_padded(H, W, C, pad, x), empty_edges(H, W, pad)
+    FP, T, entries = whole(F, dw_of), KW * C, window[0] * window[1]
+    padded, edges = empty_padded(H, W, C, pad, dw_of), empty_edges(H, W, pad)
     line = (W + 2 * pad[1]) * C
-    place, pixels = np.empty(entries * OW, np.int64), aligned_zeros(entries * OW * FP, x)
-    dw, db = shard * KH * T * FP, db_of[shard]
+    place, pixels = np.empty(entries * OW, np.int64), aligned_zeros(entries * OW * FP, dw_of)
+    dw, db = shard * KH * T * FP, db_of[shard * F : (shard + 1) * F]
     clear(dw_of, dw, KH * T * FP)
     for n in range(shard * size, min((shard + 1) * size, N)):
         values, winners = dout[n].reshape(-1), argmax[n % len(argmax)].reshape(-1)

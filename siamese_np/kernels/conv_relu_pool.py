@@ -70,9 +70,9 @@ def _pool_windows(out, argmax, x, weights, biases, kernel, stride, pad, size, sk
     N, H, W, C = x.shape
     KH, KW, _, _ = kernel
     FP, line, vector = biases.size, (W + 2 * pad[1]) * C, VECTOR_BYTES // x.itemsize
-    padded, edges = empty_padded(H, W, C, pad, x), empty_edges(H, W, pad)
+    padded, edges = empty_padded(H, W, C, pad, biases), empty_edges(H, W, pad)
     flat, numbers = out.reshape(-1), argmax.reshape(-1)
-    best, winner = (flat, numbers) if F == FP else (aligned(FP, x), np.empty(FP, argmax.dtype))
+    best, winner = (flat, numbers) if F == FP else (aligned(FP, biases), np.empty(FP, argmax.dtype))
     for n in range(shard * size, min((shard + 1) * size, N)):
         pad_image(padded, x[n], pad)
         find_edges(edges, x[n], pad)
@@ -123,8 +123,8 @@ def _pool_tiles(out, argmax, x, U, biases, pad, size, shard):
     N, OH, OW, F = out.shape
     FP, like = biases.size, zeros(x, 1)
     flat, numbers = out.reshape(-1), argmax.reshape(-1)
-    best, winner = (flat, numbers) if F == FP else (aligned(FP, x), np.empty(FP, argmax.dtype))
-    memory, held = empty_tiles(x, FP, pad), -1
+    best, winner = (flat, numbers) if F == FP else (aligned(FP, biases), np.empty(FP, argmax.dtype))
+    memory, held = empty_tiles(x, biases, pad), -1
     stop = min((shard + 1) * size, N) * OH * OW
     for first in range(shard * size * OH * OW, stop, TILES):
         count = min(TILES, stop - first)

@@ -50,5 +50,6 @@ def row_distance(a, b):
         return largest
     total = a.dtype.type(0)
     for e in range(a.size):
-        total += ((a[e] - b[e]) / largest) ** 2
+        scaled = (a[e] - b[e]) / largest
+        total += scaled * scaled
     return largest * np.sqrt(total)

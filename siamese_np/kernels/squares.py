@@ -33,11 +33,10 @@ def pad_rows(x, first, rows):
 def columns_of(x, first):
     """Rows first, ..., first + COLUMNS - 1 of x (N, E) as columns; those behind the last are 0."""
     E = x.shape[1]
-    columns = np.empty((E, COLUMNS), x.dtype)
-    if first + COLUMNS <= x.shape[0]:
-        transpose(columns.reshape(-1), COLUMNS, x.reshape(-1), first * E, E, COLUMNS, E)
-    else:
-        transpose(columns.reshape(-1), COLUMNS, pad_rows(x, first, COLUMNS).reshape(-1), 0, E, COLUMNS, E)
+    columns, rows, at = np.empty((E, COLUMNS), x.dtype), x.reshape(-1), first * E
+    if first + COLUMNS > x.shape[0]:
+        rows, at = pad_rows(x, first, COLUMNS).reshape(-1), 0
+    transpose(columns.reshape(-1), COLUMNS, rows, at, E, COLUMNS, E)
     return columns
 
 

@@ -36,7 +36,7 @@ def transform_weights(w, FP):
     """U (16, C, FP), flat, of w (3, 3, C, F), with zeros behind the F filters."""
     _, _, C, F = w.shape
     row, g = C * FP, in_vectors(w.reshape(-1), F, FP)
-    U = aligned(16 * row, w)
+    U = aligned(16 * row, g)
     for k in range(0, row, VECTOR_BYTES // w.itemsize):
         left0, left1, left2, left3 = spread_column(g, k, 3 * row)
         middle0, middle1, middle2, middle3 = spread_column(g, row + k, 3 * row)
@@ -74,12 +74,12 @@ def store_row(U, to, step, a, b, c):
 
 
 @array_part
-def empty_tiles(x, FP, pad):
-    """Memory for `multiply_tiles`: V and M, flat, and a padded image."""
+def empty_tiles(x, biases, pad):
+    """Memory for `multiply_tiles`: V and M, flat, and a padded image; biases (FP,)."""
     _, H, W, C = x.shape
-    V = aligned(16 * TILES * whole(C, x), x)
+    V = aligned(16 * TILES * whole(C, biases), biases)
     # two rows more: where the output has odd sizes, the last patches reach over the margin
-    return V, aligned(16 * TILES * FP, x), empty_padded(H + 2, W, C, pad, x)
+    return V, aligned(16 * TILES * biases.size, biases), empty_padded(H + 2, W, C, pad, biases)
 
 
 @part
