@@ -371,7 +371,7 @@ class Dense(_Weighted):
 
 
 def _pair(name: str, value: int | Sequence[int], least: int) -> tuple[int, int]:
-    pair = (value, value) if isinstance(value, (int, np.integer)) else tuple(value)
+    pair = value if isinstance(value, (tuple, list)) else (value, value)
     if len(pair) != 2:
         raise OptionError(f"{name} must be one number or two (rows, columns), not {value!r}")
     return _at_least(name, pair[0], least), _at_least(name, pair[1], least)
@@ -384,6 +384,10 @@ def _at_least(name: str, value: Any, least: int) -> int:
 
 
 def _float(dtype: DTypeLike) -> np.dtype[Any]:
-    if np.dtype(dtype) not in (np.float32, np.float64):
-        raise OptionError(f"dtype must be float32 or float64, not {np.dtype(dtype)}")
-    return np.dtype(dtype)
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        raise OptionError(f"dtype must be float32 or float64, not {dtype!r}") from None
+    if found not in (np.float32, np.float64):
+        raise OptionError(f"dtype must be float32 or float64, not {found}")
+    return found

@@ -557,6 +557,23 @@ def test_the_command_line_refuses_in_one_sentence(tmp_path, capsys, arguments, s
     assert says in said and said.count("\n") == 1
 
 
+def test_a_failed_section_loses_no_other(monkeypatch, tmp_path, capsys, results):
+    def run_section(name, options, say):
+        if name == "peers":
+            raise OptionError("no peers today")
+        return results[name.replace("-", "_")]
+
+    monkeypatch.setattr(suite, "_section", run_section)
+    monkeypatch.setattr(_threads, "get_threads", lambda: max(results["threads"]))
+    assert main(["bench", "--quick", "--only", "clocks", "peers", "--out", str(tmp_path)]) == 2
+    said = capsys.readouterr()
+    assert said.err.rstrip().endswith("siamese-np: no peers today") and "first training step" in said.out
+    assert read_results(tmp_path)["clocks"] == results["clocks"]
+    assert "The section peers is missing: no peers today." in (tmp_path / "benchmark.md").read_text()
+    with pytest.raises(OptionError, match="no peers today"):
+        suite.run(SMOKE, 1, only=["peers"])
+
+
 def test_unreadable_results(tmp_path):
     with pytest.raises(DataError, match="there is no file"):
         read_results(tmp_path)

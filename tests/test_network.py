@@ -130,7 +130,9 @@ def test_embed_refuses_images_it_was_not_made_for(images, sentence):
         (lambda: Conv2D(1, 2, pad=-1), OptionError, "pad must be a whole number of at least 0, not -1"),
         (lambda: Conv2D(1, 2, 2, pad="same"), OptionError, "odd kernels, stride 1 only"),
         (lambda: Conv2D(1, 2, pad="valid"), OptionError, 'pad must be a number, a pair, or "same"'),
+        (lambda: Conv2D(1, 2, None), OptionError, "kernel_size must be a whole number of at least 1, not None"),
         (lambda: Dense(3, 2, dtype=np.int32), OptionError, "dtype must be float32 or float64, not int32"),
+        (lambda: Dense(3, 2, dtype="flat32"), OptionError, "dtype must be float32 or float64, not 'flat32'"),
         (lambda: make_network("vgg"), OptionError, "there is no preset 'vgg'; choose one of cnn, mlp"),
     ],
 )

@@ -45,6 +45,8 @@ def run(args: argparse.Namespace) -> int:
         report.write(folder, results, _command(args))
         say(f"written: {folder / 'benchmark.json'}, benchmark.md and the pictures")
     print(json.dumps(results) if args.json else report.text(results))
+    if results["failed"]:
+        raise OptionError("; ".join(results["failed"].values()))
     # beside its peers this package is checked like them, against itself in float64
     ours = results.get("peers", {}).get("peers", {}).get("siamese_np", {})
     return 0 if ours.get("status", "present") == "present" else 1

@@ -17,7 +17,6 @@ from siamese_np.plots import BLUE, GREEN, GREY, ORANGE, STYLE
 
 # The convolution in the roofline, and one preset after the other in the scaling picture.
 COLOURS = {"conv2d_forward": BLUE, "conv2d_backward_x": ORANGE, "conv2d_backward_w": GREEN}
-MARKS = {"conv2d_forward": "o", "conv2d_backward_x": "s", "conv2d_backward_w": "^"}
 PRESETS = {"cnn": (BLUE, "o"), "mlp": (ORANGE, "s")}
 COLUMNS = 4  # operations side by side
 
@@ -34,43 +33,47 @@ def draw(folder: Path, results: dict[str, Any]) -> list[Path]:
 
 def roofline(path: Path, results: dict[str, Any]) -> Path:
     """Rate against arithmetic intensity on one thread, under the measured roofs (Williams et al. 2009)."""
-    roofs = results["probe"]
-    intensity = np.logspace(-1, 3, 200)
-    with _figure(path, (8, 5.2)) as figure:
-        axes = figure.subplots()
-        top = peak(roofs, 1)
-        for level, by_threads in roofs["gbytes_per_second"].items():
-            reach = np.minimum(top, by_threads["1"] * intensity)
-            axes.plot(intensity, reach, color=GREY, lw=0.9)
-            at = 0.13
-            axes.annotate(
-                f"{level} {by_threads['1']:.0f} GB/s",
-                (at, by_threads["1"] * at),
-                rotation=34,
-                fontsize=7.5,
-                color=GREY,
-                rotation_mode="anchor",
-                va="bottom",
-            )
-        axes.annotate(f"FMA peak {top:.0f} GFLOP/s", (950, top * 1.04), ha="right", va="bottom", color=GREY, fontsize=8)
-        for operation, colour in COLOURS.items():
-            for entry in (e for e in results["ladder"] if e["operation"] == operation and "1" in e["timings"]):
-                place = entry["executed_flops"] / entry["bytes"], rate(entry, 1, "executed_flops")
-                axes.plot(*place, MARKS[operation], color=colour, ms=6)
-                if operation == "conv2d_forward":
-                    beside: Any = {"xytext": (6, -4), "textcoords": "offset points", "fontsize": 7.5, "color": colour}
-                    axes.annotate(entry["rung"], place, **beside)
-            axes.plot([], [], MARKS[operation], color=colour, label=OPERATIONS[operation].title)
-        axes.set(
-            xscale="log",
-            yscale="log",
-            ylim=(3e-3, 3 * top),
-            xlabel="executed operations per byte of arguments and result (FLOP/byte)",
-            ylabel="executed GFLOP/s, one thread",
-            title="Roofline, from measured roofs",
-        )
-        axes.legend(loc="lower right", frameon=False)
+    shown = {operation: entries for operation in COLOURS if (entries := _entries(results, operation))} or {
+        "conv2d_forward": []
+    }
+    with _figure(path, (5.2 * len(shown), 5.2)) as figure:
+        panels = figure.subplots(1, len(shown), sharey=True, squeeze=False).ravel()
+        for axes, (operation, entries) in zip(panels, shown.items(), strict=True):
+            _draw_roofs(axes, results["probe"])
+            _draw_rungs(axes, entries, COLOURS[operation])
+            axes.set_title(OPERATIONS[operation].title)
+        panels[0].set_ylabel("executed GFLOP/s, one thread")
+        figure.supxlabel("executed FLOP per byte of arguments and result", fontsize=10)
+        figure.suptitle("Roofline, from measured roofs")
     return path
+
+
+def _draw_roofs(axes: Any, roofs: dict[str, Any]) -> None:
+    intensity, top = np.logspace(-1, 3, 200), peak(roofs, 1)
+    bandwidths = {level: by_threads["1"] for level, by_threads in roofs["gbytes_per_second"].items()}
+    for bandwidth in bandwidths.values():
+        axes.plot(intensity, np.minimum(top, bandwidth * intensity), color=GREY, lw=0.9)
+    listed = "\n".join(f"{level} {bandwidth:.0f} GB/s" for level, bandwidth in bandwidths.items())
+    axes.annotate(listed, (0.1, min(bandwidths.values()) * 0.06), fontsize=7.5, color=GREY, va="top")
+    axes.annotate(f"FMA peak {top:.0f} GFLOP/s", (950, top * 1.08), ha="right", va="bottom", color=GREY, fontsize=8)
+    axes.set(xscale="log", yscale="log", xlim=(0.06, 5e3), ylim=(3e-3, 3 * top))
+
+
+def _draw_rungs(axes: Any, entries: list[dict[str, Any]], colour: str) -> None:
+    """A point for each rung, and the names in a column beside them, from the fastest down."""
+    places = [(entry["executed_flops"] / entry["bytes"], rate(entry, 1, "executed_flops")) for entry in entries]
+    beside, free = 2.2 * max((x for x, _ in places), default=1), np.inf
+    for (x, y), entry in sorted(zip(places, entries, strict=True), key=lambda pair: -pair[0][1]):
+        axes.plot(x, y, "o", color=colour, ms=6)
+        height = min(y, free)
+        free = height / 1.6
+        line = {"arrowstyle": "-", "color": GREY, "lw": 0.6}
+        axes.annotate(entry["rung"], (x, y), (beside, height), va="center", fontsize=7.5, color=colour, arrowprops=line)
+
+
+def _entries(results: dict[str, Any], operation: str) -> list[dict[str, Any]]:
+    """The rungs of an operation that were timed on one thread."""
+    return [e for e in results["ladder"] if e["operation"] == operation and "1" in e["timings"]]
 
 
 def ladder(path: Path, results: dict[str, Any]) -> Path:
@@ -85,20 +88,23 @@ def ladder(path: Path, results: dict[str, Any]) -> Path:
         for axes in panels[len(operations) :]:
             axes.set_axis_off()
         for axes, operation in zip(panels, operations, strict=False):
-            entries = [e for e in results["ladder"] if e["operation"] == operation and "1" in e["timings"]]
+            entries = _entries(results, operation)
             rates = [rate(entry, 1) for entry in entries]
             places = np.arange(len(entries))
             axes.barh(places, rates, color=COLOURS.get(operation, GREY))
             for place, value in zip(places, rates, strict=True):
                 label = f"{value:.0f} ({100 * value / top:.0f} %)" if value >= 1 else f"{value:.3f}"
-                axes.annotate(label, (value, place), xytext=(3, 0), textcoords="offset points", va="center", fontsize=8)
+                beside: Any = {"xytext": (3, 0), "textcoords": "offset points", "va": "center", "fontsize": 8}
+                clear = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}  # of the dashed line
+                axes.annotate(label, (value, place), bbox=clear, **beside)
             axes.axvline(top, color=GREY, lw=1, ls="--", zorder=0)
             axes.set_yticks(places, [entry["rung"] for entry in entries], fontsize=8)
             axes.set_title(OPERATIONS[operation].title, fontsize=9)
             axes.set(
                 xlabel="GFLOP/s, dense-equivalent", xlim=(0, 1.35 * highest), ylim=(-0.6, max(2.4, len(rates) - 0.4))
             )
-        figure.suptitle(f"The ladder on one thread; dashed: measured peak of {top:.0f} GFLOP/s")
+        title = "The ladder on one thread", f"dashed: measured peak of {top:.0f} GFLOP/s"
+        figure.suptitle("; ".join(title) if columns > 1 else "\n".join(title))
     return path
 
 

@@ -90,7 +90,7 @@ def _warnings(results: dict[str, Any]) -> list[str]:
     load = results["environment"].get("load_average", [0.0])[0]
     if load > BUSY:
         said.append(f"The machine was not idle when the run began: its load average was {load:.1f}.")
-    return said
+    return said + [f"The section {name} is missing: {error}." for name, error in results.get("failed", {}).items()]
 
 
 def _figures(results: dict[str, Any]) -> Table:

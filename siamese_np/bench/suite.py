@@ -96,6 +96,8 @@ def run(
 ) -> dict[str, Any]:
     """Run the sections `only`; the probe runs first and once more at the end, whatever is chosen.
 
+    A section that fails does not end the run: ``failed`` in the result says which did, and why, in a sentence each.
+
     Parameters
     ----------
     sizes : Sizes
@@ -111,7 +113,7 @@ def run(
     Raises
     ------
     OptionError
-        There is no such section, or one of the person's kernels or files is wrong.
+        There is no such section, or none gave a result: one of the person's kernels is wrong, say.
     """
     for name in only:
         if name not in SECTIONS:
@@ -126,9 +128,16 @@ def run(
         "environment": environment_facts(),
         "probe": _section("probe", options, say),
     }
-    for name in SECTIONS[1:]:
-        if name in only:
+    chosen, failed = [name for name in SECTIONS[1:] if name in only], {}
+    for name in chosen:
+        try:
             result[name.replace("-", "_")] = _section(name, {**options, "own": str(own) if own else None}, say)
+        except OptionError as error:
+            failed[name] = str(error)
+            say(f"{name}: {error}")
+    if chosen and len(failed) == len(chosen):
+        raise OptionError("; ".join(failed.values()))
+    result["failed"] = failed
     from siamese_np.bench.probe import drift
 
     after = _section("probe", options, say)
