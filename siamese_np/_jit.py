@@ -4,11 +4,13 @@ Numba's own cache does not notice an edit in another file and fails on a damaged
 folder carries a hash of all kernel sources in its name, and a damaged entry is compiled again.
 """
 
+import gc
 import hashlib
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -46,8 +48,17 @@ def loose_kernel(function: Function) -> Function:
 
 def _kept(function: Function, **options: Any) -> Function:
     compiled: Any = numba.njit(nogil=True, error_model="numpy", no_cfunc_wrapper=True, **options)(function)
+    if numba.config.DISABLE_JIT:
+        return compiled
+    compile_once = compiled.compile
+
+    def compile_faster(signature: Any) -> Any:
+        with _no_collection():
+            return compile_once(signature)
+
+    compiled.compile = compile_faster
     folder = cache_folder()
-    if folder is not None and not numba.config.DISABLE_JIT:
+    if folder is not None:
         before = numba.config.CACHE_DIR
         numba.config.CACHE_DIR = str(folder)  # read only while the next line runs: other packages keep theirs
         try:
@@ -55,6 +66,18 @@ def _kept(function: Function, **options: Any) -> Function:
         finally:
             numba.config.CACHE_DIR = before
     return compiled
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Look for no unreachable objects meanwhile: Numba makes so many that it would take a tenth of its time."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 class _RepairingCache(FunctionCache):  # type: ignore[misc]

@@ -1,11 +1,14 @@
 """Compiled kernels and their cache: the same bits just compiled and loaded, and no harm from a damaged cache."""
 
+import gc
 import os
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from numba.core import event
+from numba.core.errors import TypingError
 
 from siamese_np._jit import kernel, loose_kernel
 from siamese_np._parts import part
@@ -103,3 +106,28 @@ def test_a_part_is_strict_whoever_calls_it_first():
         out = np.empty(1)
         function(out, a, a, c)
         assert out[0] == 0
+
+
+@pytest.mark.parametrize("collecting", [True, False])
+def test_garbage_waits_while_a_kernel_is_compiled(collecting):
+    seen = []
+
+    class Watch(event.Listener):
+        def on_start(self, event):
+            seen.append(gc.isenabled())
+
+        def on_end(self, event):
+            pass
+
+    @kernel
+    def wrong(x):
+        return x.there_is_no_such_thing
+
+    before = gc.isenabled()
+    try:
+        (gc.enable if collecting else gc.disable)()
+        with event.install_listener("numba:compile", Watch()), pytest.raises(TypingError):
+            wrong(np.zeros(1))
+        assert seen and not any(seen) and gc.isenabled() == collecting
+    finally:
+        (gc.enable if before else gc.disable)()
