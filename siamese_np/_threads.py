@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MOST_SHARDS = 16
+MOST_THREADS = 1024
 CHUNK = 1 << 14
 PATIENCE = 1 << 15  # looks before a helper sleeps, some 25 ns each
 
@@ -37,18 +38,20 @@ def get_threads() -> int:
         wanted = os.environ.get("SIAMESE_NP_THREADS", "")
         if not wanted:
             set_threads(_processors())
-        elif wanted.isascii() and wanted.isdigit():
+        elif wanted.isascii() and wanted.isdigit() and len(wanted) < 10:
             set_threads(int(wanted))
         else:
-            raise OptionError(f"SIAMESE_NP_THREADS must be a whole number of at least 1, not {wanted!r}")
+            raise OptionError(f"SIAMESE_NP_THREADS must be a whole number of at least 1, not {wanted[:20]!r}")
     return _threads
 
 
 def set_threads(threads: int) -> None:
-    """Use `threads` (at least 1) threads from now on; the results do not depend on it."""
+    """Use `threads` (1 to `MOST_THREADS`) threads from now on; the results do not depend on it."""
     global _threads
-    if threads < 1:
-        raise OptionError(f"the number of threads must be at least 1, not {threads}")
+    if not isinstance(threads, int) or threads < 1:
+        raise OptionError(f"the number of threads must be at least 1, not {threads!r}")
+    if threads > MOST_THREADS:
+        raise OptionError(f"the number of threads must be at most {MOST_THREADS}")
     while _helpers:
         _helpers.pop().dismiss()
     _threads = threads

@@ -34,6 +34,7 @@ class Layer:
     def __init__(self) -> None:
         self.params: dict[str, Array] = {}
         self.grads: dict[str, Array] = {}
+        self._made: dict[str, tuple[Shape, np.dtype[Any]]] = {}  # how the parameters were made
 
     def output_shape(self, shape: Shape) -> Shape:
         """Shape of one output (without N) for one input of `shape`; ShapeError where it does not fit."""
@@ -61,15 +62,16 @@ class Layer:
         return np.ascontiguousarray(x)
 
     def _check_params(self) -> None:
-        """Kernels trust the parameters: demand that they are as they were made, or raise a ShapeError."""
-        for name, value in self.params.items():
-            grad = self.grads[name]
-            fits = isinstance(value, np.ndarray) and (value.shape, value.dtype) == (grad.shape, grad.dtype)
-            if not fits or not value.flags.c_contiguous:
-                raise ShapeError(
-                    f"{self} needs its {name} as a C-contiguous array {grad.shape} of {grad.dtype}, "
-                    f'as it was made; copy yours into it: layer.params["{name}"][:] = ...'
-                )
+        """Kernels trust parameters and gradients: demand that they are as they were made, or raise a ShapeError."""
+        for name, (shape, dtype) in self._made.items():
+            for kind, arrays in (("params", self.params), ("grads", self.grads)):
+                array: Any = arrays.get(name)
+                fits = isinstance(array, np.ndarray) and (array.shape, array.dtype) == (shape, dtype)
+                if not fits or not array.flags.c_contiguous or not (array.flags.writeable or kind == "params"):
+                    raise ShapeError(
+                        f'{self} needs {kind}["{name}"] as a C-contiguous array {shape} of {dtype} '
+                        f'that can be written, as it was made; copy yours into it: layer.{kind}["{name}"][:] = ...'
+                    )
 
     def _check_gradient(self, dout: Array, out_shape: Shape, dtype: DTypeLike) -> Array:
         dout = np.asarray(dout)
@@ -93,6 +95,7 @@ class _Weighted(Layer):
         w = np.random.default_rng(seed).uniform(-limit, limit, w_shape)
         self.params = {"w": w.astype(dtype), "b": np.zeros(w_shape[-1], dtype)}
         self.grads = {name: np.zeros_like(value) for name, value in self.params.items()}
+        self._made = {name: (value.shape, value.dtype) for name, value in self.params.items()}
 
 
 class Conv2D(_Weighted):
@@ -161,7 +164,7 @@ class Conv2D(_Weighted):
         return out, x
 
     def backward(self, dout: Array, cache: Array, need_dx: bool = True) -> Array | None:
-        x = cache
+        x = self._check(cache, "cache")
         dout = self._check_gradient(dout, (len(x), *self.output_shape(x.shape[1:])), x.dtype)
         dx = _memory.empty((len(x) if need_dx else 0, *x.shape[1:]), x.dtype)
         _threads.wake()
@@ -312,6 +315,7 @@ class ConvReLUPool:
         """As `Layer.backward`."""
         conv = self.conv
         argmax, x = cache
+        x = conv._check(x, "cache")
         dout = conv._check_gradient(dout, argmax.shape, x.dtype)
         dx = _memory.empty((len(x) if need_dx else 0, *x.shape[1:]), x.dtype)
         _threads.wake()
@@ -359,7 +363,7 @@ class Dense(_Weighted):
         return out, x
 
     def backward(self, dout: Array, cache: Array, need_dx: bool = True) -> Array | None:
-        x = cache
+        x = self._check(cache, "cache")
         dout = self._check_gradient(dout, (len(x), self.units), x.dtype)
         dx = _memory.empty((len(x) if need_dx else 0, self.features), x.dtype)
         _threads.wake()

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from siamese_np import _threads, kernels
 from siamese_np._threads import chunks_of
-from siamese_np.errors import OptionError
+from siamese_np.errors import OptionError, ShapeError
 
 Array = NDArray[np.floating]
 Chunks = NDArray[np.int64]
@@ -30,7 +30,7 @@ class SGD:
     def __init__(self, params: Array, grads: Array, momentum: float = 0.9, chunks: Chunks | None = None) -> None:
         if not 0 <= momentum < 1:
             raise OptionError(f"momentum must be at least 0 and below 1, not {momentum}")
-        self.chunks = chunks_of([params.size]) if chunks is None else chunks
+        self.chunks = _check(params, grads, chunks)
         self.params, self.grads, self.momentum = params, grads, params.dtype.type(momentum)
         self.state = {"velocity": np.zeros_like(params)}
         self.steps = 0
@@ -69,7 +69,7 @@ class Adam:
     ) -> None:
         if not (0 <= beta1 < 1 and 0 <= beta2 < 1 and epsilon > 0):
             raise OptionError(f"Adam needs 0 <= beta1, beta2 < 1 and epsilon > 0, not {beta1}, {beta2} and {epsilon}")
-        self.chunks = chunks_of([params.size]) if chunks is None else chunks
+        self.chunks = _check(params, grads, chunks)
         self.params, self.grads = params, grads
         self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
         self.state = {"m": np.zeros_like(params), "v": np.zeros_like(params)}
@@ -90,6 +90,27 @@ class Adam:
         scalars = [w.dtype.type(number) for number in numbers]  # else float32 work would become float64
         _threads.wake()
         kernels.adam_step(w, m, v, dw, self.chunks, *scalars)
+
+
+def _check(params: Array, grads: Array, chunks: Chunks | None) -> Chunks:
+    """The chunks, made where none are given; ShapeError unless all three are as the kernels trust them to be."""
+    for name, array in (("params", params), ("grads", grads)):
+        if not isinstance(array, np.ndarray) or array.ndim != 1 or array.dtype not in (np.float32, np.float64):
+            found = f"{array.shape} of {array.dtype}" if isinstance(array, np.ndarray) else type(array).__name__
+            raise ShapeError(f"an optimizer needs {name} as a vector (P,) of float32 or float64, not {found}")
+        if not array.flags.c_contiguous or not (array.flags.writeable or array is grads):
+            raise ShapeError(f"an optimizer needs {name} contiguous, and params writeable")
+    if (params.shape, params.dtype) != (grads.shape, grads.dtype):
+        raise ShapeError(
+            f"an optimizer needs params and grads of one shape and dtype, not {params.shape} of {params.dtype} "
+            f"and {grads.shape} of {grads.dtype}"
+        )
+    if chunks is None:
+        return chunks_of([params.size])
+    chunks = np.ascontiguousarray(chunks, np.int64)
+    if chunks.ndim != 2 or chunks.shape[1] != 2 or (chunks < 0).any() or (chunks > params.size).any():
+        raise ShapeError(f"chunks must be pairs (start, end) within the {params.size} parameters")
+    return chunks
 
 
 OPTIMIZERS = {"adam": Adam, "sgd": SGD}

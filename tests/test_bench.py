@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import given
@@ -279,6 +280,50 @@ def test_climb_times_the_right_and_refuses_the_wrong(problem, empty_ladder):
         climb.climb(rungs.RUNGS, problem, problem, [1], 1, 1e-4)
 
 
+def only_at_first(times):
+    calls = itertools.count()
+    return lambda *arguments: next(calls) < times and reference.conv2d_forward(*arguments)
+
+
+def tired(*arguments):
+    raise SystemExit("tired")
+
+
+def whole_batch_only(out, *arguments):
+    if len(out) > 1:
+        reference.conv2d_forward(out, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("function", "options", "says"),
+    [
+        (only_at_first(4), {}, "its result is off by"),  # after it was timed
+        (whole_batch_only, {}, "its result is off by"),  # on two threads
+        (tired, {}, "it raises SystemExit: tired"),
+        (reference.conv2d_forward, {"executed": lambda p: 1 / 0}, "it raises ZeroDivisionError"),
+    ],
+)
+def test_climb_refuses_what_is_wrong_only_later(problem, empty_ladder, function, options, says):
+    rungs.rung("conv2d_forward", "mine", **options)(function)
+    with pytest.raises(OptionError, match=f"the rung 'mine' of conv2d_forward is refused: .*{says}"):
+        climb.climb(rungs.RUNGS, problem, problem, [1, 2], 2, 1e-4)
+
+
+def test_a_rung_that_fails_while_timed_is_named(problem, empty_ladder):
+    calls = itertools.count()
+
+    def fails(*arguments):
+        if next(calls) == 3:
+            raise RuntimeError("no more\nlines")
+        reference.conv2d_forward(*arguments)
+
+    rungs.rung("conv2d_forward", "mine")(fails)
+    with pytest.raises(
+        OptionError, match=r"the rung 'mine' of conv2d_forward is refused: it raises RuntimeError: no more$"
+    ):
+        climb.climb(rungs.RUNGS, problem, problem, [1], 2, 1e-4)
+
+
 def test_parts_of_a_batch_give_the_whole(problem):
     for operation in operations.OPERATIONS:
         work = operations.Work(operation, kernel_of(operation), problem, threads=2)
@@ -302,6 +347,9 @@ def test_every_rung_is_right(problem):
         ("", "puts no kernel on the ladder"),
         ("1/0", "fails with ZeroDivisionError"),
         ("syntax error", "fails with SyntaxError"),
+        ("import sys; sys.exit(0)", "fails with SystemExit: 0$"),
+        ("raise RuntimeError('one\\ntwo')", "fails with RuntimeError: one$"),
+        ('from siamese_np.bench.ladder.rung import rung\nrung("conv2d_forward", name=7)', "by a string, not 7"),
         ('from siamese_np.bench.ladder.rung import rung\n@rung("matmul", name="m")\ndef f(): ...', "has no operation"),
         (
             'from siamese_np.bench.ladder.rung import rung\n@rung("conv2d_forward", name="unrolled")\ndef f(): ...',
@@ -314,6 +362,17 @@ def test_own_file_is_refused_in_one_sentence(tmp_path, content, says):
     own.write_text(content)
     with pytest.raises(OptionError, match=says):
         rungs.load_rungs(own)
+
+
+def test_an_own_file_takes_no_place_and_prints_nothing(tmp_path, capsys, empty_ladder):
+    own = tmp_path / "subprocess.py"
+    own.write_text(
+        'from siamese_np.bench.ladder.rung import rung\nprint("hello")\n'
+        '@rung("conv2d_forward", name="mine")\ndef f(*arguments): ...\n'
+    )
+    before = sys.modules["subprocess"]
+    assert rungs.load_rungs(own)[-1].name == "mine"
+    assert sys.modules["subprocess"] is before and capsys.readouterr() == ("", "hello\n")
 
 
 def test_an_own_file_that_fails_ends_the_run_in_one_sentence(tmp_path):
@@ -547,6 +606,9 @@ def test_figures_are_read_from_the_results(results):
         (["--threads", "0"], "must be at least 1"),
         (["--only", "ladder", "--peer-python", "python"], "--peer-python is for the section peers"),
         (["--out", "FILE/results"], "cannot be written"),
+        (["--out", ""], "--out needs a path"),
+        (["--rung", ""], "--rung needs a path"),
+        (["--peer-python", ""], "--peer-python needs a path"),
     ],
 )
 def test_the_command_line_refuses_in_one_sentence(tmp_path, capsys, arguments, says):
@@ -572,6 +634,32 @@ def test_a_failed_section_loses_no_other(monkeypatch, tmp_path, capsys, results)
     assert "The section peers is missing: no peers today." in (tmp_path / "benchmark.md").read_text()
     with pytest.raises(OptionError, match="no peers today"):
         suite.run(SMOKE, 1, only=["peers"])
+
+
+def test_the_benchmark_needs_compiled_kernels(monkeypatch, capsys):
+    monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
+    assert main(["bench", "--quick"]) == 2
+    assert "unset NUMBA_DISABLE_JIT" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"drift": [1]},
+        {"drift": {"a": "x"}},
+        {"environment": None},
+        {"end_to_end": {"exact": {"a": {"timing": {"samples": "123"}}}}},
+        {"end_to_end": {"exact": {"a": {"timing": {"samples": [10**400]}}}}},
+    ],
+)
+def test_damaged_results(tmp_path, change):
+    path = tmp_path / "benchmark.json"
+    path.write_text(json.dumps({"format": suite.FORMAT, **change}))
+    with pytest.raises(DataError, match="contents are not those of one"):
+        read_results(path)
+    path.write_text("[" * 100_000)
+    with pytest.raises(DataError, match="damaged"):
+        read_results(path)
 
 
 def test_unreadable_results(tmp_path):

@@ -5,6 +5,7 @@ import pytest
 
 from siamese_np import Conv2D, Dense, Flatten, MaxPool2D, ReLU, Sequential, SiameseNetwork, cnn, mlp
 from siamese_np.errors import OptionError, ShapeError
+from siamese_np.layers import ConvReLUPool
 from siamese_np.network import make_network
 
 
@@ -185,5 +186,40 @@ def test_any_memory_layout_gives_the_same(layer):
 def test_replaced_weights_must_be_as_they_were(w):
     layer = Dense(6, 4)
     layer.params["w"] = w
-    with pytest.raises(ShapeError, match=r"needs its w as a C-contiguous array \(6, 4\) of float32"):
+    with pytest.raises(ShapeError, match=r'needs params\["w"\] as a C-contiguous array \(6, 4\) of float32'):
         layer.forward(np.ones((2, 6), np.float32))
+
+
+def frozen(array):
+    array = array.copy()
+    array.flags.writeable = False
+    return array
+
+
+@pytest.mark.parametrize(
+    ("layer", "x"),
+    [
+        (Conv2D(2, 3, 3), np.ones((2, 6, 6, 2), np.float32)),
+        (Dense(6, 4), np.ones((2, 6), np.float32)),
+        (ConvReLUPool(Conv2D(2, 3, 3), MaxPool2D(2)), np.ones((2, 6, 6, 2), np.float32)),
+    ],
+)
+def test_backward_trusts_no_more_than_forward(layer, x):
+    """Else a kernel would read and write beyond the ends of arrays."""
+    out, cache = layer.forward(x)
+    weighted = layer.conv if isinstance(layer, ConvReLUPool) else layer
+    for arrays in (weighted.grads, weighted.params):
+        right = arrays["w"]
+        for wrong in (np.zeros(5, np.float32), right.astype(np.float64), None):
+            arrays["w"] = wrong
+            with pytest.raises(ShapeError, match=r'\["w"\] as a C-contiguous array'):
+                layer.backward(out, cache)
+        arrays["w"] = right
+    weighted.grads["b"] = frozen(weighted.grads["b"])
+    with pytest.raises(ShapeError, match="that can be written"):
+        layer.backward(out, cache)
+    weighted.grads["b"] = np.zeros_like(weighted.params["b"])
+    for wrong in (x[..., :1], x.astype(np.float64), None):
+        with pytest.raises(ShapeError):
+            layer.backward(out, (cache[0], wrong) if isinstance(layer, ConvReLUPool) else wrong)
+    layer.backward(out, cache)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siamese_np.errors import OptionError
+from siamese_np.errors import OptionError, ShapeError
 from siamese_np.optimizers import OPTIMIZERS, SCHEDULES, SGD, Adam, constant, cosine, one_cycle
 
 RATES = [0.1, 0.05, 0.2, 0.1, 0.01]
@@ -105,3 +105,27 @@ def test_one_cycle_rises_then_falls_without_a_jump():
     steps = np.diff(values)
     assert (steps[:250] > 0).all() and (steps[250:] < 0).all() and abs(steps).max() < 0.01
     assert (np.diff([cosine(p) for p in np.linspace(0, 1, 101)]) < 0).all()
+
+
+@pytest.mark.parametrize("optimizer", [SGD, Adam])
+@pytest.mark.parametrize(
+    ("params", "grads", "chunks", "says"),
+    [
+        (
+            np.ones(40, np.float32),
+            np.ones(4, np.float32),
+            None,
+            r"one shape and dtype, not \(40,\) of float32 and \(4,\)",
+        ),
+        (np.ones(4, np.float32), np.ones(4), None, "one shape and dtype"),
+        (np.ones(4, int), np.ones(4, int), None, r"params as a vector \(P,\) of float32 or float64, not \(4,\) of int"),
+        (np.ones((2, 2)), np.ones((2, 2)), None, r"not \(2, 2\) of float64"),
+        ([1.0], np.ones(1), None, "not list"),
+        (np.ones(8)[::2], np.ones(4), None, "params contiguous"),
+        (np.ones(4), np.ones(4), [[0, 5]], r"within the 4 parameters"),
+        (np.ones(4), np.ones(4), [0, 4], r"pairs \(start, end\)"),
+    ],
+)
+def test_what_the_kernels_could_not_trust_is_refused(optimizer, params, grads, chunks, says):
+    with pytest.raises(ShapeError, match=says):
+        optimizer(params, grads, chunks=chunks)

@@ -208,7 +208,7 @@ def test_the_number_of_threads_comes_from_the_environment():
     assert subprocess.check_output([sys.executable, "-c", code], env=environment).strip() == b"3"
 
 
-@pytest.mark.parametrize("wrong", ["0", "-1", "two", "1.5"])
+@pytest.mark.parametrize("wrong", ["0", "-1", "two", "1.5", "9" * 5000])
 def test_a_wrong_number_in_the_environment_is_named(wrong, monkeypatch):
     monkeypatch.setenv("SIAMESE_NP_THREADS", wrong)
     monkeypatch.setattr(_threads, "_threads", 0)
@@ -220,6 +220,11 @@ def test_a_wrong_number_in_the_environment_is_named(wrong, monkeypatch):
 def test_at_least_one_thread_is_needed():
     with pytest.raises(OptionError, match="at least 1, not 0"):
         _threads.set_threads(0)
+    for wrong in (1.5, "2"):
+        with pytest.raises(OptionError, match=f"at least 1, not {wrong!r}"):
+            _threads.set_threads(wrong)
+    with pytest.raises(OptionError, match="at most 1024"):
+        _threads.set_threads(99999)
 
 
 @sharded

@@ -16,11 +16,18 @@ from siamese_np.errors import OptionError
 
 def run(args: argparse.Namespace) -> int:
     """Run the suite, print its tables or JSON, write its files."""
+    import numba
+
     from siamese_np._threads import get_threads
     from siamese_np.bench import report, suite
     from siamese_np.bench.ladder.rung import load_rungs
     from siamese_np.bench.peers import installed
 
+    if numba.config.DISABLE_JIT:
+        raise OptionError("the benchmark times compiled kernels: unset NUMBA_DISABLE_JIT")
+    for option in ("rung", "peer_python", "out"):
+        if getattr(args, option) == "":
+            raise OptionError(f"--{option.replace('_', '-')} needs a path, not an empty word")
     own = Path(args.rung) if args.rung else None
     if args.peer_python and not any(name == "peers" for name in args.only or suite.SECTIONS):
         raise OptionError("--peer-python is for the section peers, which --only leaves out")
@@ -73,5 +80,5 @@ def _command(args: argparse.Namespace) -> str:
     words += ["--threads", args.threads] if args.threads else []
     words += ["--rung", Path(args.rung).name] if args.rung else []
     words += ["--peer-python", "PYTHON"] if args.peer_python else []
-    words += ["--out", Path(args.out).name]
+    words += ["--out", Path(args.out).name if Path(args.out).is_absolute() else args.out]
     return shlex.join(str(word) for word in words)

@@ -74,9 +74,12 @@ def text(rows: Sequence[Row], old: dict[str, Any], new: dict[str, Any], limit: f
     for which, run in (("old", old), ("new", new)):
         if any(abs(change) > DRIFT for change in run.get("drift", {}).values()):
             lines.append(f"the machine drifted during the {which} run, as its report says: small changes mean little")
+    only = set(timings(old)) ^ set(timings(new))
+    if only:
+        lines.append(f"{len(only)} further timings are in one of the runs only")
     environments = [run.get("environment", {}) for run in (old, new)]
     machines = [(found.get("model_name"), found.get("processors")) for found in environments]
-    if machines[0] != machines[1]:
+    if all(environments) and machines[0] != machines[1]:
         lines.append("the runs come from different machines: the times say nothing about the code")
     return "\n".join(lines)
 

@@ -26,14 +26,17 @@ def read_results(path: Path) -> dict[str, Any]:
         raise DataError(f"there is no file {path}") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise DataError(f"{path} is damaged or no JSON, as `siamese-np bench --out` writes it") from None
     found = content.get("format") if isinstance(content, dict) else None
     if found != FORMAT:
         raise DataError(f"{path} is not a {FORMAT!r} file, it says {found!r}")
     try:
         timings(content)
-    except (KeyError, TypeError, AttributeError, ValueError):
+        if not isinstance(content.get("environment", {}), dict):
+            raise TypeError
+        sum(abs(change) for change in content.get("drift", {}).values())
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
         raise DataError(f"{path} says it is a {FORMAT!r} file, but its contents are not those of one") from None
     return content
 
@@ -61,6 +64,6 @@ def timings(results: dict[str, Any]) -> dict[str, list[float]]:
 
 def _samples(timing: dict[str, Any]) -> list[float]:
     samples = [float(sample) for sample in timing["samples"]]
-    if not samples or not all(0 < sample < math.inf for sample in samples):
+    if not isinstance(timing["samples"], list) or not samples or not all(0 < sample < math.inf for sample in samples):
         raise ValueError
     return samples

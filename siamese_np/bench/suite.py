@@ -158,7 +158,8 @@ def _section(name: str, options: dict[str, Any], say: Callable[[str], None]) -> 
         done = subprocess.run(command, env=child, stdout=sys.stderr)
         if not answer.exists():
             how = f"signal {-done.returncode}" if done.returncode < 0 else f"exit status {done.returncode}"
-            raise OptionError(f"the benchmark's section {name} ended early with {how}")
+            whose = f", in a kernel of {options['own']} perhaps" if options.get("own") else ""
+            raise OptionError(f"the benchmark's section {name} ended early with {how}{whose}")
         content = json.loads(answer.read_text())
     if "error" in content:
         raise OptionError(content["error"])

@@ -12,6 +12,9 @@ three such pieces of sums grow in registers while a list is run through (`add_th
 x has few channels, as the pixels of the first layer: there the filters lie side by side, and output pixels that saw
 only black are left out.
 
+NaN and infinity in dout stay visible, and may show in more of dx than the patch: rows are filled up with zeros to
+whole vectors, and 0 * NaN is NaN.
+
 A batch is cut into shards of images, the same for any number of threads, and the shards' dw are added in order.
 
 Source: Z. Gong et al., "SparseTrain: Leveraging dynamic sparsity in software for training DNNs on general-purpose

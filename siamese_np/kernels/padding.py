@@ -16,7 +16,10 @@ def shard_size(N):
 
 @array_part
 def aligned(size, like):
-    """A new array of `size` numbers at a multiple of a vector's bytes; PAIR vectors more may be read behind its end."""
+    """A new array of `size` numbers at a multiple of a vector's bytes; PAIR vectors more may be read behind its end.
+
+    `like` is flat wherever this is called: for each number of dimensions there would be another version to compile.
+    """
     vector = VECTOR_BYTES // like.itemsize
     room = np.empty(size + (PAIR + 1) * vector, like.dtype)
     clear(room, size, room.size - size)

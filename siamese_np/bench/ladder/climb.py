@@ -6,7 +6,7 @@ from typing import Any
 
 from siamese_np import _threads
 from siamese_np.bench.ladder.assembly import multiply_adds, widest
-from siamese_np.bench.ladder.operations import OPERATIONS, Problem, Work, check, truth
+from siamese_np.bench.ladder.operations import OPERATIONS, Problem, Work, check, failure, truth
 from siamese_np.bench.ladder.rung import Rung
 from siamese_np.bench.sampling import measure, timed
 from siamese_np.errors import OptionError
@@ -32,7 +32,8 @@ def climb(
     Raises
     ------
     OptionError
-        A rung computes something else than the reference; the sentence says which and how far off it is.
+        A rung fails, or computes something else than the reference, with any of the numbers of threads, before or
+        after it was timed; the sentence says which and how far off it is.
     """
     entries = []
     for operation in OPERATIONS:
@@ -48,15 +49,34 @@ def climb(
             works[rung.name] = (rung, entry)
         for count in threads:
             _threads.set_threads(count)
-            calls = {
-                name: Work(operation, rung.function, small if rung.small else problem, count, rung.shares)
-                for name, (rung, _) in works.items()
-                if not rung.small or count == 1
-            }
-            timings = measure({name: timed(call) for name, call in calls.items()}, repetitions, seconds)
-            for name, timing in timings.items():
-                works[name][1]["timings"][str(count)] = timing.as_dict()
+            timed_rungs = [rung for rung, _ in works.values() if not rung.small or count == 1]
+            calls = {rung.name: timed(_call(rung, small if rung.small else problem, count)) for rung in timed_rungs}
+            timings = measure(calls, repetitions, seconds)
+            for rung in timed_rungs:
+                used = small if rung.small else problem
+                _refuse(rung, check(operation, rung.function, used, rights[id(used)], count, rung.shares)[0])
+                works[rung.name][1]["timings"][str(count)] = timings[rung.name].as_dict()
     return entries
+
+
+def _call(rung: Rung, problem: Problem, threads: int) -> Callable[[], None]:
+    """The rung at work; what it raises becomes a refusal."""
+    work = Work(rung.operation, rung.function, problem, threads, rung.shares)
+
+    def call() -> None:
+        try:
+            work()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            _refuse(rung, failure(error))
+
+    return call
+
+
+def _refuse(rung: Rung, wrong: str) -> None:
+    if wrong:
+        raise OptionError(f"the rung {rung.name!r} of {rung.operation} is refused: {wrong}")
 
 
 def _verify(rung: Rung, problem: Problem, small: Problem, rights: dict[int, Any]) -> dict[str, Any]:
@@ -65,12 +85,18 @@ def _verify(rung: Rung, problem: Problem, small: Problem, rights: dict[int, Any]
     first = time.perf_counter() - start
     if not wrong and not rung.small:
         wrong, error = check(rung.operation, rung.function, problem, rights[id(problem)])
-    if wrong:
-        raise OptionError(f"the rung {rung.name!r} of {rung.operation} is refused: {wrong}")
+    _refuse(rung, wrong)
     timed_problem = small if rung.small else problem
     operation = OPERATIONS[rung.operation]
     flops = operation.flops(timed_problem)
     counts = multiply_adds(rung.code or rung.function)
+    try:
+        executed = float(rung.executed(timed_problem)) if rung.executed else flops
+        scratch = float(rung.scratch(timed_problem)) if rung.scratch else 0.0
+    except Exception as error:
+        raise OptionError(
+            f"the rung {rung.name!r} of {rung.operation} is refused: of its `executed` or `scratch`, {failure(error)}"
+        ) from None
     return {
         "operation": rung.operation,
         "rung": rung.name,
@@ -80,8 +106,8 @@ def _verify(rung: Rung, problem: Problem, small: Problem, rights: dict[int, Any]
         "error": error,
         "first_call_seconds": first,
         "flops": flops,
-        "executed_flops": rung.executed(timed_problem) if rung.executed else flops,
-        "bytes": operation.bytes(timed_problem) + (rung.scratch(timed_problem) if rung.scratch else 0),
+        "executed_flops": executed,
+        "bytes": operation.bytes(timed_problem) + scratch,
         "multiply_adds": counts,
         "vector_bits": widest(counts),
         "timings": {},

@@ -40,6 +40,8 @@ class Problem:
         Gradient of the convolution's output: `dpooled` sent back through pooling and ReLU.
     dense_x, dense_w, dense_b, dense_dout : arrays (N, D), (D, E), (E,), (N, E)
         The first layer of `mlp` on the images themselves; its gradient has come through ReLU.
+    full_x : (N, D) array
+        Input of the same layer without a zero, so that nothing can be skipped.
     """
 
     x: Array
@@ -53,6 +55,7 @@ class Problem:
     dense_w: Array
     dense_b: Array
     dense_dout: Array
+    full_x: Array
 
 
 def make_problem(
@@ -87,6 +90,7 @@ def make_problem(
         dense_w=_single(dense_w),
         dense_b=_single(dense_b),
         dense_dout=_single(dense_dout),
+        full_x=_single(rng.uniform(0.1, 1, dense_x.shape)),
     )
 
 
@@ -244,6 +248,13 @@ OPERATIONS = {
         reference.dense_forward,
         _dense_flops,
     ),
+    "dense_forward_full": Operation(
+        "dense layer forward, no zeros",
+        lambda p: (Output(p.dense_dout.shape),),
+        lambda p, part: (p.full_x[part], p.dense_w, p.dense_b),
+        reference.dense_forward,
+        _dense_flops,
+    ),
     "dense_backward": Operation(
         "dense layer backward, dx and dw",
         lambda p: (Output(p.dense_x.shape), Output(p.dense_w.shape, False), Output(p.dense_b.shape, False)),
@@ -293,6 +304,11 @@ class Work:
         self.function(*outputs, *self.operation.arguments(self.problem, part))
 
 
+def failure(error: BaseException) -> str:
+    """What an exception of a rung says, in one line."""
+    return f"it raises {type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
+
+
 def truth(operation: str, problem: Problem) -> list[Array]:
     """What `operation` gives on `problem`, in float64, added to zeros."""
     exact = dataclasses.replace(
@@ -307,25 +323,37 @@ def truth(operation: str, problem: Problem) -> list[Array]:
     return outputs
 
 
-def check(operation: str, function: Callable[..., Any], problem: Problem, right: Sequence[Array]) -> tuple[str, float]:
-    """What is wrong with `function`, in a few words ("" if nothing), and its error as a share of the largest entry."""
+def check(
+    operation: str,
+    function: Callable[..., Any],
+    problem: Problem,
+    right: Sequence[Array],
+    threads: int = 1,
+    shares: bool = False,
+) -> tuple[str, float]:
+    """What is wrong with `function`, in a few words ("" if nothing), and its error as a share of the largest entry.
+
+    It is run as `Work` runs it, with so many `threads`.
+    """
     before = {name: value.copy() for name, value in vars(problem).items()}
-    details, outputs, starts = OPERATIONS[operation], [], []
-    for kind in details.outputs(problem):
+    work, starts = Work(operation, function, problem, threads, shares), []
+    for kind, output in zip(work.kinds, work.outputs, strict=True):
         # what is written must be all of it; what is added to must not be overwritten
         starts.append(0.5 if not kind.batched else np.nan if kind.dtype == np.float32 else 255)
-        outputs.append(np.full(kind.shape, starts[-1], kind.dtype))
+        output[:] = starts[-1]
     try:
-        function(*outputs, *details.arguments(problem, slice(None)))
-    except Exception as error:
-        return f"it raises {type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}", np.nan
+        work()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever a person's kernel does, SystemExit included
+        return failure(error), np.nan
     changed = [name for name, value in vars(problem).items() if not np.array_equal(value, before[name])]
     for name in changed:
         getattr(problem, name)[:] = before[name]
     if changed:
         return f"it changes its argument {changed[0]}", np.nan
     worst = 0.0
-    for kind, output, start, exact in zip(details.outputs(problem), outputs, starts, right, strict=True):
+    for kind, output, start, exact in zip(work.kinds, work.outputs, starts, right, strict=True):
         if kind.dtype != np.float32:
             if np.mean(output != exact) > TIES:
                 return f"{100 * np.mean(output != exact):.0f} % of its winners are not those of the reference", np.nan

@@ -1,5 +1,6 @@
 """How a kernel gets onto the ladder: one decorator, for this package's rungs and for anybody's own."""
 
+import contextlib
 import dataclasses
 import importlib
 import importlib.util
@@ -70,7 +71,7 @@ def rung(operation: str, name: str, **options: Any) -> Callable[[Function], Func
     Raises
     ------
     OptionError
-        There is no such operation, or the name is taken.
+        There is no such operation, or the name is none or taken.
 
     Examples
     --------
@@ -82,6 +83,8 @@ def rung(operation: str, name: str, **options: Any) -> Callable[[Function], Func
 
     if operation not in OPERATIONS:
         raise OptionError(f"the ladder has no operation {operation!r}; it has {', '.join(OPERATIONS)}")
+    if not isinstance(name, str) or not name.strip():
+        raise OptionError(f"a rung of the ladder is called by a string, not {name!r}")
     if any((operation, name) == (other.operation, other.name) for other in RUNGS):
         raise OptionError(f"the ladder already has a rung {name!r} of {operation}; choose another name")
 
@@ -107,16 +110,19 @@ def load_rungs(own: Path | None = None) -> list[Rung]:
     if not own.is_file():
         raise OptionError(f"there is no file {own} with a kernel for the ladder")
     before = len(RUNGS)
-    spec = importlib.util.spec_from_file_location(own.stem, own)
+    private = f"_rungs_of_{own.stem}"  # or subprocess.py would take the place of Python's own
+    spec = importlib.util.spec_from_file_location(private, own)
     if spec is None or spec.loader is None:
         raise OptionError(f"{own} is no Python file; a kernel for the ladder comes in a .py file")
-    module = sys.modules[own.stem] = importlib.util.module_from_spec(spec)
+    module = sys.modules[private] = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
-    except OptionError:
+        with contextlib.redirect_stdout(sys.stderr):  # standard output is for results
+            spec.loader.exec_module(module)
+    except (OptionError, KeyboardInterrupt):
         raise
-    except Exception as error:
-        raise OptionError(f"{own} fails with {type(error).__name__}: {error}") from None
+    except BaseException as error:  # SystemExit, too
+        said = (str(error).strip() or "no message").splitlines()[0]
+        raise OptionError(f"{own} fails with {type(error).__name__}: {said}") from None
     if len(RUNGS) == before:
         raise OptionError(f'{own} puts no kernel on the ladder; decorate one with @rung("conv2d_forward", name="mine")')
     RUNGS[before:] = [dataclasses.replace(added, own=True) for added in RUNGS[before:]]

@@ -11,6 +11,7 @@ from siamese_np.bench.ladder.rung import rung
 Array = NDArray[Any]
 
 
+@rung("dense_forward_full", "naive njit")
 @rung("dense_forward", "naive njit")
 @loose_kernel
 def dense_forward(out, x, w, b):
@@ -40,6 +41,7 @@ def dense_backward(dx, dw, db, dout, x, w):
             db[e] += dout[n, e]
 
 
+@rung("dense_forward_full", "BLAS")
 @rung("dense_forward", "BLAS")
 def dense_forward_blas(out: Array, x: Array, w: Array, b: Array) -> None:
     """out (N, E) = x (N, D) @ w (D, E) + b (E,)."""

@@ -102,6 +102,7 @@ rung("conv_relu_pool_forward", "siamese_np", executed=multiplications)(kernels.c
 rung("conv_relu_pool_backward", "siamese_np", executed=visited_backward)(kernels.conv_relu_pool_backward)
 
 
+@rung("dense_forward_full", "siamese_np", shares=True, code=kernels.dense_forward)
 @rung("dense_forward", "siamese_np", executed=dense_visited, shares=True, code=kernels.dense_forward)
 def dense_forward(out: Array, x: Array, w: Array, b: Array) -> None:
     """Shared among the threads by the kernel itself."""
