@@ -32,9 +32,13 @@ class Layer:
     """
 
     def __init__(self) -> None:
-        self.params: dict[str, Array] = {}
-        self.grads: dict[str, Array] = {}
-        self._made: dict[str, tuple[Shape, np.dtype[Any]]] = {}  # how the parameters were made
+        self._use({})
+
+    def _use(self, params: dict[str, Array]) -> None:
+        """Work with `params` from now on, and with gradients of their shapes and dtypes, zero at first."""
+        self.params = params
+        self.grads = {name: np.zeros_like(value) for name, value in params.items()}
+        self._made = {name: (value.shape, value.dtype) for name, value in params.items()}
 
     def output_shape(self, shape: Shape) -> Shape:
         """Shape of one output (without N) for one input of `shape`; ShapeError where it does not fit."""
@@ -93,9 +97,7 @@ class _Weighted(Layer):
         # X. Glorot, Y. Bengio, AISTATS 2010, equation 16
         limit = np.sqrt(6 / (fan_in + fan_out))
         w = np.random.default_rng(seed).uniform(-limit, limit, w_shape)
-        self.params = {"w": w.astype(dtype), "b": np.zeros(w_shape[-1], dtype)}
-        self.grads = {name: np.zeros_like(value) for name, value in self.params.items()}
-        self._made = {name: (value.shape, value.dtype) for name, value in self.params.items()}
+        self._use({"w": w.astype(dtype), "b": np.zeros(w_shape[-1], dtype)})
 
 
 class Conv2D(_Weighted):

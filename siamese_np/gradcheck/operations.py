@@ -136,8 +136,7 @@ def _with_twin(case: Case, layer: Layer, twin: twins.Twin, terms: dict[str, int]
 def _with_params(layer: Layer, params: Arrays) -> Layer:
     """A copy of `layer` with parameters of its own."""
     other = copy.copy(layer)
-    other.params = {name: params[name] for name in layer.params}
-    other.grads = {name: np.zeros_like(value) for name, value in other.params.items()}
+    other._use({name: params[name] for name in layer.params})
     return other
 
 
