@@ -167,12 +167,12 @@ def time_to_accuracy(dataset: Dataset, epochs: int, say: Say) -> tuple[SiameseNe
 def cost_per_image(split: Split, sizes: Sequence[int], sampled_steps: int, say: Say) -> list[dict[str, Any]]:
     """Microseconds of training for one image, for data sets from small to large, made by repeating images.
 
-    A whole epoch's batches are drawn, and `sampled_steps` of them, spread over the epoch, are trained. Sizes that
-    would take more than half of the free memory are left out.
+    A whole epoch's batches are drawn, and `sampled_steps` of them, spread over the epoch, are trained, now of one data
+    set, now of another. Sizes that would take more than half of the free memory are left out.
     """
     from siamese_np.training import BatchProtocol, Options
 
-    rows = []
+    sets: dict[int, Any] = {}
     for size in sizes:
         if size * split.images[0].nbytes > free_memory() / 2:
             say(f"end to end: too little memory for {size:,} images")
@@ -180,22 +180,24 @@ def cost_per_image(split: Split, sizes: Sequence[int], sampled_steps: int, say: 
         say(f"end to end: cost per image of {size:,} images")
         repeated = np.arange(size) % len(split)
         large = Split(split.images[repeated], split.labels[repeated])
-        options = Options(batch_size=min(256, size // 2))
-        dataset = Dataset("repeated", large, split, split)
-        protocol = BatchProtocol(dataset, options)
-        model = _model("cnn", split)
+        protocol = BatchProtocol(Dataset("repeated", large, split, split), Options(batch_size=min(256, size // 2)))
         start = time.perf_counter()
         batches = list(protocol.batches(0))
         drawing = (time.perf_counter() - start) / size
         chosen = [batches[number] for number in np.linspace(0, len(batches) - 1, sampled_steps + 1).astype(int)]
-        samples = []
-        for batch in chosen:
+        sets[size] = protocol, _model("cnn", split), chosen, drawing
+    samples: dict[int, list[float]] = {size: [] for size in sets}
+    for number in range(sampled_steps + 1):
+        for size in np.random.default_rng(number).permutation(list(sets)).tolist():
+            protocol, model, chosen, _ = sets[size]
             start = time.perf_counter()
             model.siamese.network.zero_grads()
-            protocol.gradients(model.siamese, batch)
+            protocol.gradients(model.siamese, chosen[number])
             model.optimizer.step(TIMED_RATE)
-            samples.append((time.perf_counter() - start) / len(batch))
-        timing = Timing.of(samples[1:])
+            samples[size].append((time.perf_counter() - start) / len(chosen[number]))
+    rows = []
+    for size, (*_, drawing) in sets.items():
+        timing = Timing.of(samples[size][1:])
         rows.append(
             {
                 "images": size,
