@@ -49,13 +49,19 @@ def climb(
             works[rung.name] = (rung, entry)
         for count in threads:
             _threads.set_threads(count)
-            timed_rungs = [rung for rung, _ in works.values() if not rung.small or count == 1]
-            calls = {rung.name: timed(_call(rung, small if rung.small else problem, count)) for rung in timed_rungs}
+            used = {
+                name: small if rung.small else problem
+                for name, (rung, _) in works.items()
+                if not rung.small or count == 1
+            }
+            calls = {name: timed(_call(works[name][0], its, count)) for name, its in used.items()}
             timings = measure(calls, repetitions, seconds)
-            for rung in timed_rungs:
-                used = small if rung.small else problem
-                _refuse(rung, check(operation, rung.function, used, rights[id(used)], count, rung.shares)[0])
-                works[rung.name][1]["timings"][str(count)] = timings[rung.name].as_dict()
+            for name, its in used.items():
+                rung, entry = works[name]
+                wrong, _ = check(operation, rung.function, its, rights[id(its)], count, rung.shares)
+                if wrong:
+                    raise _refusal(rung, wrong)
+                entry["timings"][str(count)] = timings[name].as_dict()
     return entries
 
 
@@ -69,14 +75,13 @@ def _call(rung: Rung, problem: Problem, threads: int) -> Callable[[], None]:
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            _refuse(rung, failure(error))
+            raise _refusal(rung, failure(error)) from error
 
     return call
 
 
-def _refuse(rung: Rung, wrong: str) -> None:
-    if wrong:
-        raise OptionError(f"the rung {rung.name!r} of {rung.operation} is refused: {wrong}")
+def _refusal(rung: Rung, wrong: str) -> OptionError:
+    return OptionError(f"the rung {rung.name!r} of {rung.operation} is refused: {wrong}")
 
 
 def _verify(rung: Rung, problem: Problem, small: Problem, rights: dict[int, Any]) -> dict[str, Any]:
@@ -85,7 +90,8 @@ def _verify(rung: Rung, problem: Problem, small: Problem, rights: dict[int, Any]
     first = time.perf_counter() - start
     if not wrong and not rung.small:
         wrong, error = check(rung.operation, rung.function, problem, rights[id(problem)])
-    _refuse(rung, wrong)
+    if wrong:
+        raise _refusal(rung, wrong)
     timed_problem = small if rung.small else problem
     operation = OPERATIONS[rung.operation]
     flops = operation.flops(timed_problem)
@@ -94,9 +100,7 @@ def _verify(rung: Rung, problem: Problem, small: Problem, rights: dict[int, Any]
         executed = float(rung.executed(timed_problem)) if rung.executed else flops
         scratch = float(rung.scratch(timed_problem)) if rung.scratch else 0.0
     except Exception as error:
-        raise OptionError(
-            f"the rung {rung.name!r} of {rung.operation} is refused: of its `executed` or `scratch`, {failure(error)}"
-        ) from None
+        raise _refusal(rung, f"of its `executed` or `scratch`, {failure(error)}") from error
     return {
         "operation": rung.operation,
         "rung": rung.name,

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from siamese_np import _threads, reference
+from siamese_np.bench.words import error_text
 
 Array = NDArray[Any]
 
@@ -175,6 +176,16 @@ def _dense_flops(p: Problem) -> float:
     return 2.0 * len(p.dense_x) * p.dense_w.size
 
 
+def _dense_forward(title: str, x: Callable[[Problem], Array]) -> Operation:
+    return Operation(
+        title,
+        lambda p: (Output(p.dense_dout.shape),),
+        lambda p, part: (x(p)[part], p.dense_w, p.dense_b),
+        reference.dense_forward,
+        _dense_flops,
+    )
+
+
 def _right_backward_x(dx: Array, dout: Array, wT: Array, stride: Any, pad: Any) -> None:
     KH, KW = wT.shape[1:3]
     turned = np.ascontiguousarray(wT.transpose(1, 2, 0, 3)[::-1, ::-1])
@@ -241,20 +252,8 @@ OPERATIONS = {
         _right_block_backward,
         lambda p: 2 * _conv_flops(p),
     ),
-    "dense_forward": Operation(
-        "dense layer forward, on pixels",
-        lambda p: (Output(p.dense_dout.shape),),
-        lambda p, part: (p.dense_x[part], p.dense_w, p.dense_b),
-        reference.dense_forward,
-        _dense_flops,
-    ),
-    "dense_forward_full": Operation(
-        "dense layer forward, no zeros",
-        lambda p: (Output(p.dense_dout.shape),),
-        lambda p, part: (p.full_x[part], p.dense_w, p.dense_b),
-        reference.dense_forward,
-        _dense_flops,
-    ),
+    "dense_forward": _dense_forward("dense layer forward, on pixels", lambda p: p.dense_x),
+    "dense_forward_full": _dense_forward("dense layer forward, no zeros", lambda p: p.full_x),
     "dense_backward": Operation(
         "dense layer backward, dx and dw",
         lambda p: (Output(p.dense_x.shape), Output(p.dense_w.shape, False), Output(p.dense_b.shape, False)),
@@ -306,7 +305,7 @@ class Work:
 
 def failure(error: BaseException) -> str:
     """What an exception of a rung says, in one line."""
-    return f"it raises {type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
+    return f"it raises {error_text(error)}"
 
 
 def truth(operation: str, problem: Problem) -> list[Array]:

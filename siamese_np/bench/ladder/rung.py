@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from siamese_np.bench.words import error_text
 from siamese_np.errors import OptionError
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -121,8 +122,7 @@ def load_rungs(own: Path | None = None) -> list[Rung]:
     except (OptionError, KeyboardInterrupt):
         raise
     except BaseException as error:  # SystemExit, too
-        said = (str(error).strip() or "no message").splitlines()[0]
-        raise OptionError(f"{own} fails with {type(error).__name__}: {said}") from None
+        raise OptionError(f"{own} fails with {error_text(error)}") from None
     if len(RUNGS) == before:
         raise OptionError(f'{own} puts no kernel on the ladder; decorate one with @rung("conv2d_forward", name="mine")')
     RUNGS[before:] = [dataclasses.replace(added, own=True) for added in RUNGS[before:]]
