@@ -115,8 +115,8 @@ def cache_folder() -> Path | None:
     tools = [package / f"{name}.py" for name in ("_jit", "_parts", "_team")]
     sources = [*tools, *sorted((package / "kernels").glob("*.py"))]
     digest = hashlib.sha256(b"\0".join(source.read_bytes() for source in sources)).hexdigest()[:16]
-    folder = _cache_root() / f"kernels-{digest}"
     try:
+        folder = _cache_root() / f"kernels-{digest}"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = folder.stat()
         if os.name == "posix" and (status.st_uid != os.getuid() or status.st_mode & 0o022):

@@ -4,14 +4,18 @@ import gc
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numba.core import event
 from numba.core.errors import TypingError
 
+import siamese_np
 from siamese_np._jit import kernel, loose_kernel
 from siamese_np._parts import part
+
+PACKAGE = Path(siamese_np.__file__).parent
 
 SCRIPT = """
 import hashlib, numpy as np
@@ -55,6 +59,29 @@ def test_a_damaged_cache_is_compiled_anew(fresh):
         content = path.read_bytes()
         path.write_bytes(content[: len(content) // 2] if number % 2 else b"")
     assert train(cache)[0] == result
+
+
+def python(code, folder=None, **environment):
+    """What `code` prints, and what it says on standard error, in a process of its own that runs in `folder`."""
+    settings = {**os.environ, "PYTHONPATH": str(PACKAGE.parent), **environment}
+    settings = {name: value for name, value in settings.items() if value is not None}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=settings, cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout, done.stderr
+
+
+def test_without_a_home_kernels_are_compiled_and_not_kept():
+    code = """
+import os, pathlib
+def fail(*args): raise RuntimeError("Could not determine home directory.")
+pathlib.Path.home = fail  # as for a user without HOME and without an entry in the list of users
+import numpy as np
+from siamese_np import Dense
+print(Dense(3, 4, seed=0).forward(np.ones((2, 3), np.float32))[0].shape)
+"""
+    out, said = python(code, NUMBA_CACHE_DIR=None, XDG_CACHE_HOME=None, LOCALAPPDATA=None)
+    assert out == "(2, 4)\n"
+    assert said.count("compiled kernels are not kept") == 1 and "Could not determine home directory" in said
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="rights are those of POSIX")
