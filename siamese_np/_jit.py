@@ -58,13 +58,9 @@ def _kept(function: Function, **options: Any) -> Function:
 
     compiled.compile = compile_faster
     folder = cache_folder()
-    if folder is not None:
-        before = numba.config.CACHE_DIR
-        numba.config.CACHE_DIR = str(folder)  # read only while the next line runs: other packages keep theirs
-        try:
-            compiled._cache = _RepairingCache(function)
-        finally:
-            numba.config.CACHE_DIR = before
+    cache = _cache_in(folder, function) if folder is not None else None
+    if cache is not None:
+        compiled._cache = cache
     return compiled
 
 
@@ -104,6 +100,26 @@ class _RepairingCache(FunctionCache):  # type: ignore[misc]
             self.disable()
 
 
+def _cache_in(folder: Path, function: Any) -> _RepairingCache | None:
+    """Cache of a function's machine code in `folder`; None where Numba cannot use it and goes to others, unchecked."""
+    before = numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = str(folder)  # read only while the next line runs: other packages keep theirs
+    try:
+        cache = _RepairingCache(function)
+        if folder in Path(cache.cache_path).parents:
+            return cache
+    except RuntimeError:  # nor any other
+        pass
+    finally:
+        numba.config.CACHE_DIR = before
+    _warn_not_kept(f"Numba cannot use {folder} for some of them")
+    return None
+
+
+def _warn_not_kept(reason: object) -> None:
+    warnings.warn(f"compiled kernels are not kept, every start compiles anew: {reason}", RuntimeWarning, stacklevel=2)
+
+
 @lru_cache(maxsize=1)
 def cache_folder() -> Path | None:
     """Folder of the compiled kernels, named after a hash of their sources; None where none is safe.
@@ -112,10 +128,11 @@ def cache_folder() -> Path | None:
     as trusted as the program itself, so the folder must belong to this user and be writable by nobody else.
     """
     package = Path(__file__).parent
-    tools = [package / f"{name}.py" for name in ("_jit", "_parts", "_team")]
-    sources = [*tools, *sorted((package / "kernels").glob("*.py"))]
-    digest = hashlib.sha256(b"\0".join(source.read_bytes() for source in sources)).hexdigest()[:16]
     try:
+        tools = [package / f"{name}.py" for name in ("_jit", "_parts", "_team")]
+        sources = [*tools, *sorted((package / "kernels").glob("*.py"))]
+        # which cannot be read from a zip file, nor where only .pyc files are
+        digest = hashlib.sha256(b"\0".join(source.read_bytes() for source in sources)).hexdigest()[:16]
         folder = _cache_root() / f"kernels-{digest}"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = folder.stat()
@@ -124,8 +141,7 @@ def cache_folder() -> Path | None:
         if not os.access(folder, os.W_OK):
             raise PermissionError(f"{folder} is not writable")
     except (OSError, RuntimeError) as error:
-        message = f"compiled kernels are not kept, every start compiles anew: {error}"
-        warnings.warn(message, RuntimeWarning, stacklevel=2)
+        _warn_not_kept(error)
         return None
     return folder
 

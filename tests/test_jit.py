@@ -1,9 +1,12 @@
 """Compiled kernels and their cache: the same bits just compiled and loaded, and no harm from a damaged cache."""
 
+import compileall
 import gc
 import os
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +85,56 @@ print(Dense(3, 4, seed=0).forward(np.ones((2, 3), np.float32))[0].shape)
     out, said = python(code, NUMBA_CACHE_DIR=None, XDG_CACHE_HOME=None, LOCALAPPDATA=None)
     assert out == "(2, 4)\n"
     assert said.count("compiled kernels are not kept") == 1 and "Could not determine home directory" in said
+
+
+def _without_sources(folder):
+    """Make a copy of the package that is compiled to .pyc files only; the path to import it from."""
+    shutil.copytree(PACKAGE, folder / "siamese_np", ignore=shutil.ignore_patterns("__pycache__", "mnist_data"))
+    compileall.compile_dir(folder, quiet=1, legacy=True)
+    for source in folder.rglob("*.py"):
+        source.unlink()
+    return folder
+
+
+def _in_a_zip(folder):
+    """Make a copy of the package in a zip file; the path to import it from."""
+    target = folder / "package.zip"
+    with zipfile.ZipFile(target, "w") as package:
+        for source in PACKAGE.rglob("*.py"):
+            package.write(source, source.relative_to(PACKAGE.parent))
+    return target
+
+
+@pytest.mark.parametrize("packed", [_without_sources, _in_a_zip])
+def test_a_package_without_sources_compiles_its_kernels_and_keeps_none(packed, tmp_path):
+    path, cache = packed(tmp_path), tmp_path / "cache"
+    code = """
+import numpy as np, siamese_np
+print(siamese_np.__file__, siamese_np.Dense(3, 4, seed=0).forward(np.ones((2, 3), np.float32))[0].shape)
+"""
+    out, said = python(code, tmp_path, PYTHONPATH=str(path), NUMBA_CACHE_DIR=str(cache), HOME=str(tmp_path / "home"))
+    assert out.startswith(str(path)) and out.endswith(" (2, 4)\n")
+    assert said.count("compiled kernels are not kept") == 1
+    assert not list(tmp_path.rglob("*.nb[ci]"))
+
+
+@pytest.mark.parametrize("others", [True, False])
+def test_a_kernel_is_kept_in_no_other_folder(others, tmp_path):
+    """Where Numba cannot use the folder it is given, it goes on to others, which nobody has checked."""
+    code = f"""
+import numpy as np
+from numba.core import caching
+caching.UserProvidedCacheLocator.from_function = classmethod(lambda *args: None)
+if not {others}:
+    caching.CacheImpl._locator_classes = []
+from siamese_np import Dense
+print(Dense(3, 4, seed=0).forward(np.ones((2, 3), np.float32))[0].shape)
+"""
+    copy = tmp_path / "siamese_np"
+    shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__", "mnist_data"))
+    out, said = python(code, tmp_path, PYTHONPATH=str(tmp_path), NUMBA_CACHE_DIR=str(tmp_path / "cache"))
+    assert out == "(2, 4)\n" and said.count("compiled kernels are not kept") == 1
+    assert not list(tmp_path.rglob("*.nb[ci]"))
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="rights are those of POSIX")
