@@ -133,7 +133,7 @@ def cache_folder() -> Path | None:
         sources = [*tools, *sorted((package / "kernels").glob("*.py"))]
         # which cannot be read from a zip file, nor where only .pyc files are
         digest = hashlib.sha256(b"\0".join(source.read_bytes() for source in sources)).hexdigest()[:16]
-        folder = _cache_root() / f"kernels-{digest}"
+        folder = _cache_root().absolute() / f"kernels-{digest}"  # kernels are loaded later, maybe after a chdir
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = folder.stat()
         if os.name == "posix" and (status.st_uid != os.getuid() or status.st_mode & 0o022):
@@ -153,4 +153,7 @@ def _cache_root() -> Path:
         return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "siamese_np"
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "siamese_np"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "siamese_np"
+    folder = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if not folder.is_absolute():  # to be ignored then, says the XDG specification
+        folder = Path.home() / ".cache"
+    return folder / "siamese_np"

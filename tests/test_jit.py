@@ -87,6 +87,30 @@ print(Dense(3, 4, seed=0).forward(np.ones((2, 3), np.float32))[0].shape)
     assert said.count("compiled kernels are not kept") == 1 and "Could not determine home directory" in said
 
 
+def test_a_relative_cache_folder_stays_where_it_was(tmp_path):
+    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    here.mkdir()
+    elsewhere.mkdir()
+    code = f"""
+import os, numpy as np
+from siamese_np import Dense
+dense = Dense(3, 4, seed=0)
+os.chdir({str(elsewhere)!r})
+dense.forward(np.ones((2, 3), np.float32))
+"""
+    assert python(code, here, NUMBA_CACHE_DIR="cache") == ("", "")
+    assert list((here / "cache").rglob("*.nbc")) and not list(elsewhere.iterdir())
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="other folders there")
+def test_the_cache_of_the_xdg_specification(tmp_path):
+    code = "from siamese_np._jit import cache_folder; print(cache_folder().parent)"
+    home, cache = tmp_path / "home", tmp_path / "cache"
+    for wanted, given in ((cache / "siamese_np", str(cache)), (home / ".cache" / "siamese_np", "relative")):
+        out, said = python(code, tmp_path, NUMBA_CACHE_DIR=None, HOME=str(home), XDG_CACHE_HOME=given)
+        assert (out, said) == (f"{wanted}\n", "")
+
+
 def _without_sources(folder):
     """Make a copy of the package that is compiled to .pyc files only; the path to import it from."""
     shutil.copytree(PACKAGE, folder / "siamese_np", ignore=shutil.ignore_patterns("__pycache__", "mnist_data"))
