@@ -7,10 +7,11 @@ folder carries a hash of all kernel sources in its name, and a damaged entry is 
 import gc
 import hashlib
 import os
+import stat
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -125,7 +126,7 @@ def cache_folder() -> Path | None:
     """Folder of the compiled kernels, named after a hash of their sources; None where none is safe.
 
     It lies in ``NUMBA_CACHE_DIR`` where that is set, else in the user's cache folder. Cached machine code is
-    as trusted as the program itself, so the folder must belong to this user and be writable by nobody else.
+    as trusted as the program itself, so nobody but this user and root may be able to replace it.
     """
     package = Path(__file__).parent
     try:
@@ -133,11 +134,7 @@ def cache_folder() -> Path | None:
         sources = [*tools, *sorted((package / "kernels").glob("*.py"))]
         # which cannot be read from a zip file, nor where only .pyc files are
         digest = hashlib.sha256(b"\0".join(source.read_bytes() for source in sources)).hexdigest()[:16]
-        folder = _cache_root().absolute() / f"kernels-{digest}"  # kernels are loaded later, maybe after a chdir
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = folder.stat()
-        if os.name == "posix" and (status.st_uid != os.getuid() or status.st_mode & 0o022):
-            raise PermissionError(f"{folder} must belong to this user and be writable by nobody else")
+        folder = _safe_folder(_cache_root().absolute() / f"kernels-{digest}")
         if not os.access(folder, os.W_OK):
             raise PermissionError(f"{folder} is not writable")
     except (OSError, RuntimeError) as error:
@@ -157,3 +154,61 @@ def _cache_root() -> Path:
     if not folder.is_absolute():  # to be ignored then, says the XDG specification
         folder = Path.home() / ".cache"
     return folder / "siamese_np"
+
+
+def _safe_folder(path: Path) -> Path:
+    """The real path of folder `path`, made where it is missing; PermissionError if others can change what is in it.
+
+    (Not checked on Windows, whose rights are of another kind.)
+    """
+    if not hasattr(os, "geteuid"):
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+    folder = _safe_path(path)
+    if folder.stat().st_mode & 0o022:
+        raise PermissionError(f"{folder} must be writable by nobody but its owner")
+    with suppress(OSError):  # some file systems refuse
+        folder.chmod(0o700)  # whatever rights Numba gives to what it makes in there
+    return folder
+
+
+def _safe_path(path: Path) -> Path:
+    """`path`, without links, if nobody but this user and root can make it lead elsewhere; missing folders are made.
+
+    The files are opened later, by their paths, so each folder and link on the way counts. They are checked from the
+    root on: nobody else can replace what lies in a folder that has passed, or in a sticky one what is not theirs.
+    """
+    if path.name == "..":
+        return _safe_path(path.parent).parent
+    entry = path if path == path.parent else _safe_path(path.parent) / path.name
+    try:
+        status = entry.lstat()
+    except FileNotFoundError:
+        with suppress(FileExistsError):  # another process was faster
+            entry.mkdir(mode=0o700)
+        status = entry.lstat()
+    if status.st_uid not in (0, os.geteuid()):
+        raise PermissionError(f"{entry} must belong to this user or to root (NUMBA_CACHE_DIR can name another folder)")
+    if stat.S_ISLNK(status.st_mode):
+        entry.stat()  # OSError if it leads nowhere, or in a circle
+        return _safe_path(entry.parent / entry.readlink())
+    if not stat.S_ISDIR(status.st_mode):
+        raise NotADirectoryError(f"{entry} is not a folder")
+    others = 0o002 if status.st_gid == _own_group() else 0o022
+    if status.st_mode & others and not status.st_mode & stat.S_ISVTX:
+        raise PermissionError(f"{entry} must be writable by nobody else (NUMBA_CACHE_DIR can name another folder)")
+    return entry
+
+
+def _own_group() -> int | None:
+    """This user's group if nobody else is in it: where every user has such a one, new folders are writable by it."""
+    import grp
+    import pwd
+
+    try:
+        user = pwd.getpwuid(os.geteuid())
+        group = grp.getgrgid(user.pw_gid)
+    except KeyError:
+        return None
+    private = group.gr_name == user.pw_name and set(group.gr_mem) <= {user.pw_name}
+    return user.pw_gid if private else None

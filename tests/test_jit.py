@@ -15,7 +15,7 @@ from numba.core import event
 from numba.core.errors import TypingError
 
 import siamese_np
-from siamese_np._jit import kernel, loose_kernel
+from siamese_np._jit import _safe_folder, kernel, loose_kernel
 from siamese_np._parts import part
 
 PACKAGE = Path(siamese_np.__file__).parent
@@ -161,15 +161,127 @@ print(Dense(3, 4, seed=0).forward(np.ones((2, 3), np.float32))[0].shape)
     assert not list(tmp_path.rglob("*.nb[ci]"))
 
 
-@pytest.mark.skipif(not hasattr(os, "getuid"), reason="rights are those of POSIX")
-def test_a_cache_that_others_can_write_is_not_trusted(tmp_path):
-    tmp_path.chmod(0o777)
-    script = "from siamese_np._jit import cache_folder; folder = cache_folder(); folder.chmod(0o777); print(folder)"
-    settings = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
-    subprocess.run([sys.executable, "-c", script], env=settings, check=True, capture_output=True)
-    again = "from siamese_np._jit import cache_folder; print(cache_folder())"
-    done = subprocess.run([sys.executable, "-c", again], env=settings, check=True, capture_output=True, text=True)
-    assert done.stdout == "None\n" and "writable by nobody else" in done.stderr
+posix = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="rights are those of POSIX")
+NOBODY = 65534
+
+
+def _give_away(*paths):
+    """Let the files, folders and links belong to another user."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can give files away")
+    for path in paths:
+        os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+
+
+@pytest.fixture
+def ours(tmp_path):
+    """A folder of ours, by its real path."""
+    folder = tmp_path.resolve() / "ours"
+    folder.mkdir(mode=0o755)
+    return folder
+
+
+@posix
+def test_missing_folders_of_the_cache_are_closed_to_others(ours):
+    before = os.umask(0)
+    try:
+        folder = _safe_folder(ours / "a" / "b")
+    finally:
+        os.umask(before)
+    assert folder == ours / "a" / "b"
+    assert [path.stat().st_mode & 0o777 for path in (folder, folder.parent)] == [0o700, 0o700]
+
+
+@posix
+def test_a_safe_cache_folder_is_told_by_its_real_path(ours, tmp_path):
+    sticky = ours / "sticky"
+    inner = sticky / "inner"
+    inner.mkdir(parents=True)
+    sticky.chmod(0o1777)  # as the folder of temporary files
+    (ours / "link").symlink_to(sticky, target_is_directory=True)
+    (inner / "back").symlink_to("../../link/inner", target_is_directory=True)
+    assert _safe_folder(ours / "link" / "inner" / "back") == inner
+    assert _safe_folder(ours / "sticky" / ".." / "other") == ours / "other"
+    assert inner.stat().st_mode & 0o777 == 0o700  # and nobody can write to what Numba makes in it
+
+
+@posix
+@pytest.mark.parametrize("mode", [0o777, 0o757, 0o1777])
+def test_a_cache_that_others_can_write_is_not_trusted(mode, ours):
+    ours.chmod(mode)
+    with pytest.raises(PermissionError, match="writable by nobody"):
+        _safe_folder(ours)
+    (ours / "a").mkdir()
+    if mode != 0o1777:
+        with pytest.raises(PermissionError, match=f"{ours} must be writable by nobody else"):
+            _safe_folder(ours / "a")
+
+
+@posix
+def test_only_a_group_of_ones_own_may_write(ours, monkeypatch):
+    import grp
+    import pwd
+
+    ours.chmod(0o775)
+    user = pwd.struct_passwd(("me", "", os.geteuid(), ours.stat().st_gid, "", "", ""))
+    monkeypatch.setattr(pwd, "getpwuid", lambda _: user)
+    for name, members, safe in (("me", [], True), ("me", ["me"], True), ("me", ["you"], False), ("us", [], False)):
+        group = grp.struct_group((name, "", user.pw_gid, members))
+        monkeypatch.setattr(grp, "getgrgid", lambda _, group=group: group)
+        if safe:
+            assert _safe_folder(ours / "a") == ours / "a"
+        else:
+            with pytest.raises(PermissionError, match=f"{ours} must be writable by nobody else"):
+                _safe_folder(ours / "a")
+
+
+@posix
+def test_a_cache_that_leads_nowhere_is_refused(ours):
+    (ours / "circle").symlink_to("circle")
+    (ours / "dangling").symlink_to("nothing")
+    (ours / "file").touch()
+    for name in ("circle", "dangling", "file", "file/folder"):
+        with pytest.raises(OSError, match=name.split("/")[0]):
+            _safe_folder(ours / name)
+
+
+@posix
+def test_a_cache_that_others_can_replace_is_not_trusted(ours, tmp_path):
+    """Of all that leads to the folder, one folder or link belongs to somebody else."""
+    theirs = tmp_path.resolve() / "theirs"
+    (theirs / "inner").mkdir(parents=True)
+    (theirs / "to_ours").symlink_to(ours, target_is_directory=True)
+    (tmp_path / "link").symlink_to(ours, target_is_directory=True)
+    (ours / "over_theirs").symlink_to(theirs / "to_ours" / "a", target_is_directory=True)
+    (ours / "a").mkdir()
+    ways = [theirs / "inner", theirs / "new", theirs / "to_ours" / "a", ours / "over_theirs", tmp_path / "link" / "a"]
+    _give_away(theirs, tmp_path / "link")
+    for mode in (0o755, 0o1777):
+        theirs.chmod(mode)
+        for way in ways:
+            with pytest.raises(PermissionError, match=r"(theirs|link) must belong to this user or to root"):
+                _safe_folder(way)
+    assert not (theirs / "new").exists()
+    assert _safe_folder(ours / "a") == ours / "a"
+
+
+@posix
+def test_machine_code_of_another_user_is_not_run(ours, tmp_path):
+    """They put a link to a folder of ours where the cache will be, to let it lead to theirs once it is trusted."""
+    name = python("from siamese_np._jit import cache_folder; print(cache_folder().name)", NUMBA_CACHE_DIR=str(ours))[0]
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    link = theirs / name.strip()
+    link.symlink_to(ours / name.strip(), target_is_directory=True)
+    _give_away(link, theirs)
+    code = """
+import numpy as np
+from siamese_np import Dense, _jit
+print(_jit.cache_folder(), Dense(3, 4, seed=0).forward(np.ones((2, 3), np.float32))[0].shape)
+"""
+    out, said = python(code, NUMBA_CACHE_DIR=str(theirs))
+    assert out == "None (2, 4)\n" and said.count("compiled kernels are not kept") == 1
+    assert not list(ours.rglob("*.nb[ci]"))
 
 
 def test_kernels_run_as_plain_python():
