@@ -11,6 +11,7 @@ for nearly a millisecond after the last, and only then sleeps; an idle program u
 import itertools
 import os
 import threading
+import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ PATIENCE = 1 << 15  # looks before a helper sleeps, some 25 ns each
 
 _threads = 0  # 0: not decided yet
 _helpers: list["_Helper"] = []
+_refused = 0  # helpers that the system would not start
 _starting = threading.Lock()
 _job: "_Job | None" = None
 
@@ -47,25 +49,36 @@ def get_threads() -> int:
 
 def set_threads(threads: int) -> None:
     """Use `threads` (1 to `MOST_THREADS`) threads from now on; the results do not depend on it."""
-    global _threads
+    global _refused, _threads
     if not isinstance(threads, int) or threads < 1:
         raise OptionError(f"the number of threads must be at least 1, not {threads!r}")
     if threads > MOST_THREADS:
         raise OptionError(f"the number of threads must be at most {MOST_THREADS}")
     while _helpers:
         _helpers.pop().dismiss()
-    _threads = threads
+    _threads, _refused = threads, 0
 
 
 def wake() -> None:
     """Have the helpers look out for work: called before each kernel that shares its work."""
-    if len(_helpers) < get_threads() - 1:
+    if len(_helpers) + _refused < get_threads() - 1:
         with _starting:
-            while len(_helpers) < get_threads() - 1:
-                _helpers.append(_Helper())
+            _start_helpers()
     for helper in _helpers:
         if not helper.awake.is_set():
             helper.awake.set()
+
+
+def _start_helpers() -> None:
+    """Start those that are missing; as many as the system allows, for an operation works without any."""
+    global _refused
+    while (missing := get_threads() - 1 - len(_helpers) - _refused) > 0:
+        try:
+            _helpers.append(_Helper())
+        except RuntimeError as error:
+            _refused = missing
+            started = f"only {len(_helpers) + 1} of {get_threads()} threads are used"
+            warnings.warn(f"{started}: {error}", RuntimeWarning, stacklevel=2)
 
 
 def shards(length: int, smallest: int) -> list[slice]:
@@ -186,8 +199,9 @@ def _forget_helpers() -> None:
     """A forked child has none of its parent's threads: start its own when it needs them."""
     import sys
 
-    global _job, _starting
+    global _job, _refused, _starting
     _helpers.clear()
+    _refused = 0
     _starting = threading.Lock()  # another thread may have held it
     _job = None
     if (team := sys.modules.get("siamese_np._team")) is not None:
