@@ -371,7 +371,13 @@ class Training:
 
 def versions() -> dict[str, str]:
     """Versions of what decides a run's numbers."""
-    from importlib.metadata import version
+    from importlib import import_module, metadata
+
+    def version(name: str) -> str:
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:  # on the path, but not installed
+            return str(getattr(import_module(name), "__version__", "unknown"))
 
     return {"python": sys.version.split()[0], **{name: version(name) for name in ("siamese_np", "numpy", "numba")}}
 

@@ -1,5 +1,8 @@
 """The training loop: its options, its two protocols, what it notices, and that a step is what it says."""
 
+from importlib import metadata
+
+import numba
 import numpy as np
 import pytest
 
@@ -7,7 +10,7 @@ from siamese_np import ContrastiveLoss, Dataset, Options, SiameseNetwork, Split,
 from siamese_np.errors import ModelError, OptionError, TrainingError
 from siamese_np.losses import AllPairsContrastiveLoss
 from siamese_np.optimizers import Adam, one_cycle
-from siamese_np.training import BatchProtocol, NotebookProtocol
+from siamese_np.training import BatchProtocol, NotebookProtocol, versions
 
 
 @pytest.fixture(scope="module")
@@ -178,3 +181,14 @@ def test_one_class_cannot_be_trained_on(blobs):
     lone = Split(blobs.train.images, np.where(np.arange(64) == 5, 7, blobs.train.labels))
     with pytest.raises(ValueError, match="class 7 has a single image"):
         Training(Dataset("lone", lone, blobs.validation, blobs.test), Options(preset="mlp", batch_size=16))
+
+
+def test_versions_are_told_without_package_metadata(monkeypatch):
+    """As where the package is on the path and not installed."""
+
+    def missing(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", missing)
+    told = versions()
+    assert (told["siamese_np"], told["numpy"], told["numba"]) == ("unknown", np.__version__, numba.__version__)
