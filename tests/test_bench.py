@@ -665,3 +665,8 @@ def test_damaged_results(tmp_path, change):
 def test_unreadable_results(tmp_path):
     with pytest.raises(DataError, match="there is no file"):
         read_results(tmp_path)
+
+
+def test_the_environment_of_a_system_without_a_load_average(monkeypatch):
+    monkeypatch.delattr(suite.os, "getloadavg", raising=False)  # as on Windows
+    assert "load_average" not in suite.environment_facts()

@@ -184,7 +184,7 @@ def environment_facts() -> dict[str, Any]:
 
         facts["llvm_processor"] = binding.get_host_cpu_name()
         facts["load_average"] = os.getloadavg()
-    except (ImportError, OSError):
+    except (ImportError, AttributeError, OSError):  # Windows has no load average
         pass
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
