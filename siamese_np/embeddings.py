@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from siamese_np.errors import DataError
 from siamese_np.files import write_atomically
+from siamese_np.reading import Npz, one_line
 
 FORMATS = (".npy", ".npz", ".csv")
 
@@ -43,32 +44,36 @@ def read_embeddings(path: Path, embedding_size: int, model: str = "") -> tuple[N
         numbers, or they were made by another model than `model`.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            emb, paths = archive["embeddings"], archive["paths"]
-            made_by = str(archive["model"]) if "model" in archive else ""
+        with Npz(path) as archive:
+            (shape, dtype), (paths_shape, paths_dtype) = archive.announced("embeddings"), archive.announced("paths")
+            if (
+                len(shape) != 2
+                or dtype.kind != "f"
+                or not shape[0]
+                or paths_shape != shape[:1]
+                or paths_dtype.kind != "U"
+            ):
+                raise DataError(
+                    f"{path} must hold embeddings (N, E) and the paths (N,) of their images, "
+                    f"not {dtype} {shape} and {paths_dtype} {paths_shape}"
+                )
+            if shape[1] != embedding_size:
+                raise DataError(f"{path} holds embeddings of {shape[1]} numbers, but the model makes {embedding_size}")
+            emb, paths = archive.read("embeddings"), archive.read("paths").tolist()
+            made_by = str(archive.read("model")) if "model" in archive else ""
     except FileNotFoundError:
         raise DataError(f"there is no file {path}") from None
+    except DataError:
+        raise
     except Exception as error:  # zipfile, zlib and numpy fail in many ways on damaged bytes
         if isinstance(error, OSError) and error.errno is not None:
             raise DataError(f"cannot read {path}: {error.strerror}") from error
         raise DataError(
-            f"{path} is damaged or not an .npz of embeddings and paths, as `siamese-np embed` writes it"
+            f"{path} is damaged or not an .npz of embeddings and paths, as `siamese-np embed` writes it "
+            f"({one_line(error)})"
         ) from error
-    if (
-        emb.ndim != 2
-        or emb.dtype.kind != "f"
-        or not len(emb)
-        or paths.shape != emb.shape[:1]
-        or paths.dtype.kind != "U"
-    ):
-        raise DataError(
-            f"{path} must hold embeddings (N, E) and the paths (N,) of their images, "
-            f"not {emb.dtype} {emb.shape} and {paths.dtype} {paths.shape}"
-        )
     if not np.isfinite(emb).all():
         raise DataError(f"{path} holds embeddings with NaN or infinity")
-    if emb.shape[1] != embedding_size:
-        raise DataError(f"{path} holds embeddings of {emb.shape[1]} numbers, but the model makes {embedding_size}")
     if model and made_by and model != made_by:
         raise DataError(f"{path} was made by another model: embed its images again with this one")
-    return emb, paths.tolist()
+    return emb, paths

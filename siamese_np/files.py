@@ -8,16 +8,18 @@ import hashlib
 import json
 import os
 import tempfile
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from siamese_np.errors import ModelError, SiameseError
 from siamese_np.network import PRESETS, SiameseNetwork, make_network
+from siamese_np.reading import Npz, one_line
 
 LARGEST_HEADER = 1 << 20
 MODEL_FORMAT = "siamese_np model 1"
@@ -56,7 +58,7 @@ def load_arrays(path: Path, kind: str, shapes: Any = None) -> tuple[dict[str, An
     kind : str
         The header's ``"format"`` must be this.
     shapes : callable
-        Given the header, the names, shapes and dtypes that the file must hold, as a dict of arrays.
+        Given the header, the names, shapes and dtypes that the file must hold, as a dict of arrays or `ArraySpec`.
 
     Raises
     ------
@@ -64,10 +66,12 @@ def load_arrays(path: Path, kind: str, shapes: Any = None) -> tuple[dict[str, An
         In one sentence: the file is missing, damaged, of another kind, or holds other arrays.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with Npz(path) as archive:
             header = _read_header(archive, path, kind)
             expected = shapes(header)
-            return header, {name: _read_array(archive, path, name, like) for name, like in expected.items()}
+            for name, like in expected.items():  # all, before the first is read
+                _check_announced(archive, path, name, like)
+            return header, {name: _read_array(archive, path, name) for name in expected}
     except FileNotFoundError:
         raise ModelError(f"there is no file {path}") from None
     except OSError as error:
@@ -75,42 +79,42 @@ def load_arrays(path: Path, kind: str, shapes: Any = None) -> tuple[dict[str, An
     except SiameseError:
         raise
     except Exception as error:  # zipfile, zlib, json and numpy fail in many ways on damaged bytes
-        raise ModelError(f"{path} is damaged or not a file that siamese_np wrote ({error})") from None
+        raise ModelError(f"{path} is damaged or not a file that siamese_np wrote ({one_line(error)})") from None
 
 
-def _read_header(archive: zipfile.ZipFile, path: Path, kind: str) -> dict[str, Any]:
-    info = archive.getinfo("header.npy")
-    if info.file_size > LARGEST_HEADER:
-        raise ModelError(f"{path} has a header of {info.file_size} bytes, more than any siamese_np wrote")
-    with archive.open(info) as file:
-        header = json.loads(str(np.lib.format.read_array(file, allow_pickle=False)))
+class ArraySpec(NamedTuple):
+    """What an array in a file must be."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+def _read_header(archive: Npz, path: Path, kind: str) -> dict[str, Any]:
+    size = archive.size("header")
+    if size > LARGEST_HEADER:
+        raise ModelError(f"{path} has a header of {size} bytes, more than any siamese_np wrote")
+    header = json.loads(str(archive.read("header")))
     if not isinstance(header, dict) or header.get("format") != kind:
         found = header.get("format") if isinstance(header, dict) else header
         raise ModelError(f"{path} is not a {kind!r} file, its header says {found!r}")
     return header
 
 
-def _read_array(archive: zipfile.ZipFile, path: Path, name: str, like: NDArray[Any]) -> NDArray[Any]:
-    if f"{name}.npy" not in archive.namelist():
+def _check_announced(archive: Npz, path: Path, name: str, like: Any) -> None:
+    if name not in archive:
         raise ModelError(f"{path} lacks the array {name!r}")
-    with archive.open(f"{name}.npy") as file:
-        shape, dtype = _announced(file)
-        if shape != like.shape or dtype != like.dtype:
-            raise ModelError(
-                f"{path} holds {name!r} as {shape} {dtype}, but its network has {like.shape} {like.dtype} there"
-            )
-    with archive.open(f"{name}.npy") as file:
-        array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+    shape, dtype = archive.announced(name)
+    if shape != like.shape or dtype != like.dtype:
+        raise ModelError(
+            f"{path} holds {name!r} as {shape} {dtype}, but its network has {like.shape} {like.dtype} there"
+        )
+
+
+def _read_array(archive: Npz, path: Path, name: str) -> NDArray[Any]:
+    array = archive.read(name)
     if not np.isfinite(array).all():
         raise ModelError(f"{path} holds NaN or infinity in {name!r}")
     return array
-
-
-def _announced(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(file)
-    return shape, dtype
 
 
 def save_model(path: Path, siamese: SiameseNetwork, notes: Mapping[str, Any] | None = None) -> None:
@@ -159,25 +163,59 @@ def load_model(model: str | Path) -> SiameseNetwork:
     path = Path(model)
     if path.is_dir():
         path = path / "model.npz"
-    made: list[SiameseNetwork] = []
 
-    def network_of(header: dict[str, Any]) -> dict[str, NDArray[Any]]:
-        try:
-            network = make_network(
-                header["preset"],
-                input_shape=tuple(header["input_shape"]),
-                embedding_size=header["embedding_size"],
-                dtype=header["dtype"],
-            )
-            made.append(SiameseNetwork(network, header["margin"], header["threshold"], header["preset"]))
-        except (KeyError, TypeError, SiameseError) as error:
-            raise ModelError(f"{path} has a header that describes no network: {error}") from None
-        return network.named_params()
+    def params_of(header: dict[str, Any]) -> dict[str, ArraySpec]:
+        with _described_by(path):
+            dtype = make_network(header["preset"], input_shape=(4, 4, 1), dtype=header["dtype"]).params.dtype
+            return _param_specs(header["preset"], header["input_shape"], header["embedding_size"], dtype)
 
-    _, arrays = load_arrays(path, MODEL_FORMAT, network_of)
-    for name, param in made[0].network.named_params().items():
+    header, arrays = load_arrays(path, MODEL_FORMAT, params_of)
+    with _described_by(path):
+        network = make_network(
+            header["preset"],
+            input_shape=tuple(header["input_shape"]),
+            embedding_size=header["embedding_size"],
+            dtype=header["dtype"],
+        )
+        siamese = SiameseNetwork(network, header["margin"], header["threshold"], header["preset"])
+    for name, param in network.named_params().items():
         param[:] = arrays[name]
-    return made[0]
+    return siamese
+
+
+@contextmanager
+def _described_by(path: Path) -> Iterator[None]:
+    """Turns what a wrong header leads to into one sentence."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{path} has a header that describes no network: {error}") from None
+
+
+def _param_specs(preset: str, input_shape: Any, embedding_size: Any, dtype: np.dtype[Any]) -> dict[str, ArraySpec]:
+    """What the parameters of a preset are, without making any: a file can claim a network of any size."""
+    if not isinstance(input_shape, list) or len(input_shape) != 3:
+        raise ModelError(f"input_shape must be [H, W, C], not {input_shape!r}")
+    H, W, C = (_size("each number of input_shape", length) for length in input_shape)
+    E = _size("embedding_size", embedding_size)
+    weights: dict[str, tuple[int, ...]] = {}
+    if preset == "cnn":
+        weights = {"conv2d_1": (3, 3, C, 32), "conv2d_2": (3, 3, 32, 64)}
+        sizes = [(H // 4) * (W // 4) * 64, 128, E]
+    else:
+        sizes = [H * W * C, 512, 256, E]
+    weights.update({f"dense_{i}": shape for i, shape in enumerate(pairwise(sizes), 1)})
+    specs = {}
+    for layer, shape in weights.items():
+        specs[f"{layer}.w"] = ArraySpec(shape, dtype)
+        specs[f"{layer}.b"] = ArraySpec(shape[-1:], dtype)
+    return specs
+
+
+def _size(name: str, value: Any) -> int:
+    if type(value) is not int or value < 1:
+        raise ModelError(f"{name} must be a whole number of at least 1, not {value!r}")
+    return value
 
 
 def _umask() -> int:

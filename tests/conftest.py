@@ -1,8 +1,14 @@
 """Shared by all tests: hypothesis profiles, and small data sets on disk."""
 
 import gzip
+import io
+import json
 import os
 import struct
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +25,63 @@ def write_idx(path: Path, array: np.ndarray) -> None:
     """Write an array of bytes as an IDX file, gzipped if its name says so."""
     content = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.astype(np.uint8).tobytes()
     path.write_bytes(gzip.compress(content, 1) if path.suffix == ".gz" else content)
+
+
+_READ_HOSTILE = """
+import json, sys, time
+from siamese_np.errors import SiameseError
+{setup}
+
+def peak():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
+
+for path in sys.argv[1:]:
+    before, start = peak(), time.perf_counter()
+    try:
+        read(path)
+        sentence = None
+    except SiameseError as error:
+        sentence = str(error)
+    print(json.dumps([sentence, peak() - before, time.perf_counter() - start]), flush=True)
+"""
+
+
+def refusals(setup: str, paths: Iterable[Path]) -> list[str | None]:
+    """What the function `read` that `setup` defines says of each file, in less than 200 MB and 4 seconds.
+
+    In a process of its own, whose peak memory is that of the files; None where one is read. A file alone takes less
+    than a second, but the machine may be busy.
+    """
+    if not os.path.exists("/proc/self/status"):
+        pytest.skip("peak memory is read from /proc")
+    command = [sys.executable, "-c", _READ_HOSTILE.format(setup=setup), *map(str, paths)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    sentences = []
+    for path, line in zip(paths, done.stdout.splitlines(), strict=True):
+        sentence, megabytes, seconds = json.loads(line)
+        assert megabytes < 200 and seconds < 4, f"{path.name}: {megabytes:.0f} MB, {seconds:.1f} s, {sentence}"
+        assert sentence is None or (path.name in sentence and "\n" not in sentence)
+        sentences.append(sentence)
+    return sentences
+
+
+def write_npz(path: Path, **members: np.ndarray | bytes) -> None:
+    """Write a compressed .npz of arrays, or of whatever bytes."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name, member in members.items():
+            content = io.BytesIO()
+            if isinstance(member, bytes):
+                content.write(member)
+            else:
+                np.save(content, member)
+            archive.writestr(f"{name}.npy", content.getvalue())
+
+
+def long_npy_header(length: int) -> bytes:
+    """An array whose header has `length` bytes."""
+    return b"\x93NUMPY\x02\0" + struct.pack("<I", length) + b" " * length
 
 
 @pytest.fixture(scope="session")

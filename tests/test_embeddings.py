@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import long_npy_header, refusals, write_npz
 
 from siamese_np.embeddings import FORMATS, read_embeddings, write_embeddings
 from siamese_np.errors import DataError
@@ -124,6 +125,33 @@ def test_a_compressed_archive_with_damage(tmp_path):
 def test_other_arrays(tmp_path, arrays, words):
     np.savez(tmp_path / "e.npz", **arrays)
     fails(tmp_path / "e.npz", words)
+
+
+def test_a_small_file_takes_little_memory(tmp_path):
+    zeros = np.zeros((20_000_000, 3), np.float32)
+    bombs = {
+        "embeddings": {"embeddings": zeros, "paths": np.array(PATHS)},
+        "beside": {"embeddings": EMB, "paths": np.array(PATHS), "more": zeros[:7_000_000]},
+        "npy-header": {"embeddings": EMB, "paths": long_npy_header(60_000_000)},
+    }
+    paths = [tmp_path / f"{name}.npz" for name in bombs]
+    for path, members in zip(paths, bombs.values(), strict=True):
+        write_npz(path, **members)
+    sentences = refusals("from siamese_np.embeddings import read_embeddings\ndef read(p): read_embeddings(p, 3)", paths)
+    assert "32 times its size or 64 MiB" in sentences[0] and "64 MiB" in sentences[1]
+    assert "'paths' has a header of 60000000 bytes, more than 4096" in sentences[2]
+
+
+def test_arrays_in_another_order(tmp_path):
+    np.savez(tmp_path / "e.npz", embeddings=np.asfortranarray(EMB), paths=np.array(PATHS))
+    assert np.array_equal(read_embeddings(tmp_path / "e.npz", 3)[0], EMB)
+
+
+def test_a_path_that_is_no_text(tmp_path):
+    paths = np.array(PATHS)
+    paths.view(np.uint32)[0] = 0x110000  # above the last code point
+    np.savez(tmp_path / "e.npz", embeddings=EMB, paths=paths)
+    fails(tmp_path / "e.npz", "is damaged or not an .npz")
 
 
 class Bomb:

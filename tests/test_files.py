@@ -11,12 +11,14 @@ import zipfile
 
 import numpy as np
 import pytest
+from conftest import long_npy_header, refusals, write_npz
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siamese_np import SiameseNetwork, cnn, load_model, mlp, save_model
+from siamese_np import SiameseNetwork, cnn, files, load_model, mlp, save_model
 from siamese_np.errors import ModelError
 from siamese_np.files import write_atomically
+from siamese_np.network import PRESETS
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +139,81 @@ def test_a_bomb_is_refused_before_it_is_unpacked(model, tmp_path):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
         new.writestr("header.npy", bytes(1 << 24))
     with pytest.raises(ModelError, match="a header of 16777216 bytes"):
+        load_model(path)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("shape", [(4, 4, 1), (9, 6, 2)])
+def test_the_parameters_of_a_preset_are_known_before_it_is_made(preset, shape):
+    network = PRESETS[preset](shape, embedding_size=3, dtype=np.float64)
+    made = {name: (param.shape, param.dtype) for name, param in network.named_params().items()}
+    assert files._param_specs(preset, list(shape), 3, np.dtype(np.float64)) == made
+
+
+def test_a_small_file_takes_little_memory(model, tmp_path):
+    """Headers that announce large networks, members that announce large headers or arrays, and honest bombs."""
+    with np.load(model, allow_pickle=False) as archive:
+        arrays = {**archive}
+    zeros = np.zeros(60_000_000, np.float32)
+    large = {
+        "embedding": {"header": header_with(model, embedding_size=4_000_000)},
+        "images": {"header": header_with(model, input_shape=[10**6] * 3)},
+        "cnn": {"header": header_with(model, preset="cnn", input_shape=[10**6, 10**6, 1])},
+        "nothing": {name: None for name in arrays if name != "header"}
+        | {"header": header_with(model, embedding_size=4_000_000)},
+        "npy-header": {"dense_1.w": long_npy_header(200_000_000)},
+        "first-npy-header": {"header": long_npy_header(1_000_000)},
+        "bomb": {"dense_1.w": zeros},
+        "beside": {"more": zeros[:20_000_000]},
+        "honest": {
+            "header": header_with(model, embedding_size=230_000),
+            "dense_3.w": zeros[: 256 * 230_000].reshape(256, -1),
+            "dense_3.b": zeros[:230_000],
+        },
+    }
+    paths = [tmp_path / f"{name}.npz" for name in large]
+    for path, changes in zip(paths, large.values(), strict=True):
+        write_npz(path, **{name: member for name, member in (arrays | changes).items() if member is not None})
+    sentences = refusals("from siamese_np.files import load_model as read", paths)
+    wanted = [
+        r"its network has (256, 4000000)",
+        r"its network has (1000000000000000000, 512)",
+        r"lacks the array 'conv2d_1.w'",
+        r"lacks the array 'dense_1.w'",
+        r"would unpack to 2005",
+        r"header of 1000000 bytes, more than 4096",
+        *[r"times its size or 64 MiB"] * 3,
+    ]
+    for sentence, words in zip(sentences, wanted, strict=True):
+        assert words in sentence
+
+
+def test_a_long_list_of_members_is_not_read(tmp_path):
+    path = tmp_path / "members.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        for i in range(9_000):
+            archive.writestr(f"{i:0100}.npy", b"")
+    with pytest.raises(ModelError, match="list of members has"):
+        load_model(path)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_member_given_twice_is_refused(model, tmp_path):
+    path = tmp_path / "twice.npz"
+    path.write_bytes(model.read_bytes())
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("dense_1.w.npy", archive.read("dense_1.w.npy"))
+    with pytest.raises(ModelError, match=r"holds 'dense_1\.w\.npy' twice"):
+        load_model(path)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_compression_without_bounds_is_refused(model, tmp_path, method):
+    path = tmp_path / "rare.npz"
+    with zipfile.ZipFile(model) as old, zipfile.ZipFile(path, "w", method) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    with pytest.raises(ModelError, match="a way that NumPy does not use"):
         load_model(path)
 
 

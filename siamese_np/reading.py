@@ -1,0 +1,198 @@
+"""Files that others made: only regular files are opened, and none takes much more memory than it has bytes."""
+
+import errno
+import math
+import os
+import stat
+import zipfile
+from io import BytesIO
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# What a compressed file may unpack to. MNIST's images shrink to a fifth, drawings in two colours to a twentieth;
+# a file made to fill the memory shrinks to a thousandth. All of MNIST's images, were they blank, have 47 MB.
+MAX_EXPANSION = 32
+ALWAYS_UNPACKED = 64 << 20
+
+MAX_NPY_HEADER = 4096  # bytes; NumPy writes 128 for a plain array
+MAX_READ = 1 << 20  # bytes taken from a file at a time, and the most that the list of a zip file's members may have
+
+_KINDS = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+_NPY_VERSIONS = {
+    (1, 0): (2, np.lib.format.read_array_header_1_0),
+    (2, 0): (4, np.lib.format.read_array_header_2_0),
+}
+
+
+def open_regular(path: str | os.PathLike[str]) -> IO[bytes]:
+    """Open a file for reading; OSError if it is a folder, a pipe, a device or a socket, or cannot be opened.
+
+    A pipe without a writer would be waited for, and a device may never end.
+    """
+    try:
+        _check_regular(os.stat(path))  # before it is opened, which makes some devices act
+    except ValueError:  # a null byte in the name
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
+    file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115 (the caller closes it)
+    try:
+        _check_regular(os.fstat(file.fileno()))  # it may be another one now
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _check_regular(status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(status.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
+        raise OSError(errno.EINVAL, f"it is {kind}, where a regular file is needed")
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def file_size(file: IO[bytes]) -> int:
+    """Bytes of an open file."""
+    return os.fstat(file.fileno()).st_size
+
+
+def max_unpacked(packed: int) -> int:
+    """Bytes that a compressed file of `packed` bytes may unpack to."""
+    return max(ALWAYS_UNPACKED, MAX_EXPANSION * packed)
+
+
+def one_line(error: BaseException) -> str:
+    """The message of `error`, which may have several lines, in one."""
+    return " ".join(str(error).split())
+
+
+class Npz:
+    """The arrays of an ``.npz`` file, each checked before it is read; nothing is ever unpickled.
+
+    Parameters
+    ----------
+    path : str or path-like
+
+    Raises
+    ------
+    OSError
+        It cannot be opened, or is no regular file.
+    Exception
+        It is damaged, or would take more memory than `max_unpacked`; of many types, as zipfile, zlib and NumPy
+        fail in many ways on damaged bytes. So do the methods.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._file = open_regular(path)
+        try:
+            self._zip = zipfile.ZipFile(_SmallReads(self._file))
+            self._members = self._checked_members(max_unpacked(file_size(self._file)))
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _checked_members(self, limit: int) -> dict[str, zipfile.ZipInfo]:
+        members: dict[str, zipfile.ZipInfo] = {}
+        for info in self._zip.infolist():
+            if info.filename in members:
+                raise ValueError(f"it holds {info.filename!r} twice")
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others unpack without bounds
+                raise ValueError(f"{info.filename!r} is compressed in a way that NumPy does not use")
+            members[info.filename] = info
+        total = sum(info.file_size for info in members.values())
+        if total > limit:
+            raise ValueError(
+                f"it would unpack to {total} bytes, more than {limit}, which is {MAX_EXPANSION} times its size or "
+                f"{ALWAYS_UNPACKED >> 20} MiB"
+            )
+        return members
+
+    def __enter__(self) -> "Npz":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._zip.close()
+        self._file.close()
+
+    def __contains__(self, name: str) -> bool:
+        return f"{name}.npy" in self._members
+
+    def size(self, name: str) -> int:
+        """Bytes of the array `name` and its header, as the archive announces them."""
+        return self._member(name).file_size
+
+    def announced(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+        """Shape and dtype that the array `name` announces, and which its size agrees with."""
+        with self._zip.open(self._member(name)) as file:
+            shape, dtype, _ = self._header(file, name)
+        return shape, dtype
+
+    def read(self, name: str) -> NDArray[Any]:
+        """The array `name`."""
+        with self._zip.open(self._member(name)) as file:
+            shape, dtype, order = self._header(file, name)
+            content = np.empty(math.prod(shape) * dtype.itemsize, np.uint8)
+            for start in range(0, content.size, MAX_READ):
+                wanted = content[start : start + MAX_READ]
+                block = file.read(wanted.size)
+                if len(block) != wanted.size:
+                    raise ValueError(f"the array {name!r} ends after {start + len(block)} bytes of {content.size}")
+                wanted[:] = np.frombuffer(block, np.uint8)
+            if file.read(1):  # which also checks the checksum
+                raise ValueError(f"the array {name!r} is longer than it announces")
+        array = content.view(dtype).reshape(shape, order=order)
+        if (
+            dtype.kind == "U"
+            and content.view(np.dtype(np.uint32).newbyteorder(dtype.byteorder)).max(initial=0) > 0x10FFFF
+        ):
+            raise ValueError(f"the array {name!r} holds codes that are no characters")  # strings of them would crash
+        return array
+
+    def _member(self, name: str) -> zipfile.ZipInfo:
+        if name not in self:
+            raise ValueError(f"it lacks the array {name!r}")
+        return self._members[f"{name}.npy"]
+
+    def _header(self, file: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype[Any], Any]:
+        """Shape, dtype and order of the array that starts in `file`."""
+        version = np.lib.format.read_magic(file)
+        if version not in _NPY_VERSIONS:
+            raise ValueError(f"the array {name!r} has the unknown .npy version {version}")
+        width, parse = _NPY_VERSIONS[version]
+        start = file.read(width)
+        length = int.from_bytes(start, "little")
+        if length > MAX_NPY_HEADER:
+            raise ValueError(f"the array {name!r} has a header of {length} bytes, more than {MAX_NPY_HEADER}")
+        shape, fortran_order, dtype = parse(BytesIO(start + file.read(length)))
+        nbytes = math.prod(shape) * dtype.itemsize
+        there = self.size(name) - len(np.lib.format.magic(*version)) - width - length
+        if dtype.hasobject:
+            raise ValueError(f"the array {name!r} holds Python objects")
+        if nbytes != there:
+            raise ValueError(f"the array {name!r} announces {shape} {dtype}, {nbytes} bytes, but has {there}")
+        return shape, dtype, "F" if fortran_order else "C"
+
+
+class _SmallReads:
+    """A file that is never asked for much: zipfile takes the list of members, however long, in one go."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def read(self, size: int = -1) -> bytes:
+        if size > MAX_READ:
+            raise ValueError(f"its list of members has {size} bytes, more than {MAX_READ}")
+        return self._file.read(size)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
