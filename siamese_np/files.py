@@ -7,6 +7,7 @@ one. Reading never unpickles, and an array is read only after its announced shap
 import hashlib
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -177,7 +178,8 @@ def load_model(model: str | Path) -> SiameseNetwork:
             embedding_size=header["embedding_size"],
             dtype=header["dtype"],
         )
-        siamese = SiameseNetwork(network, header["margin"], header["threshold"], header["preset"])
+        margin, threshold = (_distance(name, header[name]) for name in ("margin", "threshold"))
+        siamese = SiameseNetwork(network, margin, threshold, header["preset"])
     for name, param in network.named_params().items():
         param[:] = arrays[name]
     return siamese
@@ -216,6 +218,12 @@ def _size(name: str, value: Any) -> int:
     if type(value) is not int or value < 1:
         raise ModelError(f"{name} must be a whole number of at least 1, not {value!r}")
     return value
+
+
+def _distance(name: str, value: Any) -> float:
+    if type(value) not in (int, float) or not 0 <= value <= sys.float_info.max:
+        raise ModelError(f"{name} must be a finite number of at least 0, not {value!r}")
+    return float(value)
 
 
 def _umask() -> int:

@@ -97,11 +97,17 @@ def test_a_wrong_model_earns_a_sentence(changes, sentence, model, tmp_path):
         ({"format": "siamese_np model 2"}, "is not a 'siamese_np model 1' file"),
         ({"input_shape": [4, 4]}, "describes no network"),
         ({"input_shape": "big"}, "describes no network"),
-        ({"margin": -1}, "margin must be"),
         ({"dtype": "int8"}, "dtype must be float32 or float64"),
         ({"embedding_size": 0}, "at least 1"),
-        ({"embedding_size": 10**12}, None),
-        ({"threshold": "low"}, None),
+        ({"embedding_size": 10**12}, "its network has"),
+        ({"embedding_size": True}, "embedding_size must be a whole number"),
+        ({"input_shape": [4, 4.0, 1]}, "each number of input_shape must be a whole number"),
+        *[
+            ({name: value}, f"{name} must be a finite number of at least 0, not")
+            for name in ("threshold", "margin")
+            for value in (float("nan"), float("inf"), -1, -1e-9, 10**400, None, True, "0.5", "low", [0.5])
+        ],
+        ({"margin": 0}, "margin must be a finite number above 0"),
     ],
 )
 def test_a_wrong_header_earns_a_sentence(changes, sentence, model, tmp_path):
