@@ -16,11 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamese_np.errors import DataError
+from siamese_np.reading import ALWAYS_UNPACKED, MAX_EXPANSION, MAX_READ, file_size, max_unpacked, open_regular
 
 GZIP_MAGIC = b"\x1f\x8b"
 DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
-
-_BLOCK = 1 << 20
 
 
 def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
@@ -40,30 +39,32 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
     Raises
     ------
     DataError
-        If there is no such file, or it is not exactly one IDX array. No more memory is used than the file's
-        real content needs, whatever its header announces.
+        If there is no such file, it is no regular file, or it is not exactly one IDX array. No more memory is
+        used than the file's real content needs, whatever its header announces, and a gzipped file must not
+        unpack to far more than its size (`siamese_np.reading.max_unpacked`).
     """
     name = os.fspath(path)
     if os.path.isdir(name):
         raise DataError(f"{name} is a folder, not an IDX file")
-    if not os.path.isfile(name):
-        raise DataError(f"there is no file {name}")
     try:
-        with open(name, "rb") as file:
+        with open_regular(name) as file:
             zipped = file.read(2) == GZIP_MAGIC
             file.seek(0)
+            size = file_size(file)
             if not zipped:
-                return _parse(file, name)
+                return _parse(file, name, size, zipped)
             with gzip.GzipFile(fileobj=file) as stream:
-                return _parse(stream, name)
+                return _parse(stream, name, size, zipped)
+    except FileNotFoundError:
+        raise DataError(f"there is no file {name}") from None
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{name} is a truncated or damaged gzip file ({error})") from error
     except OSError as error:
         raise DataError(f"cannot read {name}: {error.strerror or error}") from error
 
 
-def _parse(stream: IO[bytes] | gzip.GzipFile, name: str) -> NDArray[Any]:
-    """The array in `stream`."""
+def _parse(stream: IO[bytes] | gzip.GzipFile, name: str, size: int, zipped: bool) -> NDArray[Any]:
+    """The array in `stream`, which unpacks a file of `size` bytes if it is `zipped`."""
     magic = stream.read(4)
     if not magic:
         raise DataError(f"{name} is empty, but an IDX file starts with a magic number of 4 bytes")
@@ -88,10 +89,18 @@ def _parse(stream: IO[bytes] | gzip.GzipFile, name: str) -> NDArray[Any]:
     dtype = np.dtype(DTYPES[code])
     nbytes = math.prod(shape) * dtype.itemsize
     announced = f"its header announces {'x'.join(map(str, shape))} {dtype.name} values, {nbytes} bytes"
+    if not zipped and nbytes > size - 4 - len(header):
+        raise DataError(f"{name} is too short: {announced}, but {size - 4 - len(header)} are there")
+    if zipped and nbytes > max_unpacked(size):
+        raise DataError(
+            f"{name} has {size} bytes, but {announced}, more than {max_unpacked(size)}, the most that a gzip file of "
+            f"its size may unpack to ({ALWAYS_UNPACKED >> 20} MiB, or {MAX_EXPANSION} times its size); "
+            "if it is meant so, unpack it first"
+        )
 
     payload = bytearray()  # grows with what is really there; writeable, so the array can live in it
     while len(payload) < nbytes:
-        block = stream.read(min(_BLOCK, nbytes - len(payload)))
+        block = stream.read(min(MAX_READ, nbytes - len(payload)))
         if not block:
             raise DataError(f"{name} is too short: {announced}, but {len(payload)} are there")
         payload += block
