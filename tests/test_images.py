@@ -15,7 +15,7 @@ from conftest import write_idx
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import EpsImagePlugin, Image, ImageDraw, ImageFilter
 
 from siamese_np.datasets import images, load_dataset, load_images, read_image
 from siamese_np.datasets.mnist_form import BOX, CENTRE, to_mnist_form
@@ -424,6 +424,21 @@ def test_truncated_or_changed_files(tmp_path, suffix):
         path.write_bytes(changed)
         with contextlib.suppress(DataError):
             assert read_image(path).shape == (28, 28)
+
+
+@pytest.mark.parametrize("suffix", ["png", "eps", "pdf", "jpg"])
+def test_no_other_program_is_started(tmp_path, monkeypatch, suffix):
+    """Whatever the name, PostScript is not handed to the interpreter that Pillow knows."""
+    for name in ("gs", "gswin64c", "gswin32c"):
+        program = tmp_path / "bin" / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=":")
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)  # look for it again
+    drawing().convert("RGB").save(tmp_path / f"p.{suffix}", format="EPS")
+    fails(tmp_path / f"p.{suffix}", "not an image file of a known kind .*PNG")
+    assert not (tmp_path / "started").exists()
 
 
 def test_missing_folder_unreadable_and_empty(tmp_path, monkeypatch):

@@ -21,6 +21,9 @@ EXTENSIONS = (
     ".tga", ".tif", ".tiff", ".webp",
 )  # fmt: skip
 
+# Of Pillow's formats, those of single pictures that it decodes itself: for EPS it would start Ghostscript.
+_FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
+
 _WORK_SIDE = 1024  # larger pictures are averaged down to 1 to 2 times this: a digit of 2 percent still has 20 pixels
 _STRIP = 1 << 20  # pixels converted at a time, so that a large picture is in memory only once, as Pillow holds it
 _ONE_COLOUR = 0.1  # spread of brightness up to which the visible part of a picture counts as ink alone
@@ -83,9 +86,10 @@ def read_image(path: str | os.PathLike[str]) -> Float:
     Parameters
     ----------
     path : str or path-like
-        A file in any format and mode that Pillow reads, of any size; dark ink on light ground or light on dark.
-        Where it is transparent, the ground shows through that its visible part stands out from. Of an animation
-        the first frame counts. A camera's note on how it was held (EXIF orientation) is obeyed.
+        A file in any of the formats AVIF, BMP, GIF, JPEG, JPEG 2000, PNG, PPM, TGA, TIFF and WebP, of any mode and
+        size; dark ink on light ground or light on dark. Where it is transparent, the ground shows through that its
+        visible part stands out from. Of an animation the first frame counts. A camera's note on how it was held
+        (EXIF orientation) is obeyed.
 
     Returns
     -------
@@ -105,12 +109,12 @@ def read_image(path: str | os.PathLike[str]) -> Float:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of large pictures and odd metadata; both can be read
             # Given a path, Pillow 13 maps uncompressed TIFF files into memory and confuses the turned ones.
-            with open(name, "rb") as file, Image.open(file) as image:
+            with open(name, "rb") as file, Image.open(file, formats=_formats()) as image:
                 picture = _grey(image)
     except FileNotFoundError:
         raise DataError(f"there is no file {name}") from None
     except UnidentifiedImageError:
-        raise DataError(f"{name} is not an image file, or of a kind that Pillow does not know") from None
+        raise DataError(f"{name} is not an image file of a known kind ({', '.join(_formats())})") from None
     except Image.DecompressionBombError as error:
         raise DataError(f"{name} is too large a picture ({error})") from None
     except Exception as error:  # Pillow's decoders fail in many ways on damaged bytes
@@ -118,6 +122,12 @@ def read_image(path: str | os.PathLike[str]) -> Float:
             raise DataError(f"cannot read {name}: {error.strerror}") from error
         raise DataError(f"{name} is a damaged image file, or of a rare kind ({error})") from error
     return _in_mnist_form(picture, name)
+
+
+def _formats() -> list[str]:
+    """Those of `_FORMATS` that this Pillow was built with."""
+    Image.init()
+    return [name for name in _FORMATS if name in Image.OPEN]
 
 
 def _in_mnist_form(picture: NDArray[Any], name: str) -> Float:
