@@ -7,11 +7,12 @@ import subprocess
 import sys
 import tracemalloc
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_idx
+from conftest import refusals, write_idx
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -212,13 +213,14 @@ def test_exif_orientation(tmp_path, orientation, suffix):
     assert alike(read_image(tmp_path / f"held.{suffix}"), to_mnist_form(np.asarray(picture))) > 0.99
 
 
-def test_large_pictures_are_averaged_in_strips(tmp_path, monkeypatch):
-    """As one strip, as many, and by Pillow alone: the same picture."""
+def test_large_pictures_are_averaged_in_tiles(tmp_path, monkeypatch):
+    """As strips, as many tiles, and by Pillow alone: the same picture."""
     picture = drawing((2610, 2130)).filter(ImageFilter.GaussianBlur(20))
     picture.save(tmp_path / "large.png")
     read = read_image(tmp_path / "large.png")
-    monkeypatch.setattr(images, "_STRIP", 1)
-    assert np.array_equal(read_image(tmp_path / "large.png"), read)
+    for pixels in (2000, 5220, 70_000):  # three tiles across, strips of one row, of many
+        monkeypatch.setattr(images, "_TILE", pixels)
+        assert np.array_equal(read_image(tmp_path / "large.png"), read)
     assert alike(read, to_mnist_form(np.asarray(picture))) > 0.999
     picture.save(tmp_path / "large.jpg")
     assert alike(read, read_image(tmp_path / "large.jpg")) > 0.999
@@ -502,6 +504,42 @@ def test_memory_of_a_large_picture_beside_pillows(tmp_path):
         assert tracemalloc.get_traced_memory()[1] < 60_000_000
     finally:
         tracemalloc.stop()
+
+
+def png_claiming(width, height, content=b""):
+    """A PNG file of grey pixels with `content` as its compressed data."""
+    chunks = (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)), (b"IDAT", content), (b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    )
+
+
+def test_a_small_file_takes_little_memory(tmp_path):
+    files = {
+        "wide.png": png_claiming(1_562_500, 64, zlib.compress(bytes(1_562_501 * 64))),
+        "tall.png": png_claiming(1, 170_000_000),
+        "large.png": png_claiming(13_000, 13_000, zlib.compress(bytes(13_001 * 13_000))),
+        "strip.png": png_claiming(63_000, 631, zlib.compress(bytes(63_001 * 631))),
+        "idx.gz": gzip.compress(struct.pack(">HBB3I", 0, 8, 3, 1, 8000, 8000) + bytes(64_000_000)),
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    sentences = refusals(
+        "from siamese_np.datasets import load_images\nread = lambda path: load_images([path])",
+        [tmp_path / name for name in files],
+    )
+    wanted = ["at most 100 times", "at most 100 times", "at least 0.01 bytes for each", "same brightness", "8000x8000"]
+    for sentence, words in zip(sentences, wanted, strict=True):
+        assert words in sentence
+
+
+def test_a_long_picture_is_read(tmp_path):
+    """A strip of paper: its averaged form has less than 30 pixels of height."""
+    canvas = Image.new("L", (40_000, 900), 255)
+    canvas.paste(drawing((800, 800), ink=0, paper=255), (20_000, 50))
+    ImageDraw.Draw(canvas).line([(20_100, 500), (22_500, 500)], fill=0, width=200)
+    canvas.save(tmp_path / "long.png")
+    assert read_image(tmp_path / "long.png").any()
 
 
 def test_training_imports_no_pillow():

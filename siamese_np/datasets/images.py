@@ -15,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from siamese_np.datasets.idx import DTYPES, GZIP_MAGIC, read_idx
 from siamese_np.datasets.mnist_form import SIDE, to_mnist_form
 from siamese_np.errors import DataError
+from siamese_np.reading import file_size
 
 EXTENSIONS = (
     ".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm",
@@ -25,7 +26,11 @@ EXTENSIONS = (
 _FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
 
 _WORK_SIDE = 1024  # larger pictures are averaged down to 1 to 2 times this: a digit of 2 percent still has 20 pixels
-_STRIP = 1 << 20  # pixels converted at a time, so that a large picture is in memory only once, as Pillow holds it
+_TILE = 1 << 20  # pixels converted at a time, so that a large picture is in memory only once, as Pillow holds it
+_MAX_ASPECT = 100  # longer side to shorter; also a picture of 1x100,000,000 pixels is then averaged down
+_MAX_SPARSE_PIXELS = 40_000_000  # of which Pillow takes up to 4 bytes each; only files of some size may hold more,
+_MIN_DENSITY = 0.01  # bytes for each pixel: photographs have at least a tenth
+_MAX_IDX_PIXELS = (2 * _WORK_SIDE) ** 2  # of one image in an IDX file, as large as others are averaged down to
 _ONE_COLOUR = 0.1  # spread of brightness up to which the visible part of a picture counts as ink alone
 
 _ORIENTATION = 0x0112  # EXIF: how the camera was held, and what brings the picture upright again
@@ -99,7 +104,8 @@ def read_image(path: str | os.PathLike[str]) -> Float:
     Raises
     ------
     DataError
-        If the file is missing, unreadable, damaged, no image, too large for Pillow (about 179 million pixels), or
+        If the file is missing, unreadable, damaged, no image, too large for Pillow (about 179 million pixels),
+        longer than 100 times its width, has more than 40 million pixels in less than a hundredth as many bytes, or
         nothing is drawn on it.
     """
     name = os.fspath(path)
@@ -110,9 +116,11 @@ def read_image(path: str | os.PathLike[str]) -> Float:
             warnings.simplefilter("ignore")  # Pillow warns of large pictures and odd metadata; both can be read
             # Given a path, Pillow 13 maps uncompressed TIFF files into memory and confuses the turned ones.
             with open(name, "rb") as file, Image.open(file, formats=_formats()) as image:
-                picture = _grey(image)
+                picture = _grey(image, file_size(file))
     except FileNotFoundError:
         raise DataError(f"there is no file {name}") from None
+    except DataError as error:
+        raise DataError(f"{name} {error}") from None
     except UnidentifiedImageError:
         raise DataError(f"{name} is not an image file of a known kind ({', '.join(_formats())})") from None
     except Image.DecompressionBombError as error:
@@ -171,6 +179,9 @@ def _idx_images(path: str) -> Float:
     array = read_idx(path)
     if array.ndim != 3 or array.size == 0:
         raise DataError(f"{path} holds an array of shape {array.shape}, but images have the shape (N, H, W)")
+    height, width = array.shape[1:]
+    if height * width > _MAX_IDX_PIXELS:
+        raise DataError(f"{path} holds images of {width}x{height} pixels, more than the {_MAX_IDX_PIXELS} one may have")
     if array.dtype == np.uint8 and array.shape[1:] == (SIDE, SIDE):
         border = np.ones((SIDE, SIDE), bool)
         border[1:-1, 1:-1] = False
@@ -180,17 +191,23 @@ def _idx_images(path: str) -> Float:
     return np.stack([_in_mnist_form(image, f"{path}#{i}") for i, image in enumerate(array)])
 
 
-def _grey(image: Image.Image) -> Float:
-    """The brightness of an opened image file, upright, averaged down; in [0, 1] unless it holds 32-bit numbers."""
+def _grey(image: Image.Image, size: int) -> Float:
+    """The brightness of an opened image file of `size` bytes, upright, averaged down; in [0, 1] unless it holds 32-bit
+    numbers."""
     step = max(1, max(image.size) // _WORK_SIDE)
     image.draft("L", (max(1, image.width // step), max(1, image.height // step)))  # JPEG: decodes only what is needed
+    _check_size(image, size)
     image.load()  # which turns a TIFF picture upright, so that its width and height may change
     step = max(1, min(max(image.size) // _WORK_SIDE, *image.size))
-    rows = step * max(1, _STRIP // (step * image.width))
+    columns = step * max(1, min(image.width // step, _TILE // step**2))
+    rows = step * max(1, _TILE // (step * columns))
     strips = []
     for top in range(0, image.height - step + 1, rows):
-        light, opacity = _light(image.crop((0, top, image.width, min(top + rows, image.height))))
-        strips.append([_averaged(light, step), _averaged(opacity, step)])
+        tiles = []
+        for left in range(0, image.width - step + 1, columns):
+            box = (left, top, min(left + columns, image.width), min(top + rows, image.height))
+            tiles.append([_averaged(values, step) for values in _light(image.crop(box))])
+        strips.append([np.concatenate(parts, axis=1) for parts in zip(*tiles, strict=True)])
     light, opacity = (np.concatenate(parts) for parts in zip(*strips, strict=True))
     if image.mode.startswith("I"):  # whole numbers, of 8 bits if they fit, else of 16
         light /= np.float32(255 if light.max() <= 255 else 65535)
@@ -205,12 +222,24 @@ def _grey(image: Image.Image) -> Float:
     return light if upright is None or image.format == "TIFF" else np.asarray(Image.fromarray(light).transpose(upright))
 
 
-def _light(strip: Image.Image) -> tuple[Float, Float]:
+def _check_size(image: Image.Image, size: int) -> None:
+    """Refuse a picture that would take much more memory than its file has bytes, before it is decoded."""
+    width, height = image.size
+    if max(image.size) > _MAX_ASPECT * min(image.size):
+        raise DataError(f"has {width}x{height} pixels, but one side may be at most {_MAX_ASPECT} times the other")
+    if width * height > max(_MAX_SPARSE_PIXELS, size / _MIN_DENSITY):
+        raise DataError(
+            f"has {width}x{height} pixels in {size} bytes; a picture of more than {_MAX_SPARSE_PIXELS} pixels must "
+            f"have at least {_MIN_DENSITY} bytes for each"
+        )
+
+
+def _light(tile: Image.Image) -> tuple[Float, Float]:
     """Brightness times opacity, and opacity, of each pixel, in [0, 1] unless the mode is I or F."""
-    if strip.mode[0] in "IF":  # I, I;16, F: numbers of more than 8 bits, which would be cut off below
-        values = np.asarray(strip).astype(np.float32)
+    if tile.mode[0] in "IF":  # I, I;16, F: numbers of more than 8 bits, which would be cut off below
+        values = np.asarray(tile).astype(np.float32)
         return values, np.ones_like(values)
-    grey, opacity = np.moveaxis(np.divide(np.asarray(strip.convert("LA")), np.float32(255), dtype=np.float32), -1, 0)
+    grey, opacity = np.moveaxis(np.divide(np.asarray(tile.convert("LA")), np.float32(255), dtype=np.float32), -1, 0)
     return grey * opacity, opacity
 
 
