@@ -17,7 +17,8 @@ from siamese_np.errors import ModelError, OptionError, SiameseError
 if TYPE_CHECKING:
     from siamese_np.network import SiameseNetwork
 
-RUN_FILES = ("model.npz", "checkpoint.npz", "metrics.json", "history.csv", "report.html")
+# What --overwrite removes, in this order: what is left when it is interrupted is a run that can be resumed, or none
+RUN_FILES = ("metrics.json", "report.html", "history.csv", "model.npz", "checkpoint.npz")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -245,6 +245,8 @@ class Training:
 
         self._compile()
         self._save_checkpoint()  # from now on there is something to resume
+        if self.history:
+            self._save_model()  # the run may have ended after its last checkpoint and before its model
         first, last = len(self.history), self.options.epochs
         total = last * self.protocol.steps
         with (
@@ -361,12 +363,14 @@ class Training:
     def _save_model(self) -> None:
         if self.folder is None:
             return
+        notes = {"options": dataclasses.asdict(self.options), "epoch": self._best["epoch"], "versions": versions()}
         now = self.siamese.network.params.copy()
         self.siamese.network.params[:] = self._best_params
         self.siamese.threshold = self._best["threshold"]
-        notes = {"options": dataclasses.asdict(self.options), "epoch": self._best["epoch"], "versions": versions()}
-        save_model(self.folder / "model.npz", self.siamese, notes)
-        self.siamese.network.params[:] = now
+        try:
+            save_model(self.folder / "model.npz", self.siamese, notes)
+        finally:
+            self.siamese.network.params[:] = now
 
 
 def versions() -> dict[str, str]:
