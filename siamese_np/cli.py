@@ -5,12 +5,15 @@ user's mistake, 3 a check could not decide, 130 interrupted.
 """
 
 import argparse
+import codecs
+import contextlib
+import io
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from siamese_np.errors import ModelError, OptionError, SiameseError
 
@@ -23,28 +26,28 @@ RUN_FILES = ("metrics.json", "report.html", "history.csv", "model.npz", "checkpo
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status."""
-    args = _parser().parse_args(arguments)
-    try:
-        if args.threads is not None:
-            from siamese_np._threads import set_threads
+    with _streams():
+        args = _parser().parse_args(arguments)
+        try:
+            if args.threads is not None:
+                from siamese_np._threads import set_threads
 
-            set_threads(args.threads)
-        status: int = args.command(args)
-        sys.stdout.flush()
-        return status
-    except SiameseError as error:
-        _log(f"siamese-np: {error}")
-        return 2
-    except BrokenPipeError:  # the reader of our output has gone: nothing more to say to it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        _log(f"siamese-np: {where}{error.strerror or error}")
-        return 2
-    except KeyboardInterrupt:
-        _log("siamese-np: interrupted")
-        return 130
+                set_threads(args.threads)
+            status: int = args.command(args)
+            sys.stdout.flush()
+            return status
+        except SiameseError as error:
+            _log(f"siamese-np: {error}")
+            return 2
+        except BrokenPipeError:  # the reader of our output has gone: nothing more to say to it
+            return 0
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            _log(f"siamese-np: {where}{error.strerror or error}")
+            return 2
+        except KeyboardInterrupt:
+            _log("siamese-np: interrupted")
+            return 130
 
 
 def train(args: argparse.Namespace) -> int:
@@ -377,7 +380,12 @@ def _new_run_folder(out: str | None, preset: str, overwrite: bool) -> Path:
 
 
 def _result(args: argparse.Namespace, figures: dict[str, Any], lines: str) -> None:
-    print(json.dumps(figures) if args.json else lines)
+    try:
+        print(json.dumps(figures) if args.json else lines, flush=True)
+    except BrokenPipeError:  # the reader has gone, but a command may have more to do than to print
+        _discard(sys.stdout)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "standard output") from None
 
 
 def _log(line: str) -> None:
@@ -388,3 +396,64 @@ def _log_beside_bar(line: str) -> None:
     from tqdm import tqdm
 
     tqdm.write(line, file=sys.stderr)
+
+
+class _Log:
+    """Standard error for the time of a command: what cannot be written to it is dropped, and ends nothing."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def _streams() -> Iterator[None]:
+    """Make standard output and standard error safe to write to, whatever the caller of the command made of them.
+
+    A reader of the log may leave, its disk may be full, or there may be no stream at all: that is no reason to
+    end a training. Python itself writes what is left in its buffers at exit, and failing there changes the exit
+    status, so such a stream is turned to nowhere.
+    """
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed; its descriptor must not become that of a file we write
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="siamese_np.escape")
+    out, log = sys.stdout, sys.stderr
+    try:
+        with contextlib.redirect_stderr(cast(Any, _Log(log))):
+            yield
+    finally:
+        for stream in (out, log):
+            try:
+                stream.flush()
+            except (OSError, ValueError):
+                _discard(stream)
+
+
+def _discard(stream: Any) -> None:
+    """Let all that is still written to `stream` go nowhere."""
+    with contextlib.suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), stream.fileno())
+
+
+def _escape(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Encode what a stream cannot: a file name's bytes as they are, any other character as an escape."""
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeError:
+        return codecs.backslashreplace_errors(error)
+
+
+codecs.register_error("siamese_np.escape", _escape)

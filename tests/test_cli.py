@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -336,3 +338,92 @@ def test_a_closed_pipe_is_no_error():
     )
     process.stdout.close()  # before anything is printed
     assert process.wait(60) == 0 and process.stderr.read() == ""
+
+
+# --- streams ----------------------------------------------------------------------------------------------
+
+# The command without pictures, which take most of its time
+QUICK = """
+import sys
+from siamese_np import cli
+if "train" in sys.argv:
+    from siamese_np import report
+    report.draw = lambda *_: []
+sys.exit(cli.main())
+"""
+posix = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a shell and /dev/full")
+
+
+def in_shell(folder, line) -> list[int]:
+    """Run a shell line in `folder`; return the exit status of each `siamese` in it."""
+    (folder / "status").unlink(missing_ok=True)
+    script = f'siamese() {{ "$PYTHON" -c "$QUICK" "$@"; echo $? >>status; }}; {line}'
+    environment = {**os.environ, "PYTHON": sys.executable, "QUICK": QUICK}
+    subprocess.run(["sh", "-c", script], cwd=folder, env=environment, timeout=300, check=False)
+    return [int(number) for number in (folder / "status").read_text().split()]
+
+
+@posix
+@pytest.mark.parametrize("log", [">out 2>&-", ">out 2>/dev/full", "2>&1 >out | head -1 >log"])
+def test_a_log_that_cannot_be_written_ends_no_training(log, small_mnist, tmp_path):
+    options = f"--preset mlp --epochs 2 --batch-size 250 --data {shlex.quote(str(small_mnist))} --out run"
+    assert in_shell(tmp_path, f"siamese train {options} --json {log}") == [0]
+    figures = json.loads((tmp_path / "out").read_text())  # no line of the log is among it
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text()) == figures
+    assert load_model(tmp_path / "run").threshold == figures["threshold"]
+
+
+@posix
+def test_a_training_whose_readers_have_all_gone_ends_whole(small_mnist, tmp_path):
+    options = f"--preset mlp --epochs 2 --batch-size 250 --data {shlex.quote(str(small_mnist))} --out run"
+    assert in_shell(tmp_path, f"siamese train {options} 2>&1 | head -1 >log") == [0]
+    assert (tmp_path / "run" / "report.html").exists()
+
+
+@posix
+def test_the_exit_status_is_the_same_whatever_the_streams_are(tmp_path):
+    for streams in (">&-", ">&- 2>&-", "<&- >&- 2>&-", "2>/dev/full", "| true", "2>&1 | true"):
+        commands = ("--help", "evaluate nowhere", "--wrong")
+        line = "; ".join(f"siamese {command} {streams}" for command in commands)
+        assert in_shell(tmp_path, line) == [0, 2, 2], streams
+    for streams in (">&-", "| true"):
+        assert in_shell(tmp_path, f"siamese info {streams}; siamese info --json {streams}") == [0, 0], streams
+
+
+@posix
+def test_output_that_does_not_fit_on_the_disk_is_told(tmp_path):
+    for option in ("", "--json"):
+        assert in_shell(tmp_path, f"siamese info {option} >/dev/full 2>log")[-1] == 2
+        assert (tmp_path / "log").read_text() == "siamese-np: standard output: No space left on device\n"
+
+
+@posix
+def test_no_file_takes_the_place_of_a_closed_stream(tmp_path):
+    """What a library writes to descriptor 2 must not end up in a file that happens to have got this number."""
+    script = (
+        "import os\nfrom siamese_np import cli\nwith cli._streams(), open('file', 'w') as f:\n    os.write(2, b'x')\n"
+    )
+    subprocess.run(["sh", "-c", '"$0" -c "$1" 2>&-', sys.executable, script], cwd=tmp_path, check=True)
+    assert (tmp_path / "file").read_bytes() == b""
+
+
+@posix
+@pytest.mark.parametrize(
+    ("encoding", "shown"),
+    [
+        ("ascii", [rb"a\xe9.png", rb"b\U0001f600.png", b"c\xe9.png"]),
+        ("ascii:surrogateescape", [rb"a\xe9.png", rb"b\U0001f600.png", b"c\xe9.png"]),
+        ("utf-8:strict", [b"a\xc3\xa9.png", b"b\xf0\x9f\x98\x80.png", b"c\xe9.png"]),
+    ],
+)
+def test_file_names_that_the_terminal_cannot_show(encoding, shown, trained, digits, tmp_path):
+    folder = tmp_path / "digits"
+    folder.mkdir()
+    for name in ("a\u00e9.png", "b\U0001f600.png", os.fsdecode(b"c\xe9.png")):
+        shutil.copy(digits / "7-1.png", folder / name)
+    command = [sys.executable, "-m", "siamese_np"]
+    options = {"env": {**os.environ, "PYTHONIOENCODING": encoding}, "check": True, "capture_output": True}
+    index = tmp_path / "index-\u00e9.npz"
+    subprocess.run([*command, "embed", trained[0], folder, "-o", index], **options)
+    done = subprocess.run([*command, "search", trained[0], digits / "7-1.png", "--index", index], **options)
+    assert sorted(line.split(b"/")[-1] for line in done.stdout.splitlines()) == shown
