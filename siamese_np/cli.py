@@ -11,6 +11,7 @@ import io
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -77,8 +78,11 @@ def train(args: argparse.Namespace) -> int:
     _log(f"run folder: {folder}")
     try:
         run.run(_log_beside_bar, show_bar=sys.stderr.isatty())
-    finally:
-        write_history(folder, run.history)
+    except BaseException:
+        with contextlib.suppress(OSError):  # what ended the training is what the user must hear of
+            write_history(folder, run.history)
+        raise
+    write_history(folder, run.history)
     _log(f"trained in {run.seconds:.1f} s; compiling or loading the kernels before took {run.compile_seconds:.1f} s")
     if run.interrupted:
         _log(f"interrupted; the weights of epoch {run.best_epoch} are kept, `--resume {folder}` goes on")
@@ -371,9 +375,7 @@ def _new_run_folder(out: str | None, preset: str, overwrite: bool) -> Path:
                 (folder / name).unlink(missing_ok=True)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise ModelError(f"the run folder {folder} cannot be written: {error.strerror or error}") from None
     return folder

@@ -4,6 +4,7 @@ A file is written beside its final name and then renamed, so there is always a w
 one. Reading never unpickles, and an array is read only after its announced shape has been found right.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -27,18 +28,31 @@ MODEL_FORMAT = "siamese_np model 1"
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write `content` to `path`: afterwards it holds all of it, or what it held before."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    """Write `content` to `path`: afterwards it holds all of it, or what it held before.
+
+    A link of that name is replaced, never followed: a run folder from elsewhere cannot have other files overwritten.
+
+    Raises
+    ------
+    OSError
+        With `path` as its file name.
+    """
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            with contextlib.suppress(OSError):  # some file systems have no modes to change
+                os.chmod(name, 0o666 & ~_umask())
+            os.replace(name, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(name)
+            raise
+    except OSError as error:  # say which file was to be written, not the temporary name
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def save_arrays(path: Path, header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:

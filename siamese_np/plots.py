@@ -10,6 +10,7 @@ threshold, as in `evaluation`.
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -34,6 +35,7 @@ from siamese_np.evaluation import (
     roc_curve,
     tar_at_far,
 )
+from siamese_np.files import write_atomically
 
 PathLike = str | os.PathLike[str]
 Floats = NDArray[np.float64]
@@ -80,7 +82,9 @@ def _figure(width: float, height: float, **layout: Any) -> Figure:
 
 def _saved(fig: Figure, path: PathLike) -> Path:
     """Write `fig` as PNG whatever the name ends in."""
-    fig.savefig(path, format="png")
+    content = io.BytesIO()
+    fig.savefig(content, format="png")
+    write_atomically(Path(path), content.getvalue())
     return Path(path)
 
 

@@ -3,6 +3,7 @@
 import base64
 import csv
 import html
+import io
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -135,10 +136,11 @@ def write_run(
 
 def write_history(folder: Path, history: Sequence[Mapping[str, float]]) -> None:
     """Write one row per epoch to ``history.csv``."""
-    with open(folder / "history.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, list(history[0]) if history else ["epoch"])
-        writer.writeheader()
-        writer.writerows(history)
+    content = io.StringIO(newline="")
+    writer = csv.DictWriter(content, list(history[0]) if history else ["epoch"])
+    writer.writeheader()
+    writer.writerows(history)
+    write_atomically(folder / "history.csv", content.getvalue().encode())
 
 
 def draw(

@@ -194,6 +194,25 @@ def test_a_diverging_run_stops_with_a_sentence_and_keeps_what_was_good(small_mni
     assert (folder / "history.csv").exists()
 
 
+def test_a_history_that_cannot_be_written_hides_no_error(small_mnist, tmp_path, monkeypatch, capsys):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("siamese_np.report.write_history", full)
+    options = ["--data", small_mnist, "--preset", "mlp"]
+    said = mistake(capsys, "train", *options, "--learning-rate", "1e30", "--out", tmp_path / "run")
+    assert "lower the learning rate" in said
+
+
+@pytest.mark.parametrize("name", [".writable", "notes.txt"])
+def test_overwrite_touches_only_the_files_of_a_run(name, small_mnist, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("siamese_np.report.draw", lambda *arguments: [])
+    (tmp_path / name).write_text("mine")
+    options = ["--data", str(small_mnist), "--preset", "mlp", "--epochs", "1", "--out", str(tmp_path), "--overwrite"]
+    assert main(["train", *options]) == 0
+    assert (tmp_path / name).read_text() == "mine"
+
+
 # --- with a trained model -----------------------------------------------------------------------------------
 
 

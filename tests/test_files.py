@@ -243,6 +243,37 @@ def test_a_killed_save_leaves_the_old_file_or_the_new_one(tmp_path):
 
 def test_an_unwritable_place_raises_and_leaves_nothing(tmp_path):
     (tmp_path / "file").mkdir()  # a folder cannot be replaced by a file
-    with pytest.raises(OSError, match="file"):
-        write_atomically(tmp_path / "file", b"x")
+    for path in (tmp_path / "file", tmp_path / "nowhere" / "file"):
+        with pytest.raises(OSError, match="file") as caught:
+            write_atomically(path, b"x")
+        assert caught.value.filename == str(path)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_link_is_replaced_and_not_followed(tmp_path):
+    (tmp_path / "other").write_bytes(b"other")
+    (tmp_path / "file").symlink_to(tmp_path / "other")
+    write_atomically(tmp_path / "file", b"x")
+    assert (tmp_path / "other").read_bytes() == b"other"
+    assert (tmp_path / "file").read_bytes() == b"x" and not (tmp_path / "file").is_symlink()
+
+
+def test_an_interrupted_cleanup_does_not_hide_the_first_error(tmp_path, monkeypatch):
+    replace = os.replace
+
+    def replace_and_interrupt(source, target):
+        replace(source, target)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", replace_and_interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(tmp_path / "file", b"x")
+
+
+def test_a_file_system_without_modes_can_be_written(tmp_path, monkeypatch):
+    def refuse(*arguments):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "chmod", refuse)
+    write_atomically(tmp_path / "file", b"x")
+    assert (tmp_path / "file").read_bytes() == b"x"

@@ -353,3 +353,18 @@ def test_a_mistake_is_named_and_nothing_is_written(tmp_path, call, error, says):
         call(tmp_path / "picture.png")
     assert str(caught.value).endswith(".")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_picture_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    path, save = tmp_path / "history.png", Figure.savefig
+    plots.plot_history(path, make_history(3))
+    before = path.read_bytes()
+
+    def half(fig, file, **options):
+        save(fig, file, **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Figure, "savefig", half)
+    with pytest.raises(KeyboardInterrupt):
+        plots.plot_history(path, make_history(4))
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]

@@ -53,3 +53,35 @@ def test_the_page_shows_every_figure_and_picture(judged, tmp_path):
         assert f"{figures[key]:{form}}" in report.text(figures)
     assert page.count("<img ") == len(list(tmp_path.glob("*.png"))) == 7
     assert f"{figures['demonstration'][0]['distance']:.3f}" in page
+
+
+def test_a_run_folder_of_links_has_its_links_replaced(judged, tmp_path):
+    data, _, judgement = judged
+    folder, other = tmp_path / "run", tmp_path / "other"
+    folder.mkdir()
+    other.write_bytes(b"other")
+    names = ["checkpoint.npz", "model.npz", "metrics.json", "history.csv", "report.html"]
+    names += [
+        f"{name}.png" for name in ("distances", "embedding_map", "history", "mistakes", "neighbours", "pairs", "roc")
+    ]
+    for name in names:
+        (folder / name).symlink_to(other)
+    run = Training(data, Options(preset="mlp", epochs=1, batch_size=250), folder)
+    run.run()
+    report.write_run(folder, judgement, data, run.history, {**judgement.figures, "seconds": 1.5})
+    assert other.read_bytes() == b"other"
+    assert sorted(path.name for path in folder.iterdir()) == sorted(names)
+    assert not any(path.is_symlink() for path in folder.iterdir())
+
+
+def test_history_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    report.write_history(tmp_path, [{"epoch": 1, "loss": 0.5}])
+    assert (tmp_path / "history.csv").read_bytes() == b"epoch,loss\r\n1,0.5\r\n"
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        report.write_history(tmp_path, [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}])
+    assert [path.name for path in tmp_path.iterdir()] == ["history.csv"]
+    assert (tmp_path / "history.csv").read_bytes() == b"epoch,loss\r\n1,0.5\r\n"
