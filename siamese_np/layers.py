@@ -13,6 +13,15 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from siamese_np import _memory, _threads, kernels
+from siamese_np._checks import (
+    FLOATS,
+    as_array,
+    cache_argmax,
+    cache_array,
+    cache_parts,
+    cache_shape,
+    check_gradient,
+)
 from siamese_np.errors import OptionError, ShapeError
 
 Array = NDArray[np.floating]
@@ -52,16 +61,16 @@ class Layer:
         """Add to ``grads`` and return dx, the gradient of the input (None unless `need_dx`)."""
         raise NotImplementedError
 
-    def _check(self, x: Array, what: str = "input") -> Array:
+    def _check(self, x: Array) -> Array:
         """`x` as a C-contiguous array of this layer's dtype, or a ShapeError."""
         self._check_params()
-        x = np.asarray(x)
+        x = as_array(f"the input of {self}", x)
         expected = self.params["w"].dtype if self.params else x.dtype
-        if x.dtype != expected or x.dtype not in (np.float32, np.float64):
-            wanted = expected if expected in (np.float32, np.float64) else "float32 or float64"
-            raise ShapeError(f"{self} needs its {what} as {wanted}, not {x.dtype}")
+        if x.dtype != expected or x.dtype not in FLOATS:
+            wanted = expected if expected in FLOATS else "float32 or float64"
+            raise ShapeError(f"{self} needs its input as {wanted}, not {x.dtype}")
         if x.ndim < 2:
-            raise ShapeError(f"{self} needs its {what} as a batch, (N, ...), not as {x.shape}")
+            raise ShapeError(f"{self} needs its input as a batch, (N, ...), not as {x.shape}")
         self.output_shape(x.shape[1:])
         return np.ascontiguousarray(x)
 
@@ -76,15 +85,6 @@ class Layer:
                         f'{self} needs {kind}["{name}"] as a C-contiguous array {shape} of {dtype} '
                         f'that can be written, as it was made; copy yours into it: layer.{kind}["{name}"][:] = ...'
                     )
-
-    def _check_gradient(self, dout: Array, out_shape: Shape, dtype: DTypeLike) -> Array:
-        dout = np.asarray(dout)
-        if dout.shape != out_shape or dout.dtype != dtype:
-            raise ShapeError(
-                f"{self} needs dout of its output's shape {out_shape} and dtype {np.dtype(dtype)}, "
-                f"not {dout.shape} and {dout.dtype}"
-            )
-        return np.ascontiguousarray(dout)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
@@ -166,8 +166,9 @@ class Conv2D(_Weighted):
         return out, x
 
     def backward(self, dout: Array, cache: Array, need_dx: bool = True) -> Array | None:
-        x = self._check(cache, "cache")
-        dout = self._check_gradient(dout, (len(x), *self.output_shape(x.shape[1:])), x.dtype)
+        self._check_params()
+        x = cache_array(self, "x", cache, (None, None, None, self.channels), self.params["w"].dtype)
+        dout = check_gradient(self, dout, (len(x), *self.output_shape(x.shape[1:])), x.dtype)
         dx = _memory.empty((len(x) if need_dx else 0, *x.shape[1:]), x.dtype)
         _threads.wake()
         kernels.conv2d_backward(
@@ -219,8 +220,11 @@ class MaxPool2D(Layer):
         return out, (argmax, x.shape)
 
     def backward(self, dout: Array, cache: Any, need_dx: bool = True) -> Array | None:
-        argmax, x_shape = cache
-        dout = self._check_gradient(dout, argmax.shape, np.asarray(dout).dtype)
+        argmax, x_shape = cache_parts(self, cache, tuple, 2)
+        N, *shape = cache_shape(self, x_shape)
+        out_shape = (N, *self.output_shape(tuple(shape)))
+        argmax = cache_argmax(self, argmax, out_shape, self.argmax_dtype, self.window[0] * self.window[1])
+        dout = check_gradient(self, dout, out_shape)
         if not need_dx:
             return None
         dx = _memory.empty(x_shape, dout.dtype)
@@ -249,11 +253,12 @@ class ReLU(Layer):
         return out, out
 
     def backward(self, dout: Array, cache: Array, need_dx: bool = True) -> Array | None:
-        dout = self._check_gradient(dout, cache.shape, cache.dtype)
+        out = cache_array(self, "out", cache, None)
+        dout = check_gradient(self, dout, out.shape, out.dtype)
         if not need_dx:
             return None
         dx = _memory.empty_like(dout)
-        flat, flat_dout, flat_out = dx.reshape(-1), dout.reshape(-1), cache.reshape(-1)
+        flat, flat_dout, flat_out = dx.reshape(-1), dout.reshape(-1), out.reshape(-1)
         parts = _threads.shards(dout.size, NUMBERS)
 
         def shard(s: int) -> None:
@@ -275,8 +280,8 @@ class Flatten(Layer):
         return x.reshape(len(x), *self.output_shape(x.shape[1:])), x.shape
 
     def backward(self, dout: Array, cache: Shape, need_dx: bool = True) -> Array | None:
-        out_shape = (cache[0], *self.output_shape(cache[1:]))
-        return self._check_gradient(dout, out_shape, np.asarray(dout).dtype).reshape(cache)
+        N, *shape = cache_shape(self, cache)
+        return check_gradient(self, dout, (N, *self.output_shape(tuple(shape)))).reshape(cache)
 
 
 class ConvReLUPool:
@@ -316,15 +321,21 @@ class ConvReLUPool:
     def backward(self, dout: Array, cache: Any, need_dx: bool = True) -> Array | None:
         """As `Layer.backward`."""
         conv = self.conv
-        argmax, x = cache
-        x = conv._check(x, "cache")
-        dout = conv._check_gradient(dout, argmax.shape, x.dtype)
+        conv._check_params()
+        argmax, x = cache_parts(self, cache, tuple, 2)
+        x = cache_array(self, "x", x, (None, None, None, conv.channels), conv.params["w"].dtype)
+        out_shape = (len(x), *self.pool.output_shape(conv.output_shape(x.shape[1:])))
+        argmax = cache_argmax(self, argmax, out_shape, np.uint8, 5)  # 4: none of the window's entries
+        dout = check_gradient(self, dout, out_shape, x.dtype)
         dx = _memory.empty((len(x) if need_dx else 0, *x.shape[1:]), x.dtype)
         _threads.wake()
         kernels.conv_relu_pool_backward(
             dx, conv.grads["w"], conv.grads["b"], dout, argmax, x, conv.params["w"], conv.stride, conv.pad
         )
         return dx if need_dx else None
+
+    def __repr__(self) -> str:
+        return f"{self.conv}, ReLU() and {self.pool} in one"
 
 
 class Dense(_Weighted):
@@ -365,8 +376,9 @@ class Dense(_Weighted):
         return out, x
 
     def backward(self, dout: Array, cache: Array, need_dx: bool = True) -> Array | None:
-        x = self._check(cache, "cache")
-        dout = self._check_gradient(dout, (len(x), self.units), x.dtype)
+        self._check_params()
+        x = cache_array(self, "x", cache, (None, self.features), self.params["w"].dtype)
+        dout = check_gradient(self, dout, (len(x), self.units), x.dtype)
         dx = _memory.empty((len(x) if need_dx else 0, self.features), x.dtype)
         _threads.wake()
         kernels.dense_backward(dx, self.grads["w"], self.grads["b"], dout, x, self.params["w"])

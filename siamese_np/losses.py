@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from siamese_np import _memory, _threads, kernels
+from siamese_np._checks import cache_array, cache_parts
 from siamese_np.errors import OptionError, ShapeError
 from siamese_np.pairs import check_classes, check_pair_labels
 
@@ -29,7 +30,10 @@ class EuclideanDistance:
 
     def backward(self, ddist: Array, cache: Any) -> tuple[Array, Array]:
         """Gradients (demb_a, demb_b) of the embeddings from those of the distances, ddist (N,)."""
-        emb_a, emb_b, dist = cache
+        emb_a, emb_b, dist = cache_parts("EuclideanDistance", cache, tuple, 3)
+        emb_a = cache_array("EuclideanDistance", "emb_a", emb_a, (None, None))
+        emb_b = cache_array("EuclideanDistance", "emb_b", emb_b, emb_a.shape, emb_a.dtype)
+        dist = cache_array("EuclideanDistance", "dist", dist, (len(emb_a),), emb_a.dtype)
         ddist = np.ascontiguousarray(ddist)
         if ddist.shape != dist.shape or ddist.dtype != dist.dtype:
             raise ShapeError(f"ddist must be {dist.shape} {dist.dtype}, not {ddist.shape} {ddist.dtype}")
@@ -63,8 +67,10 @@ class ContrastiveLoss:
 
     def backward(self, cache: Any, dloss: float = 1.0) -> Array:
         """Gradient of the distances, ddist (N,)."""
-        dist, label = cache
-        ddist, each = np.empty_like(dist), np.full_like(dist, dloss / len(dist))
+        dist, label = cache_parts("ContrastiveLoss", cache, tuple, 2)
+        dist = cache_array("ContrastiveLoss", "dist", dist, (None,))
+        label = cache_array("ContrastiveLoss", "label", label, dist.shape, np.int64)
+        ddist, each = np.empty_like(dist), np.full_like(dist, dloss / max(len(dist), 1))
         kernels.contrastive_backward(ddist, each, dist, label, dist.dtype.type(self.margin))
         return ddist
 
@@ -101,7 +107,11 @@ class AllPairsContrastiveLoss:
 
     def backward(self, cache: Any, dloss: float = 1.0) -> Array:
         """Gradient of the embeddings, demb (N, E)."""
-        dist, emb, classes, weight = cache
+        dist, emb, classes, weight = cache_parts("AllPairsContrastiveLoss", cache, tuple, 4)
+        emb = cache_array("AllPairsContrastiveLoss", "emb", emb, (None, None))
+        dist = cache_array("AllPairsContrastiveLoss", "dist", dist, (len(emb), len(emb)), emb.dtype)
+        classes = cache_array("AllPairsContrastiveLoss", "classes", classes, (len(emb),), np.int64)
+        weight = cache_array("AllPairsContrastiveLoss", "weight", weight, (2,), np.float64)
         demb = np.empty_like(emb)
         weight = (dloss * weight).astype(emb.dtype)
         _threads.wake()

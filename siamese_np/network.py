@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from siamese_np import _threads, kernels
+from siamese_np._checks import cache_parts
 from siamese_np._threads import chunks_of
 from siamese_np.errors import OptionError, ShapeError
 from siamese_np.layers import Conv2D, ConvReLUPool, Dense, Flatten, Layer, MaxPool2D, ReLU, Shape
@@ -64,6 +65,7 @@ class Sequential:
 
     def backward(self, dout: Array, caches: list[Any], need_dx: bool = True) -> Array | None:
         """Add to `grads`; return the gradient of the input (None unless `need_dx`)."""
+        cache_parts("the network", caches, list, len(self._steps))
         dx: Array | None = dout
         first = 0 if need_dx else next((i for i, step in enumerate(self._steps) if step.params), 0)
         for i in reversed(range(first, len(self._steps))):
@@ -219,7 +221,7 @@ class SiameseNetwork:
 
     def backward(self, ddist: Array, cache: Any) -> None:
         """Add the gradients of both branches to those of the shared weights."""
-        caches, distance_cache = cache
+        caches, distance_cache = cache_parts("the Siamese network", cache, tuple, 2)
         demb = np.concatenate(self._distance.backward(ddist, distance_cache))
         self.network.backward(demb, caches, need_dx=False)
 

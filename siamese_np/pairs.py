@@ -105,7 +105,7 @@ def check_classes(labels: ArrayLike) -> NDArray[np.int64]:
     labels = np.asarray(labels)
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise ShapeError(f"classes must be a 1-D array of whole numbers, not {labels.ndim}-D of {labels.dtype}")
-    return labels.astype(np.int64, copy=False)
+    return np.ascontiguousarray(labels, np.int64)
 
 
 def check_pair_labels(label: ArrayLike) -> NDArray[np.int64]:
