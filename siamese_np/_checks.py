@@ -1,5 +1,6 @@
-"""What users hand in, checked in one place: arrays and the caches of backward passes."""
+"""What users hand in, checked in one place: arrays, the caches of backward passes, and numbers."""
 
+import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +23,11 @@ def as_array(name: str, value: Any) -> NDArray[Any]:
         return np.asarray(value)
     except (TypeError, ValueError, OverflowError):
         raise ShapeError(f"{name} must be an array, but a {type(value).__name__} that makes none was given") from None
+
+
+def is_array(value: Any) -> bool:
+    """Whether `value` is an array, and one without a mask."""
+    return isinstance(value, np.ndarray) and not isinstance(value, np.ma.MaskedArray)
 
 
 def check_gradient(owner: object, dout: Any, shape: tuple[int, ...], dtype: DTypeLike | None = None) -> NDArray[Any]:
@@ -105,3 +111,21 @@ def _found(value: Any) -> str:
         layout = "" if value.flags.c_contiguous else ", not C-contiguous"
         return f"{type(value).__name__} {value.shape} of {value.dtype}{layout}"
     return f"a {type(value).__name__} of {len(value)}" if isinstance(value, (tuple, list)) else type(value).__name__
+
+
+# --- Numbers ------------------------------------------------------------------------------------------------
+
+
+def as_number(value: Any) -> float:
+    """`value` as a float; NaN, which no range includes, where it is no real number (a bool is none)."""
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        return np.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return np.inf
+
+
+def is_whole(value: Any) -> bool:
+    """Whether `value` is an int, of Python or NumPy (a bool is none)."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from siamese_np._checks import as_array
 from siamese_np.errors import OptionError, ShapeError
 
 Floats = NDArray[np.float64]
@@ -36,7 +37,7 @@ _LARGEST = 1e140  # number in an embedding, so that no square or sum of squares 
 
 def _array(name: str, value: ArrayLike, ndim: int, kinds: str, what: str) -> NDArray[Any]:
     """`value` as an array, refused unless it has `ndim` dimensions and a dtype of one of `kinds`."""
-    array = np.asarray(value)
+    array = as_array(name, value)
     if array.ndim != ndim or array.dtype.kind not in kinds:
         raise ShapeError(f"{name} must be {what}, not one of shape {array.shape} and dtype {array.dtype}.")
     return array

@@ -21,6 +21,8 @@ from siamese_np._checks import (
     cache_parts,
     cache_shape,
     check_gradient,
+    is_array,
+    is_whole,
 )
 from siamese_np.errors import OptionError, ShapeError
 
@@ -79,7 +81,7 @@ class Layer:
         for name, (shape, dtype) in self._made.items():
             for kind, arrays in (("params", self.params), ("grads", self.grads)):
                 array: Any = arrays.get(name)
-                fits = isinstance(array, np.ndarray) and (array.shape, array.dtype) == (shape, dtype)
+                fits = is_array(array) and (array.shape, array.dtype) == (shape, dtype)
                 if not fits or not array.flags.c_contiguous or not (array.flags.writeable or kind == "params"):
                     raise ShapeError(
                         f'{self} needs {kind}["{name}"] as a C-contiguous array {shape} of {dtype} '
@@ -396,7 +398,7 @@ def _pair(name: str, value: int | Sequence[int], least: int) -> tuple[int, int]:
 
 
 def _at_least(name: str, value: Any, least: int) -> int:
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
+    if not is_whole(value) or value < least:
         raise OptionError(f"{name} must be a whole number of at least {least}, not {value!r}")
     return int(value)
 

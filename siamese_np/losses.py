@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from siamese_np import _memory, _threads, kernels
-from siamese_np._checks import cache_array, cache_parts
+from siamese_np._checks import FLOATS, as_array, as_number, cache_array, cache_parts
 from siamese_np.errors import OptionError, ShapeError
 from siamese_np.pairs import check_classes, check_pair_labels
 
@@ -34,11 +34,11 @@ class EuclideanDistance:
         emb_a = cache_array("EuclideanDistance", "emb_a", emb_a, (None, None))
         emb_b = cache_array("EuclideanDistance", "emb_b", emb_b, emb_a.shape, emb_a.dtype)
         dist = cache_array("EuclideanDistance", "dist", dist, (len(emb_a),), emb_a.dtype)
-        ddist = np.ascontiguousarray(ddist)
+        ddist = as_array("ddist", ddist)
         if ddist.shape != dist.shape or ddist.dtype != dist.dtype:
             raise ShapeError(f"ddist must be {dist.shape} {dist.dtype}, not {ddist.shape} {ddist.dtype}")
         demb_a, demb_b = np.empty_like(emb_a), np.empty_like(emb_b)
-        kernels.euclidean_backward(demb_a, demb_b, ddist, emb_a, emb_b, dist)
+        kernels.euclidean_backward(demb_a, demb_b, np.ascontiguousarray(ddist), emb_a, emb_b, dist)
         return demb_a, demb_b
 
 
@@ -57,8 +57,12 @@ class ContrastiveLoss:
         self.margin = check_margin(margin)
 
     def forward(self, dist: Array, label: ArrayLike) -> tuple[float, Any]:
-        """Mean loss over the pairs with distances dist (N,) and label (N,), and the cache for backward."""
-        dist, label = np.ascontiguousarray(dist), check_pair_labels(label)
+        """Mean loss over the pairs with distances dist (N,) and label (N,), and the cache for backward.
+
+        Distances that are neither float32 nor float64 are converted to float64. ShapeError where they are no real
+        numbers of at least 0, or where dist and label differ in length or are empty.
+        """
+        dist, label = _distances(dist), check_pair_labels(label)
         if dist.shape != label.shape or not dist.size:
             raise ShapeError(f"dist and label must be equally long and not empty, not {dist.shape} and {label.shape}")
         loss = np.empty_like(dist)
@@ -70,7 +74,7 @@ class ContrastiveLoss:
         dist, label = cache_parts("ContrastiveLoss", cache, tuple, 2)
         dist = cache_array("ContrastiveLoss", "dist", dist, (None,))
         label = cache_array("ContrastiveLoss", "label", label, dist.shape, np.int64)
-        ddist, each = np.empty_like(dist), np.full_like(dist, dloss / max(len(dist), 1))
+        ddist, each = np.empty_like(dist), np.full_like(dist, _factor(dloss) / max(len(dist), 1))
         kernels.contrastive_backward(ddist, each, dist, label, dist.dtype.type(self.margin))
         return ddist
 
@@ -113,7 +117,7 @@ class AllPairsContrastiveLoss:
         classes = cache_array("AllPairsContrastiveLoss", "classes", classes, (len(emb),), np.int64)
         weight = cache_array("AllPairsContrastiveLoss", "weight", weight, (2,), np.float64)
         demb = np.empty_like(emb)
-        weight = (dloss * weight).astype(emb.dtype)
+        weight = (_factor(dloss) * weight).astype(emb.dtype)
         _threads.wake()
         kernels.all_pairs_backward(demb, weight, dist, emb, classes, emb.dtype.type(self.margin))
         return demb
@@ -121,13 +125,33 @@ class AllPairsContrastiveLoss:
 
 def check_margin(margin: float) -> float:
     """`margin` as a finite number above 0, or an OptionError."""
-    if not 0 < margin < np.inf:
-        raise OptionError(f"the margin must be a finite number above 0, not {margin}")
-    return float(margin)
+    number = as_number(margin)
+    if not 0 < number < np.inf:
+        raise OptionError(f"the margin must be a finite number above 0, not {margin!r}")
+    return number
+
+
+def _factor(dloss: float) -> float:
+    """`dloss` as a finite number, or an OptionError."""
+    number = as_number(dloss)
+    if not np.isfinite(number):
+        raise OptionError(f"dloss must be a finite number, not {dloss!r}")
+    return number
+
+
+def _distances(dist: Array) -> Array:
+    """`dist` as a C-contiguous array of float32 or float64, or a ShapeError; NaN stays visible."""
+    dist = as_array("dist", dist)
+    if dist.dtype.kind not in "iuf":
+        raise ShapeError(f"dist must hold distances as real numbers, not {dist.dtype}")
+    dist = np.ascontiguousarray(dist, dist.dtype if dist.dtype in FLOATS else np.float64)
+    if (dist < 0).any():
+        raise ShapeError(f"a distance is at least 0, but dist holds {dist.min()}")
+    return dist
 
 
 def _embeddings(name: str, emb: Array) -> Array:
-    emb = np.ascontiguousarray(emb)
-    if emb.ndim != 2 or emb.dtype not in (np.float32, np.float64):
+    emb = as_array(name, emb)
+    if emb.ndim != 2 or emb.dtype not in FLOATS:
         raise ShapeError(f"{name} must be a float32 or float64 array (N, E), not {emb.dtype} {emb.shape}")
-    return emb
+    return np.ascontiguousarray(emb)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from siamese_np import _threads, kernels
-from siamese_np._checks import cache_parts
+from siamese_np._checks import as_array, cache_parts
 from siamese_np._threads import chunks_of
 from siamese_np.errors import OptionError, ShapeError
 from siamese_np.layers import Conv2D, ConvReLUPool, Dense, Flatten, Layer, MaxPool2D, ReLU, Shape
@@ -209,12 +209,18 @@ class SiameseNetwork:
             raise ShapeError(f"an embedding network must end in vectors (N, E), not {network.output_shape}")
         self.network = network
         self.margin = check_margin(margin)
-        self.threshold = margin / 2 if threshold is None else float(threshold)
+        self.threshold = self.margin / 2 if threshold is None else float(threshold)
         self.preset = preset
         self._distance = EuclideanDistance()
 
     def forward(self, images_a: Array, images_b: Array) -> tuple[Array, Any]:
-        """Distances (N,) of two batches of images, and the cache; both branches run as one batch of 2N."""
+        """Distances (N,) of two batches of images, and the cache; both branches run as one batch of 2N.
+
+        ShapeError where the images do not fit, as in `embed`, or where one batch is longer than the other.
+        """
+        images_a, images_b = self._check_images(images_a), self._check_images(images_b)
+        if len(images_a) != len(images_b):
+            raise ShapeError(f"pairs need as many images_a as images_b, not {len(images_a)} and {len(images_b)}")
         emb, caches = self.network.forward(np.concatenate([images_a, images_b]))
         dist, cache = self._distance.forward(emb[: len(images_a)], emb[len(images_a) :])
         return dist, (caches, cache)
@@ -246,16 +252,18 @@ class SiameseNetwork:
         return self.distances(images_a, images_b) < self.threshold
 
     def _check_images(self, images: Array) -> Array:
-        images = np.asarray(images)
+        images = as_array("images", images)
         shape = self.network.input_shape
         if images.shape[1:] != shape or images.ndim != len(shape) + 1:
             raise ShapeError(f"the model was made for images (N, {', '.join(map(str, shape))}), not {images.shape}")
         if not np.issubdtype(images.dtype, np.floating):
             raise ShapeError(f"images must be floats in [0, 1], not {images.dtype}; divide grey levels by 255")
-        images = images.astype(self.network.params.dtype, copy=False)
-        bad = ~np.isfinite(images).all(axis=tuple(range(1, images.ndim)))
-        if bad.any():
-            raise ShapeError(f"image {bad.argmax()} holds NaN or infinity; every pixel must be a finite number")
+        with np.errstate(over="ignore"):  # told as infinity
+            images = images.astype(self.network.params.dtype, copy=False)
+        finite = np.isfinite(images)
+        if not finite.all():
+            bad = int(finite.reshape(len(images), -1).all(axis=1).argmin())
+            raise ShapeError(f"image {bad} holds NaN or infinity; every pixel must be a finite number")
         return images
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from siamese_np._checks import as_array, is_whole
 from siamese_np.errors import DataError, OptionError, ShapeError
 
 
@@ -74,8 +75,8 @@ def balanced_batches(labels: ArrayLike, batch_size: int, rng: np.random.Generato
     """
     labels = check_classes(labels)
     N = len(labels)
-    if not 2 <= batch_size <= N:
-        raise OptionError(f"the batch size must be from 2 to the {N} images there are, not {batch_size}")
+    if not is_whole(batch_size) or not 2 <= batch_size <= N:
+        raise OptionError(f"the batch size must be from 2 to the {N} images there are, not {batch_size!r}")
     # Spread each class evenly over [0, 1), at a random offset: any stretch holds each class in its share.
     shuffled = rng.permutation(N)
     classes, own, count = np.unique(labels[shuffled], return_inverse=True, return_counts=True)
@@ -102,7 +103,7 @@ def check_pairable(labels: ArrayLike) -> NDArray[np.int64]:
 
 def check_classes(labels: ArrayLike) -> NDArray[np.int64]:
     """`labels` as an array of classes, or a ShapeError."""
-    labels = np.asarray(labels)
+    labels = as_array("classes", labels)
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise ShapeError(f"classes must be a 1-D array of whole numbers, not {labels.ndim}-D of {labels.dtype}")
     return np.ascontiguousarray(labels, np.int64)
@@ -110,10 +111,10 @@ def check_classes(labels: ArrayLike) -> NDArray[np.int64]:
 
 def check_pair_labels(label: ArrayLike) -> NDArray[np.int64]:
     """`label` as an array of 0 (similar) and 1 (dissimilar), or a ShapeError."""
-    label = np.asarray(label)
+    label = as_array("pair labels", label)
+    if label.ndim != 1 or label.dtype.kind not in "biuf":
+        raise ShapeError(f"pair labels must be a 1-D array of numbers, not {label.ndim}-D of {label.dtype}")
     wrong = label[(label != 0) & (label != 1)]
-    if label.ndim != 1:
-        raise ShapeError(f"pair labels must be a 1-D array, not {label.ndim}-D")
     if wrong.size:
         raise ShapeError(f"pair labels must be 0 (similar) or 1 (dissimilar), but there is a {wrong[0]}")
     return label.astype(np.int64)

@@ -25,6 +25,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import ArrayLike, NDArray
 
+from siamese_np._checks import as_array
 from siamese_np.errors import ShapeError
 from siamese_np.evaluation import (
     check_embeddings,
@@ -416,7 +417,7 @@ def plot_embedding_map(path: PathLike, emb: ArrayLike, labels: ArrayLike) -> Pat
 
 def _check_classes(name: str, labels: ArrayLike, wanted: int) -> NDArray[Any]:
     """`labels` as a 1-D array with `wanted` entries, or a `ShapeError`."""
-    array = np.asarray(labels)
+    array = as_array(name, labels)
     if array.shape != (wanted,):
         raise ShapeError(f"{name} has shape {array.shape}; it must be ({wanted},), one class per picture.")
     return array
@@ -424,20 +425,20 @@ def _check_classes(name: str, labels: ArrayLike, wanted: int) -> NDArray[Any]:
 
 def _check_images(name: str, images: ArrayLike) -> NDArray[Any]:
     """`images` as an array (N, H, W, 1 or 3), or a `ShapeError`."""
-    array = np.asarray(images)
+    array = as_array(name, images)
     if array.ndim == 3:
         array = array[..., None]
     if array.ndim != 4 or array.shape[3] not in (1, 3) or 0 in array.shape or array.dtype.kind not in "uif":
         raise ShapeError(
             f"{name} must be numbers of shape (N, H, W), (N, H, W, 1) or (N, H, W, 3), "
-            f"not {np.asarray(images).dtype} of shape {np.asarray(images).shape}."
+            f"not {array.dtype} of shape {np.shape(images)}."
         )
     return array
 
 
 def _check_image_pairs(pairs: ArrayLike, images: NDArray[Any], wanted: int) -> NDArray[np.intp]:
     """`pairs` as (wanted, 2) row numbers into `images`, or a `ShapeError`."""
-    array = np.asarray(pairs)
+    array = as_array("pairs", pairs)
     if array.shape != (wanted, 2) or array.dtype.kind not in "iu":
         raise ShapeError(
             f"pairs must be whole numbers of shape ({wanted}, 2), two images per distance, "
@@ -663,7 +664,7 @@ def plot_neighbours(
     gallery = _check_images("gallery_images", gallery_images)
     truth = _check_classes("query_labels", query_labels, len(queries))
     classes = _check_classes("gallery_labels", gallery_labels, len(gallery))
-    index, dist = np.asarray(indices), np.asarray(distances)
+    index, dist = as_array("indices", indices), as_array("distances", distances)
     if index.shape != dist.shape or index.ndim != 2 or len(index) != len(queries) or index.size == 0:
         raise ShapeError(
             f"indices and distances must be of shape ({len(queries)}, k), one row per query, "

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from siamese_np._checks import as_number, is_whole
 from siamese_np.datasets import Dataset, Split
 from siamese_np.errors import ModelError, OptionError, TrainingError
 from siamese_np.evaluation import calibrate_threshold, pair_accuracy, pair_distances
@@ -68,14 +69,18 @@ class Options:
         }
         for name, choices in known.items():
             value = getattr(self, name)
-            if value not in choices:
+            if not isinstance(value, str) or value not in choices:
                 raise OptionError(f"there is no {name} {value!r}; choose one of {', '.join(sorted(choices))}")
         for name, least in {"epochs": 1, "batch_size": 1, "seed": 0}.items():
-            if getattr(self, name) < least:
-                raise OptionError(f"{name} must be at least {least}, not {getattr(self, name)}")
-        check_margin(self.margin)
-        if not 0 < self.learning_rate < np.inf:
-            raise OptionError(f"the learning rate must be a finite number above 0, not {self.learning_rate}")
+            value = getattr(self, name)
+            if not is_whole(value) or value < least:
+                raise OptionError(f"{name} must be at least {least} and a whole number, not {value!r}")
+            object.__setattr__(self, name, int(value))  # JSON knows no numbers of NumPy
+        rate = as_number(self.learning_rate)
+        if not 0 < rate < np.inf:
+            raise OptionError(f"the learning rate must be a finite number above 0, not {self.learning_rate!r}")
+        object.__setattr__(self, "margin", check_margin(self.margin))
+        object.__setattr__(self, "learning_rate", rate)
 
     @classmethod
     def of(cls, protocol: str = "batch", **given: Any) -> "Options":

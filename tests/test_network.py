@@ -105,11 +105,32 @@ def test_float64_images_are_brought_to_the_network_dtype():
         (np.zeros((2, 8, 8, 1), np.uint8), r"floats in \[0, 1\], not uint8"),
         (np.full((2, 8, 8, 1), np.nan, np.float32), "image 0 holds NaN"),
         (np.concatenate([np.zeros((3, 8, 8, 1)), np.full((1, 8, 8, 1), np.inf)]), "image 3 holds NaN or infinity"),
+        (np.full((2, 8, 8, 1), 1e300), "image 0 holds NaN or infinity"),  # as a float32
+        (np.ma.zeros((2, 8, 8, 1), np.float32), "images must be an array without a mask"),
+        ([np.zeros((8, 8, 1)), np.zeros((8, 9, 1))], "images must be an array, but a list that makes none"),
     ],
 )
-def test_embed_refuses_images_it_was_not_made_for(images, sentence):
-    with pytest.raises(ShapeError, match=sentence):
-        SiameseNetwork(mlp((8, 8, 1))).embed(images)
+def test_images_the_network_was_not_made_for_are_refused(images, sentence):
+    siamese, right = SiameseNetwork(mlp((8, 8, 1))), random_images(2)
+    for call in (
+        lambda: siamese.embed(images),
+        lambda: siamese.forward(images, right),
+        lambda: siamese.forward(right, images),
+        lambda: siamese.distances(right, images),
+    ):
+        with pytest.raises(ShapeError, match=sentence):
+            call()
+
+
+def test_pairs_need_as_many_images_on_both_sides():
+    with pytest.raises(ShapeError, match="as many images_a as images_b, not 3 and 5"):
+        SiameseNetwork(mlp((8, 8, 1))).forward(random_images(3), random_images(5))
+
+
+def test_forward_gives_the_distances_of_the_embeddings_in_any_float_dtype():
+    siamese, a, b = SiameseNetwork(mlp((8, 8, 1))), random_images(3), random_images(3, seed=1)
+    for dtype in (np.float32, np.float64, ">f4"):
+        np.testing.assert_allclose(siamese.forward(a.astype(dtype), b)[0], siamese.distances(a, b), rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -154,6 +175,9 @@ def test_what_does_not_fit_is_refused_when_it_is_built(make, error, sentence):
         (MaxPool2D(), np.zeros((4, 1, 8, 1), np.float32)),
         (ReLU(), np.zeros((4, 8), np.int64)),
         (ReLU(), np.zeros((4, 8), np.float16)),
+        (ReLU(), np.ma.zeros((4, 8), np.float32)),
+        (Dense(3, 2), np.ma.zeros((4, 3), np.float32)),
+        (Dense(2, 2), [[1.0, 2.0], [3.0]]),
     ],
 )
 def test_a_layer_refuses_what_does_not_fit(layer, x):
@@ -165,9 +189,11 @@ def test_a_layer_refuses_what_does_not_fit(layer, x):
 def test_a_layer_refuses_a_gradient_of_another_shape(layer):
     shape = {"Dense": (4, 3)}.get(type(layer).__name__, (4, 8, 8, 1))
     out, cache = layer.forward(np.ones(shape, np.float32))
-    for wrong in (np.zeros((1, *out.shape), np.float32), out[:3]):
+    for wrong in (np.zeros((1, *out.shape), np.float32), out[:3], out.astype(int), out.astype(complex), None):
         with pytest.raises(ShapeError, match="needs dout of its output's shape"):
             layer.backward(wrong, cache)
+    with pytest.raises(ShapeError, match="dout must be an array without a mask"):
+        layer.backward(np.ma.masked_array(out), cache)
     layer.backward(out, cache)
 
 

@@ -81,6 +81,11 @@ def test_gradients_are_only_read(name):
         lambda: Adam(np.ones(1), np.ones(1), beta2=-0.1),
         lambda: Adam(np.ones(1), np.ones(1), epsilon=0),
         lambda: Adam(np.ones(1), np.ones(1), epsilon=math.nan),
+        lambda: Adam(np.ones(1), np.ones(1), epsilon=math.inf),
+        lambda: Adam(np.ones(1, np.float32), np.ones(1, np.float32), epsilon=1e-50),  # 0 as a float32
+        lambda: Adam(np.ones(1), np.ones(1), beta1=None),
+        lambda: Adam(np.ones(1), np.ones(1), beta2="0.9"),
+        lambda: SGD(np.ones(1), np.ones(1), momentum=False),
     ],
 )
 def test_a_number_outside_its_range_is_refused(make):
@@ -122,10 +127,55 @@ def test_one_cycle_rises_then_falls_without_a_jump():
         (np.ones((2, 2)), np.ones((2, 2)), None, r"not \(2, 2\) of float64"),
         ([1.0], np.ones(1), None, "not list"),
         (np.ones(8)[::2], np.ones(4), None, "params contiguous"),
-        (np.ones(4), np.ones(4), [[0, 5]], r"within the 4 parameters"),
+        (np.ma.ones(4), np.ones(4), None, "not MaskedArray"),
+        (np.ones(4), np.ones(4), [[0, 5]], r"each of the 4 parameters exactly once"),
+        (np.ones(4), np.ones(4), [[0, 2], [0, 2]], "exactly once"),
+        (np.ones(4), np.ones(4), [[0, 2], [0, 4]], "exactly once"),
+        (np.ones(4), np.ones(4), [[0, 2], [3, 4]], "exactly once"),
+        (np.ones(4), np.ones(4), [[0, 3], [3, 1], [1, 4]], "exactly once"),
+        (np.ones(4), np.ones(4), [[-1, 4]], "exactly once"),
+        (np.ones(4), np.ones(4), [[0.0, 4.0]], "exactly once"),
+        (np.ones(4), np.ones(4), [], "exactly once"),
+        (np.ones(4), np.ones(4), [[0], [1, 4]], "chunks must be an array"),
         (np.ones(4), np.ones(4), [0, 4], r"pairs \(start, end\)"),
     ],
 )
 def test_what_the_kernels_could_not_trust_is_refused(optimizer, params, grads, chunks, says):
     with pytest.raises(ShapeError, match=says):
         optimizer(params, grads, chunks=chunks)
+
+
+@pytest.mark.parametrize("optimizer", [SGD, Adam])
+def test_any_chunks_that_cover_the_vector_give_the_same(optimizer):
+    results = []
+    for chunks in (None, [[0, 4]], [[2, 4], [0, 2]], np.array([[1, 4], [0, 1], [1, 1]], np.uint8)):
+        params = np.ones(4)
+        optimizer(params, np.arange(4.0), chunks=chunks).step(0.1)
+        results.append(params)
+    assert all(np.array_equal(result, results[0]) for result in results) and (results[0][1:] < 1).all()
+
+
+@pytest.mark.parametrize("optimizer", [SGD, Adam])
+@pytest.mark.parametrize("rate", [None, math.nan, math.inf, -0.1, 1e39, True, "0.1", 1j, np.ones(1), 10**400])
+def test_a_step_of_no_sensible_rate_changes_nothing(optimizer, rate):
+    params = np.ones(3, np.float32)
+    made = optimizer(params, np.ones(3, np.float32))
+    with pytest.raises(OptionError, match=r"from 0 to 3\.4e\+38, the largest float32, not"):
+        made.step(rate)
+    assert (params == 1).all() and made.steps == 0
+    made.step(np.float32(0.5))
+    made.step(0)
+    assert (params < 1).all()
+
+
+@pytest.mark.parametrize("optimizer", [SGD, Adam])
+def test_a_replaced_state_is_refused(optimizer):
+    made = optimizer(np.ones(4), np.ones(4))
+    name = next(iter(made.state))
+    right = made.state[name]
+    for wrong in (np.zeros(2), np.zeros(4, np.float32), np.zeros(8)[::2], np.ma.zeros(4), None):
+        made.state[name] = wrong
+        with pytest.raises(ShapeError, match=rf'state\["{name}"\] as a contiguous array \(4,\) of float64'):
+            made.step(0.1)
+    made.state[name] = right
+    made.step(0.1)

@@ -68,6 +68,8 @@ def test_pairs_are_shuffled_and_depend_on_the_seed():
         ([0.0, 1.0], ShapeError, "not 1-D of float64"),
         ([True, False], ShapeError, "of bool"),
         (["3", "7"], ShapeError, "of <U1"),
+        ([[1], [1, 2]], ShapeError, "classes must be an array, but a list that makes none"),
+        (np.ma.masked_array([1, 1, 2, 2], [0, 0, 0, 1]), ShapeError, "without a mask"),
     ],
 )
 def test_labels_without_pairs(labels, error, words):
@@ -114,6 +116,12 @@ def test_batch_size_out_of_range(batch_size, N):
         balanced_batches(np.zeros(N, int), batch_size, np.random.default_rng(0))  # before the first batch is asked for
 
 
+@pytest.mark.parametrize("batch_size", [2.5, 3.0, "3", None, True, np.nan])
+def test_a_batch_size_is_a_whole_number(batch_size):
+    with pytest.raises(OptionError, match="from 2 to the 9 images"):
+        balanced_batches(np.zeros(9, int), batch_size, np.random.default_rng(0))
+
+
 def test_classes_of_any_whole_type():
     for dtype in (np.uint8, np.int16, np.int64):
         assert check_classes(np.array([3, 1], dtype)).tolist() == [3, 1]
@@ -130,3 +138,6 @@ def test_pair_labels():
         check_pair_labels([0, np.nan])
     with pytest.raises(ShapeError, match="not 2-D"):
         check_pair_labels([[0, 1]])
+    for wrong, words in ((["0"], "of <U1"), ([1j], "of complex128"), (np.ma.zeros(2), "without a mask")):
+        with pytest.raises(ShapeError, match=words):
+            check_pair_labels(wrong)

@@ -1,0 +1,73 @@
+"""Distances and losses refuse what is no distance, label or margin, and give the right value for all that is one."""
+
+import numpy as np
+import pytest
+
+from siamese_np.errors import OptionError, ShapeError
+from siamese_np.evaluation import check_embeddings
+from siamese_np.losses import AllPairsContrastiveLoss, ContrastiveLoss, EuclideanDistance
+
+
+@pytest.mark.parametrize("kind", [int, np.uint8, np.float16, np.float32, np.float64, np.longdouble, ">f4", ">i2"])
+def test_distances_of_any_real_dtype_give_the_right_loss(kind):
+    loss = ContrastiveLoss(1.5)
+    value, cache = loss.forward(np.array([1, 3, 0, 2], kind), [0, 0, 1, 1])
+    assert value == (1 / 2 + 9 / 2 + 1.5**2 / 2 + 0) / 4
+    ddist = loss.backward(cache)
+    assert ddist.tolist() == [1 / 4, 3 / 4, -1.5 / 4, 0]
+    assert ddist.dtype == (np.float32 if kind is np.float32 else np.float64)
+
+
+def test_a_list_of_whole_distances_is_no_list_of_whole_losses():
+    assert ContrastiveLoss().forward([1, 1], [0, 0])[0] == ContrastiveLoss().forward([0, 0], [1, 1])[0] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("dist", "sentence"),
+    [
+        ([1 + 0j, 1], "real numbers, not complex128"),
+        ([True, False], "real numbers, not bool"),
+        (["1", "2"], "real numbers, not <U1"),
+        ([None, 1], "real numbers, not object"),
+        ([0.5, -0.25], "at least 0, but dist holds -0.25"),
+        ([-1, 1], "at least 0, but dist holds -1"),
+        (np.ma.masked_array([1.0, 2.0], [True, False]), "dist must be an array without a mask"),
+        ([[1.0], [1.0, 2.0]], "dist must be an array, but a list that makes none"),
+        ([[1.0, 2.0]], r"equally long and not empty, not \(1, 2\) and \(2,\)"),
+        ([1.0], "equally long"),
+    ],
+)
+def test_what_is_no_distance_is_refused(dist, sentence):
+    with pytest.raises(ShapeError, match=sentence):
+        ContrastiveLoss().forward(dist, [0, 1])
+
+
+def test_a_distance_that_is_no_number_stays_visible():
+    value, cache = ContrastiveLoss().forward([np.nan, 1.0], [0, 1])
+    assert np.isnan(value) and np.isnan(ContrastiveLoss().backward(cache)[0])
+
+
+def test_masked_embeddings_are_refused():
+    emb, masked = np.ones((2, 3)), np.ma.ones((2, 3))
+    _, cache = EuclideanDistance().forward(emb, emb)
+    for call in (
+        lambda: EuclideanDistance().forward(emb, masked),
+        lambda: EuclideanDistance().backward(np.ma.ones(2), cache),
+        lambda: AllPairsContrastiveLoss().forward(masked, [0, 1]),
+        lambda: check_embeddings("emb", masked),
+    ):
+        with pytest.raises(ShapeError, match="must be an array without a mask"):
+            call()
+
+
+@pytest.mark.parametrize("number", [None, "1", True, np.nan, np.inf, 1j, np.ones(2), 10**400])
+def test_what_is_no_number_is_refused(number):
+    with pytest.raises(OptionError, match="the margin must be a finite number above 0, not"):
+        ContrastiveLoss(number)
+    of_pairs, all_pairs = ContrastiveLoss(), AllPairsContrastiveLoss()
+    for loss, cache in (
+        (of_pairs, of_pairs.forward([1.0], [0])[1]),
+        (all_pairs, all_pairs.forward(np.eye(2), [0, 0])[1]),
+    ):
+        with pytest.raises(OptionError, match="dloss must be a finite number, not"):
+            loss.backward(cache, number)
