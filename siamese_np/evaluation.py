@@ -486,17 +486,18 @@ def all_pairs_figures(emb: ArrayLike, labels: ArrayLike) -> dict[str, float]:
         kinds = f"{present} pairs" if any(number) else "no pairs"
         raise ShapeError(f"labels gives only {kinds}; at least one {absent} pair is needed as well.")
 
-    from siamese_np import _threads, kernels
+    from siamese_np import _threads
+    from siamese_np.backend import ops
 
     rarer = int(number[1] < number[0])
     emb = _as_float64(emb)[order]
     values = np.empty(number[rarer])
     _threads.wake()
-    kernels.pair_squares(values, emb, *ranges[rarer])
+    ops.pair_squares(values, emb, *ranges[rarer])
     values.sort()
     below, equal = np.zeros(len(values) + 1, np.int64), np.zeros(len(values), np.int64)
     _threads.wake()
-    kernels.pair_ranks(below, equal, values, emb, *ranges[1 - rarer])
+    ops.pair_ranks(below, equal, values, emb, *ranges[1 - rarer])
 
     twice_area, eer, tar = 0, -1.0, 0.0
     for ours, others in _corners(values, below, equal, number[1 - rarer]):
@@ -578,12 +579,13 @@ def nearest(query: ArrayLike, gallery: ArrayLike, k: int) -> tuple[Ints, Floats]
     if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 1 <= k <= len(gallery):
         raise OptionError(f"k is {k}; it must be a whole number from 1 to {len(gallery)}, the gallery size.")
 
-    from siamese_np import _threads, kernels
+    from siamese_np import _threads
+    from siamese_np.backend import ops
 
     query, gallery = _as_float64(query), _as_float64(gallery)
     squares, indices = np.empty((len(query), k)), np.empty((len(query), k), np.int64)
     _threads.wake()  # only now: the threads do not wait for long
-    kernels.nearest_rows(squares, indices, query, gallery)
+    ops.nearest_rows(squares, indices, query, gallery, k)
     return indices.astype(np.intp, copy=False), np.sqrt(squares, out=squares)
 
 

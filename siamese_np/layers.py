@@ -234,7 +234,7 @@ class MaxPool2D(Layer):
 
         def shard(s: int) -> None:
             here = parts[s]
-            kernels.maxpool2d_backward(dx[here], dout[here], argmax[here], self.window, self.stride)
+            kernels.maxpool2d_backward(dx[here], dout[here], argmax[here], x_shape, self.window, self.stride)
 
         _threads.run(shard, len(parts))
         return dx

@@ -102,7 +102,7 @@ class AllPairsContrastiveLoss:
             raise ShapeError(f"there are {N} embeddings, but {len(classes)} classes")
         dist, sums = _memory.empty((N, N), emb.dtype), np.empty((N, 2), emb.dtype)
         _threads.wake()
-        kernels.all_pairs_forward(dist, sums, emb, classes, emb.dtype.type(self.margin))
+        kernels.all_pairs_forward(sums, dist, emb, classes, emb.dtype.type(self.margin))
         similar = int((np.unique(classes, return_counts=True)[1] ** 2).sum()) - N
         counts = np.array([similar, N * N - N - similar])  # each pair twice, as in the sums
         weight = 0.5 / np.maximum(counts, 1)

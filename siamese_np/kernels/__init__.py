@@ -2,8 +2,8 @@
 
 A kernel writes its result into its first argument(s), trusts its arguments (layers check them) and never
 raises. Gradients of parameters (``dw``, ``db``) are added to, so that weights may be shared: the caller
-zeroes them. Gradients of inputs (``dx``) are overwritten. Each kernel has a twin of the same name and
-signature in `siamese_np.reference`.
+zeroes them. Gradients of inputs (``dx``) are overwritten. Each has a textbook page of the same name in
+`siamese_np.textbook`.
 """
 
 from siamese_np.kernels.adam import adam_step
@@ -16,6 +16,7 @@ from siamese_np.kernels.distance import euclidean_backward, euclidean_forward
 from siamese_np.kernels.maxpool2d import maxpool2d_backward, maxpool2d_forward
 from siamese_np.kernels.nearest import nearest_rows
 from siamese_np.kernels.pair_ranks import pair_ranks, pair_squares
+from siamese_np.kernels.pairwise import pairwise_backward, pairwise_forward
 from siamese_np.kernels.relu import relu_backward, relu_forward
 from siamese_np.kernels.sgd import sgd_step
 from siamese_np.kernels.zero import fill_zero
@@ -40,6 +41,8 @@ __all__ = [
     "nearest_rows",
     "pair_ranks",
     "pair_squares",
+    "pairwise_backward",
+    "pairwise_forward",
     "relu_backward",
     "relu_forward",
     "sgd_step",

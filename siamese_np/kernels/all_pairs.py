@@ -12,8 +12,7 @@ ddist/demb[i] = (emb[i] - emb[j]) / dist (distance.py) and dloss/ddist (contrast
             = sum over j of -weight[1] (margin - dist) (emb[i] - emb[j]) / dist      dissimilar, dist < margin
 
 A dissimilar pair at or beyond the margin is skipped, a similar one needs no division, and a dissimilar one at
-distance 0 has no direction and gets 0. Squares of distances come from the blocked kernel (squares.py); the few
-that are so small or large that they may have lost digits are computed again, with care (distance.py).
+distance 0 has no direction and gets 0. The distances are those of pairwise.py.
 
 Each row i belongs to one thread, which visits every j: twice the arithmetic of i < j, but no two threads ever
 add to the same gradient. A row lists its partners with a gradient first and then adds four at a time, so that
@@ -25,16 +24,14 @@ import numpy as np
 from siamese_np._jit import kernel
 from siamese_np._parts import array_part
 from siamese_np._team import sharded
-from siamese_np.kernels.distance import LARGE, SMALL, row_distance
-from siamese_np.kernels.squares import COLUMNS, ROWS, columns_of, pad_rows, square_rows
-
-SHARD = 16  # rows that one thread takes at a time
+from siamese_np.kernels.distance import LARGE
+from siamese_np.kernels.pairwise import SHARD, distance_rows
 
 
 @kernel
-def all_pairs_forward(dist, sums, emb, classes, margin):
-    """dist (N, N) = distances of emb (N, E); sums (N, 2) = each row's loss over its similar and dissimilar pairs."""
-    _forward((dist, sums, emb, classes, margin), -(-emb.shape[0] // SHARD))
+def all_pairs_forward(sums, dist, emb, classes, margin):
+    """sums (N, 2) = each row's loss over its similar and dissimilar pairs; dist (N, N) = distances of emb (N, E)."""
+    _forward((sums, dist, emb, classes, margin), -(-emb.shape[0] // SHARD))
 
 
 @kernel
@@ -45,21 +42,9 @@ def all_pairs_backward(demb, weight, dist, emb, classes, margin):
 
 @sharded
 @array_part
-def _forward(dist, sums, emb, classes, margin, s):
+def _forward(sums, dist, emb, classes, margin, s):
     N, first = emb.shape[0], s * SHARD
-    rows, block = pad_rows(emb, first, SHARD), np.empty((ROWS, COLUMNS), emb.dtype)
-    for j0 in range(0, N, COLUMNS):
-        columns, width = columns_of(emb, j0), min(COLUMNS, N - j0)
-        for start in range(0, SHARD, ROWS):
-            square_rows(block, rows, start, columns)
-            for r in range(min(ROWS, N - first - start)):
-                i = first + start + r
-                squares, row = block[r], dist[i, j0 : j0 + width]
-                for j in range(width):
-                    row[j] = np.sqrt(squares[j])
-                for j in range(width):
-                    if squares[j] < SMALL or squares[j] > LARGE:
-                        row[j] = row_distance(emb[i], emb[j0 + j])
+    distance_rows(dist, emb, first)
     zero = emb.dtype.type(0)
     for i in range(first, min(first + SHARD, N)):
         similar, dissimilar, row, own = zero, zero, dist[i], classes[i]

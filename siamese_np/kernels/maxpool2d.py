@@ -33,8 +33,8 @@ def maxpool2d_forward(out, argmax, x, window, stride):
 
 
 @kernel
-def maxpool2d_backward(dx, dout, argmax, window, stride):
-    """dx (N, H, W, C) = dout (N, OH, OW, C) sent to the winner of each window, zero elsewhere."""
+def maxpool2d_backward(dx, dout, argmax, x_shape, window, stride):
+    """dx (N, H, W, C), of x_shape, = dout (N, OH, OW, C) sent to the largest pixel of each window, zero elsewhere."""
     N, OH, OW, C = dout.shape
     dx[:] = 0
     for n in range(N):

@@ -17,16 +17,15 @@ SHARD = 128  # queries that share a transposed block of the gallery
 
 
 @kernel
-def nearest_rows(squares, indices, query, gallery):
+def nearest_rows(squares, indices, query, gallery, k):
     """squares, indices (Q, k): the k smallest squared distances of each query (Q, E) to gallery (G, E), k <= G."""
-    _search((squares, indices, query, gallery), -(-query.shape[0] // SHARD))
+    _search((squares, indices, query, gallery, k), -(-query.shape[0] // SHARD))
 
 
 @sharded
 @array_part
-def _search(squares, indices, query, gallery, s):
+def _search(squares, indices, query, gallery, k, s):
     first, last = s * SHARD, min((s + 1) * SHARD, query.shape[0])
-    k = squares.shape[1]
     rows, block = pad_rows(query, first, SHARD), np.empty((ROWS, COLUMNS), query.dtype)
     for i in range(first, last):
         for n in range(k):

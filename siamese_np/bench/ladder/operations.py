@@ -2,7 +2,7 @@
 
 The data are real: MNIST images, and what they become after the first block of the `cnn` preset, so as many
 numbers are zero as in training; and a gradient that comes back through max-pooling and ReLU, of which at most
-one entry in four is not zero. The truth is `siamese_np.reference` in float64.
+one entry in four is not zero. The reference is `siamese_np.textbook` in float64.
 """
 
 import dataclasses
@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from siamese_np import _threads, reference
+from siamese_np import _threads, kernels, textbook
+from siamese_np.backend import as_kernel
 from siamese_np.bench.words import error_text
 
 Array = NDArray[Any]
@@ -71,11 +72,9 @@ def make_problem(
     w, b = _weights(rng, (3, 3, channels, filters), 9 * (channels + filters))
     # the same numbers in both precisions, else a tie could go to different winners
     x, w, b = (_single(array).astype(np.float64) for array in (x, w, b))
-    N, H, W, _ = x.shape
-    pooled, argmax = np.empty((N, H // 2, W // 2, filters)), np.empty((N, H // 2, W // 2, filters), np.uint8)
-    _block_forward(pooled, argmax, x, w, b)
+    pooled, (argmax, *_) = textbook.conv_relu_pool_forward(x, w, b, STRIDE, PAD)
     dpooled = np.asarray(rng.standard_normal(pooled.shape))
-    dout = _through_pooling(dpooled, argmax)
+    dout = textbook.maxpool2d_backward(dpooled, (argmax, (*x.shape[:3], filters), WINDOW, WINDOW))
     dense_x = images.reshape(len(images), -1)
     dense_w, dense_b = _weights(rng, (dense_x.shape[1], units), dense_x.shape[1] + units)
     dense_dout = rng.standard_normal((len(images), units)) * (rng.random((len(images), units)) < 0.5)
@@ -84,7 +83,7 @@ def make_problem(
         w=_single(w),
         b=_single(b),
         wT=_single(w.transpose(3, 0, 1, 2)),
-        argmax=argmax,
+        argmax=argmax.astype(np.uint8),
         dpooled=_single(dpooled),
         dout=_single(dout),
         dense_x=_single(dense_x),
@@ -101,26 +100,8 @@ def _weights(rng: np.random.Generator, shape: tuple[int, ...], fans: int) -> tup
 
 
 def _first_block(x: Array, w: Array) -> Array:
-    pooled = np.empty((len(x), x.shape[1] // 2, x.shape[2] // 2, w.shape[3]))
-    _block_forward(pooled, np.empty(pooled.shape, np.uint8), x, w, np.zeros(w.shape[3]))
+    pooled: Array = textbook.conv_relu_pool_forward(x, w, np.zeros(w.shape[3]), STRIDE, PAD)[0]
     return pooled
-
-
-def _block_forward(pooled: Array, argmax: Array, x: Array, w: Array, b: Array, *_: Any) -> None:
-    """Convolution, ReLU and pooling of the reference, in a row."""
-    out = np.empty((*x.shape[:3], b.size))
-    reference.conv2d_forward(out, x, w, b, STRIDE, PAD)
-    reference.maxpool2d_forward(pooled, argmax, out, WINDOW, WINDOW)
-    argmax[pooled <= 0] = WINDOW[0] * WINDOW[1]
-    reference.relu_forward(pooled, pooled.copy())
-
-
-def _through_pooling(dpooled: Array, argmax: Array) -> Array:
-    N, OH, OW, F = dpooled.shape
-    dout = np.zeros((N, OH, WINDOW[0], OW, WINDOW[1], F))
-    for p, q in np.ndindex(WINDOW):
-        dout[:, :, p, :, q] = np.where(argmax == p * WINDOW[1] + q, dpooled, 0)
-    return dout.reshape(N, OH * WINDOW[0], OW * WINDOW[1], F)
 
 
 def _single(array: Array) -> Array:
@@ -181,39 +162,22 @@ def _dense_forward(title: str, x: Callable[[Problem], Array]) -> Operation:
         title,
         lambda p: (Output(p.dense_dout.shape),),
         lambda p, part: (x(p)[part], p.dense_w, p.dense_b),
-        reference.dense_forward,
+        _reference("dense_forward"),
         _dense_flops,
     )
 
 
-def _right_backward_x(dx: Array, dout: Array, wT: Array, stride: Any, pad: Any) -> None:
-    KH, KW = wT.shape[1:3]
-    turned = np.ascontiguousarray(wT.transpose(1, 2, 0, 3)[::-1, ::-1])
-    # a convolution's transpose, for stride 1
-    reference.conv2d_forward(dx, dout, turned, np.zeros(dx.shape[3]), stride, (KH - 1 - pad[0], KW - 1 - pad[1]))
+def _reference(name: str) -> Callable[..., None]:
+    return as_kernel(getattr(textbook, name), getattr(kernels, name))
 
 
-def _right_backward_w(dw: Array, dout: Array, x: Array, stride: Any, pad: Any) -> None:
-    KH, KW = dw.shape[:2]
-    padded = np.pad(x, ((0, 0), (pad[0], pad[0]), (pad[1], pad[1]), (0, 0)))
-    for p, q in np.ndindex(KH, KW):
-        seen = padded[:, p : p + dout.shape[1] * stride[0] : stride[0], q : q + dout.shape[2] * stride[1] : stride[1]]
-        dw[p, q] += np.tensordot(seen, dout, axes=((0, 1, 2), (0, 1, 2)))
+def _reference_dx(dx: Array, dout: Array, wT: Array, stride: Any, pad: Any) -> None:
+    x = np.broadcast_to(0.0, dx.shape)  # dx does not depend on it
+    dx[:] = textbook.conv2d_backward(dout, (x, wT.transpose(1, 2, 3, 0), stride, pad))[0]
 
 
-def _right_block_backward(
-    dx: Array, dw: Array, db: Array, dpooled: Array, argmax: Array, x: Array, w: Array, *_: Any
-) -> None:
-    dout = _through_pooling(dpooled, argmax)
-    _right_backward_x(dx, dout, w.transpose(3, 0, 1, 2), STRIDE, PAD)
-    _right_backward_w(dw, dout, x, STRIDE, PAD)
-    db += dout.sum(axis=(0, 1, 2))
-
-
-def _right_dense_backward(dx: Array, dw: Array, db: Array, dout: Array, x: Array, w: Array) -> None:
-    dx[:] = dout @ w.T
-    dw += x.T @ dout
-    db += dout.sum(axis=0)
+def _reference_dw(dw: Array, dout: Array, x: Array, stride: Any, pad: Any) -> None:
+    dw += textbook.conv2d_backward(dout, (x, np.zeros(dw.shape), stride, pad))[1]
 
 
 OPERATIONS = {
@@ -221,35 +185,35 @@ OPERATIONS = {
         "convolution forward",
         lambda p: (Output(p.dout.shape),),
         lambda p, part: (p.x[part], p.w, p.b, STRIDE, PAD),
-        reference.conv2d_forward,
+        _reference("conv2d_forward"),
         _conv_flops,
     ),
     "conv2d_backward_x": Operation(
         "convolution backward, dx",
         lambda p: (Output(p.x.shape),),
         lambda p, part: (p.dout[part], p.wT, STRIDE, PAD),
-        _right_backward_x,
+        _reference_dx,
         _conv_flops,
     ),
     "conv2d_backward_w": Operation(
         "convolution backward, dw",
         lambda p: (Output(p.w.shape, batched=False),),
         lambda p, part: (p.dout[part], p.x[part], STRIDE, PAD),
-        _right_backward_w,
+        _reference_dw,
         _conv_flops,
     ),
     "conv_relu_pool_forward": Operation(
         "convolution, ReLU and pooling forward",
         lambda p: (Output(p.argmax.shape), Output(p.argmax.shape, dtype=np.uint8)),
         lambda p, part: (p.x[part], p.w, p.b, STRIDE, PAD),
-        _block_forward,
+        _reference("conv_relu_pool_forward"),
         _conv_flops,
     ),
     "conv_relu_pool_backward": Operation(
         "convolution, ReLU and pooling backward, dx and dw",
         lambda p: (Output(p.x.shape), Output(p.w.shape, batched=False), Output(p.b.shape, batched=False)),
         lambda p, part: (p.dpooled[part], p.argmax[part], p.x[part], p.w, STRIDE, PAD),
-        _right_block_backward,
+        _reference("conv_relu_pool_backward"),
         lambda p: 2 * _conv_flops(p),
     ),
     "dense_forward": _dense_forward("dense layer forward, on pixels", lambda p: p.dense_x),
@@ -258,7 +222,7 @@ OPERATIONS = {
         "dense layer backward, dx and dw",
         lambda p: (Output(p.dense_x.shape), Output(p.dense_w.shape, False), Output(p.dense_b.shape, False)),
         lambda p, part: (p.dense_dout[part], p.dense_x[part], p.dense_w),
-        _right_dense_backward,
+        _reference("dense_backward"),
         lambda p: 2 * _dense_flops(p),
     ),
 }

@@ -31,7 +31,7 @@ class Rung:
     name : str
         What the rung is called in tables.
     function : callable
-        The kernel, with the arguments of `siamese_np.reference`'s function of that name.
+        The kernel, with the arguments of the kernel of that name in `siamese_np.kernels`.
     small : bool
         Whether it is so slow that it gets the small problem.
     executed : callable, optional

@@ -94,7 +94,7 @@ def separate_backward(
     N, OH, OW, F = dout.shape
     dconv = np.empty((N, 2 * OH, 2 * OW, F), dout.dtype)
     sent = np.where(argmax < 4, dout, 0).astype(dout.dtype)
-    kernels.maxpool2d_backward(dconv, sent, argmax % 4, (2, 2), (2, 2))
+    kernels.maxpool2d_backward(dconv, sent, argmax % 4, dconv.shape, (2, 2), (2, 2))
     kernels.conv2d_backward(dx, dw, db, dconv, x, w, stride, pad)
 
 
