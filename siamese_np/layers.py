@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from siamese_np import _memory, _threads, kernels
+from siamese_np import _memory, _threads
 from siamese_np._checks import (
     FLOATS,
     as_array,
@@ -24,6 +24,7 @@ from siamese_np._checks import (
     is_array,
     is_whole,
 )
+from siamese_np.backend import ops
 from siamese_np.errors import OptionError, ShapeError
 
 Array = NDArray[np.floating]
@@ -164,7 +165,7 @@ class Conv2D(_Weighted):
         w, b = self.params["w"], self.params["b"]
         out = _memory.empty((len(x), *self.output_shape(x.shape[1:])), x.dtype)
         _threads.wake()
-        kernels.conv2d_forward(out, x, w, b, self.stride, self.pad)
+        ops.conv2d_forward(out, x, w, b, self.stride, self.pad)
         return out, x
 
     def backward(self, dout: Array, cache: Array, need_dx: bool = True) -> Array | None:
@@ -173,7 +174,7 @@ class Conv2D(_Weighted):
         dout = check_gradient(self, dout, (len(x), *self.output_shape(x.shape[1:])), x.dtype)
         dx = _memory.empty((len(x) if need_dx else 0, *x.shape[1:]), x.dtype)
         _threads.wake()
-        kernels.conv2d_backward(
+        ops.conv2d_backward(
             dx, self.grads["w"], self.grads["b"], dout, x, self.params["w"], self.stride, self.pad
         )  # fmt: skip
         return dx if need_dx else None
@@ -216,7 +217,7 @@ class MaxPool2D(Layer):
 
         def shard(s: int) -> None:
             here = parts[s]
-            kernels.maxpool2d_forward(out[here], argmax[here], x[here], self.window, self.stride)
+            ops.maxpool2d_forward(out[here], argmax[here], x[here], self.window, self.stride)
 
         _threads.run(shard, len(parts))
         return out, (argmax, x.shape)
@@ -234,7 +235,7 @@ class MaxPool2D(Layer):
 
         def shard(s: int) -> None:
             here = parts[s]
-            kernels.maxpool2d_backward(dx[here], dout[here], argmax[here], x_shape, self.window, self.stride)
+            ops.maxpool2d_backward(dx[here], dout[here], argmax[here], dx[here].shape, self.window, self.stride)
 
         _threads.run(shard, len(parts))
         return dx
@@ -251,7 +252,7 @@ class ReLU(Layer):
         out = _memory.empty_like(x)
         flat, flat_out = x.reshape(-1), out.reshape(-1)
         parts = _threads.shards(x.size, NUMBERS)
-        _threads.run(lambda s: kernels.relu_forward(flat_out[parts[s]], flat[parts[s]]), len(parts))
+        _threads.run(lambda s: ops.relu_forward(flat_out[parts[s]], flat[parts[s]]), len(parts))
         return out, out
 
     def backward(self, dout: Array, cache: Array, need_dx: bool = True) -> Array | None:
@@ -265,7 +266,7 @@ class ReLU(Layer):
 
         def shard(s: int) -> None:
             here = parts[s]
-            kernels.relu_backward(flat[here], flat_dout[here], flat_out[here])
+            ops.relu_backward(flat[here], flat_dout[here], flat_out[here])
 
         _threads.run(shard, len(parts))
         return dx
@@ -317,7 +318,7 @@ class ConvReLUPool:
         out = _memory.empty((len(x), *self.pool.output_shape(conv.output_shape(x.shape[1:]))), x.dtype)
         argmax = _memory.empty(out.shape, np.uint8)
         _threads.wake()
-        kernels.conv_relu_pool_forward(out, argmax, x, w, b, conv.stride, conv.pad)
+        ops.conv_relu_pool_forward(out, argmax, x, w, b, conv.stride, conv.pad)
         return out, (argmax, x)
 
     def backward(self, dout: Array, cache: Any, need_dx: bool = True) -> Array | None:
@@ -331,7 +332,7 @@ class ConvReLUPool:
         dout = check_gradient(self, dout, out_shape, x.dtype)
         dx = _memory.empty((len(x) if need_dx else 0, *x.shape[1:]), x.dtype)
         _threads.wake()
-        kernels.conv_relu_pool_backward(
+        ops.conv_relu_pool_backward(
             dx, conv.grads["w"], conv.grads["b"], dout, argmax, x, conv.params["w"], conv.stride, conv.pad
         )
         return dx if need_dx else None
@@ -374,7 +375,7 @@ class Dense(_Weighted):
         x = self._check(x)
         out = _memory.empty((len(x), self.units), x.dtype)
         _threads.wake()
-        kernels.dense_forward(out, x, self.params["w"], self.params["b"])
+        ops.dense_forward(out, x, self.params["w"], self.params["b"])
         return out, x
 
     def backward(self, dout: Array, cache: Array, need_dx: bool = True) -> Array | None:
@@ -383,7 +384,7 @@ class Dense(_Weighted):
         dout = check_gradient(self, dout, (len(x), self.units), x.dtype)
         dx = _memory.empty((len(x) if need_dx else 0, self.features), x.dtype)
         _threads.wake()
-        kernels.dense_backward(dx, self.grads["w"], self.grads["b"], dout, x, self.params["w"])
+        ops.dense_backward(dx, self.grads["w"], self.grads["b"], dout, x, self.params["w"])
         return dx if need_dx else None
 
     def __repr__(self) -> str:

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from siamese_np import _memory, _threads, kernels
+from siamese_np import _memory, _threads
 from siamese_np._checks import FLOATS, as_array, as_number, cache_array, cache_parts
+from siamese_np.backend import ops
 from siamese_np.errors import OptionError, ShapeError
 from siamese_np.pairs import check_classes, check_pair_labels
 
@@ -25,7 +26,7 @@ class EuclideanDistance:
                 f"and {emb_b.shape} {emb_b.dtype}"
             )
         dist = np.empty(len(emb_a), emb_a.dtype)
-        kernels.euclidean_forward(dist, emb_a, emb_b)
+        ops.euclidean_forward(dist, emb_a, emb_b)
         return dist, (emb_a, emb_b, dist)
 
     def backward(self, ddist: Array, cache: Any) -> tuple[Array, Array]:
@@ -38,7 +39,7 @@ class EuclideanDistance:
         if ddist.shape != dist.shape or ddist.dtype != dist.dtype:
             raise ShapeError(f"ddist must be {dist.shape} {dist.dtype}, not {ddist.shape} {ddist.dtype}")
         demb_a, demb_b = np.empty_like(emb_a), np.empty_like(emb_b)
-        kernels.euclidean_backward(demb_a, demb_b, np.ascontiguousarray(ddist), emb_a, emb_b, dist)
+        ops.euclidean_backward(demb_a, demb_b, np.ascontiguousarray(ddist), emb_a, emb_b, dist)
         return demb_a, demb_b
 
 
@@ -66,7 +67,7 @@ class ContrastiveLoss:
         if dist.shape != label.shape or not dist.size:
             raise ShapeError(f"dist and label must be equally long and not empty, not {dist.shape} and {label.shape}")
         loss = np.empty_like(dist)
-        kernels.contrastive_forward(loss, dist, label, dist.dtype.type(self.margin))
+        ops.contrastive_forward(loss, dist, label, dist.dtype.type(self.margin))
         return float(loss.mean()), (dist, label)
 
     def backward(self, cache: Any, dloss: float = 1.0) -> Array:
@@ -75,7 +76,7 @@ class ContrastiveLoss:
         dist = cache_array("ContrastiveLoss", "dist", dist, (None,))
         label = cache_array("ContrastiveLoss", "label", label, dist.shape, np.int64)
         ddist, each = np.empty_like(dist), np.full_like(dist, _factor(dloss) / max(len(dist), 1))
-        kernels.contrastive_backward(ddist, each, dist, label, dist.dtype.type(self.margin))
+        ops.contrastive_backward(ddist, each, dist, label, dist.dtype.type(self.margin))
         return ddist
 
 
@@ -102,7 +103,7 @@ class AllPairsContrastiveLoss:
             raise ShapeError(f"there are {N} embeddings, but {len(classes)} classes")
         dist, sums = _memory.empty((N, N), emb.dtype), np.empty((N, 2), emb.dtype)
         _threads.wake()
-        kernels.all_pairs_forward(sums, dist, emb, classes, emb.dtype.type(self.margin))
+        ops.all_pairs_forward(sums, dist, emb, classes, emb.dtype.type(self.margin))
         similar = int((np.unique(classes, return_counts=True)[1] ** 2).sum()) - N
         counts = np.array([similar, N * N - N - similar])  # each pair twice, as in the sums
         weight = 0.5 / np.maximum(counts, 1)
@@ -119,7 +120,7 @@ class AllPairsContrastiveLoss:
         demb = np.empty_like(emb)
         weight = (_factor(dloss) * weight).astype(emb.dtype)
         _threads.wake()
-        kernels.all_pairs_backward(demb, weight, dist, emb, classes, emb.dtype.type(self.margin))
+        ops.all_pairs_backward(demb, weight, dist, emb, classes, emb.dtype.type(self.margin))
         return demb
 
 

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from siamese_np import _threads, kernels
+from siamese_np import _threads
 from siamese_np._checks import as_array, cache_parts
 from siamese_np._threads import chunks_of
+from siamese_np.backend import ops
 from siamese_np.errors import OptionError, ShapeError
 from siamese_np.layers import Conv2D, ConvReLUPool, Dense, Flatten, Layer, MaxPool2D, ReLU, Shape
 from siamese_np.losses import EuclideanDistance, check_margin
@@ -21,8 +22,8 @@ EMBED_BATCH = 256  # images embedded at a time: bounds the memory of the activat
 class Sequential:
     """Layers applied one after another; all their parameters lie in one vector.
 
-    Convolution, ReLU and pooling in a row are computed as one (`siamese_np.layers.ConvReLUPool`), with the same
-    results as layer by layer.
+    The compiled back end computes convolution, ReLU and pooling in a row as one (`siamese_np.layers.ConvReLUPool`),
+    with the same results as layer by layer; the textbook runs the layers.
 
     Parameters
     ----------
@@ -47,7 +48,7 @@ class Sequential:
 
     def __init__(self, layers: Sequence[Layer], input_shape: Shape) -> None:
         self.layers = list(layers)
-        self._steps = _fused(self.layers)
+        self._fused = _fused(self.layers)
         self.input_shape = self.output_shape = tuple(input_shape)
         for layer in self.layers:
             self.output_shape = layer.output_shape(self.output_shape)
@@ -55,28 +56,32 @@ class Sequential:
         self.grads = _share([layer.grads for layer in self.layers])
         self.chunks = chunks_of([array.size for layer in self.layers for array in layer.params.values()])
 
-    def forward(self, x: Array) -> tuple[Array, list[Any]]:
+    def forward(self, x: Array) -> tuple[Array, Any]:
         """Output for a batch x (N, ...), and what backward needs to know."""
+        steps: Sequence[Any] = self._fused if ops.name == "compiled" else self.layers
         out, caches = x, []
-        for step in self._steps:
+        for step in steps:
             out, cache = step.forward(out)
             caches.append(cache)
-        return out, caches
+        return out, (steps, caches)
 
-    def backward(self, dout: Array, caches: list[Any], need_dx: bool = True) -> Array | None:
+    def backward(self, dout: Array, cache: Any, need_dx: bool = True) -> Array | None:
         """Add to `grads`; return the gradient of the input (None unless `need_dx`)."""
-        cache_parts("the network", caches, list, len(self._steps))
+        steps, caches = cache_parts("the network", cache, tuple, 2)
+        if steps is not self._fused and steps is not self.layers:
+            raise ShapeError("the network needs the cache that its own forward returned, not that of another network")
+        cache_parts("the network", caches, list, len(steps))
         dx: Array | None = dout
-        first = 0 if need_dx else next((i for i, step in enumerate(self._steps) if step.params), 0)
-        for i in reversed(range(first, len(self._steps))):
+        first = 0 if need_dx else next((i for i, step in enumerate(steps) if step.params), 0)
+        for i in reversed(range(first, len(steps))):
             assert dx is not None
-            dx = self._steps[i].backward(dx, caches[i], need_dx=need_dx or i > first)
+            dx = steps[i].backward(dx, caches[i], need_dx=need_dx or i > first)
         return dx if need_dx else None
 
     def zero_grads(self) -> None:
         """Set all gradients to 0, as before each training step."""
         _threads.wake()
-        kernels.fill_zero(self.grads, self.chunks)
+        ops.fill_zero(self.grads, self.chunks)
 
     def named_params(self) -> dict[str, Array]:
         """Every parameter array under a name such as ``conv2d_1.w``, numbered per kind of layer."""

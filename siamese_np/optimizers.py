@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from siamese_np import _threads, kernels
+from siamese_np import _threads
 from siamese_np._checks import FLOATS, as_array, as_number, is_array
 from siamese_np._threads import chunks_of
+from siamese_np.backend import ops
 from siamese_np.errors import OptionError, ShapeError
 
 Array = NDArray[np.floating]
@@ -44,7 +45,7 @@ class SGD:
         _check_state(self.state, w)
         self.steps += 1
         _threads.wake()
-        kernels.sgd_step(w, velocity, dw, self.chunks, w.dtype.type(rate), self.momentum)
+        ops.sgd_step(w, velocity, dw, self.chunks, w.dtype.type(rate), self.momentum)
 
 
 class Adam:
@@ -100,7 +101,7 @@ class Adam:
         )
         scalars = [w.dtype.type(number) for number in numbers]  # else float32 work would become float64
         _threads.wake()
-        kernels.adam_step(w, m, v, dw, self.chunks, *scalars)
+        ops.adam_step(w, m, v, dw, self.chunks, *scalars)
 
 
 def _check(params: Array, grads: Array, chunks: Chunks | None) -> Chunks:

@@ -113,7 +113,7 @@ def test_the_same_bits_with_any_number_of_threads(any_threads):
 
 def test_sequential_makes_the_block_by_itself_and_still_lists_the_layers():
     network = cnn((8, 8, 1))
-    assert [type(step) for step in network._steps].count(ConvReLUPool) == 2
+    assert [type(step) for step in network._fused].count(ConvReLUPool) == 2
     assert [type(layer) for layer in network.layers[:3]] == [Conv2D, ReLU, MaxPool2D]
     x = images(4, 8, 1, np.float32)
     out, stepped = network.forward(x)[0], x
@@ -135,7 +135,7 @@ def test_sequential_makes_the_block_by_itself_and_still_lists_the_layers():
     ],
 )
 def test_other_layers_stay_apart(layers):
-    assert Sequential(layers, (8, 8, 1))._steps == layers
+    assert Sequential(layers, (8, 8, 1))._fused == layers
 
 
 def test_winograds_rounding_is_not_larger_than_that_of_the_plain_sum():
