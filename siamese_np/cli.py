@@ -88,7 +88,7 @@ def train(args: argparse.Namespace) -> int:
         _log(f"interrupted; the weights of epoch {run.best_epoch} are kept, `--resume {folder}` goes on")
         return 130
 
-    _log("judging on the test images, and drawing")
+    _log("judging on the test images")
     judgement = judge(run.siamese, dataset)
     figures = {
         **judgement.figures,
@@ -100,9 +100,10 @@ def train(args: argparse.Namespace) -> int:
         "versions": versions(),
         "run": str(folder),
     }
+    _result(args, figures, text(figures) + f"\n  trained in {run.seconds:.1f} s")
+    _log("drawing")
     write_run(folder, judgement, dataset, run.history, figures)
-    report = text(figures) + f"\n  trained in {run.seconds:.1f} s; pictures and page: {folder / 'report.html'}"
-    _result(args, figures, report)
+    _log(f"pictures and page: {folder / 'report.html'}")
     return 0
 
 

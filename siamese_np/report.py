@@ -127,11 +127,15 @@ def write_run(
     history: Sequence[Mapping[str, float]],
     figures: Mapping[str, Any],
 ) -> None:
-    """Write ``metrics.json``, ``history.csv``, the pictures and ``report.html`` to the run folder."""
+    """Write ``history.csv``, the pictures and ``report.html`` to the run folder, then ``metrics.json``.
+
+    ``metrics.json`` comes last because it marks the run as complete: until then the run can be resumed.
+    """
     write_history(folder, history)
-    write_atomically(folder / "metrics.json", (json.dumps(figures, indent=2) + "\n").encode())
     pictures = draw(folder, judgement, dataset, history)
-    write_atomically(folder / "report.html", page(figures, pictures).encode())
+    # a file name in it may hold bytes that are no UTF-8
+    write_atomically(folder / "report.html", page(figures, pictures).encode(errors="backslashreplace"))
+    write_atomically(folder / "metrics.json", (json.dumps(figures, indent=2) + "\n").encode())
 
 
 def write_history(folder: Path, history: Sequence[Mapping[str, float]]) -> None:

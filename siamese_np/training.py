@@ -203,8 +203,8 @@ class Training:
         Raises
         ------
         ModelError
-            There is no checkpoint, it is damaged, it was trained on other data, or the run is complete: trained and
-            judged.
+            There is no checkpoint, it is damaged, it was trained on other data, or the run is complete: trained,
+            judged and drawn.
         """
         path = folder / "checkpoint.npz"
         made: list[Training] = []

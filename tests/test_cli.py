@@ -194,6 +194,37 @@ def test_a_diverging_run_stops_with_a_sentence_and_keeps_what_was_good(small_mni
     assert (folder / "history.csv").exists()
 
 
+@pytest.mark.parametrize("picture", ["embedding_map", "mistakes"])  # the first and the last
+@pytest.mark.parametrize("failure", [KeyboardInterrupt(), OSError(28, "No space left on device")])
+def test_a_run_that_was_not_drawn_whole_tells_its_figures_and_can_be_resumed(
+    picture, failure, small_mnist, tmp_path, monkeypatch, capsys
+):
+    def fail(*arguments):
+        raise failure
+
+    folder, options = tmp_path / "run", ["train", "--json", "--data", str(small_mnist)]
+    with monkeypatch.context() as patch:
+        patch.setattr(f"siamese_np.plots.plot_{picture}", fail)
+        new = ["--preset", "mlp", "--epochs", "1", "--out", str(folder)]
+        assert main([*options, *new]) == (130 if isinstance(failure, KeyboardInterrupt) else 2)
+    told = json.loads(capsys.readouterr().out)
+    assert main([*options, "--resume", str(folder)]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again["auc"] == told["auc"] and json.loads((folder / "metrics.json").read_text()) == again
+    assert sorted(path.stem for path in folder.glob("*.png")) == PICTURES and (folder / "report.html").exists()
+    assert "is complete" in mistake(capsys, *options, "--resume", folder)
+
+
+def test_a_data_folder_whose_name_is_not_utf_8(small_mnist, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("siamese_np.report.draw", lambda *arguments: [])
+    data, folder = tmp_path / os.fsdecode(b"data-\xe9"), tmp_path / os.fsdecode(b"run-\xe9")
+    shutil.copytree(small_mnist, data)
+    options = ["--preset", "mlp", "--epochs", "1", "--data", str(data), "--out", str(folder)]
+    assert main(["train", *options, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["run"] == str(folder)
+    assert "data-\\udce9" in (folder / "report.html").read_text("utf-8")
+
+
 def test_a_history_that_cannot_be_written_hides_no_error(small_mnist, tmp_path, monkeypatch, capsys):
     def full(*arguments):
         raise OSError(28, "No space left on device")
