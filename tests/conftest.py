@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import os
+import socket
 import struct
 import subprocess
 import sys
@@ -65,6 +66,26 @@ def refusals(setup: str, paths: Iterable[Path]) -> list[str | None]:
         assert sentence is None or (path.name in sentence and "\n" not in sentence)
         sentences.append(sentence)
     return sentences
+
+
+def irregular_files(folder: Path) -> list[Path]:
+    """A pipe, a socket, and links to a pipe and to devices that never end or have no content."""
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("this system has no pipes in folders")
+    os.mkfifo(folder / "pipe.png")
+    with socket.socket(socket.AF_UNIX) as server:
+        here = os.getcwd()
+        os.chdir(folder)  # a socket's path must be short
+        try:
+            server.bind("socket.png")
+        finally:
+            os.chdir(here)
+    for name, target in (("link.png", "pipe.png"), ("zero.png", "/dev/zero"), ("null.png", "/dev/null")):
+        (folder / name).symlink_to(target)
+    return [folder / f"{name}.png" for name in ("pipe", "socket", "link", "zero", "null")]
+
+
+IRREGULAR = ["it is a pipe", "it is a socket", "it is a pipe", "it is a device", "it is a device"]
 
 
 def write_npz(path: Path, **members: np.ndarray | bytes) -> None:

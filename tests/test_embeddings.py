@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import long_npy_header, refusals, write_npz
+from conftest import IRREGULAR, irregular_files, long_npy_header, refusals, write_npz
 
 from siamese_np.embeddings import FORMATS, read_embeddings, write_embeddings
 from siamese_np.errors import DataError
+
+READ = "from siamese_np.embeddings import read_embeddings\ndef read(p): read_embeddings(p, 3)"
+
 
 EMB = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
 PATHS = ["a.png", 'sub, "folder"/b.png', "ziffer-ä-数.png", "digits-idx3-ubyte.gz#12", "new\nline.png"]
@@ -137,9 +140,15 @@ def test_a_small_file_takes_little_memory(tmp_path):
     paths = [tmp_path / f"{name}.npz" for name in bombs]
     for path, members in zip(paths, bombs.values(), strict=True):
         write_npz(path, **members)
-    sentences = refusals("from siamese_np.embeddings import read_embeddings\ndef read(p): read_embeddings(p, 3)", paths)
+    sentences = refusals(READ, paths)
     assert "32 times its size or 64 MiB" in sentences[0] and "64 MiB" in sentences[1]
     assert "'paths' has a header of 60000000 bytes, more than 4096" in sentences[2]
+
+
+def test_only_regular_files_are_read(tmp_path):
+    """A pipe would be waited for, a device read for ever."""
+    for sentence, words in zip(refusals(READ, irregular_files(tmp_path)), IRREGULAR, strict=True):
+        assert f"{words}, where a regular file is needed" in sentence
 
 
 def test_arrays_in_another_order(tmp_path):

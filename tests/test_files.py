@@ -11,7 +11,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from conftest import long_npy_header, refusals, write_npz
+from conftest import IRREGULAR, irregular_files, long_npy_header, refusals, write_npz
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,6 +19,8 @@ from siamese_np import SiameseNetwork, cnn, files, load_model, mlp, save_model
 from siamese_np.errors import ModelError
 from siamese_np.files import write_atomically
 from siamese_np.network import PRESETS
+
+READ = "from siamese_np.files import load_model as read"
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +182,7 @@ def test_a_small_file_takes_little_memory(model, tmp_path):
     paths = [tmp_path / f"{name}.npz" for name in large]
     for path, changes in zip(paths, large.values(), strict=True):
         write_npz(path, **{name: member for name, member in (arrays | changes).items() if member is not None})
-    sentences = refusals("from siamese_np.files import load_model as read", paths)
+    sentences = refusals(READ, paths)
     wanted = [
         r"its network has (256, 4000000)",
         r"its network has (1000000000000000000, 512)",
@@ -221,6 +223,12 @@ def test_a_compression_without_bounds_is_refused(model, tmp_path, method):
             new.writestr(name, old.read(name))
     with pytest.raises(ModelError, match="a way that NumPy does not use"):
         load_model(path)
+
+
+def test_only_regular_files_are_read(tmp_path):
+    """A pipe would be waited for, a device read for ever."""
+    for sentence, words in zip(refusals(READ, irregular_files(tmp_path)), IRREGULAR, strict=True):
+        assert f"{words}, where a regular file is needed" in sentence
 
 
 def test_a_killed_save_leaves_the_old_file_or_the_new_one(tmp_path):

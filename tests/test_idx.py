@@ -7,13 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import refusals
+from conftest import IRREGULAR, irregular_files, refusals
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from siamese_np.datasets import read_idx
 from siamese_np.errors import DataError
+
+READ = "from siamese_np.datasets import read_idx as read"
+
 
 CODES = {"uint8": 0x08, "int8": 0x09, "int16": 0x0B, "int32": 0x0C, "float32": 0x0D, "float64": 0x0E}
 
@@ -133,9 +136,15 @@ def test_a_small_file_takes_little_memory(tmp_path):
         for _ in range(300):
             file.write(bytes(1_000_000))
     claim.write_bytes(header(0x0E, 2**31, 2**31) + bytes(1000))
-    sentences = refusals("from siamese_np.datasets import read_idx as read", [bomb, claim])
+    sentences = refusals(READ, [bomb, claim])
     assert "300x1000x1000 uint8 values" in sentences[0] and "64 MiB, or 32 times its size" in sentences[0]
     assert "too short" in sentences[1] and "1000 are there" in sentences[1]
+
+
+def test_only_regular_files_are_read(tmp_path):
+    """A pipe would be waited for, a device read for ever."""
+    for sentence, words in zip(refusals(READ, irregular_files(tmp_path)), IRREGULAR, strict=True):
+        assert f"{words}, where a regular file is needed" in sentence
 
 
 def test_blank_images_of_mnists_size_are_read(read):

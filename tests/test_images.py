@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import os
 import struct
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import refusals, write_idx
+from conftest import IRREGULAR, irregular_files, refusals, write_idx
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -21,6 +22,8 @@ from PIL import EpsImagePlugin, Image, ImageDraw, ImageFilter
 from siamese_np.datasets import images, load_dataset, load_images, read_image
 from siamese_np.datasets.mnist_form import BOX, CENTRE, to_mnist_form
 from siamese_np.errors import DataError
+
+READ = "from siamese_np.datasets import load_images\nread = lambda path: load_images([path])"
 
 
 @pytest.fixture(scope="module")
@@ -525,12 +528,22 @@ def test_a_small_file_takes_little_memory(tmp_path):
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
     sentences = refusals(
-        "from siamese_np.datasets import load_images\nread = lambda path: load_images([path])",
+        READ,
         [tmp_path / name for name in files],
     )
     wanted = ["at most 100 times", "at most 100 times", "at least 0.01 bytes for each", "same brightness", "8000x8000"]
     for sentence, words in zip(sentences, wanted, strict=True):
         assert words in sentence
+
+
+def test_only_regular_files_are_read(tmp_path):
+    """A pipe would be waited for, a device read for ever."""
+    for sentence, words in zip(refusals(READ, irregular_files(tmp_path)), IRREGULAR, strict=True):
+        assert f"{words}, where a regular file is needed" in sentence
+    (folder := tmp_path / "pictures").mkdir()
+    os.mkfifo(folder / "a.png")
+    with pytest.raises(DataError, match=r"cannot read .*a\.png: it is a pipe"):
+        load_images([folder])
 
 
 def test_a_long_picture_is_read(tmp_path):

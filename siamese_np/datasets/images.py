@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from siamese_np.datasets.idx import DTYPES, GZIP_MAGIC, read_idx
 from siamese_np.datasets.mnist_form import SIDE, to_mnist_form
 from siamese_np.errors import DataError
-from siamese_np.reading import file_size
+from siamese_np.reading import file_size, open_regular
 
 EXTENSIONS = (
     ".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm",
@@ -115,7 +115,7 @@ def read_image(path: str | os.PathLike[str]) -> Float:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of large pictures and odd metadata; both can be read
             # Given a path, Pillow 13 maps uncompressed TIFF files into memory and confuses the turned ones.
-            with open(name, "rb") as file, Image.open(file, formats=_formats()) as image:
+            with open_regular(name) as file, Image.open(file, formats=_formats()) as image:
                 picture = _grey(image, file_size(file))
     except FileNotFoundError:
         raise DataError(f"there is no file {name}") from None
@@ -167,7 +167,7 @@ def _image_files(folder: str) -> list[str]:
 def _is_idx(path: str) -> bool:
     """Whether the first bytes of a file are those of an IDX file, or of a gzip file; no image starts so."""
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             start = file.read(4)
     except OSError:
         return False  # `read_image` will say it
