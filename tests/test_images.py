@@ -216,6 +216,22 @@ def test_exif_orientation(tmp_path, orientation, suffix):
     assert alike(read_image(tmp_path / f"held.{suffix}"), to_mnist_form(np.asarray(picture))) > 0.99
 
 
+@pytest.mark.parametrize("suffix", ["png", "webp", "jpg"])
+@pytest.mark.parametrize(
+    "exif",
+    [
+        b"Exif\0\0garbage",
+        b"II*\0",
+        b"II*\0\x08\0\0\0\xff\xff",
+        b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x02\0\x01\0\x06\0\0",
+    ],
+)
+def test_a_broken_exif_block_does_not_matter(tmp_path, suffix, exif):
+    """Garbage, blocks cut short, and two orientations at once: the picture is taken as upright."""
+    drawing().save(tmp_path / f"a.{suffix}", exif=exif)
+    assert alike(read_image(tmp_path / f"a.{suffix}"), to_mnist_form(np.asarray(drawing()))) > 0.99
+
+
 def test_large_pictures_are_averaged_in_tiles(tmp_path, monkeypatch):
     """As strips, as many tiles, and by Pillow alone: the same picture."""
     picture = drawing((2610, 2130)).filter(ImageFilter.GaussianBlur(20))

@@ -218,8 +218,16 @@ def _grey(image: Image.Image, size: int) -> Float:
             # Ink alone is put on its opposite; a picture of ink and paper continues as its paper.
             ground = colours.mean() < 0.5 if colours.std() < _ONE_COLOUR else np.median(colours)
             light = light + (1 - opacity) * np.float32(ground)
-    upright = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
-    return light if upright is None or image.format == "TIFF" else np.asarray(Image.fromarray(light).transpose(upright))
+    upright = None if image.format == "TIFF" else _upright(image)
+    return light if upright is None else np.asarray(Image.fromarray(light).transpose(upright))
+
+
+def _upright(image: Image.Image) -> Image.Transpose | None:
+    """What brings `image` upright; nothing where its EXIF block is damaged, as its pixels may be sound."""
+    try:
+        return _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # Pillow's reader of EXIF fails in many ways
+        return None
 
 
 def _check_size(image: Image.Image, size: int) -> None:
