@@ -300,6 +300,20 @@ def test_brightness_contrast_polarity_and_type_do_not_matter(angle, contrast, br
     assert alike(to_mnist_form(values), to_mnist_form(plain)) > 0.98
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_widest_range_of_brightness(tmp_path, dtype, recwarn):
+    """From the smallest number of the type to the largest, whose difference is none."""
+    plain = np.asarray(drawing())
+    values = np.where(plain > 0, np.finfo(dtype).max, np.finfo(dtype).min).astype(dtype)
+    assert alike(to_mnist_form(values), to_mnist_form(plain)) > 0.99
+    if dtype == np.float32:
+        Image.fromarray(values).save(tmp_path / "wide.tif")
+        assert alike(read_image(tmp_path / "wide.tif"), to_mnist_form(plain)) > 0.99
+    smallest = np.where(plain > 0, np.float32(1e-45), np.float32(-1e-45))
+    assert alike(to_mnist_form(smallest), to_mnist_form(plain)) > 0.99
+    assert not recwarn.list
+
+
 @given(st.integers(0, 60), st.integers(0, 60), st.floats(0.7, 3))
 def test_place_and_size_do_not_matter(top, left, factor):
     plain = drawing()

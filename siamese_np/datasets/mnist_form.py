@@ -91,10 +91,11 @@ def _checked(grey: ArrayLike) -> Float:
 
 def _stretched(array: NDArray[Any]) -> Float:
     """`array` with its range made [0, 1]."""
-    low, high = float(array.min()), float(array.max())
+    halves = array.astype(np.float64) / 2  # the difference of the largest and the smallest number is still one
+    low, high = halves.min(), halves.max()
     if low == high:
         raise DataError("all its pixels have the same brightness")
-    return np.asarray((array - low) / (high - low), np.float32)
+    return ((halves - low) / (high - low)).astype(np.float32)
 
 
 def _ink(picture: Float) -> Float:
