@@ -121,6 +121,20 @@ def test_missing_and_doubled_files(folder, name):
     fails(folder, f"holds no file with the {kind} for {part}, which would be named")
 
 
+def test_gzipped_and_plain_files_in_one_folder(folder):
+    """As torchvision leaves them; the plain ones are read."""
+    loaded = load_dataset(folder)
+    for path in list(folder.iterdir()):
+        if path.suffix == ".gz":
+            path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
+            path.write_bytes(b"not read")
+        else:
+            path.with_name(f"{path.name}.gz").write_bytes(b"not read")
+    again = load_dataset(folder)
+    assert np.array_equal(again.train.images, loaded.train.images)
+    assert np.array_equal(again.test.labels, loaded.test.labels)
+
+
 def test_wrong_content(folder):
     images, labels = folder / "train-images-idx3-ubyte", folder / "train-labels-idx1-ubyte.gz"
     sound = labels.read_bytes(), images.read_bytes()

@@ -80,7 +80,8 @@ def load_dataset(folder: str | os.PathLike[str] | None = None) -> Dataset:
         Holds four IDX files of unsigned bytes, gzipped or not, named as MNIST's are:
         ``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte``, ``t10k-images-idx3-ubyte``,
         ``t10k-labels-idx1-ubyte``, each with or without ``.gz``; ``test`` may stand for ``t10k``, ``.idx`` for
-        ``-idx``, and a prefix such as ``emnist-digits-`` may come first. Pixels are taken as they are stored
+        ``-idx``, and a prefix such as ``emnist-digits-`` may come first. Of a file and its gzipped form, which
+        torchvision leaves in one folder, the file is read. Pixels are taken as they are stored
         (EMNIST stores its images transposed). None means the bundled MNIST, whose checksums are verified.
 
     Returns
@@ -131,7 +132,8 @@ def _find(root: Path, part: str, kind: str) -> Path:
     """The one file in `root` with the `kind` ("images" or "labels") of `part` ("train" or "test")."""
     stems, suffix = _STEMS[part], {"images": "idx3-ubyte", "labels": "idx1-ubyte"}[kind]
     pattern = re.compile(rf"(.+-)?({'|'.join(stems)})-{kind}[-.]{suffix}(\.gz)?")
-    found = sorted(path for path in root.iterdir() if pattern.fullmatch(path.name) and path.is_file())
+    matching = {path for path in root.iterdir() if pattern.fullmatch(path.name) and path.is_file()}
+    found = sorted(path for path in matching if path.suffix != ".gz" or path.with_suffix("") not in matching)
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
         raise DataError(f"{root} must hold one file with the {kind} for {part}, but holds {len(found)}: {names}")
