@@ -8,7 +8,7 @@ is 3x3 with stride 1 and padding 1. Release the GIL (``nogil=True``), or its thr
 import numpy as np
 from numba import njit
 
-from siamese_np.bench.ladder.rung import rung
+from siamese_np.ladder.rung import rung
 
 
 @rung("conv2d_forward", name="mine")

@@ -10,7 +10,7 @@ from typing import Any
 _PUBLIC = {
     "datasets": ("Dataset", "Split", "load_dataset", "load_images", "read_idx", "read_image"),
     "errors": ("SiameseError",),
-    "files": ("load_model", "save_model"),
+    "storage": ("load_model", "save_model"),
     "layers": ("Conv2D", "Dense", "Flatten", "Layer", "MaxPool2D", "ReLU"),
     "losses": ("AllPairsContrastiveLoss", "ContrastiveLoss", "EuclideanDistance"),
     "network": ("Sequential", "SiameseNetwork", "cnn", "mlp"),

@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         args = _parser().parse_args(arguments)
         try:
             if args.threads is not None:
-                from siamese_np._threads import set_threads
+                from siamese_np.runtime.scheduler import set_threads
 
                 set_threads(args.threads)
             status: int = args.command(args)
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def train(args: argparse.Namespace) -> int:
     """Train, judge on the test images, draw, save."""
     from siamese_np.datasets import load_dataset
-    from siamese_np.report import judge, text, write_history, write_run
+    from siamese_np.run_folder import judge, text, write_history, write_run
     from siamese_np.training import Options, Training, versions
 
     names = ("preset", "protocol", "epochs", "batch_size", "seed", "margin", "learning_rate", "optimizer", "schedule")
@@ -110,7 +110,7 @@ def train(args: argparse.Namespace) -> int:
 def evaluate(args: argparse.Namespace) -> int:
     """Judge a saved model on the test images."""
     from siamese_np.datasets import load_dataset
-    from siamese_np.report import judge, text
+    from siamese_np.run_folder import judge, text
 
     figures = judge(_load(args.model), load_dataset(args.data)).figures
     _result(args, figures, text(figures))
@@ -123,7 +123,7 @@ def embed(args: argparse.Namespace) -> int:
 
     from siamese_np.datasets import load_images
     from siamese_np.embeddings import FORMATS, write_embeddings
-    from siamese_np.files import fingerprint
+    from siamese_np.storage import fingerprint
 
     output = Path(args.output)
     if output.suffix not in FORMATS:
@@ -165,8 +165,8 @@ def search(args: argparse.Namespace) -> int:
     """List the images of an index that are nearest to a query image."""
     from siamese_np.datasets import read_image
     from siamese_np.embeddings import read_embeddings
-    from siamese_np.evaluation import nearest
-    from siamese_np.files import fingerprint
+    from siamese_np.metrics import nearest
+    from siamese_np.storage import fingerprint
 
     siamese = _load(args.model)
     emb, paths = read_embeddings(Path(args.index), siamese.network.output_shape[0], fingerprint(siamese))
@@ -222,8 +222,8 @@ def info(args: argparse.Namespace) -> int:
     """Say what this installation is and uses."""
     import platform
 
-    from siamese_np._jit import cache_folder
-    from siamese_np._threads import get_threads
+    from siamese_np.runtime.jit import cache_folder
+    from siamese_np.runtime.scheduler import get_threads
     from siamese_np.training import versions
 
     seconds: dict[str, float] = {}
@@ -354,7 +354,7 @@ def _shape(text: str) -> tuple[int, ...]:
 
 
 def _load(model: str) -> "SiameseNetwork":
-    from siamese_np.files import load_model
+    from siamese_np.storage import load_model
 
     return load_model(model)
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamese_np.errors import DataError
-from siamese_np.files import write_atomically
 from siamese_np.reading import Npz, one_line
+from siamese_np.storage import write_atomically
 
 FORMATS = (".npy", ".npz", ".csv")
 

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from siamese_np import _memory, _threads
 from siamese_np._checks import (
     FLOATS,
     as_array,
@@ -26,6 +25,7 @@ from siamese_np._checks import (
 )
 from siamese_np.backend import ops
 from siamese_np.errors import OptionError, ShapeError
+from siamese_np.runtime import buffers, scheduler
 
 Array = NDArray[np.floating]
 Shape = tuple[int, ...]
@@ -163,8 +163,8 @@ class Conv2D(_Weighted):
     def forward(self, x: Array) -> tuple[Array, Array]:
         x = self._check(x)
         w, b = self.params["w"], self.params["b"]
-        out = _memory.empty((len(x), *self.output_shape(x.shape[1:])), x.dtype)
-        _threads.wake()
+        out = buffers.empty((len(x), *self.output_shape(x.shape[1:])), x.dtype)
+        scheduler.wake()
         ops.conv2d_forward(out, x, w, b, self.stride, self.pad)
         return out, x
 
@@ -172,8 +172,8 @@ class Conv2D(_Weighted):
         self._check_params()
         x = cache_array(self, "x", cache, (None, None, None, self.channels), self.params["w"].dtype)
         dout = check_gradient(self, dout, (len(x), *self.output_shape(x.shape[1:])), x.dtype)
-        dx = _memory.empty((len(x) if need_dx else 0, *x.shape[1:]), x.dtype)
-        _threads.wake()
+        dx = buffers.empty((len(x) if need_dx else 0, *x.shape[1:]), x.dtype)
+        scheduler.wake()
         ops.conv2d_backward(
             dx, self.grads["w"], self.grads["b"], dout, x, self.params["w"], self.stride, self.pad
         )  # fmt: skip
@@ -211,15 +211,15 @@ class MaxPool2D(Layer):
 
     def forward(self, x: Array) -> tuple[Array, Any]:
         x = self._check(x)
-        out = _memory.empty((len(x), *self.output_shape(x.shape[1:])), x.dtype)
-        argmax = _memory.empty(out.shape, self.argmax_dtype)
-        parts = _threads.shards(len(x), IMAGES)
+        out = buffers.empty((len(x), *self.output_shape(x.shape[1:])), x.dtype)
+        argmax = buffers.empty(out.shape, self.argmax_dtype)
+        parts = scheduler.shards(len(x), IMAGES)
 
         def shard(s: int) -> None:
             here = parts[s]
             ops.maxpool2d_forward(out[here], argmax[here], x[here], self.window, self.stride)
 
-        _threads.run(shard, len(parts))
+        scheduler.run(shard, len(parts))
         return out, (argmax, x.shape)
 
     def backward(self, dout: Array, cache: Any, need_dx: bool = True) -> Array | None:
@@ -230,14 +230,14 @@ class MaxPool2D(Layer):
         dout = check_gradient(self, dout, out_shape)
         if not need_dx:
             return None
-        dx = _memory.empty(x_shape, dout.dtype)
-        parts = _threads.shards(len(dout), IMAGES)
+        dx = buffers.empty(x_shape, dout.dtype)
+        parts = scheduler.shards(len(dout), IMAGES)
 
         def shard(s: int) -> None:
             here = parts[s]
             ops.maxpool2d_backward(dx[here], dout[here], argmax[here], dx[here].shape, self.window, self.stride)
 
-        _threads.run(shard, len(parts))
+        scheduler.run(shard, len(parts))
         return dx
 
     def __repr__(self) -> str:
@@ -249,10 +249,10 @@ class ReLU(Layer):
 
     def forward(self, x: Array) -> tuple[Array, Array]:
         x = self._check(x)
-        out = _memory.empty_like(x)
+        out = buffers.empty_like(x)
         flat, flat_out = x.reshape(-1), out.reshape(-1)
-        parts = _threads.shards(x.size, NUMBERS)
-        _threads.run(lambda s: ops.relu_forward(flat_out[parts[s]], flat[parts[s]]), len(parts))
+        parts = scheduler.shards(x.size, NUMBERS)
+        scheduler.run(lambda s: ops.relu_forward(flat_out[parts[s]], flat[parts[s]]), len(parts))
         return out, out
 
     def backward(self, dout: Array, cache: Array, need_dx: bool = True) -> Array | None:
@@ -260,15 +260,15 @@ class ReLU(Layer):
         dout = check_gradient(self, dout, out.shape, out.dtype)
         if not need_dx:
             return None
-        dx = _memory.empty_like(dout)
+        dx = buffers.empty_like(dout)
         flat, flat_dout, flat_out = dx.reshape(-1), dout.reshape(-1), out.reshape(-1)
-        parts = _threads.shards(dout.size, NUMBERS)
+        parts = scheduler.shards(dout.size, NUMBERS)
 
         def shard(s: int) -> None:
             here = parts[s]
             ops.relu_backward(flat[here], flat_dout[here], flat_out[here])
 
-        _threads.run(shard, len(parts))
+        scheduler.run(shard, len(parts))
         return dx
 
 
@@ -315,9 +315,9 @@ class ConvReLUPool:
         conv = self.conv
         x = conv._check(x)
         w, b = conv.params["w"], conv.params["b"]
-        out = _memory.empty((len(x), *self.pool.output_shape(conv.output_shape(x.shape[1:]))), x.dtype)
-        argmax = _memory.empty(out.shape, np.uint8)
-        _threads.wake()
+        out = buffers.empty((len(x), *self.pool.output_shape(conv.output_shape(x.shape[1:]))), x.dtype)
+        argmax = buffers.empty(out.shape, np.uint8)
+        scheduler.wake()
         ops.conv_relu_pool_forward(out, argmax, x, w, b, conv.stride, conv.pad)
         return out, (argmax, x)
 
@@ -330,8 +330,8 @@ class ConvReLUPool:
         out_shape = (len(x), *self.pool.output_shape(conv.output_shape(x.shape[1:])))
         argmax = cache_argmax(self, argmax, out_shape, np.uint8, 5)  # 4: none of the window's entries
         dout = check_gradient(self, dout, out_shape, x.dtype)
-        dx = _memory.empty((len(x) if need_dx else 0, *x.shape[1:]), x.dtype)
-        _threads.wake()
+        dx = buffers.empty((len(x) if need_dx else 0, *x.shape[1:]), x.dtype)
+        scheduler.wake()
         ops.conv_relu_pool_backward(
             dx, conv.grads["w"], conv.grads["b"], dout, argmax, x, conv.params["w"], conv.stride, conv.pad
         )
@@ -373,8 +373,8 @@ class Dense(_Weighted):
 
     def forward(self, x: Array) -> tuple[Array, Array]:
         x = self._check(x)
-        out = _memory.empty((len(x), self.units), x.dtype)
-        _threads.wake()
+        out = buffers.empty((len(x), self.units), x.dtype)
+        scheduler.wake()
         ops.dense_forward(out, x, self.params["w"], self.params["b"])
         return out, x
 
@@ -382,8 +382,8 @@ class Dense(_Weighted):
         self._check_params()
         x = cache_array(self, "x", cache, (None, self.features), self.params["w"].dtype)
         dout = check_gradient(self, dout, (len(x), self.units), x.dtype)
-        dx = _memory.empty((len(x) if need_dx else 0, self.features), x.dtype)
-        _threads.wake()
+        dx = buffers.empty((len(x) if need_dx else 0, self.features), x.dtype)
+        scheduler.wake()
         ops.dense_backward(dx, self.grads["w"], self.grads["b"], dout, x, self.params["w"])
         return dx if need_dx else None
 

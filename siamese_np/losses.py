@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from siamese_np import _memory, _threads
 from siamese_np._checks import FLOATS, as_array, as_number, cache_array, cache_parts
 from siamese_np.backend import ops
 from siamese_np.errors import OptionError, ShapeError
 from siamese_np.pairs import check_classes, check_pair_labels
+from siamese_np.runtime import buffers, scheduler
 
 Array = NDArray[np.floating]
 
@@ -101,8 +101,8 @@ class AllPairsContrastiveLoss:
         N = len(emb)
         if len(classes) != N:
             raise ShapeError(f"there are {N} embeddings, but {len(classes)} classes")
-        dist, sums = _memory.empty((N, N), emb.dtype), np.empty((N, 2), emb.dtype)
-        _threads.wake()
+        dist, sums = buffers.empty((N, N), emb.dtype), np.empty((N, 2), emb.dtype)
+        scheduler.wake()
         ops.all_pairs_forward(sums, dist, emb, classes, emb.dtype.type(self.margin))
         similar = int((np.unique(classes, return_counts=True)[1] ** 2).sum()) - N
         counts = np.array([similar, N * N - N - similar])  # each pair twice, as in the sums
@@ -119,7 +119,7 @@ class AllPairsContrastiveLoss:
         weight = cache_array("AllPairsContrastiveLoss", "weight", weight, (2,), np.float64)
         demb = np.empty_like(emb)
         weight = (_factor(dloss) * weight).astype(emb.dtype)
-        _threads.wake()
+        scheduler.wake()
         ops.all_pairs_backward(demb, weight, dist, emb, classes, emb.dtype.type(self.margin))
         return demb
 

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from siamese_np import _threads
 from siamese_np._checks import as_array, cache_parts
-from siamese_np._threads import chunks_of
 from siamese_np.backend import ops
 from siamese_np.errors import OptionError, ShapeError
 from siamese_np.layers import Conv2D, ConvReLUPool, Dense, Flatten, Layer, MaxPool2D, ReLU, Shape
 from siamese_np.losses import EuclideanDistance, check_margin
+from siamese_np.runtime import scheduler
+from siamese_np.runtime.scheduler import chunks_of
 
 Array = NDArray[np.floating]
 
@@ -36,7 +36,7 @@ class Sequential:
     params, grads : (P,) ndarray
         All parameters and their gradients; the arrays of the layers are views of these two.
     chunks : (S, 2) ndarray
-        How threads share them (`siamese_np._threads.chunks_of`).
+        How threads share them (`siamese_np.runtime.scheduler.chunks_of`).
     output_shape : tuple of int
         Shape of one output.
 
@@ -80,7 +80,7 @@ class Sequential:
 
     def zero_grads(self) -> None:
         """Set all gradients to 0, as before each training step."""
-        _threads.wake()
+        scheduler.wake()
         ops.fill_zero(self.grads, self.chunks)
 
     def named_params(self) -> dict[str, Array]:

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from siamese_np import _threads
 from siamese_np._checks import FLOATS, as_array, as_number, is_array
-from siamese_np._threads import chunks_of
 from siamese_np.backend import ops
 from siamese_np.errors import OptionError, ShapeError
+from siamese_np.runtime import scheduler
+from siamese_np.runtime.scheduler import chunks_of
 
 Array = NDArray[np.floating]
 Chunks = NDArray[np.int64]
@@ -44,7 +44,7 @@ class SGD:
         rate = _check_rate(learning_rate, w)
         _check_state(self.state, w)
         self.steps += 1
-        _threads.wake()
+        scheduler.wake()
         ops.sgd_step(w, velocity, dw, self.chunks, w.dtype.type(rate), self.momentum)
 
 
@@ -100,7 +100,7 @@ class Adam:
             1 - self.beta2**self.steps,
         )
         scalars = [w.dtype.type(number) for number in numbers]  # else float32 work would become float64
-        _threads.wake()
+        scheduler.wake()
         ops.adam_step(w, m, v, dw, self.chunks, *scalars)
 
 

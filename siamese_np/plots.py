@@ -27,7 +27,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from siamese_np._checks import as_array
 from siamese_np.errors import ShapeError
-from siamese_np.evaluation import (
+from siamese_np.metrics import (
     check_embeddings,
     check_pairs,
     equal_error_rate,
@@ -36,7 +36,7 @@ from siamese_np.evaluation import (
     roc_curve,
     tar_at_far,
 )
-from siamese_np.files import write_atomically
+from siamese_np.storage import write_atomically
 
 PathLike = str | os.PathLike[str]
 Floats = NDArray[np.float64]
@@ -646,7 +646,7 @@ def plot_neighbours(
     query_labels, gallery_labels : (Q,) and (G,) array of int or str
         Class of each image.
     indices : (Q, k) array of int
-        Rows of the gallery, nearest first, from `evaluation.nearest`.
+        Rows of the gallery, nearest first, from `metrics.nearest`.
     distances : (Q, k) array of float
         Their distances.
 

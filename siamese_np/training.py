@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from siamese_np._checks import as_number, is_whole
 from siamese_np.datasets import Dataset, Split
 from siamese_np.errors import ModelError, OptionError, TrainingError
-from siamese_np.evaluation import calibrate_threshold, pair_accuracy, pair_distances
-from siamese_np.files import load_arrays, save_arrays, save_model
 from siamese_np.losses import AllPairsContrastiveLoss, ContrastiveLoss, check_margin
+from siamese_np.metrics import calibrate_threshold, pair_accuracy, pair_distances
 from siamese_np.network import PRESETS, SiameseNetwork, make_network
 from siamese_np.optimizers import OPTIMIZERS, SCHEDULES
 from siamese_np.pairs import balanced_batches, check_pairable, random_pairs
+from siamese_np.storage import load_arrays, save_arrays, save_model
 
 EVALUATION_SEED = 20061  # evaluation pairs are the same for every run and every seed
 CHECKPOINT_FORMAT = "siamese_np checkpoint 1"

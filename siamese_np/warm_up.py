@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from siamese_np import evaluation
+from siamese_np import metrics
 from siamese_np.losses import AllPairsContrastiveLoss, ContrastiveLoss
 from siamese_np.network import PRESETS, SiameseNetwork, make_network
 from siamese_np.optimizers import OPTIMIZERS
@@ -53,5 +53,5 @@ def _losses(siamese: SiameseNetwork, images: np.ndarray, classes: np.ndarray) ->
 
 
 def _evaluation(emb: np.ndarray, classes: np.ndarray) -> None:
-    evaluation.nearest(emb, emb, 1)
-    evaluation.all_pairs_figures(emb, classes)
+    metrics.nearest(emb, emb, 1)
+    metrics.all_pairs_figures(emb, classes)

@@ -15,14 +15,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siamese_np import _threads
 from siamese_np.bench import compare, end_to_end, figures, peers, probe, report, sampling, suite
-from siamese_np.bench.ladder import assembly, climb, operations
-from siamese_np.bench.ladder import rung as rungs
 from siamese_np.bench.results import read_results, timings
 from siamese_np.cli import main
 from siamese_np.datasets import load_dataset
 from siamese_np.errors import DataError, OptionError
+from siamese_np.ladder import assembly, climb, operations
+from siamese_np.ladder import rung as rungs
+from siamese_np.runtime import scheduler
 
 SMOKE = suite.Sizes(
     name="smoke",
@@ -342,10 +342,10 @@ def test_every_rung_is_right(problem):
         ("syntax error", "fails with SyntaxError"),
         ("import sys; sys.exit(0)", "fails with SystemExit: 0$"),
         ("raise RuntimeError('one\\ntwo')", "fails with RuntimeError: one$"),
-        ('from siamese_np.bench.ladder.rung import rung\nrung("conv2d_forward", name=7)', "by a string, not 7"),
-        ('from siamese_np.bench.ladder.rung import rung\n@rung("matmul", name="m")\ndef f(): ...', "has no operation"),
+        ('from siamese_np.ladder.rung import rung\nrung("conv2d_forward", name=7)', "by a string, not 7"),
+        ('from siamese_np.ladder.rung import rung\n@rung("matmul", name="m")\ndef f(): ...', "has no operation"),
         (
-            'from siamese_np.bench.ladder.rung import rung\n@rung("conv2d_forward", name="unrolled")\ndef f(): ...',
+            'from siamese_np.ladder.rung import rung\n@rung("conv2d_forward", name="unrolled")\ndef f(): ...',
             "already has a rung 'unrolled'",
         ),
     ],
@@ -360,7 +360,7 @@ def test_own_file_is_refused_in_one_sentence(tmp_path, content, says):
 def test_an_own_file_takes_no_place_and_prints_nothing(tmp_path, capsys, empty_ladder):
     own = tmp_path / "subprocess.py"
     own.write_text(
-        'from siamese_np.bench.ladder.rung import rung\nprint("hello")\n'
+        'from siamese_np.ladder.rung import rung\nprint("hello")\n'
         '@rung("conv2d_forward", name="mine")\ndef f(*arguments): ...\n'
     )
     before = sys.modules["subprocess"]
@@ -420,13 +420,13 @@ def test_drift():
 
 
 def test_what_follows_a_sweep_has_all_threads():
-    before = _threads.get_threads()
+    before = scheduler.get_threads()
     try:
         for _ in range(3):  # measured in random order
             end_to_end.embeddings(load_dataset().test, 2, [1, 2], 9, 1e-6, lambda line: None)
-            assert _threads.get_threads() == 2
+            assert scheduler.get_threads() == 2
     finally:
-        _threads.set_threads(before)
+        scheduler.set_threads(before)
 
 
 def test_a_peer_that_computes_something_else_is_not_timed():
@@ -619,7 +619,7 @@ def test_a_failed_section_loses_no_other(monkeypatch, tmp_path, capsys, results)
         return results[name.replace("-", "_")]
 
     monkeypatch.setattr(suite, "_section", run_section)
-    monkeypatch.setattr(_threads, "get_threads", lambda: max(results["threads"]))
+    monkeypatch.setattr(scheduler, "get_threads", lambda: max(results["threads"]))
     assert main(["bench", "--quick", "--only", "clocks", "peers", "--out", str(tmp_path)]) == 2
     said = capsys.readouterr()
     assert said.err.rstrip().endswith("siamese-np: no peers today") and "first training step" in said.out

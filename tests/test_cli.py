@@ -216,7 +216,7 @@ def test_a_run_that_was_not_drawn_whole_tells_its_figures_and_can_be_resumed(
 
 
 def test_a_data_folder_whose_name_is_not_utf_8(small_mnist, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("siamese_np.report.draw", lambda *arguments: [])
+    monkeypatch.setattr("siamese_np.run_folder.draw", lambda *arguments: [])
     data, folder = tmp_path / os.fsdecode(b"data-\xe9"), tmp_path / os.fsdecode(b"run-\xe9")
     shutil.copytree(small_mnist, data)
     options = ["--preset", "mlp", "--epochs", "1", "--data", str(data), "--out", str(folder)]
@@ -229,7 +229,7 @@ def test_a_history_that_cannot_be_written_hides_no_error(small_mnist, tmp_path, 
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("siamese_np.report.write_history", full)
+    monkeypatch.setattr("siamese_np.run_folder.write_history", full)
     options = ["--data", small_mnist, "--preset", "mlp"]
     said = mistake(capsys, "train", *options, "--learning-rate", "1e30", "--out", tmp_path / "run")
     assert "lower the learning rate" in said
@@ -237,7 +237,7 @@ def test_a_history_that_cannot_be_written_hides_no_error(small_mnist, tmp_path, 
 
 @pytest.mark.parametrize("name", [".writable", "notes.txt"])
 def test_overwrite_touches_only_the_files_of_a_run(name, small_mnist, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("siamese_np.report.draw", lambda *arguments: [])
+    monkeypatch.setattr("siamese_np.run_folder.draw", lambda *arguments: [])
     (tmp_path / name).write_text("mine")
     options = ["--data", str(small_mnist), "--preset", "mlp", "--epochs", "1", "--out", str(tmp_path), "--overwrite"]
     assert main(["train", *options]) == 0
@@ -397,7 +397,7 @@ QUICK = """
 import sys
 from siamese_np import cli
 if "train" in sys.argv:
-    from siamese_np import report
+    from siamese_np import run_folder
     report.draw = lambda *_: []
 sys.exit(cli.main())
 """

@@ -3,16 +3,17 @@
 import numpy as np
 import pytest
 
-from siamese_np import Conv2D, Dense, Flatten, MaxPool2D, ReLU, Sequential, _threads, cnn
+from siamese_np import Conv2D, Dense, Flatten, MaxPool2D, ReLU, Sequential, cnn
 from siamese_np.layers import ConvReLUPool
+from siamese_np.runtime import scheduler
 
 
 @pytest.fixture
 def any_threads():
     """Puts the number of threads back after a test that changes it."""
-    before = _threads.get_threads()
+    before = scheduler.get_threads()
     yield
-    _threads.set_threads(before)
+    scheduler.set_threads(before)
 
 
 def block(C=3, F=20, kernel=3, stride=1, pad=1, window=2, dtype=np.float64):
@@ -104,7 +105,7 @@ def test_the_same_bits_with_any_number_of_threads(any_threads):
     dout = np.random.default_rng(1).standard_normal((37, 6, 6, 20)).astype(np.float32)
     results = []
     for threads in (1, 2, 3, 8):
-        _threads.set_threads(threads)
+        scheduler.set_threads(threads)
         results.append(as_one(layers, x, dout))
     for result in results[1:]:
         for ours, theirs in zip(result, results[0], strict=True):

@@ -15,9 +15,9 @@ from siamese_np.gradcheck import InvalidOracle, assert_gradients, check_gradient
 from siamese_np.gradcheck import curve as curves
 from siamese_np.gradcheck.adapters import function_case
 from siamese_np.gradcheck.case import Case
+from siamese_np.gradcheck.cases.networks import Pairs
+from siamese_np.gradcheck.cases.operations import OPERATIONS
 from siamese_np.gradcheck.check import check_case
-from siamese_np.gradcheck.networks import Pairs
-from siamese_np.gradcheck.operations import OPERATIONS
 from siamese_np.network import make_network
 
 X = np.random.default_rng(5).standard_normal((4, 3))

@@ -15,8 +15,8 @@ from numba.core import event
 from numba.core.errors import TypingError
 
 import siamese_np
-from siamese_np._jit import _safe_folder, kernel, loose_kernel
-from siamese_np._parts import part
+from siamese_np.runtime.inline import part
+from siamese_np.runtime.jit import _safe_folder, kernel, loose_kernel
 
 PACKAGE = Path(siamese_np.__file__).parent
 
@@ -104,7 +104,7 @@ dense.forward(np.ones((2, 3), np.float32))
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="other folders there")
 def test_the_cache_of_the_xdg_specification(tmp_path):
-    code = "from siamese_np._jit import cache_folder; print(cache_folder().parent)"
+    code = "from siamese_np.runtime.jit import cache_folder; print(cache_folder().parent)"
     home, cache = tmp_path / "home", tmp_path / "cache"
     for wanted, given in ((cache / "siamese_np", str(cache)), (home / ".cache" / "siamese_np", "relative")):
         out, said = python(code, tmp_path, NUMBA_CACHE_DIR=None, HOME=str(home), XDG_CACHE_HOME=given)
@@ -268,7 +268,9 @@ def test_a_cache_that_others_can_replace_is_not_trusted(ours, tmp_path):
 @posix
 def test_machine_code_of_another_user_is_not_run(ours, tmp_path):
     """They put a link to a folder of ours where the cache will be, to let it lead to theirs once it is trusted."""
-    name = python("from siamese_np._jit import cache_folder; print(cache_folder().name)", NUMBA_CACHE_DIR=str(ours))[0]
+    name = python(
+        "from siamese_np.runtime.jit import cache_folder; print(cache_folder().name)", NUMBA_CACHE_DIR=str(ours)
+    )[0]
     theirs = tmp_path / "theirs"
     theirs.mkdir()
     link = theirs / name.strip()
@@ -276,8 +278,9 @@ def test_machine_code_of_another_user_is_not_run(ours, tmp_path):
     _give_away(link, theirs)
     code = """
 import numpy as np
-from siamese_np import Dense, _jit
-print(_jit.cache_folder(), Dense(3, 4, seed=0).forward(np.ones((2, 3), np.float32))[0].shape)
+from siamese_np import Dense
+from siamese_np.runtime import jit
+print(jit.cache_folder(), Dense(3, 4, seed=0).forward(np.ones((2, 3), np.float32))[0].shape)
 """
     out, said = python(code, NUMBA_CACHE_DIR=str(theirs))
     assert out == "None (2, 4)\n" and said.count("compiled kernels are not kept") == 1

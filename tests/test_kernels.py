@@ -9,8 +9,9 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from siamese_np import _threads, kernels, textbook
+from siamese_np import kernels, textbook
 from siamese_np.backend import as_kernel
+from siamese_np.runtime import scheduler
 
 reference = SimpleNamespace(
     **{name: as_kernel(getattr(textbook, name), getattr(kernels, name)) for name in textbook.__all__}
@@ -204,7 +205,7 @@ def test_pairs_and_their_ranks(seed, N, E):
 def test_optimizers(seed, dtype, P):
     w, m, v, dw = normal(seed, dtype, P, P, P, P)
     rate, beta1, beta2, epsilon, correction1, correction2 = map(dtype, (0.1, 0.9, 0.999, 1e-7, 0.1, 0.001))
-    chunks = _threads.chunks_of([P // 3, P - P // 3])
+    chunks = scheduler.chunks_of([P // 3, P - P // 3])
     compare("fill_zero", [w], chunks)
     compare("sgd_step", [w, m], dw, chunks, rate, beta1)
     compare("adam_step", [w, m, abs(v)], dw, chunks, rate, beta1, beta2, epsilon, correction1, correction2)

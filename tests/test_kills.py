@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from siamese_np import load_dataset, load_model
-from siamese_np.report import judge
+from siamese_np.run_folder import judge
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and 
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
-from siamese_np import report
+from siamese_np import run_folder
 from siamese_np.cli import main
 
 data, folder, kill_in = sys.argv[1:]

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from siamese_np.errors import OptionError, ShapeError
-from siamese_np.evaluation import check_embeddings
 from siamese_np.losses import AllPairsContrastiveLoss, ContrastiveLoss, EuclideanDistance
+from siamese_np.metrics import check_embeddings
 
 
 @pytest.mark.parametrize("kind", [int, np.uint8, np.float16, np.float32, np.float64, np.longdouble, ">f4", ">i2"])

@@ -6,14 +6,15 @@ import threading
 import numpy as np
 import pytest
 
-from siamese_np import ContrastiveLoss, SiameseNetwork, _memory, cnn
+from siamese_np import ContrastiveLoss, SiameseNetwork, cnn
+from siamese_np.runtime import buffers
 
 SHAPE = (300, 1000)
 
 
 @pytest.fixture(autouse=True)
 def nothing_kept(monkeypatch):
-    monkeypatch.setattr(_memory, "_kept", {})
+    monkeypatch.setattr(buffers, "_kept", {})
 
 
 def place(array):
@@ -21,35 +22,35 @@ def place(array):
 
 
 def test_memory_that_nobody_refers_to_is_used_again():
-    first = _memory.empty(SHAPE, np.float32)
+    first = buffers.empty(SHAPE, np.float32)
     where = place(first)
-    second = _memory.empty(SHAPE, np.float32)
+    second = buffers.empty(SHAPE, np.float32)
     assert first.shape == SHAPE and first.dtype == np.float32 and first.flags.c_contiguous
     assert place(second) != where
     del first
-    assert place(_memory.empty_like(second)) == where
+    assert place(buffers.empty_like(second)) == where
 
 
 @pytest.mark.parametrize(
     "view", [lambda a: a[5:], lambda a: a.T, lambda a: a.reshape(-1)[::2], lambda a: a.view(np.int32), memoryview]
 )
 def test_a_view_keeps_the_memory(view):
-    array = _memory.empty(SHAPE, np.float32)
+    array = buffers.empty(SHAPE, np.float32)
     where, kept = place(array), view(array)
     del array
-    assert place(_memory.empty(SHAPE, np.float32)) != where
+    assert place(buffers.empty(SHAPE, np.float32)) != where
     del kept
     gc.collect()
-    _memory.empty(SHAPE, np.float32)
-    assert where in {place(buffer) for buffers in _memory._kept.values() for buffer in buffers}
+    buffers.empty(SHAPE, np.float32)
+    assert where in {place(buffer) for buffers in buffers._kept.values() for buffer in buffers}
 
 
 def test_a_new_size_lets_unused_memory_go():
-    used = _memory.empty(SHAPE, np.float32)
-    _memory.empty(SHAPE, np.float64)
-    assert sorted(_memory._kept) == [used.nbytes, 2 * used.nbytes]
-    larger = _memory.empty((2, *SHAPE), np.float64)
-    assert sorted(_memory._kept) == [used.nbytes, larger.nbytes]
+    used = buffers.empty(SHAPE, np.float32)
+    buffers.empty(SHAPE, np.float64)
+    assert sorted(buffers._kept) == [used.nbytes, 2 * used.nbytes]
+    larger = buffers.empty((2, *SHAPE), np.float64)
+    assert sorted(buffers._kept) == [used.nbytes, larger.nbytes]
 
 
 def test_threads_get_memory_of_their_own():
@@ -57,7 +58,7 @@ def test_threads_get_memory_of_their_own():
 
     def take():
         start.wait()
-        found.extend(_memory.empty(SHAPE, np.float32) for _ in range(50))
+        found.extend(buffers.empty(SHAPE, np.float32) for _ in range(50))
 
     threads = [threading.Thread(target=take) for _ in range(4)]
     for thread in threads:
@@ -77,7 +78,7 @@ def test_training_steps_need_no_new_memory():
         siamese.backward(loss.backward(loss_cache), cache)
 
     step()
-    before = {place(buffer) for buffers in _memory._kept.values() for buffer in buffers}
+    before = {place(buffer) for buffers in buffers._kept.values() for buffer in buffers}
     for _ in range(3):
         step()
-    assert before and before == {place(buffer) for buffers in _memory._kept.values() for buffer in buffers}
+    assert before and before == {place(buffer) for buffers in buffers._kept.values() for buffer in buffers}

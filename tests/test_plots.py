@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from siamese_np import evaluation, plots
+from siamese_np import metrics, plots
 from siamese_np.errors import OptionError, ShapeError
 
 THRESHOLD = 0.5
@@ -134,8 +134,8 @@ def test_roc(tmp_path, kind, words):
         dist, label = dist[:2], label[:2]
     pixels = picture(plots.plot_roc(tmp_path / "roc.png", dist, label))
     assert has_colour(pixels, plots.BLUE) and has_colour(pixels, plots.VERMILLION)
-    assert f"equal error rate {evaluation.equal_error_rate(dist, label):.2%}" in words
-    assert f"TAR {evaluation.tar_at_far(dist, label):.2%} at FAR 0.1%" in words
+    assert f"equal error rate {metrics.equal_error_rate(dist, label):.2%}" in words
+    assert f"TAR {metrics.tar_at_far(dist, label):.2%} at FAR 0.1%" in words
 
 
 # --- The embedding map ---
@@ -256,7 +256,7 @@ def test_neighbours(tmp_path, k, n_classes, words):
     classes = np.arange(120) % n_classes
     emb = rng.normal(size=(n_classes, 6))[classes] + 0.01 * rng.normal(size=(120, 6))
     emb[0] = emb[1] + 0.001  # query 0 lies in the class of query 1
-    indices, distances = evaluation.nearest(emb[:60], emb[60:], k)
+    indices, distances = metrics.nearest(emb[:60], emb[60:], k)
     path = plots.plot_neighbours(
         tmp_path / "n.png", images[:60], classes[:60], images[60:], classes[60:], indices, distances
     )
@@ -274,7 +274,7 @@ def draw_everything(folder):
     images, pairs, dist, label = make_pairs(wrong=(0, 1))
     classes = np.arange(len(images)) % 3
     emb = images.reshape(len(images), -1)[:, :5] / 255
-    indices, distances = evaluation.nearest(emb, emb, 3)
+    indices, distances = metrics.nearest(emb, emb, 3)
     plots.plot_history(folder / "1", make_history(2))
     plots.plot_distances(folder / "2", dist, label, THRESHOLD, 1.0)
     plots.plot_roc(folder / "3", dist, label)

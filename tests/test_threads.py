@@ -9,31 +9,31 @@ import time
 import numpy as np
 import pytest
 
-from siamese_np import _threads
-from siamese_np._jit import kernel
-from siamese_np._parts import array_part
-from siamese_np._team import sharded
 from siamese_np.errors import OptionError
 from siamese_np.layers import Conv2D, Dense, MaxPool2D, ReLU
 from siamese_np.losses import AllPairsContrastiveLoss, ContrastiveLoss
 from siamese_np.network import SiameseNetwork, cnn, mlp
 from siamese_np.optimizers import SGD, Adam
+from siamese_np.runtime import scheduler
+from siamese_np.runtime.inline import array_part
+from siamese_np.runtime.jit import kernel
+from siamese_np.runtime.team import sharded
 
 THREADS = (1, 2, 3, 8)
 
 
 @pytest.fixture(autouse=True)
 def _as_before():
-    before = _threads.get_threads()
+    before = scheduler.get_threads()
     yield
-    _threads.set_threads(before)
+    scheduler.set_threads(before)
 
 
 def same_bits(compute) -> None:
     """Demand the same bytes from `compute` for any number of threads, and twice with the most."""
     results = []
     for threads in (*THREADS, THREADS[-1]):
-        _threads.set_threads(threads)
+        scheduler.set_threads(threads)
         results.append([array.tobytes() for array in compute()])
     assert all(result == results[0] for result in results)
 
@@ -84,7 +84,7 @@ def test_optimizers_give_the_same_bits(optimizer):
 
     def compute():
         params = start.copy()
-        chosen = optimizer(params, grads, chunks=_threads.chunks_of([70_000, 3, 30_000]))
+        chosen = optimizer(params, grads, chunks=scheduler.chunks_of([70_000, 3, 30_000]))
         for _ in range(3):
             chosen.step(0.01)
         return [params, *chosen.state.values()]
@@ -113,40 +113,40 @@ def test_whole_training_steps_give_the_same_bits(preset):
 
 @pytest.mark.parametrize("sizes", [[], [1], [40_000, 16, 7, 20_000], [16_384]])
 def test_chunks_cover_every_number_once(sizes):
-    chunks = _threads.chunks_of(sizes)
+    chunks = scheduler.chunks_of(sizes)
     numbers = [n for start, end in chunks for n in range(start, end)]
     assert sorted(numbers) == list(range(sum(sizes)))
     edges = set(np.cumsum([0, *sizes]))
-    assert all(end - start <= _threads.CHUNK and not edges & set(range(start + 1, end)) for start, end in chunks)
+    assert all(end - start <= scheduler.CHUNK and not edges & set(range(start + 1, end)) for start, end in chunks)
 
 
 @pytest.mark.parametrize("threads", THREADS)
 @pytest.mark.parametrize("count", [0, 1, 2, 50])
 def test_run_calls_each_once(threads, count):
-    _threads.set_threads(threads)
+    scheduler.set_threads(threads)
     called: list[int] = []
     for _ in range(20):
         called.clear()
-        _threads.run(called.append, count)
+        scheduler.run(called.append, count)
         assert sorted(called) == list(range(count))
 
 
 def test_run_uses_other_threads_too():
-    _threads.set_threads(3)
+    scheduler.set_threads(3)
     seen = set()
 
     def task(index: int) -> None:
         seen.add(threading.get_ident())
         time.sleep(0.005)
 
-    _threads.run(task, 60)
+    scheduler.run(task, 60)
     assert len(seen) == 3
 
 
 @pytest.mark.parametrize("threads", THREADS)
 @pytest.mark.parametrize("bad", [0, 7, 15])
 def test_an_exception_is_raised_where_run_was_called(threads, bad):
-    _threads.set_threads(threads)
+    scheduler.set_threads(threads)
 
     def task(index: int) -> None:
         if index == bad:
@@ -154,12 +154,12 @@ def test_an_exception_is_raised_where_run_was_called(threads, bad):
 
     for _ in range(5):
         with pytest.raises(KeyError, match=str(bad)):
-            _threads.run(task, 16)
-    _threads.run(lambda index: None, 16)  # and the threads still work
+            scheduler.run(task, 16)
+    scheduler.run(lambda index: None, 16)  # and the threads still work
 
 
 def test_several_callers_at_once_do_not_disturb_each_other():
-    _threads.set_threads(3)
+    scheduler.set_threads(3)
     layer = Dense(300, 64, seed=0)
     inputs = [sparse(seed, 100, 300) for seed in range(4)]
     wanted = [layer.forward(x)[0].tobytes() for x in inputs]
@@ -181,19 +181,19 @@ def test_several_callers_at_once_do_not_disturb_each_other():
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_forked_child_starts_threads_of_its_own():
-    _threads.set_threads(2)
+    scheduler.set_threads(2)
     layer, x = Dense(300, 64, seed=0), sparse(0, 100, 300)
     wanted = layer.forward(x)[0]
     child = os.fork()
     if child == 0:
-        right = np.array_equal(layer.forward(x)[0], wanted) and len(_threads._helpers) == 1
+        right = np.array_equal(layer.forward(x)[0], wanted) and len(scheduler._helpers) == 1
         os._exit(0 if right else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 @pytest.mark.parametrize("allowed", [0, 2])
 def test_threads_that_cannot_be_started_are_done_without(allowed, monkeypatch):
-    _threads.set_threads(1)
+    scheduler.set_threads(1)
     layer, x = Dense(300, 64, seed=0), sparse(0, 100, 300)
     wanted = layer.forward(x)[0]
     tried = []
@@ -204,23 +204,23 @@ def test_threads_that_cannot_be_started_are_done_without(allowed, monkeypatch):
             raise RuntimeError("can't start new thread")
         threading.Thread.start(helper)
 
-    monkeypatch.setattr(_threads._Helper, "start", start)
-    _threads.set_threads(8)
+    monkeypatch.setattr(scheduler._Helper, "start", start)
+    scheduler.set_threads(8)
     with pytest.warns(RuntimeWarning, match=f"only {allowed + 1} of 8 threads are used: can't start") as said:
         results = [layer.forward(x)[0] for _ in range(3)]
     assert all(np.array_equal(result, wanted) for result in results)
     called: list[int] = []
-    _threads.run(called.append, 50)
+    scheduler.run(called.append, 50)
     assert sorted(called) == list(range(50))
     assert len(said) == 1 and len(tried) == allowed + 1
     monkeypatch.undo()
-    _threads.set_threads(3)  # and they are tried again
+    scheduler.set_threads(3)  # and they are tried again
     layer.forward(x)
-    assert len(_threads._helpers) == 2
+    assert len(scheduler._helpers) == 2
 
 
 def test_an_idle_program_uses_no_processor():
-    _threads.set_threads(3)
+    scheduler.set_threads(3)
     Dense(300, 64, seed=0).forward(sparse(0, 100, 300))
     time.sleep(0.2)
     before = time.process_time()  # of all threads
@@ -229,7 +229,7 @@ def test_an_idle_program_uses_no_processor():
 
 
 def test_the_number_of_threads_comes_from_the_environment():
-    code = "from siamese_np._threads import get_threads; print(get_threads())"
+    code = "from siamese_np.runtime.scheduler import get_threads; print(get_threads())"
     environment = {**os.environ, "SIAMESE_NP_THREADS": "3"}
     assert subprocess.check_output([sys.executable, "-c", code], env=environment).strip() == b"3"
 
@@ -237,20 +237,20 @@ def test_the_number_of_threads_comes_from_the_environment():
 @pytest.mark.parametrize("wrong", ["0", "-1", "two", "1.5", "9" * 5000])
 def test_a_wrong_number_in_the_environment_is_named(wrong, monkeypatch):
     monkeypatch.setenv("SIAMESE_NP_THREADS", wrong)
-    monkeypatch.setattr(_threads, "_threads", 0)
+    monkeypatch.setattr(scheduler, "_threads", 0)
     with pytest.raises(OptionError, match="at least 1"):
-        _threads.get_threads()
+        scheduler.get_threads()
     monkeypatch.undo()
 
 
 def test_at_least_one_thread_is_needed():
     with pytest.raises(OptionError, match="at least 1, not 0"):
-        _threads.set_threads(0)
+        scheduler.set_threads(0)
     for wrong in (1.5, "2"):
         with pytest.raises(OptionError, match=f"at least 1, not {wrong!r}"):
-            _threads.set_threads(wrong)
+            scheduler.set_threads(wrong)
     with pytest.raises(OptionError, match="at most 1024"):
-        _threads.set_threads(99999)
+        scheduler.set_threads(99999)
 
 
 @sharded
@@ -269,8 +269,8 @@ def _fail(out, last):
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("shards", [1, 8])
 def test_a_shard_without_memory_is_told(threads, shards):
-    _threads.set_threads(threads)
-    _threads.wake()
+    scheduler.set_threads(threads)
+    scheduler.wake()
     _fail(np.zeros(shards), shards)
     with pytest.raises(MemoryError):
         _fail(np.zeros(shards), shards - 1)

@@ -18,10 +18,10 @@ def run(args: argparse.Namespace) -> int:
     """Run the suite, print its tables or JSON, write its files."""
     import numba
 
-    from siamese_np._threads import get_threads
     from siamese_np.bench import report, suite
-    from siamese_np.bench.ladder.rung import load_rungs
     from siamese_np.bench.peers import installed
+    from siamese_np.ladder.rung import load_rungs
+    from siamese_np.runtime.scheduler import get_threads
 
     if numba.config.DISABLE_JIT:
         raise OptionError("the benchmark times compiled kernels: unset NUMBA_DISABLE_JIT")

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from siamese_np import _threads
 from siamese_np.bench.peers.with_siamese_np import Model, untrained
 from siamese_np.bench.peers.worker import TIMED_RATE
 from siamese_np.bench.sampling import Run, Timing, measure, timed
 from siamese_np.datasets import Dataset, Split
 from siamese_np.network import SiameseNetwork, make_network
 from siamese_np.pairs import random_pairs
+from siamese_np.runtime import scheduler
 
 Say = Callable[[str], None]
 
@@ -91,8 +91,8 @@ def on_threads(count: int, function: Callable[[], Any]) -> Run:
     run = timed(function)
 
     def with_threads(calls: int) -> float:
-        if _threads.get_threads() != count:
-            _threads.set_threads(count)
+        if scheduler.get_threads() != count:
+            scheduler.set_threads(count)
         if calls > 1:  # where one call is long, waking the threads does not count
             function()
         return run(calls)
@@ -112,7 +112,7 @@ def embeddings(
         for count in threads:
             runs[preset, count] = on_threads(count, partial(siamese.embed, chosen))
     timings = measure({str(case): run for case, run in runs.items()}, repetitions, seconds)
-    _threads.set_threads(max(threads))  # in whatever order they were measured, the next section has all
+    scheduler.set_threads(max(threads))  # in whatever order they were measured, the next section has all
     rows = []
     for preset, count in runs:
         timing = timings[str((preset, count))]
@@ -131,7 +131,7 @@ def embeddings(
 
 def exact(dataset: Dataset, siamese: SiameseNetwork, repetitions: int, seconds: float, say: Say) -> dict[str, Any]:
     """Exact figures of a trained network over all pairs of test images, and their neighbours among training images."""
-    from siamese_np.evaluation import all_pairs_figures, nearest
+    from siamese_np.metrics import all_pairs_figures, nearest
 
     emb, gallery = siamese.embed(dataset.test.images), siamese.embed(dataset.all_train.images)
     say(f"end to end: exact figures of {len(emb):,} and {len(gallery):,} embeddings")

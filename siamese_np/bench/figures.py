@@ -2,9 +2,9 @@
 
 from typing import Any, NamedTuple
 
-from siamese_np.bench.ladder.climb import rate
 from siamese_np.bench.probe import peak
 from siamese_np.bench.words import threads_text
+from siamese_np.ladder.climb import rate
 
 
 class Figure(NamedTuple):

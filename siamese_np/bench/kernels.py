@@ -1,6 +1,6 @@
 """The probe's one kernel that is not an instruction sequence of its own."""
 
-from siamese_np._jit import kernel
+from siamese_np.runtime.jit import kernel
 
 
 @kernel

@@ -10,9 +10,9 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from siamese_np.bench.ladder.climb import rate
-from siamese_np.bench.ladder.operations import OPERATIONS
 from siamese_np.bench.probe import peak
+from siamese_np.ladder.climb import rate
+from siamese_np.ladder.operations import OPERATIONS
 from siamese_np.plots import BLUE, GREEN, GREY, ORANGE, STYLE
 
 # The convolution in the roofline, and one preset after the other in the scaling picture.

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from siamese_np import _threads
 from siamese_np.bench.kernels import axpy
 from siamese_np.bench.sampling import measure, timed
 from siamese_np.bench.words import threads_text
+from siamese_np.runtime import scheduler
 
 SUMS = 12
 ROUNDS, NUMBERS = 2_000_000, 1 << 26  # of one call: milliseconds, so that waking a thread does not count
@@ -163,9 +163,9 @@ def _on_threads(count: int, tasks: list[Callable[[int], Any]]) -> Any:
     """Something to measure: all `tasks` at once, on `count` threads."""
 
     def run() -> None:
-        if _threads.get_threads() != count:
-            _threads.set_threads(count)
-        _threads.run(lambda i: tasks[i](i), len(tasks))
+        if scheduler.get_threads() != count:
+            scheduler.set_threads(count)
+        scheduler.run(lambda i: tasks[i](i), len(tasks))
 
     return timed(run)
 

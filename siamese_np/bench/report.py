@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from siamese_np.bench.figures import figures
-from siamese_np.bench.ladder.climb import rate
-from siamese_np.bench.ladder.operations import OPERATIONS
 from siamese_np.bench.probe import DRIFT, peak
 from siamese_np.bench.words import threads_text
 from siamese_np.errors import OptionError
-from siamese_np.files import write_atomically
+from siamese_np.ladder.climb import rate
+from siamese_np.ladder.operations import OPERATIONS
+from siamese_np.storage import write_atomically
 
 BUSY = 0.5  # load average of the last minute, from which on others may have disturbed the run
 

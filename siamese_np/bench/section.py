@@ -34,9 +34,9 @@ def clocks(options: Options) -> Any:
 
 def ladder(options: Options) -> Any:
     """All rungs; with a person's own, those they stand beside."""
-    from siamese_np.bench.ladder.climb import climb
-    from siamese_np.bench.ladder.operations import make_problem
-    from siamese_np.bench.ladder.rung import load_rungs
+    from siamese_np.ladder.climb import climb
+    from siamese_np.ladder.operations import make_problem
+    from siamese_np.ladder.rung import load_rungs
 
     images = _data(options).test.images
     problem = make_problem(images[: options["ladder_images"]])

@@ -16,9 +16,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from siamese_np.bench.ladder.operations import OPERATIONS
 from siamese_np.bench.peers import KNOWN, OURS, TASKS, Task, environment
 from siamese_np.errors import OptionError
+from siamese_np.ladder.operations import OPERATIONS
 
 FORMAT = "siamese_np benchmark 1"
 

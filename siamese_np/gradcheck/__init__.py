@@ -10,7 +10,7 @@ structure.py     what must hold exactly: same bits twice, linear in dout, caches
 hints.py         what a wrong gradient looks like: the likely cause
 check.py         all of these in a row;  results.py  what they found
 adapters.py, targets.py, api.py          from a layer, a function or a name to cases
-operations.py, networks.py, twins.py     the cases of this package
+operations.py, networks.py, references.py     the cases of this package
 report.py, curve.py                      the table, the V-curve, JSON
 """
 

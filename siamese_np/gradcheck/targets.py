@@ -17,7 +17,7 @@ import numpy as np
 from siamese_np.errors import OptionError
 from siamese_np.gradcheck.adapters import expect_float64, function_case, layer_case
 from siamese_np.gradcheck.case import Case, describe
-from siamese_np.gradcheck.operations import OPERATIONS
+from siamese_np.gradcheck.cases.operations import OPERATIONS
 
 Shape = tuple[int, ...]
 

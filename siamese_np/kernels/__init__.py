@@ -9,15 +9,15 @@ zeroes them. Gradients of inputs (``dx``) are overwritten. Each has a textbook p
 from siamese_np.kernels.adam import adam_step
 from siamese_np.kernels.all_pairs import all_pairs_backward, all_pairs_forward
 from siamese_np.kernels.contrastive import contrastive_backward, contrastive_forward
-from siamese_np.kernels.conv2d import conv2d_backward, conv2d_forward
-from siamese_np.kernels.conv_relu_pool import conv_relu_pool_backward, conv_relu_pool_forward
+from siamese_np.kernels.conv.conv2d import conv2d_backward, conv2d_forward
+from siamese_np.kernels.conv.conv_relu_pool import conv_relu_pool_backward, conv_relu_pool_forward
 from siamese_np.kernels.dense import dense_backward, dense_forward
 from siamese_np.kernels.distance import euclidean_backward, euclidean_forward
 from siamese_np.kernels.maxpool2d import maxpool2d_backward, maxpool2d_forward
-from siamese_np.kernels.nearest import nearest_rows
-from siamese_np.kernels.pair_ranks import pair_ranks, pair_squares
 from siamese_np.kernels.pairwise import pairwise_backward, pairwise_forward
 from siamese_np.kernels.relu import relu_backward, relu_forward
+from siamese_np.kernels.search.nearest import nearest_rows
+from siamese_np.kernels.search.pair_ranks import pair_ranks, pair_squares
 from siamese_np.kernels.sgd import sgd_step
 from siamese_np.kernels.zero import fill_zero
 

@@ -15,9 +15,9 @@ Source: D. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 201
 
 import numpy as np
 
-from siamese_np._jit import kernel
-from siamese_np._parts import part
-from siamese_np._team import sharded
+from siamese_np.runtime.inline import part
+from siamese_np.runtime.jit import kernel
+from siamese_np.runtime.team import sharded
 
 
 @kernel

@@ -21,11 +21,11 @@ the row is read and written a quarter as often.
 
 import numpy as np
 
-from siamese_np._jit import kernel
-from siamese_np._parts import array_part
-from siamese_np._team import sharded
 from siamese_np.kernels.distance import LARGE
 from siamese_np.kernels.pairwise import SHARD, distance_rows
+from siamese_np.runtime.inline import array_part
+from siamese_np.runtime.jit import kernel
+from siamese_np.runtime.team import sharded
 
 
 @kernel

@@ -12,7 +12,7 @@ Source: R. Hadsell, S. Chopra, Y. LeCun, "Dimensionality reduction by learning a
 2006, equation 4 (their Y is this label).
 """
 
-from siamese_np._jit import kernel
+from siamese_np.runtime.jit import kernel
 
 
 @kernel

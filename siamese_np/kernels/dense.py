@@ -25,13 +25,13 @@ sum each, whatever the number of threads; only short sums, over less than 2 x HA
 
 import numpy as np
 
-from siamese_np._jit import kernel
-from siamese_np._parts import array_part, part
-from siamese_np._team import sharded
-from siamese_np.kernels.lanes import item
-from siamese_np.kernels.lists import list_rows, multiply_listed
-from siamese_np.kernels.matmul import multiply, transpose
-from siamese_np.kernels.padding import all_finite, clear, copy
+from siamese_np.kernels.simd.gemm import multiply, transpose
+from siamese_np.kernels.simd.scratch import all_finite, clear, copy
+from siamese_np.kernels.simd.sparse import list_rows, multiply_listed
+from siamese_np.kernels.simd.vectors import item
+from siamese_np.runtime.inline import array_part, part
+from siamese_np.runtime.jit import kernel
+from siamese_np.runtime.team import sharded
 
 HALF = 128  # least features in half a sum
 SIZE = 64  # rows of out, and input features, that one thread takes at a time; twice as many features where dx is wanted

@@ -10,8 +10,8 @@ that dist is 0 only where a = b and infinite only where it must be.
 
 import numpy as np
 
-from siamese_np._jit import kernel
-from siamese_np._parts import sum_part
+from siamese_np.runtime.inline import sum_part
+from siamese_np.runtime.jit import kernel
 
 # Outside this range of sums of squares, squares of float32 (and the more so of float64) may have lost digits.
 SMALL, LARGE = 1e-25, 1e35

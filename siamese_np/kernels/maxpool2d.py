@@ -7,7 +7,7 @@ add up. A tie goes to the first maximum in row-major order (MNIST is mostly blac
 wins every comparison, so that it stays visible. `argmax` keeps the winner's number p*KW + q within its window.
 """
 
-from siamese_np._jit import kernel
+from siamese_np.runtime.jit import kernel
 
 
 @kernel

@@ -9,11 +9,11 @@ Made fast by
 
 import numpy as np
 
-from siamese_np._jit import kernel
-from siamese_np._parts import array_part, part
-from siamese_np._team import sharded
 from siamese_np.kernels.distance import LARGE, SMALL, row_distance
-from siamese_np.kernels.squares import COLUMNS, ROWS, columns_of, pad_rows, square_rows
+from siamese_np.kernels.search.squared_distances import COLUMNS, ROWS, columns_of, pad_rows, square_rows
+from siamese_np.runtime.inline import array_part, part
+from siamese_np.runtime.jit import kernel
+from siamese_np.runtime.team import sharded
 
 SHARD = 16  # rows that one thread takes at a time
 

@@ -5,7 +5,7 @@ it is 0, so a unit that gave nothing receives nothing. The output is positive ex
 the backward pass needs only the output.
 """
 
-from siamese_np._jit import kernel
+from siamese_np.runtime.jit import kernel
 
 
 @kernel

@@ -6,9 +6,9 @@
 Source: B. Polyak, "Some methods of speeding up the convergence of iteration methods", 1964.
 """
 
-from siamese_np._jit import kernel
-from siamese_np._parts import part
-from siamese_np._team import sharded
+from siamese_np.runtime.inline import part
+from siamese_np.runtime.jit import kernel
+from siamese_np.runtime.team import sharded
 
 
 @kernel

@@ -1,8 +1,8 @@
 """Sets gradients to 0 before a step adds to them; shared, because each thread then writes what it wrote last."""
 
-from siamese_np._jit import kernel
-from siamese_np._parts import part
-from siamese_np._team import sharded
+from siamese_np.runtime.inline import part
+from siamese_np.runtime.jit import kernel
+from siamese_np.runtime.team import sharded
 
 
 @kernel

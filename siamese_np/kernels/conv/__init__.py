@@ -1,0 +1,1 @@
+"""Convolutions: direct, by Winograd's transform, fused with ReLU and pooling, and their sparse backward pass."""

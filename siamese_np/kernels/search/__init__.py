@@ -1,0 +1,1 @@
+"""Searches over embeddings: squared distances, nearest neighbours, ranks of pairs."""

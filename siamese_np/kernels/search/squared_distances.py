@@ -1,0 +1,69 @@
+"""Squared distances between many embeddings, a block at a time.
+
+    square[i, j] = sum over e of (a[i, e] - b[j, e])^2
+
+The sum is one chain of fused multiply-adds in ascending e, so the bits of a pair's square are the same wherever
+it is computed, and for (i, j) as for (j, i). |a|^2 + |b|^2 - 2 a b would cost half as much, but it cancels for
+close pairs, which are the ones that matter. Where only the order of distances counts, no root is taken.
+
+A block of COLUMNS embeddings b is transposed once, so that each fills a lane of a vector, and serves many rows.
+"""
+
+import numpy as np
+
+from siamese_np.kernels.simd.gemm import transpose
+from siamese_np.kernels.simd.vectors import VECTOR_BYTES, add_squares, difference, item, load, store, zeros
+from siamese_np.runtime.inline import array_part, part
+
+ROWS, VECTORS = 8, 2 if VECTOR_BYTES == 64 else 1  # sums, as far as registers go: a difference needs one, too
+COLUMNS = 352  # a power of two would send every row of a block to the same few sets of the cache
+
+
+@array_part
+def pad_rows(x, first, rows):
+    """Rows first, ..., first + rows - 1 of x (N, E); those behind the last are 0."""
+    padded = np.empty((rows, x.shape[1]), x.dtype)
+    for r in range(rows):
+        for e in range(x.shape[1]):
+            padded[r, e] = x[first + r, e] if first + r < x.shape[0] else 0
+    return padded
+
+
+@array_part
+def columns_of(x, first):
+    """Rows first, ..., first + COLUMNS - 1 of x (N, E) as columns; those behind the last are 0."""
+    E = x.shape[1]
+    columns, rows, at = np.empty((E, COLUMNS), x.dtype), x.reshape(-1), first * E
+    if first + COLUMNS > x.shape[0]:
+        rows, at = pad_rows(x, first, COLUMNS).reshape(-1), 0
+    transpose(columns.reshape(-1), COLUMNS, rows, at, E, COLUMNS, E)
+    return columns
+
+
+@part
+def square_rows(squares, rows, start, columns):
+    """squares (ROWS, COLUMNS) of rows[start : start + ROWS] and all columns (E, COLUMNS)."""
+    E, like = columns.shape[0], zeros(columns, VECTORS)
+    out, x, w = squares.reshape(-1), rows.reshape(-1), columns.reshape(-1)
+    x0 = start * E
+    x1, x2, x3, x4, x5, x6, x7 = x0 + E, x0 + 2 * E, x0 + 3 * E, x0 + 4 * E, x0 + 5 * E, x0 + 6 * E, x0 + 7 * E
+    for f in range(0, COLUMNS, VECTORS * VECTOR_BYTES // squares.itemsize):
+        sums0 = sums1 = sums2 = sums3 = sums4 = sums5 = sums6 = sums7 = like
+        for e in range(E):
+            numbers = load(w, e * COLUMNS + f, like)
+            sums0 = add_squares(sums0, difference(item(x, x0 + e), numbers))
+            sums1 = add_squares(sums1, difference(item(x, x1 + e), numbers))
+            sums2 = add_squares(sums2, difference(item(x, x2 + e), numbers))
+            sums3 = add_squares(sums3, difference(item(x, x3 + e), numbers))
+            sums4 = add_squares(sums4, difference(item(x, x4 + e), numbers))
+            sums5 = add_squares(sums5, difference(item(x, x5 + e), numbers))
+            sums6 = add_squares(sums6, difference(item(x, x6 + e), numbers))
+            sums7 = add_squares(sums7, difference(item(x, x7 + e), numbers))
+        store(out, f, sums0)
+        store(out, COLUMNS + f, sums1)
+        store(out, 2 * COLUMNS + f, sums2)
+        store(out, 3 * COLUMNS + f, sums3)
+        store(out, 4 * COLUMNS + f, sums4)
+        store(out, 5 * COLUMNS + f, sums5)
+        store(out, 6 * COLUMNS + f, sums6)
+        store(out, 7 * COLUMNS + f, sums7)

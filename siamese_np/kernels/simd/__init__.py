@@ -1,0 +1,1 @@
+"""What fast kernels are built from: vectors, matrix products, lists of non-zeros, scratch memory."""

@@ -1,0 +1,514 @@
+"""metrics.py against brute force, against cases worked out on paper, and against its promises."""
+
+import itertools
+import json
+import math
+import subprocess
+import sys
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from siamese_np import metrics as ev
+from siamese_np.errors import OptionError, ShapeError
+
+SIMILAR, DISSIMILAR = 0, 1
+
+# Small whole numbers: ties in distance are then the rule.
+tied_pairs = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 1)), min_size=2, max_size=40).filter(
+    lambda pairs: len({label for _, label in pairs}) == 2
+)
+
+
+def unzip(pairs):
+    dist, label = zip(*pairs, strict=True)
+    return np.array(dist, dtype=float), np.array(label)
+
+
+def every_cut(dist):
+    """One threshold for each set of pairs that any threshold can accept."""
+    value = np.unique(dist)
+    return [*value, value[-1] + 1]
+
+
+def auc_by_comparing_all(dist, label):
+    wins = [1.0 if a < b else 0.5 if a == b else 0.0 for a in dist[label == SIMILAR] for b in dist[label == DISSIMILAR]]
+    return sum(wins) / len(wins)
+
+
+def nearest_by_sorting_all(query, gallery, k):
+    diff = query[:, None].astype(np.float64) - gallery[None].astype(np.float64)
+    dist = np.sqrt((diff**2).sum(axis=2))
+    indices = np.argsort(dist, axis=1, kind="stable")[:, :k]
+    return indices, np.take_along_axis(dist, indices, axis=1)
+
+
+def random_pairs(seed, n=400, overlap=1.0):
+    rng = np.random.default_rng(seed)
+    label = rng.integers(0, 2, n)
+    return np.abs(rng.normal(label * 2.0, overlap)), label
+
+
+# --- Distances ---
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("width", [1, 3, 64])
+def test_pair_distances_match_the_norm_of_each_difference(dtype, width):
+    rng = np.random.default_rng(width)
+    emb = rng.normal(size=(50, width)).astype(dtype)
+    pairs = rng.integers(0, 50, (9000, 2))  # several blocks at width 64
+    dist = ev.pair_distances(emb, pairs)
+    wide = emb.astype(np.float64)
+    assert dist.dtype == np.float64
+    wanted = np.linalg.norm(wide[pairs[:, 0]] - wide[pairs[:, 1]], axis=1)
+    np.testing.assert_allclose(dist, wanted, rtol=1e-13)
+
+
+def test_pair_distances_do_not_cancel():
+    emb = np.array([[1e4], [1e4 + 2**-9], [1e4]], dtype=np.float32)  # squares differ by less than an ulp
+    np.testing.assert_array_equal(ev.pair_distances(emb, np.array([[0, 1], [0, 2]])), [2**-9, 0.0])
+
+
+def test_pair_distances_of_no_pairs():
+    assert ev.pair_distances(np.ones((2, 3)), np.empty((0, 2), dtype=int)).shape == (0,)
+
+
+# --- Threshold and accuracy ---
+
+
+@given(tied_pairs)
+def test_no_cut_beats_the_calibrated_threshold(pairs):
+    dist, label = unzip(pairs)
+    best = max(ev.pair_accuracy(dist, label, cut) for cut in every_cut(dist))
+    assert ev.pair_accuracy(dist, label, ev.calibrate_threshold(dist, label)) == best
+
+
+@given(tied_pairs)
+def test_calibrated_threshold_lies_in_the_first_of_the_widest_best_gaps(pairs):
+    dist, label = unzip(pairs)
+    accuracy = {cut: ev.pair_accuracy(dist, label, cut) for cut in every_cut(dist)}
+    value = np.unique(dist)
+    inner = [(low, high) for low, high in itertools.pairwise(value)]
+    best = [gap for gap in inner if accuracy[gap[1]] == max(accuracy.values())]
+    if best:
+        low, high = max(best, key=lambda gap: gap[1] - gap[0])  # max() takes the first of equals
+        assert ev.calibrate_threshold(dist, label) == (low + high) / 2
+
+
+@pytest.mark.parametrize(
+    ("dist", "label", "threshold"),
+    [
+        ([1, 2, 5, 7], [0, 0, 1, 1], 3.5),  # separated: the middle of the gap
+        ([1, 2, 3, 7], [0, 1, 0, 1], 5.0),  # gaps 1-2 and 3-7 are both right three times; the wider one
+        ([1, 2, 3, 4], [0, 1, 0, 1], 1.5),  # equally wide: the lower one
+        ([3, 3, 3], [0, 1, 1], 1.5),  # nothing to gain by accepting
+        ([3, 3, 3], [0, 0, 1], np.nextafter(3.0, 4.0)),  # nor by rejecting
+        ([0, 0, 0], [0, 1, 1], 0.0),  # no distance is below 0
+        ([1, 2], [1, 0], 0.5),  # reversed: accepting none or all is right once, and none comes first
+    ],
+)
+def test_threshold_on_paper(dist, label, threshold):
+    assert ev.calibrate_threshold(dist, label) == threshold
+
+
+@pytest.mark.parametrize("low", [0.0, 5e-324, 1.0, 1e300])
+def test_threshold_between_neighbouring_floats_still_separates(low):
+    dist, label = np.array([low, np.nextafter(low, np.inf)]), [SIMILAR, DISSIMILAR]
+    assert ev.pair_accuracy(dist, label, ev.calibrate_threshold(dist, label)) == 1.0
+
+
+def test_threshold_between_neighbouring_float32_still_separates():
+    dist, label = np.array([1, np.nextafter(np.float32(1), np.float32(2))], dtype=np.float32), [0, 1]
+    assert ev.pair_accuracy(dist, label, ev.calibrate_threshold(dist, label)) == 1.0
+
+
+@given(tied_pairs, st.integers(0, 7))
+def test_swapped_labels_are_the_complement(pairs, threshold):
+    dist, label = unzip(pairs)
+    swapped = ev.pair_accuracy(dist, 1 - label, threshold)
+    assert ev.pair_accuracy(dist, label, threshold) == pytest.approx(1 - swapped, abs=1e-15)
+
+
+def test_a_distance_at_the_threshold_is_dissimilar():
+    assert ev.pair_accuracy([1.0], [DISSIMILAR], 1.0) == 1.0
+    assert ev.pair_accuracy([1.0], [SIMILAR], 1.0) == 0.0
+
+
+@pytest.mark.parametrize("label", [[True, False], [1.0, 0.0], np.array([1, 0], dtype=np.uint8)])
+def test_labels_may_be_of_any_number_type(label):
+    assert ev.pair_accuracy([5, 1], label, 3) == 1.0
+
+
+# --- ROC ---
+
+
+@given(tied_pairs)
+def test_roc_is_what_each_of_its_thresholds_gives(pairs):
+    dist, label = unzip(pairs)
+    far, tar, thresholds = ev.roc_curve(dist, label)
+    assert (far[0], tar[0], far[-1], tar[-1]) == (0, 0, 1, 1)
+    assert len(far) == len(tar) == len(thresholds) == len(np.unique(dist)) + 1
+    for m, threshold in enumerate(thresholds):
+        assert far[m] == np.mean(dist[label == DISSIMILAR] < threshold)
+        assert tar[m] == np.mean(dist[label == SIMILAR] < threshold)
+
+
+@given(tied_pairs)
+def test_auc_is_the_share_of_comparisons_won(pairs):
+    dist, label = unzip(pairs)
+    assert ev.roc_auc(dist, label) == pytest.approx(auc_by_comparing_all(dist, label), abs=1e-14)
+
+
+@given(tied_pairs)
+def test_auc_is_the_area_under_the_roc(pairs):
+    dist, label = unzip(pairs)
+    far, tar, _ = ev.roc_curve(dist, label)
+    area = np.sum(np.diff(far) * (tar[1:] + tar[:-1]) / 2)
+    assert ev.roc_auc(dist, label) == pytest.approx(area, abs=1e-12)
+
+
+@given(tied_pairs, st.sampled_from([np.sqrt, np.exp, lambda d: d**3 + 2 * d, lambda d: 1e-6 * d]))
+def test_auc_and_eer_depend_only_on_the_order(pairs, monotone):
+    dist, label = unzip(pairs)
+    assert ev.roc_auc(monotone(dist), label) == ev.roc_auc(dist, label)
+    assert ev.equal_error_rate(monotone(dist), label) == ev.equal_error_rate(dist, label)
+
+
+@given(tied_pairs, st.randoms(use_true_random=False))
+def test_the_order_of_pairs_does_not_matter(pairs, random):
+    dist, label = unzip(pairs)
+    figures = ev.pair_figures(dist, label, 2.5, 4.0)
+    random.shuffle(pairs)
+    shuffled = ev.pair_figures(*unzip(pairs), 2.5, 4.0)
+    for key in ("pair_accuracy", "auc", "eer", "tar_at_far_1e-3"):
+        assert figures[key] == shuffled[key]
+
+
+@given(tied_pairs)
+def test_reversed_distances_give_the_complement(pairs):
+    dist, label = unzip(pairs)
+    assert ev.roc_auc(6 - dist, label) == pytest.approx(1 - ev.roc_auc(dist, label), abs=1e-14)
+    complement = 1 - ev.equal_error_rate(dist, label)
+    assert ev.equal_error_rate(6 - dist, label) == pytest.approx(complement, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("dist", "label", "auc", "eer"),
+    [
+        ([1, 2, 3, 4], [0, 0, 1, 1], 1.0, 0.0),  # separated
+        ([1, 2, 3, 4], [1, 1, 0, 0], 0.0, 1.0),  # reversed
+        ([2, 2, 2, 2], [0, 1, 0, 1], 0.5, 0.5),  # nothing to tell them apart
+        ([1, 2, 2, 3], [0, 0, 1, 1], 0.875, 0.25),  # wins 3.5 of 4; the tie's line from (0, 1/2) to (1/2, 1)
+        ([1, 2, 3, 4], [0, 1, 0, 1], 0.75, 0.5),  # at (1/2, 1/2)
+        ([1, 2, 3], [0, 1, 0], 0.5, 0.5),  # up 1/2, right 1, up 1/2: crosses at (1/2, 1/2)
+    ],
+)
+def test_auc_and_eer_on_paper(dist, label, auc, eer):
+    assert ev.roc_auc(dist, label) == auc
+    assert ev.equal_error_rate(dist, label) == pytest.approx(eer, abs=1e-15)
+
+
+def test_auc_does_not_overflow_or_lose_counts():
+    n = 200_000
+    dist = np.concatenate([np.zeros(n), np.ones(n)])
+    label = np.concatenate([np.zeros(n), np.ones(n)]).astype(int)
+    label[0], label[-1] = 1, 0  # one dissimilar pair at 0, one similar pair at 1
+    wins = (n - 1) ** 2 + 0.5 * 2 * (n - 1)
+    assert ev.roc_auc(dist, label) == wins / n**2
+
+
+@given(tied_pairs, st.floats(0, 1))
+def test_tar_at_far_is_the_best_of_a_scan(pairs, far):
+    dist, label = unzip(pairs)
+    best = max(
+        np.mean(dist[label == SIMILAR] < cut)
+        for cut in every_cut(dist)
+        if np.mean(dist[label == DISSIMILAR] < cut) <= far
+    )
+    assert ev.tar_at_far(dist, label, far) == best
+
+
+def test_tar_at_far_on_paper():
+    dist, label = [1, 2, 3, 3, 4], [0, 1, 0, 1, 0]
+    assert ev.tar_at_far(dist, label, 0) == pytest.approx(1 / 3)
+    assert ev.tar_at_far(dist, label, 0.5) == pytest.approx(1 / 3)  # the tie at 3 would bring FAR to 1
+    assert ev.tar_at_far(dist, label, 1) == 1.0
+    assert ev.tar_at_far(dist, label) == pytest.approx(1 / 3)
+    exactly = np.arange(2000.0), np.arange(2000) % 2 == 0  # dissimilar pairs at 0, 2, 4 ...
+    assert ev.tar_at_far(*exactly, 1e-3) == 1e-3  # one in a thousand is allowed, the boundary included
+
+
+# --- Loss and the table of figures ---
+
+
+def test_contrastive_loss_on_paper():
+    # similar at 2: 1/2 4; dissimilar at 1/2, margin 1: 1/2 1/4; at and beyond the margin: nothing
+    assert ev.contrastive_loss_value([2.0, 0.5, 1.0, 3.0], [0, 1, 1, 1], 1.0) == (2 + 0.125) / 4
+
+
+def test_figures_are_plain_json_and_agree_with_the_functions():
+    dist, label = random_pairs(0)
+    figures = ev.pair_figures(dist.astype(np.float32), label, np.float32(1.0), 2)
+    assert json.loads(json.dumps(figures, allow_nan=False)) == figures
+    dist = dist.astype(np.float32)
+    assert list(figures) == [
+        "pair_accuracy",
+        "pair_accuracy_at_half_margin",
+        "threshold",
+        "auc",
+        "eer",
+        "tar_at_far_1e-3",
+        "loss",
+        "similar_distance",
+        "dissimilar_distance",
+    ]
+    assert figures["pair_accuracy"] == ev.pair_accuracy(dist, label, 1)
+    assert figures["pair_accuracy_at_half_margin"] == figures["pair_accuracy"]
+    assert figures["auc"] == ev.roc_auc(dist, label)
+    assert figures["eer"] == ev.equal_error_rate(dist, label)
+    assert figures["tar_at_far_1e-3"] == ev.tar_at_far(dist, label, 1e-3)
+    assert figures["loss"] == ev.contrastive_loss_value(dist, label, 2)
+    assert figures["dissimilar_distance"]["p50"] == pytest.approx(np.median(dist[label == 1]), rel=1e-6)
+    assert figures["similar_distance"]["mean"] == pytest.approx(dist[label == 0].mean(), rel=1e-6)
+    assert list(figures["similar_distance"]) == ["mean", "std", "p1", "p5", "p25", "p50", "p75", "p95", "p99"]
+
+
+# --- All pairs ---
+
+
+def all_pairs(emb, classes):
+    """The list of all pairs: distances before the root, and labels."""
+    i, j = np.triu_indices(len(emb), 1)
+    return ((emb[i].astype(float) - emb[j]) ** 2).sum(axis=1), (classes[i] != classes[j]).astype(int)
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_all_pairs_figures_are_those_of_the_list_of_all_pairs(data):
+    N, width = data.draw(st.integers(3, 40)), data.draw(st.integers(1, 3))
+    classes = data.draw(hnp.arrays(np.int64, N, elements=st.integers(0, data.draw(st.integers(1, 4)))))
+    # small whole numbers: many ties, and exact in any order of summation
+    emb = data.draw(hnp.arrays(np.int8, (N, width), elements=st.integers(-2, 2))).astype(np.float32)
+    dist, label = all_pairs(emb, classes)
+    if label.all() or not label.any():
+        with pytest.raises(ShapeError, match="at least one"):
+            ev.all_pairs_figures(emb, classes)
+        return
+    figures = ev.all_pairs_figures(emb, classes)
+    assert figures["pairs"] == len(dist)
+    assert figures["auc"] == ev.roc_auc(dist, label)
+    assert figures["eer"] == pytest.approx(ev.equal_error_rate(dist, label), abs=1e-12)
+    assert figures["tar_at_far_1e-3"] == ev.tar_at_far(dist, label)
+
+
+@pytest.mark.parametrize("spread", [0.3, 1.0, 3.0])
+def test_all_pairs_figures_of_more_than_one_block_of_images(spread):
+    rng = np.random.default_rng(3)
+    classes = rng.integers(0, 4, 1300)
+    emb = (np.eye(4)[classes] + spread * rng.normal(size=(1300, 4)) / 4).astype(np.float32)
+    dist, label = all_pairs(emb, classes)
+    figures = ev.all_pairs_figures(emb, classes)
+    assert figures["auc"] == pytest.approx(ev.roc_auc(dist, label), abs=1e-12)
+    assert figures["eer"] == pytest.approx(ev.equal_error_rate(dist, label), abs=1e-12)
+    assert figures["tar_at_far_1e-3"] == pytest.approx(ev.tar_at_far(dist, label), abs=1e-5)
+    metrics = pytest.importorskip("sklearn.metrics")
+    assert figures["auc"] == pytest.approx(metrics.roc_auc_score(label == 0, -dist), abs=1e-12)
+
+
+def test_all_pairs_figures_of_rare_dissimilar_pairs_and_of_text_labels():
+    classes = np.array(["a"] * 30 + ["b"])
+    emb = np.random.default_rng(4).normal(size=(31, 2))
+    dist, label = all_pairs(emb, classes)
+    assert ev.all_pairs_figures(emb, classes)["auc"] == pytest.approx(ev.roc_auc(dist, label), abs=1e-12)
+
+
+def test_all_pairs_figures_of_a_collapsed_network_are_those_of_chance():
+    figures = ev.all_pairs_figures(np.ones((700, 8)), np.arange(700) % 3)
+    assert (figures["auc"], figures["eer"], figures["tar_at_far_1e-3"]) == (0.5, 0.5, 0.0)
+
+
+def test_all_pairs_are_never_held():
+    rng = np.random.default_rng(0)
+    emb, classes = rng.normal(size=(3000, 8)).astype(np.float32), np.arange(3000) % 10
+    ev.all_pairs_figures(emb[:50], classes[:50])
+    tracemalloc.start()
+    ev.all_pairs_figures(emb, classes)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 24e6  # the distances of all 4.5 million pairs would be 36 MB
+
+
+# --- Nearest neighbours ---
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_nearest_matches_sorting_everything_with_many_duplicates(data):
+    width = data.draw(st.integers(1, 3))
+    dtype = data.draw(st.sampled_from([np.float32, np.float64]))
+    rows = st.integers(-2, 2)
+    sizes = data.draw(st.tuples(st.integers(1, 6), st.integers(1, 60)))
+    query, gallery = (data.draw(hnp.arrays(np.int8, (size, width), elements=rows)).astype(dtype) for size in sizes)
+    k = data.draw(st.integers(1, len(gallery)))
+    indices, distances = ev.nearest(query, gallery, k)
+    wanted_indices, wanted_distances = nearest_by_sorting_all(query, gallery, k)
+    np.testing.assert_array_equal(indices, wanted_indices)
+    np.testing.assert_allclose(distances, wanted_distances, rtol=1e-14)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e3])
+@pytest.mark.parametrize("scale", [1e-20, 1.0, 1e20])
+@pytest.mark.parametrize("k", [1, 5, 60])
+def test_nearest_is_exact_where_the_gram_trick_alone_is_not(offset, scale, k):
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(5, 16)) + offset  # tight clusters, far from the origin, of any size
+    query, gallery = (
+        ((centres[rng.integers(0, 5, n)] + 1e-3 * rng.normal(size=(n, 16))) * scale).astype(np.float32)
+        for n in (30, 3001)
+    )
+    indices, distances = ev.nearest(query, gallery, k)
+    wanted_indices, wanted_distances = nearest_by_sorting_all(query, gallery, k)
+    np.testing.assert_array_equal(indices, wanted_indices)
+    np.testing.assert_allclose(distances, wanted_distances, rtol=1e-12)
+
+
+@pytest.mark.parametrize("k", [1, 3, 70, 1301])
+def test_nearest_among_ties_in_more_than_one_block(k):
+    rng = np.random.default_rng(1)
+    query, gallery = (rng.integers(0, 3, (n, 3)).astype(np.float32) for n in (150, 1301))
+    indices, distances = ev.nearest(query, gallery, k)
+    wanted_indices, wanted_distances = nearest_by_sorting_all(query, gallery, k)
+    np.testing.assert_array_equal(indices, wanted_indices)
+    np.testing.assert_array_equal(distances, wanted_distances)
+
+
+def test_nearest_in_a_collapsed_gallery_is_quick_and_ordered():
+    indices, distances = ev.nearest(np.zeros((2000, 64)), np.zeros((20_000, 64)), 5)
+    np.testing.assert_array_equal(indices, np.broadcast_to(np.arange(5), (2000, 5)))
+    assert not distances.any()
+
+
+def test_nearest_keeps_memory_bounded():
+    rng = np.random.default_rng(0)
+    query, gallery = (rng.normal(size=(n, 16)).astype(np.float32) for n in (500, 70_000))
+    tracemalloc.start()
+    ev.nearest(query, gallery, 5)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100e6  # all distances at once would be 280 MB
+
+
+def test_nearest_accepts_what_is_not_contiguous_and_mixed_types():
+    rng = np.random.default_rng(2)
+    query, gallery = rng.normal(size=(8, 10)), rng.normal(size=(8, 80)).astype(np.float32)
+    indices, _ = ev.nearest(query[:, ::2].T, gallery.T[::2], 3)
+    wanted, _ = nearest_by_sorting_all(query[:, ::2].T, gallery.T[::2], 3)
+    np.testing.assert_array_equal(indices, wanted)
+    whole, _ = ev.nearest([[2]], [[5], [1], [3]], 3)  # lists of whole numbers; 1 and 3 are equally far
+    np.testing.assert_array_equal(whole, [[1, 2, 0]])
+
+
+def test_no_queries_have_no_neighbours():
+    indices, distances = ev.nearest(np.empty((0, 4)), np.ones((3, 4)), 2)
+    assert indices.shape == distances.shape == (0, 2)
+
+
+# --- kNN ---
+
+
+def test_knn_votes_and_breaks_ties_by_the_nearest():
+    gallery, classes = np.array([[1.0], [2.0], [3.0], [4.0], [5.0]]), [7, 8, 8, 7, 9]
+    query = np.array([[0.0]])
+    for k, winner in [(1, 7), (2, 7), (3, 8), (4, 7), (5, 7)]:
+        assert ev.knn_accuracy(query, [winner], gallery, classes, k) == 1.0, k
+        assert ev.knn_accuracy(query, [winner + 1], gallery, classes, k) == 0.0, k
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 9))
+@settings(deadline=None, max_examples=30)
+def test_knn_matches_counting_votes(seed, k):
+    rng = np.random.default_rng(seed)
+    query, gallery = rng.normal(size=(20, 2)), rng.normal(size=(40, 2))
+    truth, classes = rng.integers(0, 4, 20), rng.integers(0, 4, 40)
+    right = 0
+    for neighbours, wanted in zip(nearest_by_sorting_all(query, gallery, k)[0], truth, strict=True):
+        votes = [int(c) for c in classes[neighbours]]
+        right += max(votes, key=votes.count) == wanted  # max() takes the first of equals, the nearest
+    assert ev.knn_accuracy(query, truth, gallery, classes, k) == right / 20
+
+
+# --- Errors ---
+
+EMB = np.ones((4, 2))
+NAN_ROW = np.array([[0.0, 1.0], [np.nan, 0.0]])
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "says"),
+    [
+        (lambda: ev.pair_accuracy([1.0], [2], 1), ShapeError, r"label\[0\] is 2; .* 0 \(similar\) or 1"),
+        (lambda: ev.pair_accuracy([1.0, np.nan], [0, 1], 1), ShapeError, r"dist\[1\] is nan"),
+        (lambda: ev.pair_accuracy([np.inf], [0], 1), ShapeError, r"dist\[0\] is inf"),
+        (lambda: ev.pair_accuracy([-0.5], [0], 1), ShapeError, r"dist\[0\] is -0.5"),
+        (lambda: ev.pair_accuracy([1.0], [np.nan], 1), ShapeError, r"label\[0\] is nan"),
+        (lambda: ev.pair_accuracy([1.0, 2.0], [0], 1), ShapeError, "have 2 and 1"),
+        (lambda: ev.pair_accuracy([], np.array([], dtype=int), 1), ShapeError, "empty"),
+        (lambda: ev.pair_accuracy([[1.0]], [0], 1), ShapeError, r"dist must be a 1-D .* \(1, 1\)"),
+        (lambda: ev.pair_accuracy(["a"], [0], 1), ShapeError, "dist must be"),
+        (lambda: ev.pair_accuracy([1j], [0], 1), ShapeError, "dist must be .* complex128"),
+        (lambda: ev.pair_accuracy([1.0], ["similar"], 1), ShapeError, "label must be"),
+        (lambda: ev.pair_accuracy([1.0], [0], math.nan), OptionError, "threshold is NaN"),
+        (lambda: ev.roc_auc([1.0, 2.0], [0, 0]), ShapeError, "only similar pairs"),
+        (lambda: ev.roc_curve([1.0, 2.0], [1, 1]), ShapeError, "only dissimilar pairs"),
+        (lambda: ev.equal_error_rate([1.0], [1]), ShapeError, "only dissimilar"),
+        (lambda: ev.calibrate_threshold([1.0], [0]), ShapeError, "at least one dissimilar"),
+        (lambda: ev.tar_at_far([1.0, 2.0], [0, 1], 1.5), OptionError, "far is 1.5"),
+        (lambda: ev.tar_at_far([1.0, 2.0], [0, 1], math.nan), OptionError, "far is nan"),
+        (lambda: ev.contrastive_loss_value([1.0], [0], 0), OptionError, "margin is 0"),
+        (lambda: ev.contrastive_loss_value([1.0], [0], math.inf), OptionError, "margin is inf"),
+        (lambda: ev.pair_figures([1.0, 2.0], [0, 1], 1.0, -1), OptionError, "margin is -1"),
+        (lambda: ev.pair_figures([1.0], [0], 1.0, 1.0), ShapeError, "only similar"),
+        (lambda: ev.pair_distances(EMB, [[0, 4]]), ShapeError, r"pairs\[0\] is \[0, 4\].* 0 to 3"),
+        (lambda: ev.pair_distances(EMB, [[0, 0], [-1, 0]]), ShapeError, r"pairs\[1\]"),
+        (lambda: ev.pair_distances(EMB, [[0, 1, 2]]), ShapeError, r"\(1, 3\)"),
+        (lambda: ev.pair_distances(EMB, [[0.0, 1.0]]), ShapeError, "float64"),
+        (lambda: ev.pair_distances(EMB[0], [[0, 1]]), ShapeError, "emb must be"),
+        (lambda: ev.pair_distances(NAN_ROW, [[0, 0]]), ShapeError, r"emb\[1\] holds a NaN"),
+        (lambda: ev.pair_distances(np.ones((3, 0)), [[0, 1]]), ShapeError, "at least one number"),
+        (lambda: ev.nearest(EMB, EMB, 0), OptionError, "k is 0; .* from 1 to 4"),
+        (lambda: ev.nearest(EMB, EMB, 5), OptionError, "k is 5"),
+        (lambda: ev.nearest(EMB, EMB, 2.0), OptionError, "k is 2.0"),
+        (lambda: ev.nearest(EMB, EMB, True), OptionError, "k is True"),
+        (lambda: ev.nearest(EMB, np.ones((4, 3)), 1), ShapeError, "2 and 3 numbers"),
+        (lambda: ev.nearest(EMB, np.ones((0, 2)), 1), ShapeError, "gallery is empty"),
+        (lambda: ev.nearest(EMB, NAN_ROW, 1), ShapeError, r"gallery\[1\]"),
+        (lambda: ev.nearest(EMB * 1e200, EMB, 1), ShapeError, r"query\[0\] holds .* too large"),
+        (lambda: ev.nearest(EMB[:, 0], EMB, 1), ShapeError, "query must be"),
+        (lambda: ev.all_pairs_figures(EMB, [0, 1, 2, 3]), ShapeError, "only dissimilar pairs; .* one similar pair"),
+        (lambda: ev.all_pairs_figures(EMB, [5] * 4), ShapeError, "only similar pairs; .* one dissimilar pair"),
+        (lambda: ev.all_pairs_figures(EMB[:1], [5]), ShapeError, "no pairs"),
+        (lambda: ev.all_pairs_figures(EMB[:0], []), ShapeError, "labels must be|no pairs"),
+        (lambda: ev.all_pairs_figures(EMB, [0, 1]), ShapeError, "labels has 2 entries for 4"),
+        (lambda: ev.all_pairs_figures(NAN_ROW, [0, 1]), ShapeError, r"emb\[1\] holds a NaN"),
+        (lambda: ev.knn_accuracy(EMB, [0] * 3, EMB, [0] * 4, 1), ShapeError, "query_labels has 3"),
+        (lambda: ev.knn_accuracy(EMB, [0] * 4, EMB, [0] * 5, 1), ShapeError, "gallery_labels has 5"),
+        (lambda: ev.knn_accuracy(EMB, [[0]] * 4, EMB, [0] * 4, 1), ShapeError, "query_labels must be"),
+        (lambda: ev.knn_accuracy(EMB[:0], np.zeros(0, int), EMB, [0] * 4, 1), ShapeError, "query is empty"),
+        (lambda: ev.knn_accuracy(EMB, [0] * 4, EMB, [0] * 4, 9), OptionError, "k is 9"),
+    ],
+)
+def test_a_mistake_is_named_in_one_sentence(call, error, says):
+    with pytest.raises(error, match=says) as caught:
+        call()
+    message = str(caught.value)
+    assert message.endswith(".") and "\n" not in message
+
+
+def test_importing_evaluation_compiles_nothing():
+    code = "import siamese_np.metrics, sys; sys.exit(bool({'numba', 'matplotlib'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

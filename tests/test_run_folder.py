@@ -1,0 +1,87 @@
+"""Judging a model: the figures are those of the test images, and the page shows them."""
+
+import json
+
+import numpy as np
+import pytest
+
+from siamese_np import Options, Training, load_dataset, random_pairs, run_folder
+from siamese_np.metrics import knn_accuracy, pair_accuracy, roc_auc
+
+
+@pytest.fixture(scope="module")
+def judged(small_mnist):
+    data = load_dataset(small_mnist)
+    run = Training(data, Options(preset="mlp", epochs=2, batch_size=64))
+    run.run()
+    return data, run, run_folder.judge(run.siamese, data)
+
+
+def test_the_figures_are_those_of_the_test_images(judged):
+    data, run, judgement = judged
+    figures, emb = judgement.figures, run.siamese.embed(data.test.images)
+    pairs, label = random_pairs(data.test.labels, np.random.default_rng(run_folder.EVALUATION_SEED))
+    dist = np.linalg.norm(emb[pairs[:, 0]].astype(np.float64) - emb[pairs[:, 1]], axis=1)
+    assert figures["pair_accuracy"] == pytest.approx(pair_accuracy(dist, label, run.siamese.threshold), abs=1e-3)
+    assert figures["threshold"] == run.siamese.threshold
+    assert figures["auc"] == pytest.approx(roc_auc(dist, label), abs=1e-5)
+    gallery = run.siamese.embed(data.train.images)
+    assert figures["knn_accuracy"] == knn_accuracy(emb, data.test.labels, gallery, data.train.labels, 5)
+    assert (figures["test_images"], figures["test_pairs"]) == (300, 600)
+    json.dumps(figures)
+
+
+def test_the_demonstration_is_two_images_of_a_3_and_one_of_a_7(judged):
+    data, run, judgement = judged
+    shown = judgement.figures["demonstration"]
+    assert [pair["classes"] for pair in shown] == [[3, 3], [3, 7], [3, 7]]
+    for pair in shown:
+        a, b = pair["images"]
+        assert data.test.labels[[a, b]].tolist() == pair["classes"]
+        distance = run.siamese.distances(data.test.images[[a]], data.test.images[[b]])[0]
+        assert pair["distance"] == pytest.approx(float(distance), rel=1e-5)
+        assert pair["similar"] == (pair["distance"] < run.siamese.threshold)
+
+
+def test_the_page_shows_every_figure_and_picture(judged, tmp_path):
+    data, run, judgement = judged
+    figures = {**judgement.figures, "seconds": 1.5, "options": vars(run.options)}
+    run_folder.write_run(tmp_path, judgement, data, run.history, figures)
+    page = (tmp_path / "report.html").read_text()
+    for key, words, form in run_folder.LINES:
+        assert f"<td>{words}</td><td>{figures[key]:{form}}</td>" in page
+        assert f"{figures[key]:{form}}" in run_folder.text(figures)
+    assert page.count("<img ") == len(list(tmp_path.glob("*.png"))) == 7
+    assert f"{figures['demonstration'][0]['distance']:.3f}" in page
+
+
+def test_a_run_folder_of_links_has_its_links_replaced(judged, tmp_path):
+    data, _, judgement = judged
+    folder, other = tmp_path / "run", tmp_path / "other"
+    folder.mkdir()
+    other.write_bytes(b"other")
+    names = ["checkpoint.npz", "model.npz", "metrics.json", "history.csv", "report.html"]
+    names += [
+        f"{name}.png" for name in ("distances", "embedding_map", "history", "mistakes", "neighbours", "pairs", "roc")
+    ]
+    for name in names:
+        (folder / name).symlink_to(other)
+    run = Training(data, Options(preset="mlp", epochs=1, batch_size=250), folder)
+    run.run()
+    run_folder.write_run(folder, judgement, data, run.history, {**judgement.figures, "seconds": 1.5})
+    assert other.read_bytes() == b"other"
+    assert sorted(path.name for path in folder.iterdir()) == sorted(names)
+    assert not any(path.is_symlink() for path in folder.iterdir())
+
+
+def test_history_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    run_folder.write_history(tmp_path, [{"epoch": 1, "loss": 0.5}])
+    assert (tmp_path / "history.csv").read_bytes() == b"epoch,loss\r\n1,0.5\r\n"
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        run_folder.write_history(tmp_path, [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}])
+    assert [path.name for path in tmp_path.iterdir()] == ["history.csv"]
+    assert (tmp_path / "history.csv").read_bytes() == b"epoch,loss\r\n1,0.5\r\n"
