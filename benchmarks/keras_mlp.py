@@ -108,7 +108,7 @@ def load_pairs(seed: int) -> tuple[Pairs, Pairs]:
     from siamese_np.pairs import random_pairs
 
     def draw(part: Any, sequence: np.random.SeedSequence) -> Pairs:
-        pairs, label = random_pairs(part.labels, np.random.default_rng(sequence))
+        pairs, label = random_pairs(part.classes, np.random.default_rng(sequence))
         return Pairs(part.images.reshape(len(part.images), -1), pairs, label.astype(np.float32))
 
     dataset = load_dataset()

@@ -12,12 +12,12 @@ from siamese_np._checks import as_array, is_whole
 from siamese_np.errors import DataError, OptionError, ShapeError
 
 
-def random_pairs(labels: ArrayLike, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def random_pairs(classes: ArrayLike, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Draw for every image one similar and one dissimilar partner, and shuffle.
 
     Parameters
     ----------
-    labels : (N,) array of int
+    classes : (N,) array of int
         Class of each image.
     rng : numpy.random.Generator
 
@@ -31,19 +31,19 @@ def random_pairs(labels: ArrayLike, rng: np.random.Generator) -> tuple[NDArray[n
     Raises
     ------
     ShapeError
-        `labels` is not a 1-D array of whole numbers.
+        `classes` is not a 1-D array of whole numbers.
     DataError
         There are not two classes, or there is a class with a single image.
     """
-    labels = check_pairable(labels)
-    N = len(labels)
-    by_class = np.argsort(labels, kind="stable")
-    classes, start, count = np.unique(labels[by_class], return_index=True, return_counts=True)
+    classes = check_pairable(classes)
+    N = len(classes)
+    by_class = np.argsort(classes, kind="stable")
+    kinds, start, count = np.unique(classes[by_class], return_index=True, return_counts=True)
 
     # Every image's place within its class, and the partner at a random cyclic step of 1 .. count-1 from it.
     # The classes lie one after another in `by_class`, so a step of count .. N-1 from a place of the class,
     # around the whole circle of N, reaches every image of another class once.
-    own = np.searchsorted(classes, labels)
+    own = np.searchsorted(kinds, classes)
     place = np.empty(N, np.int64)
     place[by_class] = np.arange(N)
     first, size = start[own], count[own]
@@ -57,12 +57,12 @@ def random_pairs(labels: ArrayLike, rng: np.random.Generator) -> tuple[NDArray[n
     return pairs[order], label[order]
 
 
-def balanced_batches(labels: ArrayLike, batch_size: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+def balanced_batches(classes: ArrayLike, batch_size: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
     """Yield the indices of one epoch's batches: every image once, every class in its share of each batch.
 
     Parameters
     ----------
-    labels : (N,) array of int
+    classes : (N,) array of int
         Class of each image.
     batch_size : int
         Largest batch, from 2 to N. The epoch is cut into batches of nearly equal size.
@@ -73,40 +73,40 @@ def balanced_batches(labels: ArrayLike, batch_size: int, rng: np.random.Generato
     ShapeError, OptionError
         As soon as the function is called.
     """
-    labels = check_classes(labels)
-    N = len(labels)
+    classes = check_classes(classes)
+    N = len(classes)
     if not is_whole(batch_size) or not 2 <= batch_size <= N:
         raise OptionError(f"the batch size must be from 2 to the {N} images there are, not {batch_size!r}")
     # Spread each class evenly over [0, 1), at a random offset: any stretch holds each class in its share.
     shuffled = rng.permutation(N)
-    classes, own, count = np.unique(labels[shuffled], return_inverse=True, return_counts=True)
+    kinds, own, count = np.unique(classes[shuffled], return_inverse=True, return_counts=True)
     by_class = np.argsort(own, kind="stable")
     rank = np.arange(N) - np.repeat(np.cumsum(count) - count, count)
-    position = (rank + rng.random(len(classes))[own[by_class]]) / count[own[by_class]]
+    position = (rank + rng.random(len(kinds))[own[by_class]]) / count[own[by_class]]
     order = shuffled[by_class[np.argsort(position, kind="stable")]]
     return iter(np.array_split(order, -(-N // batch_size)))
 
 
-def check_pairable(labels: ArrayLike) -> NDArray[np.int64]:
-    """`labels` as an array of classes of which every image has a similar and a dissimilar partner, or a DataError."""
-    labels = check_classes(labels)
-    classes, count = np.unique(labels, return_counts=True)
-    if len(classes) < 2:
+def check_pairable(classes: ArrayLike) -> NDArray[np.int64]:
+    """`classes` as an array of classes of which every image has a similar and a dissimilar partner, or a DataError."""
+    classes = check_classes(classes)
+    kinds, count = np.unique(classes, return_counts=True)
+    if len(kinds) < 2:
         raise DataError(
-            f"dissimilar pairs need images of at least two classes, but the {len(labels)} images have {len(classes)}"
+            f"dissimilar pairs need images of at least two classes, but the {len(classes)} images have {len(kinds)}"
         )
     if count.min() < 2:
-        lone = classes[count.argmin()]
+        lone = kinds[count.argmin()]
         raise DataError(f"class {lone} has a single image, but a similar pair needs two of the same class")
-    return labels
+    return classes
 
 
-def check_classes(labels: ArrayLike) -> NDArray[np.int64]:
-    """`labels` as an array of classes, or a ShapeError."""
-    labels = as_array("classes", labels)
-    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-        raise ShapeError(f"classes must be a 1-D array of whole numbers, not {labels.ndim}-D of {labels.dtype}")
-    return np.ascontiguousarray(labels, np.int64)
+def check_classes(classes: ArrayLike) -> NDArray[np.int64]:
+    """`classes` as an array of classes, or a ShapeError."""
+    classes = as_array("classes", classes)
+    if classes.ndim != 1 or not np.issubdtype(classes.dtype, np.integer):
+        raise ShapeError(f"classes must be a 1-D array of whole numbers, not {classes.ndim}-D of {classes.dtype}")
+    return np.ascontiguousarray(classes, np.int64)
 
 
 def check_pair_labels(label: ArrayLike) -> NDArray[np.int64]:

@@ -66,13 +66,13 @@ def judge(siamese: SiameseNetwork, dataset: Dataset) -> Judgement:
     emb = siamese.embed(dataset.test.images)
     embedding_seconds = time.perf_counter() - start
     gallery = siamese.embed(dataset.train.images)
-    pairs, label = random_pairs(dataset.test.labels, np.random.default_rng(EVALUATION_SEED))
+    pairs, label = random_pairs(dataset.test.classes, np.random.default_rng(EVALUATION_SEED))
     dist = pair_distances(emb, pairs)
     figures = pair_figures(dist, label, siamese.threshold, siamese.margin)
-    all_pairs = all_pairs_figures(emb, dataset.test.labels)
+    all_pairs = all_pairs_figures(emb, dataset.test.classes)
     figures["auc_all_pairs"], figures["eer_all_pairs"] = all_pairs["auc"], all_pairs["eer"]
     k = min(NEIGHBOURS, len(gallery))
-    figures["knn_accuracy"] = knn_accuracy(emb, dataset.test.labels, gallery, dataset.train.labels, k)
+    figures["knn_accuracy"] = knn_accuracy(emb, dataset.test.classes, gallery, dataset.train.classes, k)
     figures["embeddings_per_second"] = len(emb) / embedding_seconds
     figures["margin"] = siamese.margin
     figures["data"] = dataset.name
@@ -86,13 +86,13 @@ def _demonstration(siamese: SiameseNetwork, emb: NDArray[Any], test: Split) -> l
 
     Data without these classes gives its first two.
     """
-    classes = np.unique(test.labels)
+    classes = np.unique(test.classes)
     one, other = (3, 7) if {3, 7} <= set(classes.tolist()) else classes[:2].tolist()
-    (a, b), c = np.flatnonzero(test.labels == one)[:2].tolist(), int((test.labels == other).argmax())
+    (a, b), c = np.flatnonzero(test.classes == one)[:2].tolist(), int((test.classes == other).argmax())
     pairs = np.array([[a, b], [a, c], [b, c]])
     return [
         {
-            "classes": test.labels[pair].tolist(),
+            "classes": test.classes[pair].tolist(),
             "images": pair.tolist(),
             "distance": float(dist),
             "similar": bool(dist < siamese.threshold),
@@ -154,12 +154,12 @@ def draw(
     from siamese_np import plots
 
     j, test, threshold = judgement, dataset.test, judgement.figures["threshold"]
-    shown = np.sort(np.unique(test.labels, return_index=True)[1])
+    shown = np.sort(np.unique(test.classes, return_index=True)[1])
     indices, distances = nearest(j.emb[shown], j.gallery, min(8, len(j.gallery)))
-    pair_arrays = (test.images, j.pairs, j.dist, j.label, threshold, test.labels)
+    pair_arrays = (test.images, j.pairs, j.dist, j.label, threshold, test.classes)
     return [
         (
-            plots.plot_embedding_map(folder / "embedding_map.png", j.emb, test.labels),
+            plots.plot_embedding_map(folder / "embedding_map.png", j.emb, test.classes),
             "Embeddings of the test images, the two directions of largest variance, one colour a class.",
         ),
         (
@@ -182,9 +182,9 @@ def draw(
             plots.plot_neighbours(
                 folder / "neighbours.png",
                 test.images[shown],
-                test.labels[shown],
+                test.classes[shown],
                 dataset.train.images,
-                dataset.train.labels,
+                dataset.train.classes,
                 indices,
                 distances,
             ),

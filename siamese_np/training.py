@@ -97,7 +97,7 @@ class BatchProtocol:
 
     def __init__(self, dataset: Dataset, options: Options) -> None:
         self.split, self.options = dataset.train, options
-        check_pairable(self.split.labels)
+        check_pairable(self.split.classes)
         self.loss = AllPairsContrastiveLoss(options.margin)
         self.steps = sum(1 for _ in self.batches(0))
         images = len(self.split.images)
@@ -106,12 +106,12 @@ class BatchProtocol:
     def batches(self, epoch: int) -> Iterator[NDArray[np.int64]]:
         """One epoch's batches of image indices."""
         rng = np.random.default_rng([self.options.seed, 1, epoch])
-        return balanced_batches(self.split.labels, self.options.batch_size, rng)
+        return balanced_batches(self.split.classes, self.options.batch_size, rng)
 
     def gradients(self, siamese: SiameseNetwork, batch: NDArray[np.int64]) -> tuple[float, int]:
         """Add the batch's gradients; return its loss and the number of images embedded."""
         emb, caches = siamese.network.forward(self.split.images[batch])
-        loss, cache = self.loss.forward(emb, self.split.labels[batch])
+        loss, cache = self.loss.forward(emb, self.split.classes[batch])
         siamese.network.backward(self.loss.backward(cache), caches, need_dx=False)
         return loss, len(batch)
 
@@ -128,7 +128,7 @@ class NotebookProtocol:
 
     def __init__(self, dataset: Dataset, options: Options) -> None:
         self.images, self.options = dataset.all_train.images, options
-        self.pairs, self.label = random_pairs(dataset.all_train.labels, np.random.default_rng([options.seed, 2]))
+        self.pairs, self.label = random_pairs(dataset.all_train.classes, np.random.default_rng([options.seed, 2]))
         if options.batch_size > len(self.label):
             pairs = len(self.label)
             raise OptionError(f"the batch size must be at most the {pairs} pairs there are, not {options.batch_size}")
@@ -194,7 +194,7 @@ class Training:
         self.interrupted = False
         self._best_params = network.params.copy()
         self._best = {"accuracy": -1.0, "threshold": options.margin / 2, "epoch": 0}
-        self._pairs = random_pairs(dataset.validation.labels, np.random.default_rng(EVALUATION_SEED))
+        self._pairs = random_pairs(dataset.validation.classes, np.random.default_rng(EVALUATION_SEED))
 
     @classmethod
     def resume(cls, dataset: Dataset, folder: Path) -> "Training":
@@ -408,7 +408,7 @@ def _collapsed(row: dict[str, float], margin: float) -> bool:
 def _fingerprint(dataset: Dataset) -> str:
     """Hash that tells data sets apart, of the training labels and the image size."""
     digest = hashlib.sha256(json.dumps(dataset.train.images.shape[1:]).encode())
-    digest.update(dataset.all_train.labels.tobytes())
+    digest.update(dataset.all_train.classes.tobytes())
     return digest.hexdigest()
 
 

@@ -115,5 +115,5 @@ def small_mnist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, split, count in (("train", mnist.all_train, 1800), ("t10k", mnist.test, 300)):
         images = np.rint(split.images[:count, :, :, 0] * 255)
         write_idx(folder / f"{name}-images-idx3-ubyte.gz", images)
-        write_idx(folder / f"{name}-labels-idx1-ubyte", split.labels[:count])
+        write_idx(folder / f"{name}-labels-idx1-ubyte", split.classes[:count])
     return folder

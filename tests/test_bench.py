@@ -474,7 +474,7 @@ def test_peers_that_fail_are_told_and_the_others_go_on(tmp_path, monkeypatch):
     monkeypatch.setattr(peers, "KNOWN", {"siamese_np": peers.KNOWN["siamese_np"], **fakes})
     monkeypatch.setattr(peers, "installed", lambda python: {"siamese_np"})
     test, task = load_dataset().test, peers.Task("t", "step", "mlp", 8)
-    found = peers.run(test.images[:50], test.labels[:50], 1, None, (task,), tuple(peers.KNOWN), 9, 1e-3)
+    found = peers.run(test.images[:50], test.classes[:50], 1, None, (task,), tuple(peers.KNOWN), 9, 1e-3)
     status = {name: peer["status"] for name, peer in found["peers"].items()}
     assert status["siamese_np"] == status["right"] == "present"
     assert status["wrong"].startswith("failed: its losses")

@@ -54,7 +54,7 @@ def digits(tmp_path_factory) -> Path:
     """A folder with the first three test images of each digit as PNG, named DIGIT-NUMBER.png."""
     folder, test = tmp_path_factory.mktemp("digits"), load_dataset().test
     for digit in range(10):
-        for number, index in enumerate(np.flatnonzero(test.labels == digit)[:3]):
+        for number, index in enumerate(np.flatnonzero(test.classes == digit)[:3]):
             pixels = np.rint(test.images[index, :, :, 0] * 255).astype(np.uint8)
             Image.fromarray(pixels).save(folder / f"{digit}-{number}.png")
     return folder
@@ -275,7 +275,7 @@ def test_embed_writes(suffix, trained, digits, tmp_path, capsys):
     assert emb.shape == (30, 64)
     assert paths is None or [Path(path).name for path in paths] == sorted(path.name for path in digits.iterdir())
     test = load_dataset().test
-    first = np.flatnonzero(test.labels == 0)[:1]
+    first = np.flatnonzero(test.classes == 0)[:1]
     np.testing.assert_allclose(emb[:1], load_model(trained[0]).embed(test.images[first]), rtol=1e-6)
 
 

@@ -30,7 +30,7 @@ READ = "from siamese_np.datasets import load_images\nread = lambda path: load_im
 def mnist():
     """Bytes (N, 28, 28) and labels of validation images."""
     split = load_dataset().validation
-    return np.rint(split.images[..., 0] * 255).astype(np.uint8), split.labels
+    return np.rint(split.images[..., 0] * 255).astype(np.uint8), split.classes
 
 
 @pytest.fixture(scope="module")

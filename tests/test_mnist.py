@@ -40,12 +40,12 @@ def test_bundled_parts(bundled):
     for split, N in ((bundled.train, 50_000), (bundled.validation, 10_000), (bundled.test, 10_000)):
         assert len(split) == N
         assert split.images.shape == (N, 28, 28, 1) and split.images.dtype == np.float32
-        assert split.labels.shape == (N,) and split.labels.dtype == np.int64
+        assert split.classes.shape == (N,) and split.classes.dtype == np.int64
         assert split.images.min() == 0 and split.images.max() == 1
-    assert np.bincount(bundled.all_train.labels).tolist() == COUNTS["train"]
-    assert np.bincount(bundled.test.labels).tolist() == COUNTS["test"]
-    assert bundled.all_train.labels[:8].tolist() == [5, 0, 4, 1, 9, 2, 1, 3]
-    assert bundled.test.labels[:8].tolist() == [7, 2, 1, 0, 4, 1, 4, 9]
+    assert np.bincount(bundled.all_train.classes).tolist() == COUNTS["train"]
+    assert np.bincount(bundled.test.classes).tolist() == COUNTS["test"]
+    assert bundled.all_train.classes[:8].tolist() == [5, 0, 4, 1, 9, 2, 1, 3]
+    assert bundled.test.classes[:8].tolist() == [7, 2, 1, 0, 4, 1, 4, 9]
 
 
 def test_bundled_pixels_are_the_bytes(bundled):
@@ -58,7 +58,7 @@ def test_bundled_pixels_are_the_bytes(bundled):
 def test_validation_is_the_end_of_training(bundled):
     assert np.shares_memory(bundled.all_train.images, bundled.train.images)
     assert np.array_equal(bundled.all_train.images[50_000:], bundled.validation.images)
-    assert np.array_equal(bundled.all_train.labels[50_000:], bundled.validation.labels)
+    assert np.array_equal(bundled.all_train.classes[50_000:], bundled.validation.classes)
 
 
 @pytest.mark.parametrize("damage", ["changed", "renamed", "missing"])
@@ -67,7 +67,7 @@ def test_damaged_bundle(tmp_path, monkeypatch, damage):
         shutil.copy(mnist.BUNDLED / name, tmp_path)
     path = tmp_path / "t10k-labels-idx1-ubyte.gz"
     if damage == "changed":  # a sound file with another label
-        labels = np.array(load_dataset(tmp_path).test.labels)
+        labels = np.array(load_dataset(tmp_path).test.classes)
         labels[0] = 3
         write_idx(path, labels)
     elif damage == "renamed":
@@ -84,7 +84,7 @@ def test_folder(folder):
     assert [len(part) for part in (dataset.train, dataset.validation, dataset.test)] == [50, 10, 10]
     flat = dataset.all_train.images.reshape(60, 20)
     assert np.array_equal(flat[1], np.arange(20, 40, dtype=np.float32) / np.float32(255))
-    assert dataset.validation.labels.tolist() == list(range(10))
+    assert dataset.validation.classes.tolist() == list(range(10))
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_all_train_of_a_data_set_made_by_hand(folder):
     loaded = load_dataset(folder)
     made = mnist.Dataset("made", loaded.train, loaded.validation, loaded.test)
     assert np.array_equal(made.all_train.images, loaded.all_train.images)
-    assert np.array_equal(made.all_train.labels, loaded.all_train.labels)
+    assert np.array_equal(made.all_train.classes, loaded.all_train.classes)
 
 
 @pytest.mark.parametrize("name", ["train-images-idx3-ubyte", "t10k-labels-idx1-ubyte.gz"])
@@ -132,7 +132,7 @@ def test_gzipped_and_plain_files_in_one_folder(folder):
             path.with_name(f"{path.name}.gz").write_bytes(b"not read")
     again = load_dataset(folder)
     assert np.array_equal(again.train.images, loaded.train.images)
-    assert np.array_equal(again.test.labels, loaded.test.labels)
+    assert np.array_equal(again.test.classes, loaded.test.classes)
 
 
 def test_wrong_content(folder):

@@ -20,13 +20,13 @@ def judged(small_mnist):
 def test_the_figures_are_those_of_the_test_images(judged):
     data, run, judgement = judged
     figures, emb = judgement.figures, run.siamese.embed(data.test.images)
-    pairs, label = random_pairs(data.test.labels, np.random.default_rng(run_folder.EVALUATION_SEED))
+    pairs, label = random_pairs(data.test.classes, np.random.default_rng(run_folder.EVALUATION_SEED))
     dist = np.linalg.norm(emb[pairs[:, 0]].astype(np.float64) - emb[pairs[:, 1]], axis=1)
     assert figures["pair_accuracy"] == pytest.approx(pair_accuracy(dist, label, run.siamese.threshold), abs=1e-3)
     assert figures["threshold"] == run.siamese.threshold
     assert figures["auc"] == pytest.approx(roc_auc(dist, label), abs=1e-5)
     gallery = run.siamese.embed(data.train.images)
-    assert figures["knn_accuracy"] == knn_accuracy(emb, data.test.labels, gallery, data.train.labels, 5)
+    assert figures["knn_accuracy"] == knn_accuracy(emb, data.test.classes, gallery, data.train.classes, 5)
     assert (figures["test_images"], figures["test_pairs"]) == (300, 600)
     json.dumps(figures)
 
@@ -37,7 +37,7 @@ def test_the_demonstration_is_two_images_of_a_3_and_one_of_a_7(judged):
     assert [pair["classes"] for pair in shown] == [[3, 3], [3, 7], [3, 7]]
     for pair in shown:
         a, b = pair["images"]
-        assert data.test.labels[[a, b]].tolist() == pair["classes"]
+        assert data.test.classes[[a, b]].tolist() == pair["classes"]
         distance = run.siamese.distances(data.test.images[[a]], data.test.images[[b]])[0]
         assert pair["distance"] == pytest.approx(float(distance), rel=1e-5)
         assert pair["similar"] == (pair["distance"] < run.siamese.threshold)

@@ -82,12 +82,12 @@ def test_the_batch_protocol_sees_every_image_once_an_epoch_and_every_pair_of_a_b
     loss, images = protocol.gradients(siamese, batches[0])
     emb = siamese.network.forward(data.train.images[batches[0]])[0]
     assert images == 100
-    assert loss == pytest.approx(AllPairsContrastiveLoss().forward(emb, data.train.labels[batches[0]])[0])
+    assert loss == pytest.approx(AllPairsContrastiveLoss().forward(emb, data.train.classes[batches[0]])[0])
 
 
 def test_the_test_images_play_no_part(data):
     """Training gives the same to the bit whatever the test images are."""
-    other = Dataset(data.name, data.train, data.validation, Split(1 - data.test.images, data.test.labels[::-1]))
+    other = Dataset(data.name, data.train, data.validation, Split(1 - data.test.images, data.test.classes[::-1]))
     runs = [Training(each, Options(preset="mlp", epochs=1, batch_size=128)) for each in (data, other)]
     for run in runs:
         run.run()
@@ -96,7 +96,9 @@ def test_the_test_images_play_no_part(data):
 
 
 def test_the_batch_protocol_does_not_learn_from_validation_images(data):
-    other = Dataset(data.name, data.train, Split(data.validation.images[::-1], data.validation.labels[::-1]), data.test)
+    other = Dataset(
+        data.name, data.train, Split(data.validation.images[::-1], data.validation.classes[::-1]), data.test
+    )
     runs = [Training(each, Options(preset="mlp", epochs=1, batch_size=128)) for each in (data, other)]
     for run in runs:
         run.run()
@@ -135,7 +137,7 @@ def test_resume_refuses_other_data(data, blobs, tmp_path):
     Training(data, Options(preset="mlp", epochs=1), tmp_path).run()
     with pytest.raises(ModelError, match="other data than blobs"):
         Training.resume(blobs, tmp_path)
-    relabelled = Dataset(data.name, data.train, Split(data.validation.images, data.validation.labels[::-1]), data.test)
+    relabelled = Dataset(data.name, data.train, Split(data.validation.images, data.validation.classes[::-1]), data.test)
     with pytest.raises(ModelError, match="other data"):
         Training.resume(relabelled, tmp_path)
 
@@ -178,7 +180,7 @@ def test_one_class_cannot_be_trained_on(blobs):
     alone = Split(blobs.train.images, np.zeros(64, np.int64))
     with pytest.raises(ValueError, match="two classes"):
         Training(Dataset("alone", alone, alone, alone), Options(preset="mlp", batch_size=16))
-    lone = Split(blobs.train.images, np.where(np.arange(64) == 5, 7, blobs.train.labels))
+    lone = Split(blobs.train.images, np.where(np.arange(64) == 5, 7, blobs.train.classes))
     with pytest.raises(ValueError, match="class 7 has a single image"):
         Training(Dataset("lone", lone, blobs.validation, blobs.test), Options(preset="mlp", batch_size=16))
 

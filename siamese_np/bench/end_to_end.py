@@ -71,7 +71,7 @@ def steps(
 
 def _step_run(split: Split, preset: str, B: int, count: int) -> Run:
     model = _model(preset, split)
-    pairs, label = random_pairs(split.labels, np.random.default_rng(1))
+    pairs, label = random_pairs(split.classes, np.random.default_rng(1))
     batches = []
     for number in range(4):
         chosen = np.arange(number * B, (number + 1) * B) % len(pairs)
@@ -137,7 +137,7 @@ def exact(dataset: Dataset, siamese: SiameseNetwork, repetitions: int, seconds: 
     say(f"end to end: exact figures of {len(emb):,} and {len(gallery):,} embeddings")
     k, pairs = min(5, len(gallery)), len(emb) * (len(emb) - 1) // 2
     runs = {
-        f"AUC and EER of all {pairs:,} pairs": timed(partial(all_pairs_figures, emb, dataset.test.labels)),
+        f"AUC and EER of all {pairs:,} pairs": timed(partial(all_pairs_figures, emb, dataset.test.classes)),
         f"{k} nearest of {len(gallery):,} for {len(emb):,} images": timed(partial(nearest, emb, gallery, k)),
     }
     timings = measure(runs, repetitions, seconds)
@@ -179,7 +179,7 @@ def cost_per_image(split: Split, sizes: Sequence[int], sampled_steps: int, say: 
             continue
         say(f"end to end: cost per image of {size:,} images")
         repeated = np.arange(size) % len(split)
-        large = Split(split.images[repeated], split.labels[repeated])
+        large = Split(split.images[repeated], split.classes[repeated])
         protocol = BatchProtocol(Dataset("repeated", large, split, split), Options(batch_size=min(256, size // 2)))
         start = time.perf_counter()
         batches = list(protocol.batches(0))
@@ -273,7 +273,7 @@ def _train_on_given_pairs(split: Split, pairs: int) -> int:
     model, batch = _model("mlp", split), 32
     rows, label = np.empty((pairs, 2), np.int64), np.empty(pairs, np.int64)
     for number, start in enumerate(range(0, pairs, 2 * len(split))):
-        drawn, labels = random_pairs(split.labels, np.random.default_rng(number))
+        drawn, labels = random_pairs(split.classes, np.random.default_rng(number))
         rows[start : start + len(drawn)], label[start : start + len(drawn)] = (
             drawn[: pairs - start],
             labels[: pairs - start],

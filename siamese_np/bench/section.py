@@ -88,7 +88,7 @@ def peers(options: Options) -> Any:
     test = _data(options).test
     return peers.run(
         test.images,
-        test.labels,
+        test.classes,
         max(options["threads"]),
         options["peer_python"],
         tuple(peers.Task(*task) for task in options["peer_tasks"]),
@@ -116,7 +116,7 @@ def _data(options: Options) -> Dataset:
     if count is None:
         return dataset
     parts = (
-        Split(part.images[:count], part.labels[:count]) for part in (dataset.train, dataset.validation, dataset.test)
+        Split(part.images[:count], part.classes[:count]) for part in (dataset.train, dataset.validation, dataset.test)
     )
     return Dataset(f"{count} images of {dataset.name}", *parts)
 

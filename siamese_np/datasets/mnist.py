@@ -29,20 +29,20 @@ _STEMS = {"train": ("train",), "test": ("t10k", "test")}
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Images and their labels.
+    """Images and their classes.
 
     Attributes
     ----------
     images : ndarray (N, H, W, 1) of float32 in [0, 1]
         Each exactly its file's byte divided by 255.
-    labels : ndarray (N,) of int64
+    classes : ndarray (N,) of int64
     """
 
     images: NDArray[np.float32]
-    labels: NDArray[np.int64]
+    classes: NDArray[np.int64]
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.classes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +65,7 @@ class Dataset:
         """Train and validation together, in the file's order; for loaded data they are views of it."""
         return Split(
             np.concatenate((self.train.images, self.validation.images)),
-            np.concatenate((self.train.labels, self.validation.labels)),
+            np.concatenate((self.train.classes, self.validation.classes)),
         )
 
 
@@ -120,8 +120,8 @@ def load_dataset(folder: str | os.PathLike[str] | None = None) -> Dataset:
         )
     dataset = Dataset(
         name="MNIST" if folder is None else root.resolve().name,
-        train=Split(whole.images[:cut], whole.labels[:cut]),
-        validation=Split(whole.images[cut:], whole.labels[cut:]),
+        train=Split(whole.images[:cut], whole.classes[:cut]),
+        validation=Split(whole.images[cut:], whole.classes[cut:]),
         test=test,
     )
     vars(dataset)["all_train"] = whole  # what the cached property would have to copy together
