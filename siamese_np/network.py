@@ -1,5 +1,6 @@
 """Layers in a row, the two presets, and the Siamese network: two branches, one set of weights."""
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -43,7 +44,8 @@ class Sequential:
     Raises
     ------
     ShapeError
-        A layer does not fit the output of the one before.
+        A layer does not fit the output of the one before; or, later, an array of a layer is no view any more, as it
+        was replaced or went into another network.
     """
 
     def __init__(self, layers: Sequence[Layer], input_shape: Shape) -> None:
@@ -56,8 +58,15 @@ class Sequential:
         self.grads = _share([layer.grads for layer in self.layers])
         self.chunks = chunks_of([array.size for layer in self.layers for array in layer.params.values()])
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Sequential":
+        """A network of its own: the arrays of its layers are views of its own two vectors."""
+        other = type(self)(copy.deepcopy(self.layers, memo), self.input_shape)
+        memo[id(self.params)], memo[id(self.grads)] = other.params, other.grads  # of an optimizer copied with it
+        return other
+
     def forward(self, x: Array) -> tuple[Array, Any]:
         """Output for a batch x (N, ...), and what backward needs to know."""
+        self._check_views()
         steps: Sequence[Any] = self._fused if ops.name == "compiled" else self.layers
         out, caches = x, []
         for step in steps:
@@ -67,6 +76,7 @@ class Sequential:
 
     def backward(self, dout: Array, cache: Any, need_dx: bool = True) -> Array | None:
         """Add to `grads`; return the gradient of the input (None unless `need_dx`)."""
+        self._check_views()
         steps, caches = cache_parts("the network", cache, tuple, 2)
         if steps is not self._fused and steps is not self.layers:
             raise ShapeError("the network needs the cache that its own forward returned, not that of another network")
@@ -80,6 +90,7 @@ class Sequential:
 
     def zero_grads(self) -> None:
         """Set all gradients to 0, as before each training step."""
+        self._check_views()
         scheduler.wake()
         ops.fill_zero(self.grads, self.chunks)
 
@@ -91,6 +102,18 @@ class Sequential:
             seen[kind] = seen.get(kind, 0) + 1
             named.update({f"{kind}_{seen[kind]}.{name}": value for name, value in layer.params.items()})
         return named
+
+    def _check_views(self) -> None:
+        """Optimizers see the two vectors only: demand that the layers' arrays are views of them, or a ShapeError."""
+        for layer in self.layers:
+            for kind, arrays, vector in (("params", layer.params, self.params), ("grads", layer.grads, self.grads)):
+                for name, array in arrays.items():
+                    if getattr(array, "base", None) is not vector:
+                        raise ShapeError(
+                            f'{kind}["{name}"] of {layer} is no part of network.{kind} any more, so training would '
+                            f'not reach it; copy values in with layer.{kind}["{name}"][:] = ..., and give every '
+                            "network layers of its own"
+                        )
 
     def __repr__(self) -> str:
         return "\n".join(repr(layer) for layer in self.layers)

@@ -1,12 +1,17 @@
 """Layers in a row and the Siamese network: shapes, shared parameters, checks, and sentences for mistakes."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
 from siamese_np import Conv2D, Dense, Flatten, MaxPool2D, ReLU, Sequential, SiameseNetwork, cnn, mlp
 from siamese_np.errors import OptionError, ShapeError
 from siamese_np.layers import ConvReLUPool
+from siamese_np.losses import AllPairsContrastiveLoss
 from siamese_np.network import make_network
+from siamese_np.optimizers import Adam
 
 
 def random_images(N, shape=(8, 8, 1), seed=0):
@@ -214,6 +219,72 @@ def test_replaced_weights_must_be_as_they_were(w):
     layer.params["w"] = w
     with pytest.raises(ShapeError, match=r'needs params\["w"\] as a C-contiguous array \(6, 4\) of float32'):
         layer.forward(np.ones((2, 6), np.float32))
+
+
+TORN = r'params\["w"\] of Dense\(16, 3\) is no part of network.params any more, so training would not reach it'
+
+
+def small():
+    return Sequential([Flatten(), Dense(16, 3, seed=0)], (4, 4, 1))
+
+
+def torn():
+    """Networks that an optimizer no longer reaches, each in its own way."""
+    replaced = small()
+    replaced.layers[1].params["w"] = replaced.layers[1].params["w"].copy()
+    vector = small()
+    vector.params = vector.params.copy()
+    shared = small()
+    Sequential(shared.layers[1:], (16,))
+    return {"replaced": replaced, "vector": vector, "shared": shared, "pickled": pickle.loads(pickle.dumps(small()))}
+
+
+@pytest.mark.parametrize("how", torn())
+def test_a_network_that_training_would_not_reach_is_refused(how):
+    x, network = random_images(2, (4, 4, 1)), torn()[how]
+    out, caches = small().forward(x)
+    for call in (
+        lambda: network.forward(x),
+        lambda: network.backward(out, caches),
+        network.zero_grads,
+        lambda: SiameseNetwork(network).embed(x),
+    ):
+        with pytest.raises(ShapeError, match=TORN):
+            call()
+
+
+def test_replaced_gradients_are_refused():
+    network = small()
+    network.layers[1].grads["b"] = np.zeros(3, np.float32)
+    with pytest.raises(ShapeError, match=r'grads\["b"\] of Dense'):
+        network.zero_grads()
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_deep_copy_trains_like_its_original_and_apart_from_it(whole):
+    network = cnn((8, 8, 1), embedding_size=4)
+    optimizer = Adam(network.params, network.grads, chunks=network.chunks)
+    other, own = copy.deepcopy((network, optimizer)) if whole else (copy.deepcopy(network), None)
+    before = network.params.copy()
+    own = own or Adam(other.params, other.grads)
+    images, classes, loss = random_images(8), np.arange(8) % 2, AllPairsContrastiveLoss()
+
+    def train(network, optimizer):
+        losses = []
+        for _ in range(20):
+            emb, caches = network.forward(images)
+            value, cache = loss.forward(emb, classes)
+            network.zero_grads()
+            network.backward(loss.backward(cache), caches, need_dx=False)
+            optimizer.step(0.01)
+            losses.append(value)
+        return losses
+
+    losses = train(other, own)
+    assert losses[-1] < 0.5 * losses[0]
+    np.testing.assert_array_equal(network.params, before)
+    assert train(network, optimizer) == losses
+    np.testing.assert_array_equal(network.params, other.params)
 
 
 def frozen(array):
