@@ -93,7 +93,7 @@ def cache_argmax(owner: object, argmax: Any, shape: tuple[int, ...], dtype: DTyp
 
 
 def _fits(found: tuple[int, ...], shape: Sequence[int | None] | None) -> bool:
-    if shape is None:
+    if shape is None or found == shape:
         return True
     return len(found) == len(shape) and all(n in (None, length) for n, length in zip(shape, found, strict=True))
 

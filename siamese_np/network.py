@@ -76,7 +76,6 @@ class Sequential:
 
     def backward(self, dout: Array, cache: Any, need_dx: bool = True) -> Array | None:
         """Add to `grads`; return the gradient of the input (None unless `need_dx`)."""
-        self._check_views()
         steps, caches = cache_parts("the network", cache, tuple, 2)
         if steps is not self._fused and steps is not self.layers:
             raise ShapeError("the network needs the cache that its own forward returned, not that of another network")
