@@ -18,7 +18,8 @@ from siamese_np.gradcheck.case import Case
 from siamese_np.gradcheck.cases.networks import Pairs
 from siamese_np.gradcheck.cases.operations import OPERATIONS
 from siamese_np.gradcheck.check import check_case
-from siamese_np.network import make_network
+from siamese_np.layers import Dense, Flatten, ReLU
+from siamese_np.network import Sequential, make_network
 
 X = np.random.default_rng(5).standard_normal((4, 3))
 
@@ -458,7 +459,6 @@ def test_overwritten_gradients_are_noted_and_for_our_layers_wrong():
 
     report = check_gradients(spoiled(backward=overwrites), X)
     assert report.passed and "one of them is lost" in str(report)
-    from siamese_np.layers import Dense
 
     class Overwriting(Dense):
         def backward(self, dout, cache, need_dx=True):
@@ -488,6 +488,241 @@ def test_misuse_of_the_functions():
         check_gradients(layer, X)
     two = check(lambda x, w: (x @ w, (x, w)), lambda dout, cache: dout @ cache[1].T, X, np.eye(3))
     assert two.verdict == "FAIL" and "must return 2 gradients (x, w), but it returned 1" in findings(two)
+
+
+class Attributes:
+    """A layer that keeps its arrays as it likes; the gradients of w and b are wrong, and nobody asked."""
+
+    def __init__(self, where):
+        rng = np.random.default_rng(0)
+        w, b, unused = rng.standard_normal((3, 2)), np.zeros(2), np.ones((3, 2))
+        self.where, self.velocity, self.dw = where, unused, np.zeros((3, 2))
+        self.cached = None
+        if where == "attributes":
+            self.w, self.b = w, b
+        elif where == "list":
+            self.weights = [w, b]
+        elif where == "nested":
+            self.state = {"main": {"w": w}, "rest": ([b],)}
+        elif where == "layer":
+            self.inner = Attributes("attributes")
+        elif where == "objects":
+            self.weights = np.array([w, b], dtype=object)
+        elif where == "flat":  # w is handed over, and b lies in the same vector
+            self.vector = np.concatenate([w.ravel(), b])
+            self.params, self.grads = {"w": self.vector[:6].reshape(3, 2)}, {"w": np.zeros((3, 2))}
+        elif where == "function":
+            self.affine = lambda x: x @ w + b
+        elif where == "locked":
+            w.flags.writeable = b.flags.writeable = False
+            self.w, self.b = w, b
+        elif where == "constant":
+            self.w, self.b = np.broadcast_to(w[:, :1], (3, 2)), np.frombuffer(b.tobytes())
+        elif where == "lazy":
+            self.w = self.b = None
+
+    def arrays(self):
+        if self.where == "lazy" and self.w is None:
+            self.w, self.b = np.random.default_rng(1).standard_normal((3, 2)), np.zeros(2)
+        return {
+            "list": lambda: self.weights,
+            "objects": lambda: self.weights,
+            "nested": lambda: (self.state["main"]["w"], self.state["rest"][0][0]),
+            "layer": lambda: self.inner.arrays(),
+            "flat": lambda: (self.params["w"], self.vector[6:]),
+        }.get(self.where, lambda: (self.w, self.b))()
+
+    def forward(self, x):
+        self.cached = x.copy()
+        if self.where == "function":
+            return self.affine(x), x
+        w, b = self.arrays()
+        return x @ w + b, x
+
+    def backward(self, dout, x):
+        if self.where == "flat":
+            self.grads["w"] += x.T @ dout
+        if self.where == "function":
+            return dout @ (self.affine(np.eye(3)) - self.affine(np.zeros((3, 3)))).T
+        self.db = 99 * dout.sum(axis=0)
+        return dout @ self.arrays()[0].T
+
+
+class Slotted(Attributes):
+    __slots__ = ("hidden",)
+
+    def __init__(self):
+        self.where, self.hidden = "slots", (np.ones((3, 2)), np.ones(2))
+
+    def arrays(self):
+        return self.hidden
+
+
+@pytest.mark.parametrize(
+    ("where", "named"),
+    [
+        ("attributes", "w, b are arrays that the output depends on, but not in params: their gradients are not"),
+        ("list", "weights[0], weights[1] are arrays"),
+        ("nested", "state['main']['w'], state['rest'][0][0] are arrays"),
+        ("layer", "inner.w, inner.b are arrays"),
+        ("objects", "weights[0], weights[1] are arrays"),
+        ("flat", "vector is an array that the output depends on, but not in params: its gradient is not checked"),
+        ("function", "affine.b, affine.w are arrays"),
+        ("locked", "w, b are arrays"),
+        ("constant", "w, b are arrays"),
+        ("lazy", "w, b are arrays"),
+    ],
+)
+def test_arrays_whose_gradients_nobody_checks_are_named(where, named):
+    layer = Attributes(where)
+    report = check_gradients(layer, X)
+    assert report.verdict == "INCONCLUSIVE" and named in findings(report)
+    assert "velocity" not in str(report) and "cached" not in str(report) and "dw" not in str(report)
+    w, b = layer.arrays() if where != "function" else (0, 0)
+    assert not np.any(b)
+    if where == "locked":
+        assert not w.flags.writeable and not b.flags.writeable
+
+
+def test_slots_and_arrays_of_the_class_are_found_too():
+    assert "hidden[0], hidden[1] are arrays" in findings(check_gradients(Slotted(), X))
+    shared = type("Shared", (Attributes,), {"w": np.ones((3, 2)), "b": np.zeros(2)})
+    assert "w, b are arrays" in findings(check_gradients(shared("class"), X))
+
+
+def test_a_fault_stays_a_fault_beside_arrays_that_are_not_checked():
+    class Wrong(Attributes):
+        def backward(self, dout, x):
+            return -super().backward(dout, x)
+
+    assert check_gradients(Wrong("attributes"), X).verdict == "FAIL"
+
+
+def test_functions_name_all_that_is_checked():
+    """The way out for constants: what a function is not given is none of its arguments."""
+    layer = Attributes("attributes")
+    assert check(layer.forward, layer.backward, X).passed
+
+
+def test_parameters_in_a_list_or_in_one_array():
+    class Listed(Layer):
+        def __init__(self):
+            super().__init__()
+            self.params, self.grads = [self.params["w"]], [self.grads["w"]]
+
+        def forward(self, x):
+            out = np.tanh(x @ self.params[0])
+            return out, (x, out)
+
+        def backward(self, dout, cache):
+            x, out = cache
+            dz = dout * (1 - out**2)
+            self.grads[0] += x.T @ dz
+            return dz @ self.params[0].T
+
+    class Flat(Listed):
+        def __init__(self):
+            super().__init__()
+            self.params, self.grads = self.params[0], self.grads[0]
+
+        def forward(self, x):
+            out = np.tanh(x @ self.params)
+            return out, (x, out)
+
+        def backward(self, dout, cache):
+            x, out = cache
+            dz = dout * (1 - out**2)
+            self.grads += x.T @ dz
+            return dz @ self.params.T
+
+    for layer, name in ((Listed(), "params[0]"), (Flat(), "params")):
+        report = assert_gradients(layer, X)
+        assert [t.name for t in report.cases[0].tensors] == ["x", name]
+    wrong = Listed()
+    wrong.grads = [np.zeros((3, 2)), wrong.grads[0]]
+    assert "left a gradient of params[1], but there is no array" in findings(check_gradients(wrong, X))
+    for params, sentence in (
+        ({1, 2}, "the params of Layer must be a dict of arrays, a list of arrays or one array, not a set"),
+        ([{"w": np.eye(3)}], "the parameter params[0] of Layer must be a float64 array to be checked by differences"),
+        ({"layer": {"w": np.eye(3)}}, "the parameter layer of Layer must be a float64 array"),
+    ):
+        layer = Layer()
+        layer.params = params
+        with pytest.raises(OptionError) as caught:
+            check_gradients(layer, X)
+        assert sentence in str(caught.value)
+
+
+def test_a_network_of_ours_is_checked_layer_by_layer():
+    layers = [Flatten(), Dense(4, 3, seed=0, dtype=np.float64), ReLU(), Dense(3, 2, seed=1, dtype=np.float64)]
+    images = np.random.default_rng(0).standard_normal((3, 2, 2, 1))
+    report = assert_gradients(Sequential(layers, (2, 2, 1)), images)
+    names = ["x", "dense_1.w", "dense_1.b", "dense_2.w", "dense_2.b"]
+    assert [tensor.name for tensor in report.cases[0].tensors] == names
+    with pytest.raises(OptionError, match=r"the parameter dense_1.w of Sequential must be a float64 array"):
+        check_gradients(make_network("mlp", input_shape=(2, 2, 1)), images)
+
+    class Scaled(Dense):
+        scale = np.full(2, 3.0)
+
+        def forward(self, x):
+            out, cache = super().forward(x)
+            return out * self.scale, cache
+
+        def backward(self, dout, cache, need_dx=True):
+            return super().backward(dout * self.scale, cache, need_dx)
+
+    layers[-1] = Scaled(3, 2, seed=1, dtype=np.float64)
+    assert "layers[3].scale is an array" in findings(check_gradients(Sequential(layers, (2, 2, 1)), images))
+
+
+def test_numbers_without_an_axis():
+    """A learnable scale: the product rule holds for it like for any other array."""
+
+    def scaled(factor):
+        return check(lambda x, s: (s * x, (x, s)), lambda d, c: (d * c[1], factor * (d * c[0]).sum()), X, 2.0)
+
+    assert scaled(1).passed
+    report = scaled(-1)
+    assert report.verdict == "FAIL" and report.cases[0].tensors[1].hint == "every entry has the wrong sign"
+
+    class Square:
+        def forward(self, x):
+            return x * x, x
+
+        def backward(self, dout, x):
+            return 2 * dout * x
+
+    assert check_gradients(Square(), 3.0).passed
+
+
+class Tensor:
+    """What a framework's tensor does to NumPy while it records gradients."""
+
+    def __array__(self, *args, **kwargs):
+        raise RuntimeError("cannot call numpy() on a tensor that requires grad")
+
+
+@pytest.mark.parametrize(
+    ("output", "gradient", "array", "sentence"),
+    [
+        (lambda x: (x, x.sum(axis=1)), None, X, "output, but it is a tuple of 2 whose parts have different shapes"),
+        (lambda x: Tensor(), None, X, "output, but it is a Tensor that NumPy cannot read (RuntimeError: cannot call"),
+        (lambda x: x, lambda d: Tensor(), X, "the gradient of x must be a NumPy array, but it is a Tensor"),
+        (
+            lambda x: x,
+            lambda d: ([d, d[0]],),
+            X,
+            "the gradient of x must be a NumPy array, but it is a list of 2 whose",
+        ),
+        (lambda x: x, None, Tensor(), "array 0 must hold numbers, but it is a Tensor that NumPy cannot read"),
+        (lambda x: x, None, [[1.0], [1.0, 2.0]], "array 0 must hold numbers, but it is a list of 2 whose parts have"),
+    ],
+)
+def test_what_is_no_array_has_its_sentence(output, gradient, array, sentence):
+    with pytest.raises(ShapeError) as caught:
+        check(lambda x: (output(x), x), lambda dout, _: gradient(dout) if gradient else dout, array)
+    assert sentence in str(caught.value)
 
 
 def test_the_first_rule_of_the_message():
@@ -554,6 +789,27 @@ def affine_backward(dout, cache):
 def lonely_forward(x):
     return x, x
 
+def two_forward(x):
+    return (x, x.sum(axis=1)), x
+
+def two_backward(dout, cache):
+    return dout
+
+def network(dtype=np.float32, seed=0):
+    from siamese_np import Dense, Flatten, Sequential
+    return Sequential([Flatten(), Dense(4, 3, dtype=dtype, seed=seed)], (2, 2, 1))
+
+class Hidden(MyLayer):
+    def __init__(self):
+        super().__init__()
+        self.scale = np.ones(3)
+    def forward(self, x):
+        return x @ self.params["w"] * self.scale + self.params["b"], x
+    def backward(self, dout, x):
+        self.grads["w"] += x.T @ (dout * self.scale)
+        self.grads["b"] += dout.sum(axis=0)
+        return dout * self.scale @ self.params["w"].T
+
 instance, number = MyLayer(), 3
 """
 
@@ -584,6 +840,10 @@ def test_a_persons_layer_right_and_wrong(own, capsys):
     status, out, _ = run(capsys, f"{own}:Wrong", "--shape", "4,10")
     assert status == 1 and out.splitlines()[-1].startswith("FAIL: ")
     assert "divided by 4, the batch size N" in out and "0.25" in out
+    status, out, _ = run(capsys, f"{own}:Hidden", "--shape", "4,10")
+    assert status == 3 and "scale is an array" in out and out.splitlines()[-1].startswith("INCONCLUSIVE: ")
+    status, out, _ = run(capsys, f"{own}:network", "--shape", "4,2,2,1")
+    assert status == 0 and "dense_1.w" in out
     status, out, _ = run(capsys, f"{own}:Kinked", "--shape", "4,10")
     assert status in (1, 3) and "PASS: " not in out
 
@@ -610,6 +870,7 @@ def test_factories_instances_and_functions(own, capsys, thing):
         (["OWN:number", "--shape", "4"], "no methods forward and backward"),
         (["OWN:lonely_forward", "--shape", "4"], "there is no function lonely_backward beside lonely_forward"),
         (["OWN:affine_forward", "--shape", "4,10"], "takes 3 arrays (x, w, b)"),
+        (["OWN:two_forward", "--shape", "4,10"], "is a tuple of 2 whose parts have different shapes"),
         (["OWN"], "has no functions forward and backward"),
         (["OWN:"], "name what to check as OWN:object"),
         (["OWN.MyLayer", "--shape", "4,10"], "did you mean OWN:MyLayer?"),

@@ -7,6 +7,7 @@ entries.py       the gradient of one array, entry by entry
 kinks.py         ties and kinks, where the slope is an interval
 oracles.py       witnesses without a step size: adjoint identity, complex step, float32 against float64
 structure.py     what must hold exactly: same bits twice, linear in dout, caches kept apart ...
+unchecked.py     arrays of a layer that the output depends on, but whose gradients are not checked
 hints.py         what a wrong gradient looks like: the likely cause
 check.py         all of these in a row;  results.py  what they found
 adapters.py, targets.py, api.py          from a layer, a function or a name to cases

@@ -1,13 +1,14 @@
 """Anything that goes forward and backward as a case: a layer with parameters, or a pair of plain functions."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from siamese_np.errors import OptionError, ShapeError
-from siamese_np.gradcheck.case import Array, Arrays, Broken, Case, kind
+from siamese_np.gradcheck.case import Array, Arrays, Broken, Case, as_array, kind
+from siamese_np.gradcheck.networks import network_case
 from siamese_np.layers import Layer
 
 
@@ -15,15 +16,17 @@ def layer_case(name: str, layer: Any, x: Array) -> Case:
     """A case of anything that keeps the contract of a layer; its parameters stay live.
 
     ``layer.forward(x) -> (out, cache)``, ``layer.backward(dout, cache) -> dx``, and, where there are parameters,
-    the dicts ``layer.params`` and ``layer.grads`` of arrays under the same names.
+    ``layer.params`` and ``layer.grads``: dicts of arrays under the same names, lists of arrays, or one array each.
     """
-    params = dict(getattr(layer, "params", None) or {})
+    if _is_network(layer):
+        return network_case(name, layer, x)
+    params = _parameters(name, layer)
     if params and not hasattr(layer, "grads"):
-        raise OptionError(f"{name} has params, but no dict grads for their gradients")
+        raise OptionError(f"{name} has params, but no grads for their gradients")
     of_input = "x" if "x" not in params else "input"
 
     def grads() -> dict[str, Any]:
-        return getattr(layer, "grads", None) or {} if params else {}
+        return _by_name(f"the grads of {name}", layer.grads) if params else {}
 
     def zero() -> None:
         for gradient in grads().values():
@@ -42,6 +45,7 @@ def layer_case(name: str, layer: Any, x: Array) -> Case:
         inputs=(of_input,),
         batch=True,
         adds=isinstance(layer, Layer),
+        owner=layer,
     )
 
 
@@ -74,7 +78,7 @@ def function_case(
 
 def expect_float64(name: str, layer: Any) -> None:
     """Demand parameters that differences can be taken of, or OptionError."""
-    for key, value in (getattr(layer, "params", None) or {}).items():
+    for key, value in _parameters(name, layer).items():
         if not isinstance(value, np.ndarray) or value.dtype != np.float64:
             found = value.dtype if isinstance(value, np.ndarray) else type(value).__name__
             raise OptionError(
@@ -86,13 +90,38 @@ def expect_float64(name: str, layer: Any) -> None:
 
 def floats(what: str, array: Any) -> Array:
     """A float64 copy of `array`, or a ShapeError."""
-    array = np.asarray(array)
+    array = as_array(f"{what} must hold numbers, but it", array)
     if not (np.issubdtype(array.dtype, np.floating) or np.issubdtype(array.dtype, np.integer)):
         raise ShapeError(f"{what} must hold real numbers, not {array.dtype}")
     array = np.array(array, np.float64, order="C")
     if not np.isfinite(array).all():
         raise ShapeError(f"{what} must hold finite numbers, but it holds NaN or infinity")
     return array
+
+
+def _is_network(layer: Any) -> bool:
+    return all(hasattr(layer, name) for name in ("layers", "named_params", "zero_grads"))
+
+
+def _parameters(name: str, layer: Any) -> dict[str, Any]:
+    return (
+        layer.named_params()
+        if _is_network(layer)
+        else _by_name(f"the params of {name}", getattr(layer, "params", None))
+    )
+
+
+def _by_name(what: str, arrays: Any) -> dict[str, Any]:
+    """Parameters or gradients by name, the same for both: of a dict, of a list, or one array."""
+    if arrays is None:
+        return {}
+    if isinstance(arrays, Mapping):
+        return {str(key): array for key, array in arrays.items()}
+    if isinstance(arrays, (list, tuple)):
+        return {f"params[{number}]": array for number, array in enumerate(arrays)}
+    if isinstance(arrays, np.ndarray):
+        return {"params": arrays}
+    raise OptionError(f"{what} must be a dict of arrays, a list of arrays or one array, not {kind(arrays)}")
 
 
 def _one(gradient: Any) -> Any:

@@ -25,9 +25,10 @@ def check_gradients(
     Parameters
     ----------
     target : object or callable
-        A layer: ``forward(x) -> (out, cache)``, ``backward(dout, cache) -> dx`` and, where it has parameters, the
-        dicts ``params`` and ``grads`` of float64 arrays; backward adds into grads, or writes them. Or, together
-        with `backward`, a function ``target(*arrays) -> (out, cache)``.
+        A layer: ``forward(x) -> (out, cache)``, ``backward(dout, cache) -> dx`` and, where it has parameters,
+        ``params`` and ``grads``, dicts (or lists) of float64 arrays; backward adds into grads, or writes them. Other
+        arrays of the layer that the output depends on are named, and the verdict is at best INCONCLUSIVE. Or,
+        together with `backward`, a function ``target(*arrays) -> (out, cache)``; all else it uses is constant.
     *arrays : array_like
         The input of the layer, its first axis the batch; or the arguments of the function. Real numbers, copied
         as float64.

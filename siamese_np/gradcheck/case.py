@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from siamese_np.errors import ShapeError
+
 PASS, FAIL, INCONCLUSIVE = "PASS", "FAIL", "INCONCLUSIVE"
 
 Array = NDArray[Any]
@@ -82,6 +84,8 @@ class Case:
         Arrays that the output is known not to depend on: their gradient is 0.
     extra : callable, optional
         Further checks of this case alone, run at its point.
+    owner : object, optional
+        The layer: other arrays of it that the output depends on are named as not checked.
     """
 
     name: str
@@ -100,6 +104,7 @@ class Case:
     single: "Callable[[Arrays], Case] | None" = None
     invariant: tuple[str, ...] = ()
     extra: Callable[[], list[Check]] | None = None
+    owner: Any = None
 
     def run(self, arrays: Arrays | None = None) -> tuple[Array, Any]:
         """Output and cache for `arrays` (by default those of the point)."""
@@ -109,7 +114,7 @@ class Case:
             raise Broken(f"forward raised {describe(error)}") from error
         if not (isinstance(result, tuple) and len(result) == 2):
             raise Broken(f"forward must return (out, cache), but it returned {kind(result)}")
-        out = np.asarray(result[0])
+        out = as_array("forward must return one NumPy array as its output, but it", result[0])
         if not np.issubdtype(out.dtype, np.floating):
             raise Broken(f"forward must return floating-point numbers, but its output is {kind(result[0])}")
         return out, result[1]
@@ -128,7 +133,8 @@ class Case:
         for name in self.arrays:
             if name not in gradients:
                 raise Broken(f"backward left no gradient of {name}")
-            checked[name] = np.array(gradients[name])  # a copy: the array may be added to by the next call
+            gradient = as_array(f"the gradient of {name} must be a NumPy array, but it", gradients[name])
+            checked[name] = gradient.copy()  # the array may be added to by the next call
         for name in gradients:
             if name not in self.arrays:
                 raise Broken(f"backward left a gradient of {name}, but there is no array of that name")
@@ -154,6 +160,17 @@ def expect_finite(what: str, array: Array) -> None:
         value = "NaN" if np.isnan(array[at]) else "infinity"
         where = f" at {list(at)}" if at else ""
         raise Broken(f"{what} holds {value}{where} ({int(bad.sum())} of {array.size} entries are not finite)")
+
+
+def as_array(sentence: str, value: Any) -> Array:
+    """`value` as an array, or a ShapeError that begins with `sentence`: parts of many shapes, a foreign tensor."""
+    try:
+        return np.asarray(value)
+    except Exception as error:
+        what = f"that NumPy cannot read ({describe(error)})"
+        if "inhomogeneous" in str(error):
+            what = "whose parts have different shapes: flatten them and concatenate them"
+        raise ShapeError(f"{sentence} is {kind(value)} {what}") from error
 
 
 def kind(value: Any) -> str:

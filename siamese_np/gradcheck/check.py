@@ -15,6 +15,7 @@ from siamese_np.gradcheck.measure import TOLERANCE, check_tolerance
 from siamese_np.gradcheck.oracles import check_adjoint, check_complex, check_single
 from siamese_np.gradcheck.results import CaseResult, Entry, Report
 from siamese_np.gradcheck.structure import check_structure, start
+from siamese_np.gradcheck.unchecked import check_owner
 
 
 def check_case(case: Case, seed: int = 0, tolerance: float = TOLERANCE) -> CaseResult:
@@ -59,6 +60,8 @@ def _check(case: Case, rng: np.random.Generator, tolerance: float, result: CaseR
     result.checks += structure + [check for check in found if check is not None]
     if case.extra is not None:
         result.checks += case.extra()
+    if case.owner is not None:
+        result.checks.append(check_owner(point))
     for tensor in result.tensors:
         for entry in tensor.worst:
             if tensor.name in oracle and not isinstance(entry.index, str):

@@ -57,7 +57,9 @@ def check_structure(point: Point) -> tuple[list[Check], list[str]]:
         ("branches kept apart", lambda: _branches(case, dout, gradients, notes)),
     ]
     first = [case.arrays[name] for name in case.inputs[:1]]
-    if case.batch and out.ndim and out.shape[0] == len(first[0]):  # not a loss, which has no batch axis
+    if (
+        case.batch and out.ndim and first[0].ndim and out.shape[0] == len(first[0])
+    ):  # not a loss, which has no batch axis
         checks.append(("batch of 1", lambda: _batch(case, out, 1)))
         checks.append(("batch of 0", lambda: _batch(case, out, 0)))
     found = []
@@ -123,7 +125,7 @@ def _layouts(case: Case, out: Array, dout: Array, gradients: Arrays) -> str | No
 def _branches(case: Case, dout: Array, gradients: Arrays, notes: list[str]) -> str | None:
     """Two forward passes, then their backward passes: each cache must serve its own branch, gradients add up."""
     _, cache = case.run()
-    other = {n: np.flip(a, 0) * 0.75 if n in case.inputs else a for n, a in case.arrays.items()}
+    other = {n: np.flip(a, 0 if a.ndim else ()) * 0.75 if n in case.inputs else a for n, a in case.arrays.items()}
     _, other_cache = case.run(other)
     first = case.gradients(dout, cache)
     for name, gradient in first.items():

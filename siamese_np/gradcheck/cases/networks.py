@@ -78,6 +78,7 @@ def network_case(name: str, network: Sequential, x: Array) -> Case:
         inputs=("x",),
         batch=True,
         adds=True,
+        owner=network,
     )
 
 
