@@ -149,6 +149,59 @@ def test_one_wrong_entry_of_a_hundred_thousand():
     assert report.verdict == "FAIL" and report.cases[0].tensors[0].worst[0].index == (777,)
 
 
+# --- entries much smaller than the largest ----------------------------------------------------------------
+
+
+def squares(small, factor=1.0):
+    """The sum of squares at three numbers, one of them small; the gradient of that one times `factor`."""
+    factors = np.array([factor, 1, 1])
+    return check(lambda x: ((x**2).sum(), x), lambda d, x: 2 * d * x * factors, np.array([small, 1.0, -2.0]))
+
+
+@pytest.mark.parametrize("small", [1e-3, 1e-5, 1e-8])
+def test_small_entries_are_judged_at_their_own_size(small):
+    assert squares(small).passed
+    for factor in (-1, 0, 0.5, 1.01):
+        report = squares(small, factor)
+        tensor = report.cases[0].tensors[0]
+        wrong = [entry.index for entry in tensor.worst if not isinstance(entry.index, str)]
+        assert report.verdict == "FAIL" and wrong == [(0,)], factor
+    assert "much smaller than the largest" in squares(1e-8, -1).cases[0].tensors[0].hint
+
+
+def test_a_gradient_of_many_sizes():
+    """Each output has a rounding error of its own size, so that the smallest slopes are measured as well as others."""
+    x = np.linspace(-20, 3, 40)
+    right = check(*elementwise(np.exp, np.exp), x)
+    assert right.passed and right.cases[0].tensors[0].small == 0
+    report = check(*elementwise(np.exp, lambda x: np.exp(x) * np.where(x == -20, -1, 1)), x)
+    assert report.verdict == "FAIL" and report.cases[0].tensors[0].worst[0].index == (0,)
+    # log(1 + exp(-x)) has small slopes to all digits; sigmoid - 1, its right gradient, rounds them away
+    rounded = check(*elementwise(lambda x: np.log1p(np.exp(-x)), lambda x: 1 / (1 + np.exp(-x)) - 1), x + 17)
+    assert rounded.verdict != "FAIL"
+
+
+def test_entries_too_small_to_judge_are_counted():
+    few = squares(1e-12)
+    assert few.verdict == "INCONCLUSIVE" and "too small to judge: 1 of 3 entries" in str(few)
+    assert squares(1e-14, -1).verdict == squares(1e-12, 1.01).verdict == "INCONCLUSIVE"
+    x = np.append(np.random.default_rng(0).standard_normal(60), 1e-12)
+    many = check(lambda x: ((x**2).sum(), x), lambda d, x: 2 * d * x, x)
+    assert many.passed and many.cases[0].tensors[0].small == 1 and many.cases[0].tensors[0].skipped == 0
+    assert "note  x: too small to judge: 1 of 61 entries" in str(many)
+    assert str(many).splitlines()[-1].startswith("PASS: ") and "1 too small to judge" in str(many).splitlines()[-1]
+    assert "too small" not in str(squares(1e-8))
+
+
+def test_a_small_slope_at_a_kink_lies_between_its_sides_too():
+    x = np.linspace(-1, 1, 40)
+    x[7] = 0
+    scale = np.where(x == 0, 1e-9, 1.0)
+    for slope, verdict in ((0, "PASS"), (0.5, "PASS"), (1, "PASS"), (-1, "FAIL"), (2, "FAIL")):
+        backward = lambda dout, x, slope=slope: dout * scale * np.where(x == 0, slope, x > 0)  # noqa: E731
+        assert check(lambda x: (scale * np.maximum(x, 0), x), backward, x).verdict == verdict
+
+
 # --- kinks ------------------------------------------------------------------------------------------------
 
 

@@ -134,8 +134,11 @@ class Slopes:
         parts = (self.right[1] + self.left[1]) / 2
         return Estimate(value, uncertainty, float(self.steps[1]), value, value, "", parts, self.moves)
 
-    def estimate(self, resolution: float) -> Estimate:
-        """The slope from all steps; sides that differ by more than `resolution` are a kink."""
+    def estimate(self, resolution: float, widths: tuple[int, ...] = (3, 2)) -> Estimate:
+        """The slope from all steps; sides that differ by more than `resolution` are a kink.
+
+        So many neighbouring steps must agree, the first of `widths` of which there are any.
+        """
         rich, noise, jump = self.richardson, self.noise[1:], self.jump
         moved = (self.right != 0).any(axis=1) | (self.left != 0).any(axis=1)
         # a step that moves nothing, where larger ones do on both sides, is below the last digit
@@ -143,9 +146,9 @@ class Slopes:
         usable = np.isfinite(rich) & np.isfinite(jump) & (moved[1:] | flat)
         lasting = self._lasting_kink(usable, resolution)
         if lasting is not None:
-            return self._both_sides(usable & (np.arange(len(usable)) <= lasting))
+            return self._both_sides(usable & (np.arange(len(usable)) <= lasting), widths)
         clean = usable & (jump <= resolution + 4 * noise)
-        value, uncertainty, k = plateau(rich, noise, clean)
+        value, uncertainty, k = plateau(rich, noise, clean, widths)
         # far faster than curvature lets them, the two sides stop differing from one step to the next
         width = abs(self.right - self.left) @ abs(self.dout)
         drop = (
@@ -170,11 +173,11 @@ class Slopes:
         last = jump[max(k - 2, 0) : k + 1]
         return k if len(strong) > 1 and not vanishes and last.max() <= 3 * last.min() else None
 
-    def _both_sides(self, usable: NDArray[np.bool_]) -> Estimate:
+    def _both_sides(self, usable: NDArray[np.bool_], widths: tuple[int, ...]) -> Estimate:
         """At a kink: the interval between the extrapolated slopes of both sides, output by output."""
         sides = [(RATIO * s[1:] - s[:-1]) / (RATIO - 1) for s in (self.right, self.left)]
-        right, uncertainty_right, k = plateau(sides[0] @ self.dout, 2 * self.noise[1:], usable)
-        left, uncertainty_left, m = plateau(sides[1] @ self.dout, 2 * self.noise[1:], usable)
+        right, uncertainty_right, k = plateau(sides[0] @ self.dout, 2 * self.noise[1:], usable, widths)
+        left, uncertainty_left, m = plateau(sides[1] @ self.dout, 2 * self.noise[1:], usable, widths)
         ends = np.stack([sides[0][k] * self.dout, sides[1][m] * self.dout])
         uncertainty = uncertainty_right + uncertainty_left
         low, high = float(ends.min(axis=0).sum()), float(ends.max(axis=0).sum())
@@ -182,14 +185,16 @@ class Slopes:
         return Estimate((right + left) / 2, uncertainty, float(self.steps[k + 1]), low, high, "at", parts, self.moves)
 
 
-def plateau(values: Floats, noise: Floats, usable: NDArray[np.bool_]) -> tuple[float, float, int]:
-    """The stretch of three (else two) neighbours that agree best: its middle value, how sure, and where.
+def plateau(
+    values: Floats, noise: Floats, usable: NDArray[np.bool_], widths: tuple[int, ...]
+) -> tuple[float, float, int]:
+    """The stretch of neighbours that agree best: its middle value, how sure, and where.
 
-    The uncertainty is what the values of the stretch differ by, plus the rounding error to expect of them.
-    Where there are no two neighbours to compare, it is infinite.
+    Its length is the first of `widths` for which there is a stretch. The uncertainty is what its values differ
+    by, plus the rounding error to expect of them; infinite where there is no stretch of any of these lengths.
     """
     best = (np.nan, np.inf, int(np.argmax(usable)))
-    for width in (3, 2):
+    for width in widths:
         for start in range(len(values) - width + 1):
             if usable[start : start + width].all():
                 stretch = values[start : start + width]

@@ -12,12 +12,13 @@ import numpy as np
 from siamese_np.gradcheck import measure
 from siamese_np.gradcheck.case import FAIL, INCONCLUSIVE, PASS, Array, Arrays, Case
 from siamese_np.gradcheck.differences import EPS, QUICK, SWEEP, Estimate, Slopes, differences, typical_sizes
-from siamese_np.gradcheck.results import Curve, Entry, Tensor
+from siamese_np.gradcheck.results import TOO_SMALL, Curve, Entry, Tensor
 
 FULL = 5000  # arrays of fewer entries are checked entry by entry
 SAMPLE, DIRECTIONS = 32, 8  # of larger ones, so many entries, and so many directions
 MOST_SKIPPED = 0.05  # a larger part that could not be decided makes an array inconclusive
 WORST = 10  # entries shown
+LONG = (5,)  # so many steps must agree on a small slope: two decades, which rounding does not do by chance
 ROUNDING = 1e-13  # of the loss: what its summation may cost
 SAME_BITS = 1e-12  # relative: two ways to compute one number in float64
 
@@ -96,7 +97,9 @@ def check_tensor(point: Point, name: str, rng: np.random.Generator) -> Tensor:
     """Check the gradient of the array `name`."""
     array, gradient = point.case.arrays[name], point.gradients[name]
     if array.size == 0:
-        return Tensor(name, array.shape, 0, 0, 0, 0, 0, 0, 0.0, INCONCLUSIVE, "it is empty: there is nothing to check")
+        return Tensor(
+            name, array.shape, 0, 0, 0, 0, 0, 0, 0.0, INCONCLUSIVE, remark="it is empty: there is nothing to check"
+        )
 
     curve_entry, slopes = point.judge_direction(name, "direction 1", {name: signs(rng, array.shape)})
     full = array.size < FULL
@@ -119,7 +122,17 @@ def check_tensor(point: Point, name: str, rng: np.random.Generator) -> Tensor:
     values = [e.value for e in estimates.values() if np.isfinite(e.value)]
     scale = max(float(abs(gradient).max()), float(np.abs(values).max(initial=0)), point.floors[name])
     entries = [_entry(point, name, index, estimate, scale) for index, estimate in estimates.items()]
-    return _summary(point, name, entries, directions, _curve(slopes, curve_entry))
+    zero = _is_zero(point, name)
+    if zero:  # nothing but rounding is left to compare
+        for entry in (*entries, *directions):
+            entry.verdict, entry.error = PASS, 0.0
+    else:
+        for index, entry in zip(estimates, entries, strict=True):
+            if entry.verdict == PASS:
+                direction[index] = 1
+                _hold_to_own_size(point, name, entry, {name: direction}, scale)
+                direction[index] = 0
+    return _summary(point, name, entries, directions, _curve(slopes, curve_entry), zero)
 
 
 def _entry(point: Point, name: str, index: Index, estimate: Estimate, scale: float) -> Entry:
@@ -134,24 +147,44 @@ def _entry(point: Point, name: str, index: Index, estimate: Estimate, scale: flo
     return entry
 
 
-def _summary(point: Point, name: str, entries: list[Entry], directions: list[Entry], curve: Curve) -> Tensor:
-    array, zero = point.case.arrays[name], _is_zero(point, name)
-    if zero:  # nothing but rounding is left to compare
-        for entry in (*entries, *directions):
-            entry.verdict, entry.error = PASS, 0.0
+def _hold_to_own_size(point: Point, name: str, entry: Entry, direction: Arrays, scale: float) -> None:
+    """Judge an entry much smaller than the largest of its array, which passes beside that, at its own size."""
+    ends = [entry.numeric if end is None else end for end in (entry.low, entry.high)]
+    size = max(abs(entry.analytic), *(abs(end) for end in ends))
+    nearest = min(max(entry.analytic, ends[0]), ends[1])
+    if size >= measure.FLOOR * scale or measure.error(entry.analytic, nearest, 0.0) <= point.tolerance:
+        return
+    resolution = point.tolerance * size + measure.ROUNDING * scale
+    estimate = point.slopes(direction, SWEEP).estimate(resolution, LONG)
+    verdict, wrong = measure.judge_small(entry.analytic, estimate, scale, point.tolerance)
+    if verdict == FAIL:
+        entry.numeric, entry.step, entry.error = estimate.value, estimate.step, wrong
+        entry.remark = "wrong at its own size, small beside the largest of the array"
+    elif verdict == INCONCLUSIVE:
+        entry.remark = TOO_SMALL
+    entry.verdict = verdict
+
+
+def _summary(
+    point: Point, name: str, entries: list[Entry], directions: list[Entry], curve: Curve, zero: bool
+) -> Tensor:
+    array = point.case.arrays[name]
     judged = [entry.verdict for entry in (*entries, *directions)]
     # inside the bracket of a kink is weak evidence unless a convention says where
     weak = [e for e in entries if e.verdict == PASS and e.kink == "at" and point.convention is None]
-    skipped = judged[: len(entries)].count(INCONCLUSIVE) + len(weak)
+    small = sum(e.remark == TOO_SMALL for e in entries)
+    skipped = judged[: len(entries)].count(INCONCLUSIVE) - small + len(weak)
     flat = sum(entry.analytic == 0 == entry.numeric for entry in entries)
     verdict, remark = PASS, ""
     if zero and name not in point.case.invariant:
         verdict, remark = INCONCLUSIVE, "its gradient is 0 throughout, which says nothing; choose another point"
     elif FAIL in judged:
         verdict, remark = FAIL, f"{judged.count(FAIL)} of {len(judged)} slopes are wrong"
-    elif skipped > MOST_SKIPPED * len(entries):
+    elif skipped + small > MOST_SKIPPED * len(entries):
         what = "lie at kinks" if len(weak) == skipped else "could not be decided"
-        verdict, remark = INCONCLUSIVE, f"{skipped} of {len(entries)} entries {what}; choose another point"
+        found = [f"{skipped} of {len(entries)} entries {what}"] if skipped else []
+        found += [f"{TOO_SMALL}: {small} of {len(entries)} entries"] if small else []
+        verdict, remark = INCONCLUSIVE, f"{'; '.join(found)}; choose another point"
     elif len(entries) < array.size and judged[len(entries) :].count(INCONCLUSIVE) > DIRECTIONS // 2:
         verdict, remark = INCONCLUSIVE, "most of the directions through all entries could not be decided"
     wrong = sorted((e for e in (*entries, *directions) if e.verdict != PASS), key=_badness, reverse=True)
@@ -164,6 +197,7 @@ def _summary(point: Point, name: str, entries: list[Entry], directions: list[Ent
         directions=len(directions),
         kinks=sum(bool(entry.kink) for entry in entries),
         skipped=skipped,
+        small=small,
         flat=flat,
         error=max(errors, default=float("nan")),
         verdict=verdict,

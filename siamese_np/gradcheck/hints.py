@@ -81,6 +81,8 @@ def hint(point: Point, tensor: Tensor) -> str:
 def _kinks(tensor: Tensor) -> str:
     if any(entry.kink == "at" and entry.verdict == FAIL for entry in tensor.worst):
         return "only entries at a kink are wrong: look at what happens at equality (> or >=, which of a tie wins)"
+    if any(entry.verdict == FAIL and not isinstance(entry.index, str) for entry in tensor.worst):
+        return "only entries much smaller than the largest of the array are wrong: look at what sets them apart"
     return "no checked entry is wrong, only directions through all of them: a few entries elsewhere are wrong"
 
 

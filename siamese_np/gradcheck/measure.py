@@ -6,18 +6,28 @@ than a tenth of the largest slope in its array:
     error = |analytic - numeric| / max(|analytic|, |numeric|, FLOOR * largest of the array)
 
 There is no floor of 1 and no absolute tolerance, which would pass any gradient that is small enough.
+
+An entry below that tenth which passes is then held to its own size, as far as differences can tell:
+
+    FAIL where |analytic - numeric| / max(|analytic|, |numeric|) exceeds the tolerance and what is uncertain
+    PASS where it does not, and both agree to the tolerance, or to a thousandth (ENOUGH)
+    PASS also where backward says 0 (to the last digits of the largest) and nothing else can be measured
+    else it is too small to judge: INCONCLUSIVE
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 
 from siamese_np.errors import OptionError
 from siamese_np.gradcheck.case import FAIL, INCONCLUSIVE, PASS
-from siamese_np.gradcheck.differences import Estimate
+from siamese_np.gradcheck.differences import EPS, Estimate
 
 TOLERANCE = 1e-6
 FLOOR = 0.1
+ENOUGH = 1e-3
+ROUNDING = 1e-13  # of the largest of the array: what sums in backward may cost a small entry
 TINY = np.finfo(float).tiny
 LARGEST_TOLERANCE = 0.1  # of the scale of a gradient: from here on a check says nothing
 
@@ -53,6 +63,14 @@ def judge(analytic: float, estimate: Estimate, scale: float, tolerance: float) -
     if wrong > tolerance + 2 * doubt:
         return FAIL, wrong
     return (PASS if wrong <= tolerance and doubt <= tolerance else INCONCLUSIVE), wrong
+
+
+def judge_small(analytic: float, estimate: Estimate, scale: float, tolerance: float) -> tuple[str, float]:
+    """PASS, FAIL, or INCONCLUSIVE (too small to judge) for an entry at its own size; and the error relative to it."""
+    least = replace(estimate, uncertainty=estimate.uncertainty + ROUNDING * scale)
+    verdict, wrong = judge(analytic, least, 0.0, tolerance)
+    enough = wrong <= max(tolerance, ENOUGH) or abs(analytic) <= 4 * EPS * scale
+    return (PASS if verdict != FAIL and enough else verdict), wrong
 
 
 def worst_verdict(verdicts: Iterable[str]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from siamese_np.gradcheck import curve
 from siamese_np.gradcheck.case import FAIL, PASS
 from siamese_np.gradcheck.measure import worst_verdict
-from siamese_np.gradcheck.results import CaseResult, Entry, Report, Tensor
+from siamese_np.gradcheck.results import TOO_SMALL, CaseResult, Entry, Report, Tensor
 
 EXIT = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3}
 MOST_SHOWN = 4  # arrays shown entry by entry
@@ -71,6 +71,8 @@ def _troubles(report: Report) -> list[str]:
     for operation, case in ((name, case) for name, cases in report.operations.items() for case in cases):
         lines = []
         for tensor in case.tensors:
+            if tensor.small and TOO_SMALL not in tensor.remark:
+                lines.append(f"  note  {tensor.name}: {TOO_SMALL}: {tensor.small} of {tensor.checked} entries")
             if tensor.verdict == PASS:
                 continue
             lines.append(f"  {tensor.verdict}  {tensor.name}: {tensor.remark}")
@@ -107,12 +109,12 @@ def _entries(entries: Iterable[Entry]) -> str:
 def _last_line(report: Report, seconds: float | None) -> str:
     tensors = [tensor for case in report.cases for tensor in case.tensors]
     checks = sum(len(case.checks) for case in report.cases)
-    kinks, skipped = sum(t.kinks for t in tensors), sum(t.skipped for t in tensors)
+    kinks, skipped, small = (sum(getattr(t, key) for t in tensors) for key in ("kinks", "skipped", "small"))
     facts = [
         _count(len(report.operations), "operation"),
         f"{_count(sum(t.checked for t in tensors), 'entry', 'entries')} and "
         f"{_count(sum(t.directions for t in tensors), 'direction')} of {_count(len(tensors), 'gradient')}",
-        f"{_count(kinks, 'kink')}, {skipped:,} skipped",
+        f"{_count(kinks, 'kink')}, {skipped:,} skipped" + (f", {small:,} {TOO_SMALL}" if small else ""),
         _count(checks, "further check"),
         f"seed {report.seed}",
     ]

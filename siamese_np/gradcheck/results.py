@@ -6,6 +6,7 @@ from typing import Any
 from siamese_np.gradcheck.case import INCONCLUSIVE, Check
 from siamese_np.gradcheck.measure import worst_verdict
 
+TOO_SMALL = "too small to judge"
 Curve = list[tuple[float, float, float]]  # step, error of the central difference, error after Richardson
 
 
@@ -47,7 +48,8 @@ class Tensor:
     """What was found about the gradient of one array.
 
     `checked` of `total` entries were compared one by one, and `directions` random directions through all of
-    them; `kinks` of the entries lie at or near a kink, `skipped` could not be decided, `flat` have slope 0.
+    them; `kinks` of the entries lie at or near a kink, `skipped` could not be decided, `small` are too small beside
+    the largest to be judged at their own size, `flat` have slope 0.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Tensor:
     flat: int
     error: float
     verdict: str
+    small: int = 0
     remark: str = ""
     hint: str = ""
     worst: list[Entry] = field(default_factory=list)
