@@ -1,4 +1,6 @@
-"""Seeded faults in backward passes, and which checkers see them. ``python tests/mutants.py`` prints the table.
+"""Seeded faults in backward passes, and which checkers see them.
+
+``python tests/mutants.py`` writes the tables of benchmarks/results/gradcheck.md.
 
 Each fault is a small function over the plain NumPy twins of the kernels: the gradients as they should be, and
 what a plausible mistake makes of them. A fault that changes no gradient is marked equivalent, with its reason.
@@ -6,7 +8,6 @@ what a plausible mistake makes of them. A fault that changes no gradient is mark
 
 import argparse
 import functools
-import sys
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -706,15 +707,26 @@ RULES: dict[str, Callable[..., bool]] = {
 }
 CHECKERS: dict[str, Callable[..., bool]] = {
     "ours": lambda o, b, a, rng: ours(o, b, a, int(rng.integers(2**31))),
-    "ours, no convention": lambda o, b, a, rng: ours(o, b, a, int(rng.integers(2**31)), declared=False),
+    "ours, as a black box": lambda o, b, a, rng: ours(o, b, a, int(rng.integers(2**31)), declared=False),
     **RULES,
 }
 
 
-def caught(checker: Callable[..., bool], mutant: Mutant, seed: int, memo: dict[Any, bool] | None = None) -> bool:
-    """Whether a checker refuses the mutant at a point where it accepts the right gradient."""
+CAUGHT, PASSED, CANNOT_TELL = OUTCOMES = ("caught", "passed", "cannot tell")
+Memo = dict[tuple[Callable[..., bool], str, int, int], bool]
+
+
+def outcome(checker: Callable[..., bool], mutant: Mutant, seed: int, memo: Memo | None = None) -> str:
+    """What a checker makes of a mutant at the points of a seed.
+
+    Caught: it refuses the fault at a point where it accepts the correct gradient. Cannot tell: it refuses the fault,
+    but only where it refuses the correct gradient as well. Passed: it accepts the fault at every point.
+    `memo` keeps what it says of correct gradients.
+    """
+    memo = {} if memo is None else memo
     operation = OPERATIONS[mutant.operation]
     points = operation.points(np.random.default_rng([seed, zlib.crc32(mutant.operation.encode())]))
+    found = PASSED
     for number, arrays in enumerate(points):
 
         def accepts(backward: Backward, arrays: Arrays = arrays) -> bool:
@@ -723,42 +735,73 @@ def caught(checker: Callable[..., bool], mutant: Mutant, seed: int, memo: dict[A
 
         if not accepts(mutant.backward):
             key = (checker, mutant.operation, seed, number)
-            memo = {} if memo is None else memo
             if key not in memo:
                 memo[key] = accepts(operation.backward)
             if memo[key]:
-                return True
-    return False
+                return CAUGHT
+            found = CANNOT_TELL
+    return found
 
 
-def table(seeds: int = 10) -> str:
-    """Markdown: for each fault and checker, in how many of so many seeds it was caught."""
-    lines = ["| fault | " + " | ".join(CHECKERS) + " |", "|---|" + "---|" * len(CHECKERS)]
-    totals, memo = dict.fromkeys(CHECKERS, 0), {}
-    real = [mutant for mutant in MUTANTS if not mutant.equivalent]
-    for mutant in real:
-        cells = []
-        for name, checker in CHECKERS.items():
-            count = sum(caught(checker, mutant, seed, memo) for seed in range(seeds))
-            totals[name] += count == seeds
-            cells.append("yes" if count == seeds else "**no**" if count == 0 else f"{count} of {seeds}")
-        lines.append(f"| {mutant.name} | " + " | ".join(cells) + " |")
-    lines.append(f"| **always caught, of {len(real)}** | " + " | ".join(f"**{n}**" for n in totals.values()) + " |")
-    for mutant in MUTANTS:
-        if mutant.equivalent:
-            lines.append(f"\nEquivalent, rightly passed: {mutant.name} ({mutant.equivalent}).")
+def overall(outcomes: Sequence[str]) -> str:
+    """Caught in every seed; passed in one or more; or neither."""
+    if set(outcomes) == {CAUGHT}:
+        return CAUGHT
+    return PASSED if PASSED in outcomes else CANNOT_TELL
+
+
+def summary(found: dict[str, list[list[str]]]) -> str:
+    """Markdown: for each checker, the outcomes of its faults, counted."""
+    lines = ["| checker | " + " | ".join(OUTCOMES) + " |", "|---|" + "---|" * len(OUTCOMES)]
+    for name, faults in found.items():
+        counts = [[overall(outcomes) for outcomes in faults].count(kind) for kind in OUTCOMES]
+        lines.append(f"| {name} | " + " | ".join(map(str, counts)) + " |")
     return "\n".join(lines)
 
 
+def table(mutants: Sequence[Mutant], found: dict[str, list[list[str]]]) -> str:
+    """Markdown: each fault before each checker, with the number of seeds where they differ."""
+    lines = ["| fault | " + " | ".join(found) + " |", "|---|" + "---|" * len(found)]
+    for mutant, *cells in zip(mutants, *found.values(), strict=True):
+        texts = []
+        for outcomes in cells:
+            counts = {kind: outcomes.count(kind) for kind in OUTCOMES if kind in outcomes}
+            texts.append(", ".join(counts if len(counts) == 1 else (f"{kind} {n}" for kind, n in counts.items())))
+        lines.append(f"| {mutant.name} | " + " | ".join(texts) + " |")
+    return "\n".join(lines)
+
+
+def page(seeds: int) -> str:
+    """Markdown: the faults before all checkers, at the points of so many seeds."""
+    real = [mutant for mutant in MUTANTS if not mutant.equivalent]
+    memo: Memo = {}
+    found = {
+        name: [[outcome(checker, mutant, seed, memo) for seed in range(seeds)] for mutant in real]
+        for name, checker in CHECKERS.items()
+    }
+    equivalent = [f"- {mutant.name}: {mutant.equivalent}" for mutant in MUTANTS if mutant.equivalent]
+    return f"""# Seeded faults before gradient checkers
+
+Written by `python tests/mutants.py`: {len(real)} faults in backward passes, each drawn {seeds} times, at one or two
+points. A checker has *caught* a fault if each time it refuses the fault at a point where it accepts the correct
+gradient. It has *passed* a fault that it once accepts at every point. Else it *cannot tell*: it refuses the correct
+gradient as well. The verdict INCONCLUSIVE of our checker counts as accepting.
+
+{summary(found)}
+
+{table(real, found)}
+
+Faults that change no gradient, and are rightly passed:
+
+{chr(10).join(equivalent)}
+"""
+
+
+PAGE = Path(__file__).parent.parent / "benchmarks" / "results" / "gradcheck.md"
+
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description="Print which seeded faults which gradient checkers catch, as Markdown."
-    )
+    parser = argparse.ArgumentParser(description="Show which seeded faults which gradient checkers catch.")
     parser.add_argument("--seeds", type=int, default=10, help="how many points and random draws for each fault (10)")
-    parser.add_argument("-o", "--output", type=Path, help="file to write instead of standard output")
+    parser.add_argument("-o", "--output", type=Path, default=PAGE, help="Markdown file to write (%(default)s)")
     args = parser.parse_args()
-    text = table(args.seeds)
-    if args.output:
-        args.output.write_text(text + "\n")
-    else:
-        sys.stdout.write(text + "\n")
+    args.output.write_text(page(args.seeds))
