@@ -8,7 +8,7 @@ import numpy as np
 
 from siamese_np.errors import OptionError, ShapeError
 from siamese_np.gradcheck.case import Array, Arrays, Broken, Case, as_array, kind
-from siamese_np.gradcheck.networks import network_case
+from siamese_np.gradcheck.cases.networks import network_case
 from siamese_np.layers import Layer
 
 
