@@ -21,6 +21,32 @@ settings.register_profile("ci", derandomize=True, deadline=None, max_examples=30
 settings.register_profile("long", deadline=None, max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
+FAST = {
+    "test_backend.py",
+    "test_caches.py",
+    "test_conv_relu_pool.py",
+    "test_embeddings.py",
+    "test_files.py",
+    "test_gradients.py",
+    "test_idx.py",
+    "test_kernels.py",
+    "test_layers.py",
+    "test_losses.py",
+    "test_memory.py",
+    "test_network.py",
+    "test_optimizers.py",
+    "test_options.py",
+    "test_pairs.py",
+    "test_textbook.py",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of the files in `FAST`, unless they are long."""
+    for item in items:
+        if item.path.name in FAST and not item.get_closest_marker("long"):
+            item.add_marker(pytest.mark.fast)
+
 
 def write_idx(path: Path, array: np.ndarray) -> None:
     """Write an array of bytes as an IDX file, gzipped if its name says so."""
