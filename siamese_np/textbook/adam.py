@@ -4,8 +4,16 @@
     v = beta2 * v + (1 - beta2) * dw^2       running mean of its square
     w = w - learning_rate * (m / correction1) / (sqrt(v / correction2) + epsilon)
 
-m and v start at 0, so after t steps they hold only the parts correction1 = 1 - beta1^t and correction2 = 1 - beta2^t
-of a full mean; dividing by these makes up for it.
+The root of v is the usual size of the gradient. Divided by it, the step no longer depends on whether gradients are
+large or small: each parameter moves by about learning_rate, and by less where the gradient keeps changing its sign.
+epsilon, a tiny number, prevents 0 / 0.
+
+m and v start at 0, so after t steps the weights of their means add up to correction1 = 1 - beta1^t and
+correction2 = 1 - beta2^t, not to 1. Dividing by these makes up for it.
+
+Example.   The first step (t = 1), beta1 = 0.9, beta2 = 0.999, dw = 20: m = 0.1 * 20 = 2 and v = 0.001 * 400 = 0.4;
+           m / correction1 = 2 / 0.1 = 20 and sqrt(v / correction2) = sqrt(0.4 / 0.001) = 20: w moves by -learning_rate.
+           With dw = 0.5 it would move just as far.
 
 Source: D. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 1.
 Compiled: kernels/adam.py.

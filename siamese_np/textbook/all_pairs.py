@@ -3,12 +3,16 @@
 Forward.   dist[i, j] = |emb[i] - emb[j]|,  label[i, j] = 0 where the classes are equal, else 1,
            loss[i, j] as in contrastive.py
 
-           A batch has far fewer similar than dissimilar pairs. So their sums are kept apart, row by row, and the caller
-           weighs them: sums[i] = (sum over similar j, sum over dissimilar j of loss[i, j]).
+           A batch has far fewer similar than dissimilar pairs. So their losses are summed apart, row by row:
+           sums[i, 0] = sum over similar j of loss[i, j],  sums[i, 1] = sum over dissimilar j of loss[i, j]
+           The caller chooses how much each kind counts, weight = (of similar, of dissimilar pairs), and the total is
+           1/2 * sum over i of (sums[i, 0] * weight[0] + sums[i, 1] * weight[1])
+           with 1/2 because each pair stands in it twice, as (i, j) and as (j, i).
 
-Backward.  The loss is  1/2 * sum over i of sums[i] @ weight: each pair stands in it twice, as (i, j) and as (j, i).
-           Both move with emb[i] in the same way, which cancels the 1/2. So emb[i] needs only its own row:
-           demb[i] = sum over j of weight[label] * dloss/ddist[i, j] * ddist[i, j]/demb[i]
+Backward.  emb[i] stands in row i and in column i. Both hold the same losses and have the same slope in emb[i]: together
+           they cancel the 1/2, and row i alone is enough:
+           demb[i] = sum over j of weight[label[i, j]] * slope[i, j] * (emb[i] - emb[j]) / dist[i, j]
+           with the slope of the loss in the distance from contrastive.py, and the last factor from distance.py
 
 Compiled: kernels/all_pairs.py.
 """

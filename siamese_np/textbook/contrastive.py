@@ -1,12 +1,18 @@
 """Contrastive loss of a pair: similar pairs are pulled together, dissimilar ones pushed out to the margin.
 
 Forward.   loss = 1/2 dist^2                       label 0, similar
-                = 1/2 max(0, margin - dist)^2      label 1, dissimilar
+                = 1/2 max(0, margin - dist)^2      label 1, dissimilar; max(0, margin - dist) is called the hinge
 
-Backward.  dloss/ddist = dist                      similar: a spring that pulls, the harder the farther apart
-                       = -max(0, margin - dist)    dissimilar: a spring that pushes, as long as it is compressed
+Backward.  The slope of the loss in dist is
+             dist                      similar: a spring that pulls, the harder the farther apart
+             -max(0, margin - dist)    dissimilar: a spring that pushes, as long as it is compressed
+           and ddist = dloss * slope. For the mean loss of N pairs, dloss is 1/N for every pair.
 
-Kink.      At dist = margin both slopes of the hinge are 0: the gradient is continuous; the pair is far enough.
+Kink.      The hinge has a kink at dist = margin, but its square has not: the slope is 0 from both sides. The pair is
+           far enough.
+
+Example.   dist = 0.5 with margin 1: loss 1/8 either way; slope 0.5 if similar, -0.5 if dissimilar.
+           dist = 3: a dissimilar pair has loss 0 and slope 0.
 
 Source: R. Hadsell, S. Chopra, Y. LeCun, "Dimensionality reduction by learning an invariant mapping", CVPR 2006, eq. 4.
 Compiled: kernels/contrastive.py.

@@ -3,13 +3,18 @@
 Forward.   out[n, i, j, f] = b[f] + sum over p, q, c of  x[n, i*sh + p - ph, j*sw + q - pw, c] * w[p, q, c, f]
            with stride (sh, sw), padding (ph, pw), and x = 0 outside the image.
 
-           For one entry (p, q) of the window this is a matrix product: the pixels under it (..., C) @ w[p, q] (C, F).
-           The loop adds up KH * KW such products.
+           Fix one entry (p, q) of the window, and look at the pixels under it at all places (i, j) at once. They are
+           a slice of x, `seen` (N, OH, OW, C), and what they add to out is a matrix product, seen @ w[p, q], with
+           w[p, q] (C, F). So the loop runs over the window, not over the image: KH * KW products.
 
 Backward.  Each product out += seen @ w[p, q] sends dout back as every matrix product does:
            dw[p, q] = seen.T @ dout           summed over all images and places
            dseen    = dout @ w[p, q].T        added to the pixels it was read from; where windows overlap, several add
            db       = dout                    summed over all images and places, since each output pixel added b once
+
+Example.   One row of pixels x = [1, 2, 3], a window of two, w = [10, 1], b = 0:
+           out = [1*10 + 2*1, 2*10 + 3*1] = [12, 23]. With dout = [1, 1]:
+           dw = [1 + 2, 2 + 3] = [3, 5], dx = [10, 1 + 10, 1] (both windows see the middle pixel), db = 1 + 1 = 2.
 
 Compiled: kernels/conv/direct.py, winograd.py (forward), sparse_backward.py (backward).
 """

@@ -2,15 +2,19 @@
 
 Forward.   dist[n] = sqrt(sum over e of (a[n, e] - b[n, e])^2)
 
-Backward.  The root of s has the derivative 1 / (2 sqrt(s)), and s moves by 2 (a - b) per unit of a:
+Backward.  dist is the root of a sum s. The root has the slope 1 / (2 sqrt(s)), and s has the slope 2 (a - b) in a:
            da = ddist * (a - b) / dist,     db = -da
-           a is pushed along the unit vector from b to a, and b the other way.
+           (a - b) / dist has length 1 and points from b to a: moving a away from b, or b away from a, lengthens the
+           distance by as much as it moves.
 
 Kink.      At dist = 0 there is no such direction: the graph is the tip of a cone. The gradient there is exactly 0,
            with no epsilon under the root, which would bias every other distance.
 
-Squares of very small or very large differences leave the range of floating-point numbers. So the differences are
-divided by the largest of them first: dist is 0 only where the embeddings are equal.
+Example.   a = [3, 5, 8], b = [1, 2, 2]: a - b = [2, 3, 6], dist = sqrt(4 + 9 + 36) = 7.
+           With ddist = 7: da = [2, 3, 6], db = [-2, -3, -6].
+
+Squares of very small or very large differences leave the range of floating-point numbers. So each row of differences is
+divided by the largest of it, and the root is multiplied by that again: dist is 0 only where the embeddings are equal.
 
 Compiled: kernels/distance.py.
 """

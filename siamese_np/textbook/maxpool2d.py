@@ -2,11 +2,14 @@
 
 Forward.   out[n, i, j, c] = max over p, q of  x[n, i*sh + p, j*sw + q, c]
 
-Backward.  Only the largest pixel moves the output, and it does so with slope 1. So dout goes there, and nowhere else:
+Backward.  Move any other pixel a little, and the output stays as it is: slope 0. The largest one moves the output with
+           slope 1. So dout goes there, and nowhere else:
            dx[n, i*sh + p, j*sw + q, c] += dout[n, i, j, c]     for the entry (p, q) that was the largest
 
 Kink.      Where several pixels are the largest, the slope depends on which one is moved. The gradient goes to the first
            in row-major order. NaN counts as larger than every number, so that it stays visible.
+
+Example.   The window [[1, 5], [3, 2]]: out = 5, argmax = 1, and dout = 10 gives dx = [[0, 10], [0, 0]].
 
 Compiled: kernels/maxpool2d.py.
 """

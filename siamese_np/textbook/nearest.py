@@ -1,6 +1,8 @@
 """Nearest neighbours: the k rows of a gallery with the smallest squared distances to each query.
 
-Of equal distances, the row that comes first in the gallery counts as nearer.
+A query is an embedding one looks for, the gallery are those one looks among. Squares are enough: the root would keep
+their order. Of equal distances, the row that comes first in the gallery counts as nearer. Nothing is learned here, so
+there is no backward pass.
 
 Compiled: kernels/search/nearest.py.
 """

@@ -1,6 +1,13 @@
 """Ranks of the distances of many pairs among those of few others: what the exact ROC curve is made of.
 
-The pairs are (i, j) with first[i] <= j < last[i]. Squared distances are compared: the root keeps their order.
+A ROC curve tells, for each threshold, how many similar and how many dissimilar pairs lie below it. The kind of which
+there are fewer gives the thresholds: its squared distances, sorted (`values`). The pairs of the other kind are counted
+into the gaps between them, and their distances are not kept. The root would keep the order, so it is not taken.
+
+The embeddings are sorted by class, so the partners of image i are a range: first[i] <= j < last[i].
+
+Example.   values = [1, 4] and pairs with the squares 0, 1, 2, 5:
+           below = [1, 1, 1] (the 0, the 2 and the 5), equal = [1, 0] (the 1).
 
 Compiled: kernels/search/pair_ranks.py.
 """

@@ -2,9 +2,10 @@
 
 Forward.   dist[i, j] = |emb[i] - emb[j]|
 
-Backward.  emb[i] stands in row i and in column i, and dist[i, j] = dist[j, i] moves with it in the same way:
+Backward.  emb[i] stands in row i and in column i. dist[i, j] and dist[j, i] are equal and have the same slope in it, so
+           the gradients of both add up:
            demb[i] = sum over j of (ddist[i, j] + ddist[j, i]) * (emb[i] - emb[j]) / dist[i, j]
-           and 0 where dist = 0, as in distance.py.
+           where dist = 0, as for i = j, the term is 0, as in distance.py.
 
 Compiled: kernels/pairwise.py.
 """

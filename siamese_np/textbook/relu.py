@@ -1,8 +1,13 @@
 """ReLU: the positive part of every number.
 
 Forward.   out = max(x, 0)
-Backward.  dx = dout where x > 0, else 0
-Kink.      At x = 0 the slope is 0 from the left and 1 from the right. It is declared to be 0.
+
+Backward.  Where x > 0, out is x itself: slope 1. Elsewhere out stays 0 when x moves a little: slope 0.
+           dx = dout where x > 0, else 0
+
+Kink.      At x = 0 the slope is 0 from the left and 1 from the right. No answer is the only right one; 0 is chosen.
+
+Example.   x = [-1, 0, 2]: out = [0, 0, 2]. With dout = [5, 5, 5]: dx = [0, 0, 5].
 
 out > 0 exactly where x > 0, so the output is all that backward needs.
 

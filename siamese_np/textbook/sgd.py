@@ -3,6 +3,9 @@
     velocity = momentum * velocity + dw
     w        = w - learning_rate * velocity
 
+The gradient dw points to where the loss grows, so w goes the other way. momentum, a number below 1, says how much of
+the velocity is kept from step to step; with momentum 0 a step is learning_rate * dw, plain gradient descent.
+
 Source: B. Polyak, "Some methods of speeding up the convergence of iteration methods", 1964.
 Compiled: kernels/sgd.py.
 """

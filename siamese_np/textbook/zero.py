@@ -1,4 +1,7 @@
-"""Gradients are added to, so each training step starts by setting them to 0. Compiled: kernels/zero.py."""
+"""Layers add to their gradients, so that two branches can share one; each training step starts by setting them to 0.
+
+Compiled: kernels/zero.py.
+"""
 
 import numpy as np
 
