@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -324,6 +325,27 @@ def test_a_part_is_strict_whoever_calls_it_first():
         out = np.empty(1)
         function(out, a, a, c)
         assert out[0] == 0
+
+
+class _Line(NamedTuple):
+    slope: float
+    values: np.ndarray
+
+
+@part
+def _set_first(line, x):
+    line.values[0] = line.slope * x
+
+
+@kernel
+def _set_line(out, slope):
+    _set_first(_Line(slope, out), 3)
+
+
+def test_a_part_takes_a_named_tuple():
+    out = np.zeros(1)
+    _set_line(out, 2.0)
+    assert out[0] == 6
 
 
 @pytest.mark.parametrize("collecting", [True, False])

@@ -91,6 +91,8 @@ def _compile(function: Function, **options: Any) -> Function:
 
 def _plain(typed: Any) -> Any:
     """The type of any number, where Numba knows that it is always the same: or each would be compiled for it."""
+    if isinstance(typed, types.BaseNamedTuple):  # keeps the names of its fields; the fields are plain already
+        return typed
     if isinstance(typed, types.BaseTuple):
         return types.Tuple([_plain(part) for part in typed])
     return types.unliteral(typed)
