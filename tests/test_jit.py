@@ -289,7 +289,7 @@ print(jit.cache_folder(), Dense(3, 4, seed=0).forward(np.ones((2, 3), np.float32
 
 
 def test_kernels_run_as_plain_python():
-    """The same code without compilation, where lanes reach over the end of an array."""
+    """The same code without compilation, where vectors reach past the end of an array."""
     code = """
 import numpy as np
 from siamese_np import kernels, textbook

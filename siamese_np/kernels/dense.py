@@ -28,7 +28,7 @@ import numpy as np
 from siamese_np.kernels.simd.gemm import multiply, transpose
 from siamese_np.kernels.simd.scratch import all_finite, clear, copy
 from siamese_np.kernels.simd.sparse import list_rows, multiply_listed
-from siamese_np.kernels.simd.vectors import item
+from siamese_np.kernels.simd.vectors import load_scalar
 from siamese_np.runtime.inline import array_part, part
 from siamese_np.runtime.jit import kernel
 from siamese_np.runtime.team import sharded
@@ -128,7 +128,7 @@ def seldom_nonzero(x):
     step, seen, nonzero, flat = max(1, N // SAMPLE), 0, 0, x.reshape(-1)
     for n in range(0, N, step):
         for k in range(n * D, (n + 1) * D):
-            nonzero += item(flat, k) != 0
+            nonzero += load_scalar(flat, k) != 0
         seen += D
     return nonzero <= SPARSE * seen
 

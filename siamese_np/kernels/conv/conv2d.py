@@ -32,13 +32,13 @@ from siamese_np.kernels.simd.scratch import (
     empty_edges,
     empty_padded,
     find_edges,
-    in_vectors,
     is_black,
     pad_image,
+    pad_to_vector,
+    round_up,
     shard_size,
-    whole,
 )
-from siamese_np.kernels.simd.vectors import PAIR, VECTOR_BYTES, WIDE, item, load, muladd, rolled, store, zeros
+from siamese_np.kernels.simd.vectors import PAIR, VECTOR_BYTES, WIDE, load, load_scalar, muladd, no_unroll, store, zeros
 from siamese_np.runtime.inline import array_part, part
 from siamese_np.runtime.jit import kernel
 from siamese_np.runtime.team import sharded
@@ -47,12 +47,12 @@ from siamese_np.runtime.team import sharded
 @kernel
 def conv2d_forward(out, x, w, b, stride, pad):
     """out (N, OH, OW, F) = convolution of x (N, H, W, C) with w (KH, KW, C, F), plus b (F,)."""
-    FP, size = whole(b.size, x), shard_size(len(x))
-    biases, shards = in_vectors(b, b.size, FP), -(-len(x) // size)
+    FP, size = round_up(b.size, x), shard_size(len(x))
+    biases, shards = pad_to_vector(b, b.size, FP), -(-len(x) // size)
     if winograd_pays(w, stride):
         _convolve_tiles((out, x, transform_weights(w, FP), biases, pad, size), shards)
     else:
-        weights = in_vectors(w.reshape(-1), b.size, FP)
+        weights = pad_to_vector(w.reshape(-1), b.size, FP)
         skip = all_finite(weights, 0, 0, 1, weights.size)  # else a black pixel shows NaN as well
         _convolve((out, x, weights, biases, w.shape, stride, pad, size, skip), shards)
 
@@ -119,12 +119,12 @@ def sum_four(padded, x0, x1, x2, x3, line, w, f, FP, KH, T, bias):
     row = f
     for p in range(KH):
         for k in range(p * line, p * line + T):
-            rolled()
+            no_unroll()
             filters = load(w, row, bias)
-            sums0 = muladd(sums0, item(padded, x0 + k), filters)
-            sums1 = muladd(sums1, item(padded, x1 + k), filters)
-            sums2 = muladd(sums2, item(padded, x2 + k), filters)
-            sums3 = muladd(sums3, item(padded, x3 + k), filters)
+            sums0 = muladd(sums0, load_scalar(padded, x0 + k), filters)
+            sums1 = muladd(sums1, load_scalar(padded, x1 + k), filters)
+            sums2 = muladd(sums2, load_scalar(padded, x2 + k), filters)
+            sums3 = muladd(sums3, load_scalar(padded, x3 + k), filters)
             row += FP
     return sums0, sums1, sums2, sums3
 

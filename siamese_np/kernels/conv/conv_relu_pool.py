@@ -32,13 +32,24 @@ from siamese_np.kernels.simd.scratch import (
     empty_edges,
     empty_padded,
     find_edges,
-    in_vectors,
     is_black,
     pad_image,
+    pad_to_vector,
+    round_up,
     shard_size,
-    whole,
 )
-from siamese_np.kernels.simd.vectors import PAIR, VECTOR_BYTES, WIDE, above, beats, constant, load, select, store, zeros
+from siamese_np.kernels.simd.vectors import (
+    PAIR,
+    VECTOR_BYTES,
+    WIDE,
+    greater,
+    greater_or_nan,
+    load,
+    select,
+    splat,
+    store,
+    zeros,
+)
 from siamese_np.runtime.inline import array_part, part
 from siamese_np.runtime.jit import kernel
 from siamese_np.runtime.team import sharded
@@ -47,12 +58,12 @@ from siamese_np.runtime.team import sharded
 @kernel
 def conv_relu_pool_forward(out, argmax, x, w, b, stride, pad):
     """out, argmax (N, OH, OW, F) = pooled ReLU of x (N, H, W, C) convolved with w (KH, KW, C, F), plus b (F,)."""
-    FP, size = whole(b.size, x), shard_size(len(x))
-    biases, shards = in_vectors(b, b.size, FP), -(-len(x) // size)
+    FP, size = round_up(b.size, x), shard_size(len(x))
+    biases, shards = pad_to_vector(b, b.size, FP), -(-len(x) // size)
     if winograd_pays(w, stride):
         _pool_tiles((out, argmax, x, transform_weights(w, FP), biases, pad, size), shards)
     else:
-        weights = in_vectors(w.reshape(-1), b.size, FP)
+        weights = pad_to_vector(w.reshape(-1), b.size, FP)
         skip = all_finite(weights, 0, 0, 1, weights.size)  # else a black pixel shows NaN as well
         _pool_windows((out, argmax, x, weights, biases, w.shape, stride, pad, size, skip), shards)
 
@@ -143,13 +154,13 @@ def _pool_tiles(out, argmax, x, U, biases, pad, size, shard):
 @part
 def store_largest(out, argmax, to, pixel0, pixel1, pixel2, pixel3):
     """ReLU of the largest of four pixels, and its number: the first of equal ones (NaN is largest), or 4."""
-    best, number = pixel0, constant(argmax, argmax.dtype.type(0), pixel0)
-    larger = beats(pixel1, best)
-    best, number = select(larger, pixel1, best), select(larger, constant(argmax, argmax.dtype.type(1), best), number)
-    larger = beats(pixel2, best)
-    best, number = select(larger, pixel2, best), select(larger, constant(argmax, argmax.dtype.type(2), best), number)
-    larger = beats(pixel3, best)
-    best, number = select(larger, pixel3, best), select(larger, constant(argmax, argmax.dtype.type(3), best), number)
-    none, zero = constant(argmax, argmax.dtype.type(4), best), constant(out, out.dtype.type(0), best)
-    store(out, to, select(beats(best, zero), best, zero))
-    store(argmax, to, select(above(best, zero), number, none))
+    best, number = pixel0, splat(argmax, argmax.dtype.type(0), pixel0)
+    larger = greater_or_nan(pixel1, best)
+    best, number = select(larger, pixel1, best), select(larger, splat(argmax, argmax.dtype.type(1), best), number)
+    larger = greater_or_nan(pixel2, best)
+    best, number = select(larger, pixel2, best), select(larger, splat(argmax, argmax.dtype.type(2), best), number)
+    larger = greater_or_nan(pixel3, best)
+    best, number = select(larger, pixel3, best), select(larger, splat(argmax, argmax.dtype.type(3), best), number)
+    none, zero = splat(argmax, argmax.dtype.type(4), best), splat(out, out.dtype.type(0), best)
+    store(out, to, select(greater_or_nan(best, zero), best, zero))
+    store(argmax, to, select(greater(best, zero), number, none))

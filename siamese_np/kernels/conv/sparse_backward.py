@@ -33,19 +33,19 @@ from siamese_np.kernels.simd.scratch import (
     find_edges,
     is_black,
     pad_image,
+    round_up,
     shard_size,
-    whole,
 )
 from siamese_np.kernels.simd.sparse import empty_list, list_entries
 from siamese_np.kernels.simd.vectors import (
     PAIR,
     VECTOR_BYTES,
-    item,
     load,
+    load_scalar,
     muladd,
-    put,
-    rolled,
+    no_unroll,
     store,
+    store_scalar,
     zeros,
 )
 from siamese_np.runtime.inline import array_part, part
@@ -65,7 +65,7 @@ def add_gradients(dx, dw, db, dout, argmax, x, w, stride, pad, window):
         return
     db_of = aligned_zeros(shards * F, db)
     if C < FEW and not len(dx):
-        FP = whole(F, db)
+        FP = round_up(F, db)
         dw_of = aligned(shards * KH * KW * C * FP, db)
         _see_pixels((dw_of, db_of, dout, argmax, x, w.shape, stride, pad, window, size), shards)
         add_shards(dw_of, shards)
@@ -74,7 +74,7 @@ def add_gradients(dx, dw, db, dout, argmax, x, w, stride, pad, window):
             for f in range(F):
                 flat[k * F + f] += dw_of[k * FP + f]
     else:
-        T = whole(KW * C, db)
+        T = round_up(KW * C, db)
         filters, dw_of = aligned(F * KH * T, db), aligned(shards * F * KH * T, db)
         transpose(filters, w.reshape(-1), F, KH, KW * C, T)
         _see_windows((dx, dw_of, db_of, dout, argmax, x, filters, w.shape, stride, pad, window, size), shards)
@@ -96,7 +96,7 @@ def add_shards(sums, shards):
 def _add_piece(sums, size, s):
     for first in range(size, sums.size, size):
         for k in range(s * PIECE, min((s + 1) * PIECE, size)):
-            put(sums, k, item(sums, k) + item(sums, first + k))
+            store_scalar(sums, k, load_scalar(sums, k) + load_scalar(sums, first + k))
 
 
 @sharded
@@ -107,7 +107,7 @@ def _see_windows(dx, dw_of, db_of, dout, argmax, x, filters, kernel, stride, pad
     N, H, W, C = x.shape
     KH, KW, _, _ = kernel
     padded, dpadded = empty_padded(H, W, C, pad, dw_of), empty_padded(H, W, C, pad, dw_of)
-    line, T = (W + 2 * pad[1]) * C, whole(KW * C, dw_of)
+    line, T = (W + 2 * pad[1]) * C, round_up(KW * C, dw_of)
     pixels = OH * OW * window[0] * window[1]
     start, place, won = np.empty(pixels + 1, np.int64), np.empty(pixels, np.int64), np.empty(OW * F, x.dtype)
     channel, gradient = empty_list(pixels * F, dw_of)
@@ -169,8 +169,8 @@ def add_three(sums, goal0, goal1, goal2, rows, row0, row1, row2, index, scale, v
     """
     sums0, sums1, sums2 = load(sums, goal0, like), load(sums, goal1, like), load(sums, goal2, like)
     for e in range(first, stop):
-        rolled()
-        factor, row = item(value, e), np.int64(item(index, e)) * scale
+        no_unroll()
+        factor, row = load_scalar(value, e), np.int64(load_scalar(index, e)) * scale
         sums0 = muladd(sums0, factor, load(rows, row + row0, like))
         sums1 = muladd(sums1, factor, load(rows, row + row1, like))
         sums2 = muladd(sums2, factor, load(rows, row + row2, like))
@@ -205,11 +205,11 @@ def list_filters(count, seen, factor, room, start, place, index, value):
         count[f] = 0
     for k in range(place.size):
         for e in range(start[k], start[k + 1]):
-            channel = np.int64(item(index, e))
-            m = item(count, channel)
-            put(seen, channel * room + m, place[k])
-            put(factor, channel * room + m, item(value, e))
-            put(count, channel, m + 1)
+            channel = np.int64(load_scalar(index, e))
+            m = load_scalar(count, channel)
+            store_scalar(seen, channel * room + m, place[k])
+            store_scalar(factor, channel * room + m, load_scalar(value, e))
+            store_scalar(count, channel, m + 1)
 
 
 @part
@@ -227,7 +227,9 @@ def transpose(filters, w, F, KH, K, T):
     for p in range(KH):
         for k in range(T):
             for f in range(F):
-                put(filters, (f * KH + p) * T + k, item(w, (p * K + k) * F + f) if k < K else w.dtype.type(0))
+                store_scalar(
+                    filters, (f * KH + p) * T + k, load_scalar(w, (p * K + k) * F + f) if k < K else w.dtype.type(0)
+                )
 
 
 @part
@@ -237,7 +239,7 @@ def add_transposed(dw, sums, F, KH, K, T):
         for k in range(K):
             for f in range(F):
                 to = (p * K + k) * F + f
-                put(dw, to, item(dw, to) + item(sums, (f * KH + p) * T + k))
+                store_scalar(dw, to, load_scalar(dw, to) + load_scalar(sums, (f * KH + p) * T + k))
 
 
 @part
@@ -258,7 +260,7 @@ def _see_pixels(dw_of, db_of, dout, argmax, x, kernel, stride, pad, window, size
     _, OH, OW, F = dout.shape
     N, H, W, C = x.shape
     KH, KW, _, _ = kernel
-    FP, T, entries = whole(F, dw_of), KW * C, window[0] * window[1]
+    FP, T, entries = round_up(F, dw_of), KW * C, window[0] * window[1]
     padded, edges = empty_padded(H, W, C, pad, dw_of), empty_edges(H, W, pad)
     line = (W + 2 * pad[1]) * C
     place, pixels = np.empty(entries * OW, np.int64), aligned_zeros(entries * OW * FP, dw_of)
@@ -289,8 +291,10 @@ def add_biases(db, values, winners, entries):
     """db (F,) += values (pixels, F), flat, that some entry has won."""
     for first in range(0, values.size, db.size):
         for f in range(db.size):
-            value = item(values, first + f)
-            put(db, f, item(db, f) + (value if item(winners, first + f) < entries else db.dtype.type(0)))
+            value = load_scalar(values, first + f)
+            store_scalar(
+                db, f, load_scalar(db, f) + (value if load_scalar(winners, first + f) < entries else db.dtype.type(0))
+            )
 
 
 @part
@@ -298,8 +302,8 @@ def copy_won(pixels, to, values, winners, at, F, t):
     """pixels[to : to + F] = values[at : at + F] where entry t has won, else 0."""
     zero = values.dtype.type(0)
     for f in range(F):
-        value = item(values, at + f)
-        put(pixels, to + f, value if item(winners, at + f) == t else zero)
+        value = load_scalar(values, at + f)
+        store_scalar(pixels, to + f, value if load_scalar(winners, at + f) == t else zero)
 
 
 @part
@@ -312,10 +316,10 @@ def add_taps(sums, at, FP, T, padded, first, place, pixels, f, count):
         goal0, goal1, goal2 = at + k * FP, at + k1 * FP, at + k2 * FP
         sums0, sums1, sums2 = load(sums, goal0, like), load(sums, goal1, like), load(sums, goal2, like)
         for m in range(count):
-            x, gradient = item(place, m) + first, load(pixels, m * FP + f, like)
-            sums0 = muladd(sums0, item(padded, x + k), gradient)
-            sums1 = muladd(sums1, item(padded, x + k1), gradient)
-            sums2 = muladd(sums2, item(padded, x + k2), gradient)
+            x, gradient = load_scalar(place, m) + first, load(pixels, m * FP + f, like)
+            sums0 = muladd(sums0, load_scalar(padded, x + k), gradient)
+            sums1 = muladd(sums1, load_scalar(padded, x + k1), gradient)
+            sums2 = muladd(sums2, load_scalar(padded, x + k2), gradient)
         store(sums, goal0, sums0)
         store(sums, goal1, sums1)
         store(sums, goal2, sums2)

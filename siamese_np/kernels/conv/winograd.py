@@ -17,7 +17,7 @@ Source: A. Lavin, S. Gray, "Fast algorithms for convolutional neural networks", 
 """
 
 from siamese_np.kernels.simd.gemm import ROWS, multiply
-from siamese_np.kernels.simd.scratch import aligned, empty_padded, in_vectors, pad_image, whole
+from siamese_np.kernels.simd.scratch import aligned, empty_padded, pad_image, pad_to_vector, round_up
 from siamese_np.kernels.simd.vectors import VECTOR_BYTES, load, muladd, store, zeros
 from siamese_np.runtime.inline import array_part, part
 
@@ -35,7 +35,7 @@ def winograd_pays(w, stride):
 def transform_weights(w, FP):
     """U (16, C, FP), flat, of w (3, 3, C, F), with zeros behind the F filters."""
     _, _, C, F = w.shape
-    row, g = C * FP, in_vectors(w.reshape(-1), F, FP)
+    row, g = C * FP, pad_to_vector(w.reshape(-1), F, FP)
     U = aligned(16 * row, g)
     for k in range(0, row, VECTOR_BYTES // w.itemsize):
         left0, left1, left2, left3 = spread_column(g, k, 3 * row)
@@ -77,7 +77,7 @@ def store_row(U, to, step, a, b, c):
 def empty_tiles(x, biases, pad):
     """Memory for `multiply_tiles`: V and M, flat, and a padded image; biases (FP,)."""
     _, H, W, C = x.shape
-    V = aligned(16 * TILES * whole(C, biases), biases)
+    V = aligned(16 * TILES * round_up(C, biases), biases)
     # two rows more: where the output has odd sizes, the last patches reach over the margin
     return V, aligned(16 * TILES * biases.size, biases), empty_padded(H + 2, W, C, pad, biases)
 

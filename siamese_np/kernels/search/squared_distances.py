@@ -12,7 +12,7 @@ A block of COLUMNS embeddings b is transposed once, so that each fills a lane of
 import numpy as np
 
 from siamese_np.kernels.simd.gemm import transpose
-from siamese_np.kernels.simd.vectors import VECTOR_BYTES, add_squares, difference, item, load, store, zeros
+from siamese_np.kernels.simd.vectors import VECTOR_BYTES, add_squares, difference, load, load_scalar, store, zeros
 from siamese_np.runtime.inline import array_part, part
 
 ROWS, VECTORS = 8, 2 if VECTOR_BYTES == 64 else 1  # sums, as far as registers go: a difference needs one, too
@@ -51,14 +51,14 @@ def square_rows(squares, rows, start, columns):
         sums0 = sums1 = sums2 = sums3 = sums4 = sums5 = sums6 = sums7 = like
         for e in range(E):
             numbers = load(w, e * COLUMNS + f, like)
-            sums0 = add_squares(sums0, difference(item(x, x0 + e), numbers))
-            sums1 = add_squares(sums1, difference(item(x, x1 + e), numbers))
-            sums2 = add_squares(sums2, difference(item(x, x2 + e), numbers))
-            sums3 = add_squares(sums3, difference(item(x, x3 + e), numbers))
-            sums4 = add_squares(sums4, difference(item(x, x4 + e), numbers))
-            sums5 = add_squares(sums5, difference(item(x, x5 + e), numbers))
-            sums6 = add_squares(sums6, difference(item(x, x6 + e), numbers))
-            sums7 = add_squares(sums7, difference(item(x, x7 + e), numbers))
+            sums0 = add_squares(sums0, difference(load_scalar(x, x0 + e), numbers))
+            sums1 = add_squares(sums1, difference(load_scalar(x, x1 + e), numbers))
+            sums2 = add_squares(sums2, difference(load_scalar(x, x2 + e), numbers))
+            sums3 = add_squares(sums3, difference(load_scalar(x, x3 + e), numbers))
+            sums4 = add_squares(sums4, difference(load_scalar(x, x4 + e), numbers))
+            sums5 = add_squares(sums5, difference(load_scalar(x, x5 + e), numbers))
+            sums6 = add_squares(sums6, difference(load_scalar(x, x6 + e), numbers))
+            sums7 = add_squares(sums7, difference(load_scalar(x, x7 + e), numbers))
         store(out, f, sums0)
         store(out, COLUMNS + f, sums1)
         store(out, 2 * COLUMNS + f, sums2)

@@ -16,7 +16,17 @@ Source: K. Goto, R. van de Geijn, "Anatomy of high-performance matrix multiplica
 """
 
 from siamese_np.kernels.simd.scratch import clear
-from siamese_np.kernels.simd.vectors import VECTOR_BYTES, WIDE, item, load, muladd, put, store, transpose_square, zeros
+from siamese_np.kernels.simd.vectors import (
+    VECTOR_BYTES,
+    WIDE,
+    load,
+    load_scalar,
+    muladd,
+    store,
+    store_scalar,
+    transpose_square,
+    zeros,
+)
 from siamese_np.runtime.inline import part
 
 ROWS = 6
@@ -55,12 +65,12 @@ def multiply_rows(out, x, w, m, f, M, K, add, like):
         sums3, sums4, sums5 = load(sums, goal3, like), load(sums, goal4, like), load(sums, goal5, like)
     for k in range(K):
         there, numbers = k * step, load(rows, row + f + k * w_step, like)
-        sums0 = muladd(sums0, item(factors, x0 + there), numbers)
-        sums1 = muladd(sums1, item(factors, x1 + there), numbers)
-        sums2 = muladd(sums2, item(factors, x2 + there), numbers)
-        sums3 = muladd(sums3, item(factors, x3 + there), numbers)
-        sums4 = muladd(sums4, item(factors, x4 + there), numbers)
-        sums5 = muladd(sums5, item(factors, x5 + there), numbers)
+        sums0 = muladd(sums0, load_scalar(factors, x0 + there), numbers)
+        sums1 = muladd(sums1, load_scalar(factors, x1 + there), numbers)
+        sums2 = muladd(sums2, load_scalar(factors, x2 + there), numbers)
+        sums3 = muladd(sums3, load_scalar(factors, x3 + there), numbers)
+        sums4 = muladd(sums4, load_scalar(factors, x4 + there), numbers)
+        sums5 = muladd(sums5, load_scalar(factors, x5 + there), numbers)
     store(sums, goal0, sums0)
     store(sums, goal1, sums1)
     store(sums, goal2, sums2)
@@ -78,9 +88,9 @@ def multiply_rest(out, x, w, f, shape, add):
         if not add:
             clear(sums, to + f, F - f)
         for k in range(K):
-            factor = item(factors, at + m * row_step + k * step)
+            factor = load_scalar(factors, at + m * row_step + k * step)
             for e in range(f, F):
-                put(sums, to + e, item(sums, to + e) + factor * item(rows, row + k * w_step + e))
+                store_scalar(sums, to + e, load_scalar(sums, to + e) + factor * load_scalar(rows, row + k * w_step + e))
 
 
 @part
@@ -94,4 +104,4 @@ def transpose(out, out_step, x, at, step, M, K):
             transpose_square(out, k * out_step + m, out_step, x, at + m * step + k, step, like)
     for m in range(M):
         for k in range(K_whole if m < M_whole else 0, K):
-            put(out, k * out_step + m, item(x, at + m * step + k))
+            store_scalar(out, k * out_step + m, load_scalar(x, at + m * step + k))

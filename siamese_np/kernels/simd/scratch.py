@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from siamese_np.kernels.simd.vectors import PAIR, VECTOR_BYTES, item, put
+from siamese_np.kernels.simd.vectors import PAIR, VECTOR_BYTES, load_scalar, store_scalar
 from siamese_np.runtime.inline import array_part, part
 
 IMAGES, SHARDS = 4, 16  # least images that a thread takes at a time, and most shards of a batch
@@ -39,25 +39,25 @@ def aligned_zeros(size, like):
 def clear(out, to, count):
     """`count` zeros, from out[to] on."""
     for k in range(to, to + count):
-        put(out, k, out.dtype.type(0))
+        store_scalar(out, k, out.dtype.type(0))
 
 
 @part
 def copy(out, to, source, at, count):
     """`count` numbers of out, from out[to] on, from those of `source` from source[at] on."""
     for k in range(count):
-        put(out, to + k, item(source, at + k))
+        store_scalar(out, to + k, load_scalar(source, at + k))
 
 
 @part
-def whole(count, like):
+def round_up(count, like):
     """`count`, rounded up to a multiple of the numbers in PAIR vectors."""
     lanes = PAIR * VECTOR_BYTES // like.itemsize
     return (count + lanes - 1) // lanes * lanes
 
 
 @array_part
-def in_vectors(flat, F, FP):
+def pad_to_vector(flat, F, FP):
     """Copy of rows of F numbers, each filled up with zeros to FP."""
     K = flat.size // F
     out = aligned_zeros(K * FP, flat)
@@ -97,9 +97,9 @@ def find_edges(edges, x, pad):
     flat = x.reshape(-1)
     for r in range(H):
         first, left, right = r * W * C, 0, W * C
-        while left < right and item(flat, first + left) == 0:
+        while left < right and load_scalar(flat, first + left) == 0:
             left += 1
-        while left < right and item(flat, first + right - 1) == 0:
+        while left < right and load_scalar(flat, first + right - 1) == 0:
             right -= 1
         edges[pad[0] + r, 0] = pad[1] + left // C
         edges[pad[0] + r, 1] = pad[1] + (right + C - 1) // C if left < right else 0
@@ -120,5 +120,5 @@ def all_finite(w, at, step, K, F):
     bad = False
     for k in range(K):
         for f in range(at + k * step, at + k * step + F):
-            bad |= item(w, f) - item(w, f) != 0  # NaN for NaN and for infinity
+            bad |= load_scalar(w, f) - load_scalar(w, f) != 0  # NaN for NaN and for infinity
     return not bad

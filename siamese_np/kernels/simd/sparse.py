@@ -12,16 +12,16 @@ from siamese_np.kernels.simd.vectors import (
     LONG,
     VECTOR_BYTES,
     WIDE,
-    item,
+    compress_store,
+    iota,
     load,
+    load_scalar,
     muladd,
-    nonzero,
-    numbers,
-    pack,
+    no_unroll,
+    nonzero_mask,
     popcount,
-    put,
-    rolled,
     store,
+    store_scalar,
     zeros,
 )
 from siamese_np.runtime.inline import array_part, part
@@ -41,15 +41,15 @@ def list_entries(index, value, e, flat, at, count):
     """Append what is not 0 of flat[at], ..., flat[at + count - 1] to e entries; return how many there are then."""
     c, one, vector = 0, zeros(flat, 1), VECTOR_BYTES // flat.itemsize
     while c + vector <= count:
-        bits = nonzero(flat, at + c, one)
-        pack(value, e, load(flat, at + c, one), bits)
-        pack(index, e, numbers(index, c, one), bits)
+        bits = nonzero_mask(flat, at + c, one)
+        compress_store(value, e, load(flat, at + c, one), bits)
+        compress_store(index, e, iota(index, c, one), bits)
         e += popcount(bits)
         c += vector
     while c < count:  # written in any case, and kept by counting it: no branch that could be predicted wrong
-        put(index, e, c)
-        put(value, e, item(flat, at + c))
-        e += item(flat, at + c) != 0
+        store_scalar(index, e, c)
+        store_scalar(value, e, load_scalar(flat, at + c))
+        e += load_scalar(flat, at + c) != 0
         c += 1
     return e
 
@@ -68,7 +68,7 @@ def list_rows(x, at, step, M, K):
         for b in range(blocks):
             here, count = at + m * step + b * BLOCK, min(BLOCK, K - b * BLOCK)
             s = m * blocks + b
-            put(start, s + 1, list_entries(index, value, item(start, s), x, here, count))
+            store_scalar(start, s + 1, list_entries(index, value, load_scalar(start, s), x, here, count))
     return index, value, start
 
 
@@ -101,9 +101,9 @@ def add_columns(out, lists, w, held, f, M, K, like, width):
             store(held, k * width, load(rows, row + (b * BLOCK + k) * step + f, like))
         for m in range(M):
             to, total = goal + m * out_step + f, load(sums, goal + m * out_step + f, like)
-            for e in range(item(start, m * blocks + b), item(start, m * blocks + b + 1)):
-                rolled()
-                total = muladd(total, item(value, e), load(held, np.int64(item(index, e)) * width, like))
+            for e in range(load_scalar(start, m * blocks + b), load_scalar(start, m * blocks + b + 1)):
+                no_unroll()
+                total = muladd(total, load_scalar(value, e), load(held, np.int64(load_scalar(index, e)) * width, like))
             store(sums, to, total)
 
 
@@ -114,7 +114,11 @@ def add_rest(out, lists, w, f, shape):
     blocks = -(-K // BLOCK)
     for m in range(M):
         for b in range(blocks):
-            for e in range(item(start, m * blocks + b), item(start, m * blocks + b + 1)):
-                at, to = row + (b * BLOCK + np.int64(item(index, e))) * step, goal + m * out_step
+            for e in range(load_scalar(start, m * blocks + b), load_scalar(start, m * blocks + b + 1)):
+                at, to = row + (b * BLOCK + np.int64(load_scalar(index, e))) * step, goal + m * out_step
                 for column in range(f, F):
-                    put(sums, to + column, item(sums, to + column) + item(value, e) * item(rows, at + column))
+                    store_scalar(
+                        sums,
+                        to + column,
+                        load_scalar(sums, to + column) + load_scalar(value, e) * load_scalar(rows, at + column),
+                    )

@@ -1,18 +1,19 @@
-"""Lanes: a few neighbouring numbers as one value, which LLVM keeps in vector registers.
+"""SIMD vectors as values: neighbouring numbers that stay in registers from one operation to the next.
 
-A loop over an array is vectorised by LLVM on its own, but its sums are read from memory and written back for
-every product. A kernel that wants its sums to stay in registers names them: lanes are ordinary local variables.
+LLVM vectorises plain loops on its own, but reads each sum from memory and writes it back for every product. A kernel
+that wants its sums to stay in registers keeps them in local variables of the type `Vector`:
 
-    sums = load(out, start, like)                   out[start : start + count]
-    sums = muladd(sums, factor, load(w, k, like))   sums + factor * w[k : k + count], rounded once
+    sums = load(out, start, like)                   out[start : start + n]
+    sums = muladd(sums, factor, load(w, k, like))   sums + factor * w[k : k + n], rounded once
     store(out, start, sums)
 
-`like` is any value with the wanted number of lanes, at first one of `zeros`: a function that takes it as an
-argument is compiled once for each width. Arrays are flat and contiguous; a start is never negative. (Kernels pass
-flat arrays and starts, not slices: each slice counts references, which takes as long as a hundred products.) Each
-operation has its meaning in plain Python, which also runs under ``NUMBA_DISABLE_JIT=1``.
+`like` is any vector with the wanted number n of entries, at first one of `zeros`: a function that takes it as an
+argument is compiled once for each n. Arrays are flat and contiguous; an offset is never negative. (Kernels pass flat
+arrays and offsets, not slices: each slice counts references, which takes as long as a hundred products.) Each
+operation is a plain Python function, used under ``NUMBA_DISABLE_JIT=1``, beside the LLVM instructions that replace it.
 """
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -37,356 +38,302 @@ LONG, PAIR, WIDE = 8, 2, 4 if VECTOR_BYTES == 64 else 2
 _int32, _int64 = ir.IntType(32), ir.IntType(64)
 
 
-class Lanes(types.Type):  # type: ignore[misc]
+class Vector(types.Type):  # type: ignore[misc]
     """Numba's type of `count` numbers of `dtype`."""
 
     def __init__(self, dtype: Any, count: int) -> None:
         self.dtype, self.count = dtype, count
-        super().__init__(name=f"Lanes({dtype}, {count})")
+        super().__init__(name=f"Vector({dtype}, {count})")
 
 
-@register_model(Lanes)
-class _LanesModel(models.PrimitiveModel):  # type: ignore[misc]
-    def __init__(self, manager: Any, lanes: Lanes) -> None:
-        super().__init__(manager, lanes, ir.VectorType(manager[lanes.dtype].get_value_type(), lanes.count))
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, manager: Any, vector: Vector) -> None:
+        super().__init__(manager, vector, ir.VectorType(manager[vector.dtype].get_value_type(), vector.count))
 
 
-def _operation(typed: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
-    """Replace a plain-Python meaning by the instructions that `typed` gives, where kernels are compiled."""
+def _operation(typed: Callable[..., Any], instructions: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
+    """Replace a Python function by `instructions`, where it is compiled.
 
-    def decorate(meaning: Callable[..., Any]) -> Any:
-        return meaning if config.DISABLE_JIT else intrinsic(prefer_literal=True)(typed)
+    `typed` makes Numba's signature from the types of the arguments. `instructions` gets LLVM's builder, the type of
+    the result, and the arguments; of an array, the address of its data.
+    """
 
-    return decorate
+    def decorate(function: Callable[..., Any]) -> Any:
+        def definition(typing: Any, *arguments: Any) -> Any:
+            def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+                result = context.get_value_type(signature.return_type)
+                given = [
+                    context.make_array(kind)(context, builder, value).data if isinstance(kind, types.Array) else value
+                    for kind, value in zip(signature.args, values, strict=True)
+                ]
+                done = instructions(builder, result, *given)
+                return done if signature.return_type != types.void else context.get_dummy_value()
+
+            return typed(*arguments), generate
+
+        parameters = [*inspect.signature(definition).parameters.values()][:1]
+        parameters += inspect.signature(function).parameters.values()
+        definition.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        return intrinsic(prefer_literal=True)(definition)
+
+    return (lambda function: function) if config.DISABLE_JIT else decorate
 
 
-def _zeros(typing: Any, array: Any, vectors: Any) -> Any:
-    lanes = Lanes(array.dtype, vectors.literal_value * VECTOR_BYTES * 8 // array.dtype.bitwidth)
-    return lanes(array, vectors), lambda context, builder, signature, args: ir.Constant(_vector(context, lanes), None)
+def _type_of_zeros(array: Any, vectors: Any) -> Any:
+    return Vector(array.dtype, vectors.literal_value * VECTOR_BYTES * 8 // array.dtype.bitwidth)(array, vectors)
 
 
-@_operation(_zeros)
+@_operation(_type_of_zeros, lambda builder, result, data, vectors: ir.Constant(result, None))
 def zeros(array: Any, vectors: int) -> Any:
-    """`vectors` registers full of zeros of the array's type."""
+    """As many zeros of the array's type as fill `vectors` registers."""
     return np.zeros(vectors * VECTOR_BYTES // array.itemsize, array.dtype)
 
 
-def _load(typing: Any, array: Any, start: Any, like: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return _read(context, builder, array, args, like.count)
-
-    return like(array, types.intp, like), generate
-
-
-@_operation(_load)
+@_operation(
+    lambda array, start, like: like(array, types.intp, like),
+    lambda builder, result, data, start, like: _read(builder, data, start, result),
+)
 def load(array: Any, start: int, like: Any) -> Any:
-    """The lanes ``array[start]``, ``array[start + 1]``, ...; behind its end they may be anything."""
-    lanes, there = np.zeros_like(like), array[start : start + len(like)]
-    lanes[: len(there)] = there
-    return lanes
+    """The vector ``array[start]``, ``array[start + 1]``, ...; past the end of the array it may be anything."""
+    vector = np.zeros_like(like)
+    there = array[start : start + len(like)]
+    vector[: len(there)] = there
+    return vector
 
 
-def _item(typing: Any, array: Any, k: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.load(builder.gep(context.make_array(array)(context, builder, args[0]).data, [args[1]]))
+@_operation(
+    lambda array, start, vector: types.void(array, types.intp, vector),
+    lambda builder, result, data, start, vector: _write(builder, data, start, vector),
+)
+def store(array: Any, start: int, vector: Any) -> None:
+    """Write the vector to ``array[start]``, ``array[start + 1]``, ..."""
+    there = array[start : start + len(vector)]
+    there[:] = vector[: len(there)]
 
-    return array.dtype(array, types.intp), generate
 
-
-@_operation(_item)
-def item(array: Any, k: int) -> Any:
-    """``array[k]`` for k >= 0, without the test for a negative k that Numba makes for each."""
+@_operation(
+    lambda array, k: array.dtype(array, types.intp),
+    lambda builder, result, data, k: builder.load(builder.gep(data, [k])),
+)
+def load_scalar(array: Any, k: int) -> Any:
+    """``array[k]`` for k >= 0, without the test for a negative k that Numba makes each time."""
     return array[k]
 
 
-def _put(typing: Any, array: Any, k: Any, value: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        builder.store(args[2], builder.gep(context.make_array(array)(context, builder, args[0]).data, [args[1]]))
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp, array.dtype), generate
-
-
-@_operation(_put)
-def put(array: Any, k: int, value: Any) -> None:
+@_operation(
+    lambda array, k, value: types.void(array, types.intp, array.dtype),
+    lambda builder, result, data, k, value: builder.store(value, builder.gep(data, [k])),
+)
+def store_scalar(array: Any, k: int, value: Any) -> None:
     """``array[k] = value`` for k >= 0, without that test."""
     array[k] = value
 
 
-def _store(typing: Any, array: Any, start: Any, lanes: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        _write(context, builder, array, args, args[2])
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp, lanes), generate
-
-
-@_operation(_store)
-def store(array: Any, start: int, lanes: Any) -> None:
-    """Write the lanes to ``array[start]``, ``array[start + 1]``, ..."""
-    there = array[start : start + len(lanes)]
-    there[:] = lanes[: len(there)]
+@_operation(
+    lambda array, number, like: Vector(array.dtype, like.count)(array, array.dtype, like),
+    lambda builder, result, data, number, like: _splat(builder, number, result),
+)
+def splat(array: Any, number: Any, like: Any) -> Any:
+    """`number`, of the array's type, as often as `like` has entries."""
+    return np.full(len(like), number, array.dtype)
 
 
-def _muladd(typing: Any, sums: Any, factor: Any, lanes: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return _fused(builder, _all(builder, args[1], args[0].type), args[2], args[0], lanes)
-
-    return sums(sums, sums.dtype, sums), generate
+def _emit_iota(builder: Any, result: Any, data: Any, first: Any, like: Any) -> Any:
+    return builder.add(_splat(builder, first, result), ir.Constant(result, list(range(result.count))))
 
 
-@_operation(_muladd)
-def muladd(sums: Any, factor: Any, lanes: Any) -> Any:
-    """``sums + factor * lanes``, in one instruction and rounded once where the processor can."""
-    return sums + factor * lanes
+@_operation(lambda array, first, like: Vector(array.dtype, like.count)(array, array.dtype, like), _emit_iota)
+def iota(array: Any, first: int, like: Any) -> Any:
+    """first, first + 1, ..., of the array's type (integers), as many as `like` has entries."""
+    return np.arange(first, first + len(like), dtype=array.dtype)
 
 
-def _difference(typing: Any, factor: Any, lanes: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.fsub(_all(builder, args[0], args[1].type), args[1])
-
-    return lanes(lanes.dtype, lanes), generate
-
-
-@_operation(_difference)
-def difference(factor: Any, lanes: Any) -> Any:
-    """``factor - lanes``."""
-    return factor - lanes
+@_operation(
+    lambda sums, factor, vector: sums(sums, sums.dtype, sums),
+    lambda builder, result, sums, factor, vector: _fused(builder, _splat(builder, factor, result), vector, sums),
+)
+def muladd(sums: Any, factor: Any, vector: Any) -> Any:
+    """``sums + factor * vector``, in one instruction and rounded once where the processor can."""
+    return sums + factor * vector
 
 
-def _add_squares(typing: Any, sums: Any, lanes: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return _fused(builder, args[1], args[1], args[0], lanes)
-
-    return sums(sums, lanes), generate
-
-
-@_operation(_add_squares)
-def add_squares(sums: Any, lanes: Any) -> Any:
-    """``sums + lanes * lanes``, in one instruction and rounded once where the processor can."""
-    return sums + lanes * lanes
+@_operation(
+    lambda sums, vector: sums(sums, vector),
+    lambda builder, result, sums, vector: _fused(builder, vector, vector, sums),
+)
+def add_squares(sums: Any, vector: Any) -> Any:
+    """``sums + vector * vector``, in one instruction and rounded once where the processor can."""
+    return sums + vector * vector
 
 
-def _compare(typing: Any, a: Any, b: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.fcmp_ordered(">", *args)
+@_operation(
+    lambda number, vector: vector(vector.dtype, vector),
+    lambda builder, result, number, vector: builder.fsub(_splat(builder, number, result), vector),
+)
+def difference(number: Any, vector: Any) -> Any:
+    """``number - vector``."""
+    return number - vector
 
-    return Lanes(types.boolean, a.count)(a, a), generate
 
-
-@_operation(_compare)
-def above(a: Any, b: Any) -> Any:
-    """Where a > b, lane by lane; nowhere where either is NaN."""
+@_operation(
+    lambda a, b: Vector(types.boolean, a.count)(a, a),
+    lambda builder, result, a, b: builder.fcmp_ordered(">", a, b),
+)
+def greater(a: Any, b: Any) -> Any:
+    """Where a > b, entry by entry; nowhere where either is NaN."""
     return a > b
 
 
-def _beats(typing: Any, a: Any, b: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        not_below = builder.fcmp_unordered(">", *args)
-        return builder.and_(not_below, builder.fcmp_ordered("ord", args[1], args[1]))
-
-    return Lanes(types.boolean, a.count)(a, a), generate
+def _emit_greater_or_nan(builder: Any, result: Any, a: Any, b: Any) -> Any:
+    return builder.and_(builder.fcmp_unordered(">", a, b), builder.fcmp_ordered("ord", b, b))
 
 
-@_operation(_beats)
-def beats(a: Any, b: Any) -> Any:
+@_operation(lambda a, b: Vector(types.boolean, a.count)(a, a), _emit_greater_or_nan)
+def greater_or_nan(a: Any, b: Any) -> Any:
     """Where a > b, or a is NaN and b is not."""
     return ((a > b) | np.isnan(a)) & ~np.isnan(b)
 
 
-def _select(typing: Any, where: Any, a: Any, b: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.select(*args)
-
-    return a(where, a, a), generate
-
-
-@_operation(_select)
+@_operation(
+    lambda where, a, b: a(where, a, a),
+    lambda builder, result, where, a, b: builder.select(where, a, b),
+)
 def select(where: Any, a: Any, b: Any) -> Any:
-    """a in those lanes, b in the others."""
+    """The entries of a there, those of b elsewhere."""
     return np.where(where, a, b)
 
 
-def _constant(typing: Any, array: Any, number: Any, like: Any) -> Any:
-    lanes = Lanes(array.dtype, like.count)
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return _all(builder, args[1], _vector(context, lanes))
-
-    return lanes(array, array.dtype, like), generate
+def _emit_nonzero_mask(builder: Any, result: Any, data: Any, start: Any, like: Any) -> Any:
+    values = _read(builder, data, start, like.type)
+    flags = builder.fcmp_unordered("!=", values, ir.Constant(values.type, None))
+    bits = builder.bitcast(flags, ir.IntType(flags.type.count))
+    return bits if flags.type.count == 64 else builder.zext(bits, result)
 
 
-@_operation(_constant)
-def constant(array: Any, number: Any, like: Any) -> Any:
-    """`number` in as many lanes as `like` has, of the array's type."""
-    return np.full(len(like), number, array.dtype)
-
-
-def _nonzero(typing: Any, array: Any, start: Any, like: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        values = _read(context, builder, array, args, like.count)
-        return _bits(builder, builder.fcmp_unordered("!=", values, ir.Constant(values.type, None)))
-
-    return types.uint64(array, types.intp, like), generate
-
-
-@_operation(_nonzero)
-def nonzero(array: Any, start: int, like: Any) -> Any:
-    """Bit k is set where ``array[start + k]`` is not 0 (NaN is not): up to 64 lanes."""
+@_operation(lambda array, start, like: types.uint64(array, types.intp, like), _emit_nonzero_mask)
+def nonzero_mask(array: Any, start: int, like: Any) -> Any:
+    """An integer whose bit k is set where ``array[start + k]`` is not 0 (NaN is not): up to 64 entries."""
     return np.uint64(sum(1 << k for k in range(len(like)) if array[start + k] != 0))
 
 
-def _numbers(typing: Any, array: Any, first: Any, like: Any) -> Any:
-    lanes = Lanes(array.dtype, like.count)
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        vector = _vector(context, lanes)
-        return builder.add(_all(builder, args[1], vector), ir.Constant(vector, list(range(lanes.count))))
-
-    return lanes(array, array.dtype, like), generate
-
-
-@_operation(_numbers)
-def numbers(array: Any, first: int, like: Any) -> Any:
-    """The lanes first, first + 1, ..., of the type of `array`, which holds whole numbers."""
-    return np.arange(first, first + len(like), dtype=array.dtype)
-
-
-def _pack(typing: Any, array: Any, start: Any, lanes: Any, bits: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        vector, truths = args[2].type, ir.VectorType(ir.IntType(1), lanes.count)
-        chosen = builder.bitcast(builder.trunc(args[3], ir.IntType(lanes.count)), truths)
-        kind = f"v{lanes.count}{'f' if isinstance(lanes.dtype, types.Float) else 'i'}{lanes.dtype.bitwidth}"
-        if binding.llvm_version_info >= (19, 0, 0):
-            name, of = f"llvm.experimental.vector.compress.{kind}", ir.FunctionType(vector, [vector, truths, vector])
-            compress = get_or_insert_function(builder.module, of, name)
-            packed = builder.call(compress, [args[2], chosen, ir.Constant(vector, ir.Undefined)])
-            _write(context, builder, array, args, packed)
-        else:  # slower on some processors
-            address = builder.gep(context.make_array(array)(context, builder, args[0]).data, [args[1]])
-            of = ir.FunctionType(ir.VoidType(), [vector, address.type, truths])
-            compress = get_or_insert_function(builder.module, of, f"llvm.masked.compressstore.{kind}")
-            builder.call(compress, [args[2], address, chosen])
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp, lanes, types.uint64), generate
+def _emit_compress_store(builder: Any, result: Any, data: Any, start: Any, vector: Any, mask: Any) -> None:
+    count, kind = vector.type.count, _suffix(vector.type)
+    flags = builder.bitcast(builder.trunc(mask, ir.IntType(count)), ir.VectorType(ir.IntType(1), count))
+    if binding.llvm_version_info >= (19, 0, 0):
+        of = ir.FunctionType(vector.type, [vector.type, flags.type, vector.type])
+        compress = get_or_insert_function(builder.module, of, f"llvm.experimental.vector.compress.{kind}")
+        packed = builder.call(compress, [vector, flags, ir.Constant(vector.type, ir.Undefined)])
+        _write(builder, data, start, packed)
+    else:  # slower on some processors
+        address = builder.gep(data, [start])
+        of = ir.FunctionType(ir.VoidType(), [vector.type, address.type, flags.type])
+        compress = get_or_insert_function(builder.module, of, f"llvm.masked.compressstore.{kind}")
+        builder.call(compress, [vector, address, flags])
 
 
-@_operation(_pack)
-def pack(array: Any, start: int, lanes: Any, bits: Any) -> None:
-    """Write those lanes whose bit is set to ``array[start]``, ``array[start + 1]``, ..., one beside the other.
+@_operation(
+    lambda array, start, vector, mask: types.void(array, types.intp, vector, types.uint64), _emit_compress_store
+)
+def compress_store(array: Any, start: int, vector: Any, mask: Any) -> None:
+    """Write only the entries whose bit is set in `mask` to ``array[start]``, ``array[start + 1]``, ...
 
-    What lies behind them, as far as all lanes would reach, may be overwritten with anything.
+    What lies behind them, up to one vector, may be overwritten with anything.
     """
-    chosen = [lane for k, lane in enumerate(lanes) if int(bits) >> k & 1]
+    chosen = [entry for k, entry in enumerate(vector) if int(mask) >> k & 1]
     array[start : start + len(chosen)] = chosen
 
 
-def _popcount(typing: Any, bits: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.ctpop(args[0])
-
-    return types.int64(types.uint64), generate
-
-
-@_operation(_popcount)
-def popcount(bits: Any) -> int:
+@_operation(lambda mask: types.int64(types.uint64), lambda builder, result, mask: builder.ctpop(mask))
+def popcount(mask: Any) -> int:
     """How many bits are set."""
-    return int(bits).bit_count()
+    return int(mask).bit_count()
 
 
-def _transpose(typing: Any, out: Any, to: Any, out_step: Any, x: Any, at: Any, x_step: Any, like: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        out, to, out_step, x, at, x_step, _ = args
-        out_type, x_type, size = signature.args[0], signature.args[3], like.count
+def _emit_transpose(
+    builder: Any, result: Any, out: Any, dst: Any, out_step: Any, x: Any, src: Any, x_step: Any, like: Any
+) -> None:
+    size = like.type.count
 
-        def place(array: Any, start: Any, step: Any, row: int) -> Any:
-            return array, builder.add(start, builder.mul(step, ir.Constant(_int64, row)))
+    def row(first: Any, step: Any, r: int) -> Any:
+        return builder.add(first, builder.mul(step, ir.Constant(_int64, r)))
 
-        rows = [_read(context, builder, x_type, place(x, at, x_step, r), size) for r in range(size)]
-        distance = 1
-        while distance < size:  # rows r and r + distance swap their off-diagonal quarters, at distances 1, 2, 4, ...
-            upper = [c if not c & distance else size + c - distance for c in range(size)]
-            lower = [c + distance if not c & distance else size + c for c in range(size)]
-            for r in range(size):
-                if not r & distance:
-                    pair = rows[r], rows[r + distance]
-                    rows[r] = _shuffle(builder, *pair, upper)
-                    rows[r + distance] = _shuffle(builder, *pair, lower)
-            distance *= 2
+    rows = [_read(builder, x, row(src, x_step, r), like.type) for r in range(size)]
+    distance = 1
+    while distance < size:  # rows r and r + distance swap their off-diagonal quarters, at distances 1, 2, 4, ...
+        upper = [c if not c & distance else size + c - distance for c in range(size)]
+        lower = [c + distance if not c & distance else size + c for c in range(size)]
         for r in range(size):
-            _write(context, builder, out_type, place(out, to, out_step, r), rows[r])
-        return context.get_dummy_value()
+            if not r & distance:
+                pair = rows[r], rows[r + distance]
+                rows[r] = _shuffle(builder, *pair, upper)
+                rows[r + distance] = _shuffle(builder, *pair, lower)
+        distance *= 2
+    for r in range(size):
+        _write(builder, out, row(dst, out_step, r), rows[r])
 
-    return types.void(out, types.intp, types.intp, x, types.intp, types.intp, like), generate
 
-
-@_operation(_transpose)
-def transpose_square(out: Any, to: int, out_step: int, x: Any, at: int, x_step: int, like: Any) -> None:
-    """``out[to + c * out_step + r] = x[at + r * x_step + c]`` for as many rows r and columns c as `like` has lanes."""
+@_operation(
+    lambda out, dst, out_step, x, src, x_step, like: types.void(
+        out, types.intp, types.intp, x, types.intp, types.intp, like
+    ),
+    _emit_transpose,
+)
+def transpose_square(out: Any, dst: int, out_step: int, x: Any, src: int, x_step: int, like: Any) -> None:
+    """``out[dst + c * out_step + r] = x[src + r * x_step + c]`` for as many r and c as `like` has entries."""
     for r in range(len(like)):
         for c in range(len(like)):
-            out[to + c * out_step + r] = x[at + r * x_step + c]
+            out[dst + c * out_step + r] = x[src + r * x_step + c]
 
 
-def _rolled(typing: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        nothing = ir.InlineAsm(ir.FunctionType(ir.VoidType(), []), "", "", side_effect=True)
-        builder.call(nothing, [], attrs=["convergent"])
-        return context.get_dummy_value()
-
-    return types.void(), generate
+def _emit_no_unroll(builder: Any, result: Any) -> None:
+    nothing = ir.InlineAsm(ir.FunctionType(ir.VoidType(), []), "", "", side_effect=True)
+    builder.call(nothing, [], attrs=["convergent"])
 
 
-@_operation(_rolled)
-def rolled() -> None:
-    """Does nothing, but the loop it stands in is not unrolled.
+@_operation(lambda: types.void(), _emit_no_unroll)
+def no_unroll() -> None:
+    """Keep LLVM from unrolling the loop that this stands in.
 
-    Of a short list of unknown length, an unrolled loop ends twice: each end is a branch that is often predicted wrong.
+    An unrolled loop over a short list of unknown length ends twice; each end is a branch that is often mispredicted.
     """
 
 
-def _vector(context: Any, lanes: Lanes) -> Any:
-    return context.get_data_type(lanes)
-
-
-def _address(context: Any, builder: Any, array: Any, args: Any, vector: Any) -> Any:
-    data = context.make_array(array)(context, builder, args[0]).data
-    return builder.bitcast(builder.gep(data, [args[1]]), vector.as_pointer())
-
-
-def _read(context: Any, builder: Any, array: Any, args: Any, count: int) -> Any:
-    vector = ir.VectorType(context.get_data_type(array.dtype), count)
-    values = builder.load(_address(context, builder, array, args, vector))
-    values.align = array.dtype.bitwidth // 8  # an array may start anywhere
+def _read(builder: Any, data: Any, start: Any, vector: Any) -> Any:
+    values = builder.load(builder.bitcast(builder.gep(data, [start]), vector.as_pointer()))
+    values.align = _bits(vector) // 8  # an array may start anywhere
     return values
 
 
-def _write(context: Any, builder: Any, array: Any, args: Any, values: Any) -> None:
-    stored = builder.store(values, _address(context, builder, array, args, values.type))
-    stored.align = array.dtype.bitwidth // 8
+def _write(builder: Any, data: Any, start: Any, values: Any) -> None:
+    address = builder.bitcast(builder.gep(data, [start]), values.type.as_pointer())
+    builder.store(values, address).align = _bits(values.type) // 8
 
 
-def _all(builder: Any, scalar: Any, vector: Any) -> Any:
-    """`scalar` in every lane."""
+def _splat(builder: Any, scalar: Any, vector: Any) -> Any:
     undefined = ir.Constant(vector, ir.Undefined)
     first = builder.insert_element(undefined, scalar, ir.Constant(_int32, 0))
     return _shuffle(builder, first, undefined, [0] * vector.count)
 
 
 def _shuffle(builder: Any, a: Any, b: Any, order: list[int]) -> Any:
-    """The lanes `order` of a followed by b."""
+    """The entries `order` of a followed by b."""
     return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_int32, len(order)), order))
 
 
-def _fused(builder: Any, a: Any, b: Any, sums: Any, lanes: Lanes) -> Any:
+def _fused(builder: Any, a: Any, b: Any, sums: Any) -> Any:
     """LLVM's a * b + sums: one instruction where the processor has it."""
-    vector = sums.type
-    name = f"llvm.fmuladd.v{lanes.count}f{lanes.dtype.bitwidth}"
-    function = get_or_insert_function(builder.module, ir.FunctionType(vector, [vector] * 3), name)
+    of = ir.FunctionType(sums.type, [sums.type] * 3)
+    function = get_or_insert_function(builder.module, of, f"llvm.fmuladd.{_suffix(sums.type)}")
     return builder.call(function, [a, b, sums])
 
 
-def _bits(builder: Any, truths: Any) -> Any:
-    bits = builder.bitcast(truths, ir.IntType(truths.type.count))
-    return bits if truths.type.count == 64 else builder.zext(bits, _int64)
+def _bits(vector: Any) -> int:
+    """Bits of an entry."""
+    entry = vector.element
+    return entry.width if isinstance(entry, ir.IntType) else 32 if isinstance(entry, ir.FloatType) else 64
+
+
+def _suffix(vector: Any) -> str:
+    """How LLVM's intrinsics call a type of vectors."""
+    return f"v{vector.count}{'i' if isinstance(vector.element, ir.IntType) else 'f'}{_bits(vector)}"
