@@ -9,8 +9,8 @@ zeroes them. Gradients of inputs (``dx``) are overwritten. Each has a textbook p
 from siamese_np.kernels.adam import adam_step
 from siamese_np.kernels.all_pairs import all_pairs_backward, all_pairs_forward
 from siamese_np.kernels.contrastive import contrastive_backward, contrastive_forward
-from siamese_np.kernels.conv.conv2d import conv2d_backward, conv2d_forward
-from siamese_np.kernels.conv.conv_relu_pool import conv_relu_pool_backward, conv_relu_pool_forward
+from siamese_np.kernels.conv.direct import conv2d_forward, conv_relu_pool_forward
+from siamese_np.kernels.conv.sparse_backward import conv2d_backward, conv_relu_pool_backward
 from siamese_np.kernels.dense import dense_backward, dense_forward
 from siamese_np.kernels.distance import euclidean_backward, euclidean_forward
 from siamese_np.kernels.maxpool2d import maxpool2d_backward, maxpool2d_forward

@@ -1,45 +1,45 @@
-"""The backward pass of the convolutions, with or without ReLU and pooling: from the entries of dout that are not 0.
+"""The backward pass of the convolutions, plain or with ReLU and pooling, compiled. Textbook: textbook/conv2d.py.
 
-Under max-pooling and ReLU they are at most one in four. Each of them, in output pixel (i, j) and filter f, meets the
-same patch of x that the forward pass saw there:
+Made fast by
+- working from the entries of dout that are not 0, under max-pooling and ReLU at most one in four: `ByPixel` lists them.
+  An entry in filter f, whose pixel saw a window of x, adds a multiple of w[..., f] to that window of dx, and of the
+  window of x to dw[..., f];
+- running through the entries pixel by pixel for dx, and sorted by filters (`ByFilter`) for dw: so the sums that grow,
+  three rows of a window, stay in registers while a list is read (`sparse_axpy3`). To be whole vectors, rows of windows
+  are filled up with what lies behind them in w, and with zeros;
+- where x has few channels, as the pixels of the first layer, rows of windows are too short for this. There the vectors
+  run over the filters instead, and pixels that saw only black are left out.
 
-    dx[patch]       = sum over all entries that saw it of dout[n, i, j, f] w[:, :, :, f]
-    dw[:, :, :, f] += sum over all entries of the filter of dout[n, i, j, f] x[patch]
-    db[f]          += sum over all entries of the filter of dout[n, i, j, f]
+A batch is cut into the same shards for any number of threads, whose dw are added in order: the same bits.
 
-So dx runs through the entries pixel by pixel, dw filter by filter. Each row of a patch is KW*C neighbouring numbers;
-three such pieces of sums grow in registers while a list is run through (`add_three`). Those rows are too short where
-x has few channels, as the pixels of the first layer: there the filters lie side by side, and output pixels that saw
-only black are left out.
-
-NaN and infinity in dout stay visible, and may show in more of dx than the patch: rows are filled up with zeros to
-whole vectors, and 0 * NaN is NaN.
-
-A batch is cut into shards of images, the same for any number of threads, and the shards' dw are added in order.
+NaN and infinity in dout stay visible, and may show in more of dx than the window: 0 * NaN is NaN.
 
 Source: Z. Gong et al., "SparseTrain: Leveraging dynamic sparsity in software for training DNNs on general-purpose
 SIMD processors", PACT 2020 (zeros skipped in all passes).
 """
 
+from typing import Any, NamedTuple
+
 import numpy as np
 
-from siamese_np.kernels.simd.scratch import (
-    aligned,
-    aligned_zeros,
-    clear,
-    copy,
+from siamese_np.kernels.conv.geometry import (
+    count_shards,
     empty_edges,
     empty_padded,
     find_edges,
+    geometry_of,
+    images_of,
     is_black,
     pad_image,
-    round_up,
-    shard_size,
+    unpad_image,
 )
-from siamese_np.kernels.simd.sparse import empty_list, list_entries
+from siamese_np.kernels.simd.gemm import Matrix
+from siamese_np.kernels.simd.scratch import ceil_div, clear, copy, empty_aligned, round_up, zeros_aligned
+from siamese_np.kernels.simd.sparse import empty_nonzeros, gather_nonzeros
 from siamese_np.kernels.simd.vectors import (
     PAIR,
     VECTOR_BYTES,
+    length,
     load,
     load_scalar,
     muladd,
@@ -49,277 +49,356 @@ from siamese_np.kernels.simd.vectors import (
     zeros,
 )
 from siamese_np.runtime.inline import array_part, part
+from siamese_np.runtime.jit import kernel
 from siamese_np.runtime.team import sharded
 
-PIECE = 1 << 11  # sums of all shards that one thread adds at a time
-FEW = 8  # channels; with fewer, a row of a window is too short to run through a list for it
+BLOCK = 1 << 11  # sums of all shards that one thread adds at a time
+FEW_CHANNELS = 8  # with fewer, a row of a window is too short to run through a list for it
+
+
+class ByPixel(NamedTuple):
+    """The non-zeros of one image's gradient, pixel by pixel: those of pixel k are entries start[k] to start[k + 1] - 1.
+
+    Entry e is value[e], in filter[e]. The window that pixel k saw begins at entry window[k] of the padded image.
+    """
+
+    start: Any
+    window: Any
+    filter: Any
+    value: Any
+
+
+class ByFilter(NamedTuple):
+    """The same, filter by filter: those of filter f are count[f] entries, from entry f * capacity on.
+
+    Entry e is value[e]; the window that its pixel saw begins at window[e].
+    """
+
+    count: Any
+    window: Any
+    value: Any
+    capacity: int
+
+
+class Entries(NamedTuple):
+    """Entries first to stop - 1 of a list. Entry e multiplies, by value[e], rows index[e] * step behind the first."""
+
+    index: Any
+    value: Any
+    step: int
+    first: int
+    stop: int
+
+
+class Rows(NamedTuple):
+    """Three rows in a flat array, by where they begin."""
+
+    data: Any
+    row0: int
+    row1: int
+    row2: int
+
+
+class Gradients(NamedTuple):
+    """dx, and for each shard, one after another, what its images add to dw and db, flat."""
+
+    dx: Any
+    dw: Any
+    db: Any
+
+
+@kernel
+def conv2d_backward(dx, dw, db, dout, x, w, stride, pad):
+    """dw (KH, KW, C, F) and db (F,) += their gradients; dx (N, H, W, C) = its own, unless it is empty."""
+    _backward(Gradients(dx, dw, db), dout, np.empty(0, np.uint8), x, w, geometry_of(x, w, stride, pad))
+
+
+@kernel
+def conv_relu_pool_backward(dx, dw, db, dout, argmax, x, w, stride, pad):
+    """dw (KH, KW, C, F) and db (F,) += their gradients; dx (N, H, W, C) = its own, unless it is empty."""
+    _backward(Gradients(dx, dw, db), dout, argmax.reshape(-1), x, w, geometry_of(x, w, stride, pad))
 
 
 @array_part
-def add_gradients(dx, dw, db, dout, argmax, x, w, stride, pad, window):
-    """The backward pass, where dout (N, OH, OW, F) lies at entry `argmax` of windows of the output."""
-    KH, KW, C, F = w.shape
-    size = shard_size(len(x))
-    shards = -(-len(x) // size)
+def _backward(grads, dout, argmax, x, w, geometry):
+    """Add to `grads`, of a whole batch; argmax is flat, and empty without pooling."""
+    _, _, _, F = w.shape
+    shards = count_shards(len(x))
     if not shards:
         return
-    db_of = aligned_zeros(shards * F, db)
-    if C < FEW and not len(dx):
-        FP = round_up(F, db)
-        dw_of = aligned(shards * KH * KW * C * FP, db)
-        _see_pixels((dw_of, db_of, dout, argmax, x, w.shape, stride, pad, window, size), shards)
-        add_shards(dw_of, shards)
-        flat = dw.reshape(-1)
-        for k in range(KH * KW * C):
+    db = zeros_aligned(shards * F, grads.db)
+    if x.shape[3] < FEW_CHANNELS and not len(grads.dx):
+        FP, K = round_up(F, db), geometry.KH * geometry.width
+        dw = empty_aligned(shards * K * FP, db)
+        _backward_few_channels((Gradients(grads.dx, dw, db), dout, argmax, x, geometry), shards)
+        add_shards(dw, shards)
+        flat = grads.dw.reshape(-1)
+        for k in range(K):
             for f in range(F):
-                flat[k * F + f] += dw_of[k * FP + f]
+                flat[k * F + f] += dw[k * FP + f]
     else:
-        T = round_up(KW * C, db)
-        filters, dw_of = aligned(F * KH * T, db), aligned(shards * F * KH * T, db)
-        transpose(filters, w.reshape(-1), F, KH, KW * C, T)
-        _see_windows((dx, dw_of, db_of, dout, argmax, x, filters, w.shape, stride, pad, window, size), shards)
-        add_shards(dw_of, shards)
-        add_transposed(dw.reshape(-1), dw_of, F, KH, KW * C, T)
+        filters = transpose_filters(w, db)
+        dw = empty_aligned(shards * filters.size, db)
+        _backward_sparse((Gradients(grads.dx, dw, db), dout, argmax, x, filters, geometry), shards)
+        add_shards(dw, shards)
+        add_transposed(grads.dw, dw)
     for shard in range(shards):
         for f in range(F):
-            db[f] += db_of[shard * F + f]
+            grads.db[f] += db[shard * F + f]
 
 
 @array_part
 def add_shards(sums, shards):
     """Add to the sums of the first shard those of all others, always in this order."""
-    _add_piece((sums, sums.size // shards), -(-sums.size // shards // PIECE) if shards > 1 else 0)
+    size = sums.size // shards
+    _add_block((sums, size), ceil_div(size, BLOCK) if shards > 1 else 0)
 
 
 @sharded
 @part
-def _add_piece(sums, size, s):
+def _add_block(sums, size, s):
     for first in range(size, sums.size, size):
-        for k in range(s * PIECE, min((s + 1) * PIECE, size)):
+        for k in range(s * BLOCK, min((s + 1) * BLOCK, size)):
             store_scalar(sums, k, load_scalar(sums, k) + load_scalar(sums, first + k))
+
+
+@array_part
+def transpose_filters(w, like):
+    """(F, KH, T), flat, of w (KH, KW, C, F): rows of windows, filled up with zeros to T >= KW * C numbers."""
+    KH, KW, C, F = w.shape
+    K, T, flat = KW * C, round_up(KW * C, like), w.reshape(-1)
+    filters = zeros_aligned(F * KH * T, like)
+    for p in range(KH):
+        for k in range(K):
+            for f in range(F):
+                store_scalar(filters, (f * KH + p) * T + k, load_scalar(flat, (p * K + k) * F + f))
+    return filters
+
+
+@part
+def add_transposed(dw, sums):
+    """dw (KH, KW, C, F) += sums (F, KH, T), flat."""
+    KH, KW, C, F = dw.shape
+    K, T, flat = KW * C, round_up(KW * C, sums), dw.reshape(-1)
+    for p in range(KH):
+        for k in range(K):
+            for f in range(F):
+                dst = (p * K + k) * F + f
+                store_scalar(flat, dst, load_scalar(flat, dst) + load_scalar(sums, (f * KH + p) * T + k))
 
 
 @sharded
 @array_part
-def _see_windows(dx, dw_of, db_of, dout, argmax, x, filters, kernel, stride, pad, window, size, shard):
-    """dx of some images, and what their windows add to dw, (F, KH, KW*C in whole vectors), and to db."""
+def _backward_sparse(grads, dout, argmax, x, filters, geometry, shard):
+    """dx of the images of a shard, and what they add to dw, transposed as `filters` are, and to db."""
+    N, H, _, _ = x.shape
     _, OH, OW, F = dout.shape
-    N, H, W, C = x.shape
-    KH, KW, _, _ = kernel
-    padded, dpadded = empty_padded(H, W, C, pad, dw_of), empty_padded(H, W, C, pad, dw_of)
-    line, T = (W + 2 * pad[1]) * C, round_up(KW * C, dw_of)
-    pixels = OH * OW * window[0] * window[1]
-    start, place, won = np.empty(pixels + 1, np.int64), np.empty(pixels, np.int64), np.empty(OW * F, x.dtype)
-    channel, gradient = empty_list(pixels * F, dw_of)
-    room = OH * OW  # for the entries of a filter: one of each window
-    count, seen, factor = np.empty(F, np.int64), np.empty(F * room, np.int64), np.empty(F * room, x.dtype)
-    dw, db = shard * F * KH * T, db_of[shard * F : (shard + 1) * F]
-    clear(dw_of, dw, F * KH * T)
-    for n in range(shard * size, min((shard + 1) * size, N)):
-        values, winners = dout[n].reshape(-1), argmax[n % len(argmax)].reshape(-1)
-        live = has_gradient(values)
-        if len(dx):
+    flat, size = dout.reshape(-1), OH * OW * F
+    pixels = OH * OW * pool_of(argmax) ** 2
+    index, value = empty_nonzeros(pixels * F, flat)
+    by_pixel = ByPixel(np.empty(pixels + 1, np.int64), np.empty(pixels, np.int64), index, value)
+    by_filter = ByFilter(np.empty(F, np.int64), np.empty(size, np.int64), np.empty(size, flat.dtype), OH * OW)
+    row = np.empty(OW * F, flat.dtype)
+    padded_rows = H + 2 * geometry.pad[0]
+    padded, dpadded = empty_padded(padded_rows, geometry, flat), empty_padded(padded_rows, geometry, flat)
+    db, first_dw = grads.db[shard * F : (shard + 1) * F], shard * filters.size
+    clear(grads.dw, first_dw, filters.size)
+    first, stop = images_of(shard, N)
+    for n in range(first, stop):
+        nonzero = any_nonzero(flat, n * size, size)
+        if nonzero:
+            list_pixels(by_pixel, row, flat, argmax, n * size, (OH, OW, F), geometry)
+        if len(grads.dx):
             clear(dpadded, 0, dpadded.size)
-        if live:
-            list_windows(start, place, channel, gradient, won, values, winners, OW, stride, window, line, C)
-        if live and len(dx):
-            for p in range(KH):  # outermost, so that one row of the kernel at a time is in the L1 cache
-                for k in range(place.size):
-                    goal = place[k] + p * line
-                    if start[k] < start[k + 1]:
-                        add_row(dpadded, goal, filters, p * T, T, channel, KH * T, gradient, start[k], start[k + 1])
-        if len(dx):
-            copy_middle(dx[n].reshape(-1), dpadded, H, W * C, pad[0] * line + pad[1] * C, line)
-        if live:
-            pad_image(padded, x[n], pad)
-            add_biases(db, values, winners, winners.dtype.type(window[0] * window[1]))
-            list_filters(count, seen, factor, room, start, place, channel, gradient)
-            for f in range(F):
-                first, stop = f * room, f * room + count[f]
-                add_window(dw_of, dw + f * KH * T, T, padded, line, KH, seen, factor, first, stop)
+            if nonzero:
+                add_to_windows(dpadded, by_pixel, filters, F, geometry)
+            unpad_image(grads.dx[n], dpadded, geometry)
+        if nonzero:
+            pad_image(padded, x[n], geometry)
+            add_biases(db, flat, argmax, n * size, size)
+            sort_by_filter(by_filter, by_pixel)
+            add_to_filters(grads.dw, first_dw, by_filter, padded, geometry)
 
 
 @part
-def add_row(sums, goal, rows, row, T, index, scale, value, first, stop):
-    """`add_three` for T neighbouring numbers."""
-    like, lanes = zeros(sums, PAIR), PAIR * VECTOR_BYTES // sums.itemsize
-    for t in range(0, T, 3 * lanes):
-        t1, t2 = min(t + lanes, T - lanes), min(t + 2 * lanes, T - lanes)  # the last again where none are left
-        goal0, goal1, goal2, row0, row1, row2 = goal + t, goal + t1, goal + t2, row + t, row + t1, row + t2
-        add_three(sums, goal0, goal1, goal2, rows, row0, row1, row2, index, scale, value, first, stop, like)
+def pool_of(argmax):
+    """Rows, and columns, of pixels that an entry of dout is the gradient of one of: 2, or 1 without pooling."""
+    return 2 if argmax.size else 1
 
 
 @part
-def add_window(sums, goal, T, x, line, KH, index, value, first, stop):
-    """`add_three` for the KH rows of a window of x, T numbers each."""
-    like = zeros(sums, PAIR)
-    for t in range(0, T, PAIR * VECTOR_BYTES // sums.itemsize):
-        for p in range(0, KH, 3):
-            p1, p2 = min(p + 1, KH - 1), min(p + 2, KH - 1)  # the last again where fewer than three are left
-            goal0, goal1, goal2 = goal + p * T + t, goal + p1 * T + t, goal + p2 * T + t
-            row0, row1, row2 = p * line + t, p1 * line + t, p2 * line + t
-            add_three(sums, goal0, goal1, goal2, x, row0, row1, row2, index, 1, value, first, stop, like)
-
-
-@part
-def add_three(sums, goal0, goal1, goal2, rows, row0, row1, row2, index, scale, value, first, stop, like):
-    """The one loop of all sparse passes: three pieces of sums += the rows of a list's entries, each times its value.
-
-    Entry e has ``value[e]``, and its three rows begin ``index[e] * scale`` behind row0, row1 and row2.
-    """
-    sums0, sums1, sums2 = load(sums, goal0, like), load(sums, goal1, like), load(sums, goal2, like)
-    for e in range(first, stop):
-        no_unroll()
-        factor, row = load_scalar(value, e), np.int64(load_scalar(index, e)) * scale
-        sums0 = muladd(sums0, factor, load(rows, row + row0, like))
-        sums1 = muladd(sums1, factor, load(rows, row + row1, like))
-        sums2 = muladd(sums2, factor, load(rows, row + row2, like))
-    store(sums, goal0, sums0)
-    store(sums, goal1, sums1)
-    store(sums, goal2, sums2)
-
-
-@part
-def list_windows(start, place, index, value, won, values, winners, OW, stride, window, line, C):
-    """List a flat dout (OH, OW, F), window by window.
-
-    The entries of pixel k are numbers start[k] to start[k + 1] - 1; the patch of the padded x that it saw begins at
-    place[k].
-    """
-    F, k = won.size // OW, 0
-    start[0] = 0
-    for i in range(values.size // won.size):
-        for t in range(window[0] * window[1]):
-            copy_won(won, 0, values, winners, i * OW * F, OW * F, winners.dtype.type(t))
-            row = (i * window[0] + t // window[1]) * stride[0] * line
-            for j in range(OW):
-                place[k] = row + (j * window[1] + t % window[1]) * stride[1] * C
-                start[k + 1] = list_entries(index, value, start[k], won, j * F, F)
-                k += 1
-
-
-@part
-def list_filters(count, seen, factor, room, start, place, index, value):
-    """Sort the entries of `list_windows` by filters: the value of each, and where the patch that it saw begins."""
-    for f in range(len(count)):
-        count[f] = 0
-    for k in range(place.size):
-        for e in range(start[k], start[k + 1]):
-            channel = np.int64(load_scalar(index, e))
-            m = load_scalar(count, channel)
-            store_scalar(seen, channel * room + m, place[k])
-            store_scalar(factor, channel * room + m, load_scalar(value, e))
-            store_scalar(count, channel, m + 1)
-
-
-@part
-def has_gradient(values):
-    """Whether any entry of a flat dout is not 0."""
-    for k in range(values.size):  # noqa: SIM110  (compiled code knows no generators)
-        if values[k] != 0:
+def any_nonzero(x, src, count):
+    """Whether any of x[src : src + count] is not 0."""
+    for k in range(src, src + count):  # noqa: SIM110  (compiled code knows no generators)
+        if load_scalar(x, k) != 0:
             return True
     return False
 
 
 @part
-def transpose(filters, w, F, KH, K, T):
-    """filters (F, KH, T) = w (KH, K, F), both flat, with zeros behind the K numbers of each row."""
-    for p in range(KH):
-        for k in range(T):
-            for f in range(F):
-                store_scalar(
-                    filters, (f * KH + p) * T + k, load_scalar(w, (p * K + k) * F + f) if k < K else w.dtype.type(0)
-                )
+def list_pixels(by_pixel, row, dout, argmax, src, shape, geometry):
+    """List an image's gradient, from dout[src] on; `row` is memory for OW * F numbers."""
+    OH, OW, F = shape
+    pool, k = pool_of(argmax), 0
+    store_scalar(by_pixel.start, 0, 0)
+    for i in range(OH):
+        for t in range(pool * pool):
+            copy_selected(row, 0, dout, argmax, src + i * OW * F, OW * F, t)
+            window = (i * pool + t // pool) * geometry.down * geometry.line
+            for j in range(OW):
+                e = load_scalar(by_pixel.start, k)
+                end = gather_nonzeros(by_pixel.filter, by_pixel.value, e, row, j * F, F)
+                store_scalar(by_pixel.start, k + 1, end)
+                store_scalar(by_pixel.window, k, window + (j * pool + t % pool) * geometry.right)
+                k += 1
 
 
 @part
-def add_transposed(dw, sums, F, KH, K, T):
-    """dw (KH, K, F) += sums (F, KH, T), both flat."""
-    for p in range(KH):
-        for k in range(K):
-            for f in range(F):
-                to = (p * K + k) * F + f
-                store_scalar(dw, to, load_scalar(dw, to) + load_scalar(sums, (f * KH + p) * T + k))
+def copy_selected(out, dst, dout, argmax, src, count, t):
+    """out[dst : dst + count] = dout[src : src + count] where pixel t of a pooled tile is selected, else 0."""
+    if argmax.size == 0:
+        copy(out, dst, dout, src, count)
+        return
+    zero, number = dout.dtype.type(0), argmax.dtype.type(t)
+    for k in range(count):
+        value = load_scalar(dout, src + k)
+        store_scalar(out, dst + k, value if load_scalar(argmax, src + k) == number else zero)
 
 
 @part
-def copy_middle(out, padded, H, line, first, step):
-    """out (H, line), flat, from rows `step` apart, the first of which begins at padded[first]."""
-    for r in range(H):
-        copy(out, r * line, padded, first + r * step, line)
+def add_biases(db, dout, argmax, src, count):
+    """db (F,) += dout[src : src + count], rows of F, where a pixel is selected."""
+    none, zero = argmax.dtype.type(4), db.dtype.type(0)
+    for first in range(src, src + count, db.size):
+        for f in range(db.size):
+            value = load_scalar(dout, first + f)
+            if argmax.size:
+                value = value if load_scalar(argmax, first + f) < none else zero
+            store_scalar(db, f, load_scalar(db, f) + value)
+
+
+@part
+def sort_by_filter(by_filter, by_pixel):
+    """Fill `by_filter`."""
+    clear(by_filter.count, 0, by_filter.count.size)
+    for k in range(by_pixel.window.size):
+        for e in range(load_scalar(by_pixel.start, k), load_scalar(by_pixel.start, k + 1)):
+            f = np.int64(load_scalar(by_pixel.filter, e))
+            m = load_scalar(by_filter.count, f)
+            store_scalar(by_filter.window, f * by_filter.capacity + m, load_scalar(by_pixel.window, k))
+            store_scalar(by_filter.value, f * by_filter.capacity + m, load_scalar(by_pixel.value, e))
+            store_scalar(by_filter.count, f, m + 1)
+
+
+@part
+def add_to_windows(dpadded, by_pixel, filters, F, geometry):
+    """The window of each pixel += its entries times their filters."""
+    like, KH = zeros(filters, PAIR), geometry.KH
+    pair, T = length(like), filters.size // (F * KH)
+    for p in range(KH):  # outermost, so that one row of the filters at a time is in the L1 cache
+        for k in range(by_pixel.window.size):
+            first, stop = load_scalar(by_pixel.start, k), load_scalar(by_pixel.start, k + 1)
+            if first < stop:
+                entries = Entries(by_pixel.filter, by_pixel.value, KH * T, first, stop)
+                dst = load_scalar(by_pixel.window, k) + p * geometry.line
+                for t in range(0, T, 3 * pair):
+                    t1, t2 = min(t + pair, T - pair), min(t + 2 * pair, T - pair)  # the last again where none are left
+                    sums = Rows(dpadded, dst + t, dst + t1, dst + t2)
+                    sparse_axpy3(sums, Rows(filters, p * T + t, p * T + t1, p * T + t2), entries, like)
+
+
+@part
+def add_to_filters(dw, dst, by_filter, padded, geometry):
+    """dw[dst:] (F, KH, T) += each filter's entries times the windows that they saw."""
+    like, KH, line = zeros(dw, PAIR), geometry.KH, geometry.line
+    T = round_up(geometry.width, dw)
+    for f in range(by_filter.count.size):
+        first = f * by_filter.capacity
+        entries = Entries(by_filter.window, by_filter.value, 1, first, first + load_scalar(by_filter.count, f))
+        for t in range(0, T, length(like)):
+            for p in range(0, KH, 3):
+                p1, p2 = min(p + 1, KH - 1), min(p + 2, KH - 1)  # the last again where none are left
+                sums = Rows(dw, dst + p * T + t, dst + p1 * T + t, dst + p2 * T + t)
+                sparse_axpy3(sums, Rows(padded, p * line + t, p1 * line + t, p2 * line + t), entries, like)
+        dst += KH * T
+
+
+@part
+def sparse_axpy3(sums, rows, entries, like):
+    """Three rows of sums += three of `rows` for each entry, times its value; as many numbers as `like` has."""
+    sums0, sums1, sums2 = (
+        load(sums.data, sums.row0, like),
+        load(sums.data, sums.row1, like),
+        load(sums.data, sums.row2, like),
+    )
+    for e in range(entries.first, entries.stop):
+        no_unroll()
+        value, src = load_scalar(entries.value, e), np.int64(load_scalar(entries.index, e)) * entries.step
+        sums0 = muladd(sums0, value, load(rows.data, src + rows.row0, like))
+        sums1 = muladd(sums1, value, load(rows.data, src + rows.row1, like))
+        sums2 = muladd(sums2, value, load(rows.data, src + rows.row2, like))
+    store(sums.data, sums.row0, sums0)
+    store(sums.data, sums.row1, sums1)
+    store(sums.data, sums.row2, sums2)
 
 
 @sharded
 @array_part
-def _see_pixels(dw_of, db_of, dout, argmax, x, kernel, stride, pad, window, size, shard):
-    """What some images add to dw (KH, KW, C, F in whole vectors) and db, where rows of windows are short of channels.
+def _backward_few_channels(grads, dout, argmax, x, geometry, shard):
+    """What the images of a shard add to dw (KH, KW, C, F in whole vectors) and db.
 
-    The gradients of a few output pixels are written out, filter beside filter, and each meets the entries of x under
-    its window; pixels whose window is all black are left out.
+    The gradients of a row of pixels are written out, and each meets the entries of x under its window.
     """
+    N, H, _, _ = x.shape
     _, OH, OW, F = dout.shape
-    N, H, W, C = x.shape
-    KH, KW, _, _ = kernel
-    FP, T, entries = round_up(F, dw_of), KW * C, window[0] * window[1]
-    padded, edges = empty_padded(H, W, C, pad, dw_of), empty_edges(H, W, pad)
-    line = (W + 2 * pad[1]) * C
-    place, pixels = np.empty(entries * OW, np.int64), aligned_zeros(entries * OW * FP, dw_of)
-    dw, db = shard * KH * T * FP, db_of[shard * F : (shard + 1) * F]
-    clear(dw_of, dw, KH * T * FP)
-    for n in range(shard * size, min((shard + 1) * size, N)):
-        values, winners = dout[n].reshape(-1), argmax[n % len(argmax)].reshape(-1)
-        add_biases(db, values, winners, winners.dtype.type(entries))
-        pad_image(padded, x[n], pad)
-        find_edges(edges, x[n], pad)
+    flat, size = dout.reshape(-1), OH * OW * F
+    FP, pool = round_up(F, flat), pool_of(argmax)
+    windows, pixels = np.empty(pool**2 * OW, np.int64), zeros_aligned(pool**2 * OW * FP, flat)
+    padded_rows = H + 2 * geometry.pad[0]
+    padded, edges = empty_padded(padded_rows, geometry, flat), empty_edges(padded_rows, geometry)
+    db = grads.db[shard * F : (shard + 1) * F]
+    dw_size = geometry.KH * geometry.width * FP
+    clear(grads.dw, shard * dw_size, dw_size)
+    first, stop = images_of(shard, N)
+    for n in range(first, stop):
+        add_biases(db, flat, argmax, n * size, size)
+        pad_image(padded, x[n], geometry)
+        find_edges(edges, x[n], geometry)
         for i in range(OH):
-            m = 0
-            for t in range(entries):
-                r = (i * window[0] + t // window[1]) * stride[0]
+            count = 0
+            for t in range(pool**2):
+                r = (i * pool + t // pool) * geometry.down
                 for j in range(OW):
-                    s = (j * window[1] + t % window[1]) * stride[1]
-                    if not is_black(edges, r, r + KH, s, s + KW):
-                        place[m] = r * line + s * C
-                        copy_won(pixels, m * FP, values, winners, (i * OW + j) * F, F, winners.dtype.type(t))
-                        m += 1
-            for p in range(KH):
+                    column = (j * pool + t % pool) * geometry.right
+                    if not is_black(edges, r, r + geometry.KH, column, column + geometry.width):
+                        windows[count] = r * geometry.line + column
+                        src = ((n * OH + i) * OW + j) * F
+                        copy_selected(pixels, count * FP, flat, argmax, src, F, t)
+                        count += 1
+            for p in range(geometry.KH):
                 for f in range(0, FP, PAIR * VECTOR_BYTES // x.itemsize):
-                    add_taps(dw_of, dw + p * T * FP + f, FP, T, padded, p * line, place, pixels, f, m)
+                    sums = Matrix(grads.dw, shard * dw_size + p * geometry.width * FP + f, FP)
+                    gradients = Matrix(pixels, f, FP)
+                    add_products(sums, geometry.width, padded, p * geometry.line, windows[:count], gradients)
 
 
 @part
-def add_biases(db, values, winners, entries):
-    """db (F,) += values (pixels, F), flat, that some entry has won."""
-    for first in range(0, values.size, db.size):
-        for f in range(db.size):
-            value = load_scalar(values, first + f)
-            store_scalar(
-                db, f, load_scalar(db, f) + (value if load_scalar(winners, first + f) < entries else db.dtype.type(0))
-            )
+def add_products(sums, width, padded, first, windows, gradients):
+    """sums (width, F) += the entries of each window, from `first` behind its start on, times its gradients.
 
-
-@part
-def copy_won(pixels, to, values, winners, at, F, t):
-    """pixels[to : to + F] = values[at : at + F] where entry t has won, else 0."""
-    zero = values.dtype.type(0)
-    for f in range(F):
-        value = load_scalar(values, at + f)
-        store_scalar(pixels, to + f, value if load_scalar(winners, at + f) == t else zero)
-
-
-@part
-def add_taps(sums, at, FP, T, padded, first, place, pixels, f, count):
-    """dw of one row of the kernel += `count` pixels' gradients times the entries they saw, three taps at a time."""
-    like = zeros(sums, PAIR)
-    for k in range(0, T, 3):
-        # where fewer than three taps are left, the last is computed, and stored, more than once
-        k1, k2 = min(k + 1, T - 1), min(k + 2, T - 1)
-        goal0, goal1, goal2 = at + k * FP, at + k1 * FP, at + k2 * FP
-        sums0, sums1, sums2 = load(sums, goal0, like), load(sums, goal1, like), load(sums, goal2, like)
-        for m in range(count):
-            x, gradient = load_scalar(place, m) + first, load(pixels, m * FP + f, like)
+    Three entries are taken at a time, and as many filters as two registers hold.
+    """
+    like = zeros(padded, PAIR)
+    for k in range(0, width, 3):
+        k1, k2 = min(k + 1, width - 1), min(k + 2, width - 1)  # the last again where fewer than three are left
+        dst0, dst1, dst2 = sums.start + k * sums.step, sums.start + k1 * sums.step, sums.start + k2 * sums.step
+        sums0, sums1, sums2 = load(sums.data, dst0, like), load(sums.data, dst1, like), load(sums.data, dst2, like)
+        for m in range(windows.size):
+            x = load_scalar(windows, m) + first
+            gradient = load(gradients.data, gradients.start + m * gradients.step, like)
             sums0 = muladd(sums0, load_scalar(padded, x + k), gradient)
             sums1 = muladd(sums1, load_scalar(padded, x + k1), gradient)
             sums2 = muladd(sums2, load_scalar(padded, x + k2), gradient)
-        store(sums, goal0, sums0)
-        store(sums, goal1, sums1)
-        store(sums, goal2, sums2)
+        store(sums.data, dst0, sums0)
+        store(sums.data, dst1, sums1)
+        store(sums.data, dst2, sums2)

@@ -1,34 +1,83 @@
-"""Winograd's convolution F(2x2, 3x3): 16 multiplications for 2 x 2 pixels of the output, instead of 36.
+"""Convolution with 3x3 windows by Winograd's F(2x2, 3x3), compiled. Textbook: textbook/conv2d.py.
 
-The windows of these four pixels overlap: together they are one patch d of 4 x 4 pixels. With
+Made fast by
+- computing a tile of 2x2 pixels with 16 multiplications instead of 36. Their windows are one patch d of 4x4 pixels:
 
-    V = B' d B    of each channel of a patch       B' = 1  0 -1  0     A' = 1  1  1  0     G = 1    0    0
-    U = G g G'    of each kernel g                      0  1  1  0          0  1 -1 -1         1/2  1/2  1/2
-    M = V * U     number by number, summed              0 -1  1  0                             1/2 -1/2  1/2
-                  over the channels                     0  1  0 -1                             0    0    1
+      V = B' d B    of each channel of a patch       B' = 1  0 -1  0     A' = 1  1  1  0     G = 1    0    0
+      U = G g G'    of each kernel g                      0  1  1  0          0  1 -1 -1         1/2  1/2  1/2
+      M = V * U     number by number, summed              0 -1  1  0                             1/2 -1/2  1/2
+                    over the channels                     0  1  0 -1                             0    0    1
 
-the four pixels are A' M A. They are the plain convolution but for rounding, whose size is the same (a test compares
-them), and exactly those that see a NaN become NaN. Where one sees infinity, or sums that overflow on the way to it, it
-may become NaN, and so may its neighbours in the tile. Each of the 16 numbers of M is a product of matrices:
-(patches, C) @ (C, F). A few patches are taken at a time, so that their V and M stay in the caches of the processor;
-passing all of a batch through memory would cost what is gained.
+  and the pixels are A' M A. The transforms of patches and pixels are additions only;
+- making each of the 16 numbers of M a product of matrices, (patches, C) @ (C, F), which runs in registers (gemm.py);
+- taking a few patches at a time, so that their V and M stay in the cache; to pass all of a batch through memory would
+  cost what is gained.
+
+The pixels are those of the plain sum but for rounding of the same size (a test compares them), and exactly those that
+see a NaN become NaN. Where one sees infinity, or sums that overflow on the way to it, it may become NaN, and so may its
+neighbours in the tile.
 
 Source: A. Lavin, S. Gray, "Fast algorithms for convolutional neural networks", CVPR 2016, equations 8 to 13.
 """
 
-from siamese_np.kernels.simd.gemm import ROWS, multiply
-from siamese_np.kernels.simd.scratch import aligned, empty_padded, pad_image, pad_to_vector, round_up
+from typing import Any, NamedTuple
+
+from siamese_np.kernels.conv.epilogue import count_tiles, finish_tile, make_output, store_tile, tile_at
+from siamese_np.kernels.conv.geometry import empty_padded, images_of, pad_image
+from siamese_np.kernels.simd.gemm import ROWS, Matrix, Strided, multiply
+from siamese_np.kernels.simd.scratch import empty_aligned, pad_to_vector, round_up
 from siamese_np.kernels.simd.vectors import VECTOR_BYTES, load, muladd, store, zeros
 from siamese_np.runtime.inline import array_part, part
+from siamese_np.runtime.team import sharded
 
-CHANNELS = 8  # with fewer, the transforms cost more than they save
+MIN_CHANNELS = 8  # with fewer, the transforms cost more than they save
 TILES = 4 * ROWS  # patches at a time: so many meet each filter of U while it is in the L1 cache
+
+
+class Block(NamedTuple):
+    """Memory for TILES tiles: V (16, TILES, CP), M (16, TILES, FP), and a padded image, all flat."""
+
+    V: Any
+    M: Any
+    padded: Any
 
 
 @part
 def winograd_pays(w, stride):
     """Whether a convolution with w (KH, KW, C, F) is of the kind that this file computes."""
-    return w.shape[0] == 3 and w.shape[1] == 3 and w.shape[2] >= CHANNELS and stride[0] == 1 and stride[1] == 1
+    return w.shape[0] == 3 and w.shape[1] == 3 and w.shape[2] >= MIN_CHANNELS and stride[0] == 1 and stride[1] == 1
+
+
+@sharded
+@array_part
+def convolve_tiles(out, argmax, x, U, biases, geometry, shard):
+    """Convolve the images of one shard; see `make_output` for out and argmax, `transform_weights` for U."""
+    N, H, _, C = x.shape
+    FP, vector = biases.size, VECTOR_BYTES // x.itemsize
+    output = make_output(out, argmax, FP)
+    rows, columns = count_tiles(output)
+    V = empty_aligned(16 * TILES * round_up(C, biases), biases)
+    # two rows more: where the output has odd sizes, the last patches reach over the margin
+    padded = empty_padded(H + 2 * geometry.pad[0] + 2, geometry, biases)
+    block, padded_image = Block(V, empty_aligned(16 * TILES * FP, biases), padded), -1
+    tiles = rows * columns  # of an image; they are numbered through all images
+    first_image, stop_image = images_of(shard, N)
+    for first in range(first_image * tiles, stop_image * tiles, TILES):
+        count = min(TILES, stop_image * tiles - first)
+        for t in range(count):
+            n, tile = (first + t) // tiles, (first + t) % tiles
+            if n != padded_image:
+                pad_image(padded, x[n], geometry)
+                padded_image = n
+            patch = 2 * (tile // columns) * geometry.line + 2 * (tile % columns) * C
+            transform_patch(block, t, Matrix(padded, patch, geometry.line), C)
+        multiply_channels(block, U, count, C)
+        for t in range(count):
+            n, number = (first + t) // tiles, (first + t) % tiles
+            tile = tile_at(output, n, number // columns, number % columns)
+            for f in range(0, FP, vector):
+                store_tile(output, tile, f, tile_pixels(block.M, t * FP + f, load(biases, f, zeros(x, 1))))
+            finish_tile(output, tile)
 
 
 @array_part
@@ -36,98 +85,80 @@ def transform_weights(w, FP):
     """U (16, C, FP), flat, of w (3, 3, C, F), with zeros behind the F filters."""
     _, _, C, F = w.shape
     row, g = C * FP, pad_to_vector(w.reshape(-1), F, FP)
-    U = aligned(16 * row, g)
+    U = empty_aligned(16 * row, g)
     for k in range(0, row, VECTOR_BYTES // w.itemsize):
-        left0, left1, left2, left3 = spread_column(g, k, 3 * row)
-        middle0, middle1, middle2, middle3 = spread_column(g, row + k, 3 * row)
-        right0, right1, right2, right3 = spread_column(g, 2 * row + k, 3 * row)
-        store_row(U, k, row, left0, middle0, right0)
-        store_row(U, 4 * row + k, row, left1, middle1, right1)
-        store_row(U, 8 * row + k, row, left2, middle2, right2)
-        store_row(U, 12 * row + k, row, left3, middle3, right3)
+        left = spread_column(g, k, 3 * row)
+        middle = spread_column(g, row + k, 3 * row)
+        right = spread_column(g, 2 * row + k, 3 * row)
+        store_spread(U, k, row, left[0], middle[0], right[0])
+        store_spread(U, 4 * row + k, row, left[1], middle[1], right[1])
+        store_spread(U, 8 * row + k, row, left[2], middle[2], right[2])
+        store_spread(U, 12 * row + k, row, left[3], middle[3], right[3])
     return U
 
 
 @part
-def spread_column(g, at, step):
-    """A column of G g, from the column of g that begins at g[at]."""
+def spread_column(g, src, step):
+    """A column of G g, from the column of g that begins at g[src]."""
     like = zeros(g, 1)
-    return spread(load(g, at, like), load(g, at + step, like), load(g, at + 2 * step, like), g)
+    return spread(g, load(g, src, like), load(g, src + step, like), load(g, src + 2 * step, like))
 
 
 @part
-def spread(a, b, c, w):
-    """G (a, b, c): four lanes from three, of the type of w."""
+def store_spread(U, dst, step, a, b, c):
+    """A row of (G g) G', from a row (a, b, c) of G g; its numbers are `step` apart."""
+    u0, u1, u2, u3 = spread(U, a, b, c)
+    store(U, dst, u0)
+    store(U, dst + step, u1)
+    store(U, dst + 2 * step, u2)
+    store(U, dst + 3 * step, u3)
+
+
+@part
+def spread(w, a, b, c):
+    """G (a, b, c): four vectors from three, of the type of w."""
     half, one, minus, zero = w.dtype.type(0.5), w.dtype.type(1), w.dtype.type(-1), zeros(w, 1)
     both = muladd(a, one, c)
     return a, muladd(zero, half, muladd(both, one, b)), muladd(zero, half, muladd(both, minus, b)), c
 
 
 @part
-def store_row(U, to, step, a, b, c):
-    """A row of (G g) G'; its numbers lie `step` apart."""
-    u0, u1, u2, u3 = spread(a, b, c, U)
-    store(U, to, u0)
-    store(U, to + step, u1)
-    store(U, to + 2 * step, u2)
-    store(U, to + 3 * step, u3)
-
-
-@array_part
-def empty_tiles(x, biases, pad):
-    """Memory for `multiply_tiles`: V and M, flat, and a padded image; biases (FP,)."""
-    _, H, W, C = x.shape
-    V = aligned(16 * TILES * round_up(C, biases), biases)
-    # two rows more: where the output has odd sizes, the last patches reach over the margin
-    return V, aligned(16 * TILES * biases.size, biases), empty_padded(H + 2, W, C, pad, biases)
+def transform_patch(block, t, patch, C):
+    """V = B' d B of tile t, whose `patch` is a `Matrix` of the padded image."""
+    minus, plus = block.V.dtype.type(-1), block.V.dtype.type(1)
+    step = block.V.size // 16
+    CP = step // TILES
+    for c in range(0, C, VECTOR_BYTES // block.V.itemsize):
+        dst, src = t * CP + c, patch.start + c
+        transform_column(Matrix(block.V, dst, step), patch, src, src + 2 * C, minus)
+        transform_column(Matrix(block.V, dst + step, step), patch, src + C, src + 2 * C, plus)
+        transform_column(Matrix(block.V, dst + 2 * step, step), patch, src + 2 * C, src + C, minus)
+        transform_column(Matrix(block.V, dst + 3 * step, step), patch, src + C, src + 3 * C, minus)
 
 
 @part
-def multiply_tiles(memory, x, U, FP, pad, rows, columns, first, count, held):
-    """M (16, TILES, FP) of the `count` tiles of 2 x 2 pixels from number `first` on.
-
-    Tiles are numbered through all images, each of which has `rows` x `columns` of them. `held` is the image that
-    lies in the padded one; the one that does so afterwards is returned.
-    """
-    V, M, padded = memory
-    _, _, W, C = x.shape
-    CP, line = V.size // (16 * TILES), (W + 2 * pad[1]) * C
-    for t in range(count):
-        n, tile = (first + t) // (rows * columns), (first + t) % (rows * columns)
-        if n != held:
-            pad_image(padded, x[n], pad)
-            held = n
-        at = 2 * (tile // columns) * line + 2 * (tile % columns) * C
-        transform_patch(V, t * CP, TILES * CP, padded, at, line, C)
-    for k in range(16):
-        out, patches, filters = (M, k * TILES * FP, FP), (V, k * TILES * CP, CP, 1), (U, k * C * FP, FP)
-        multiply(out, patches, filters, (count, C, FP), False)
-    return held
-
-
-@part
-def transform_patch(V, to, step, padded, at, line, C):
-    """V = B' d B of the patch that begins at padded[at]; its 16 numbers lie `step` apart."""
-    for c in range(0, C, VECTOR_BYTES // V.itemsize):
-        from_, goal = at + c, to + c
-        subtract_columns(V, goal, step, padded, from_, from_ + 2 * C, line, V.dtype.type(-1))
-        subtract_columns(V, goal + step, step, padded, from_ + C, from_ + 2 * C, line, V.dtype.type(1))
-        subtract_columns(V, goal + 2 * step, step, padded, from_ + 2 * C, from_ + C, line, V.dtype.type(-1))
-        subtract_columns(V, goal + 3 * step, step, padded, from_ + C, from_ + 3 * C, line, V.dtype.type(-1))
-
-
-@part
-def subtract_columns(V, to, step, padded, a, b, line, sign):
+def transform_column(V, patch, a, b, sign):
     """One column of V, from the columns of d that begin at a and b: B' (a + sign b)."""
-    like, plus, minus = zeros(V, 1), V.dtype.type(1), V.dtype.type(-1)
-    d0 = muladd(load(padded, a, like), sign, load(padded, b, like))
-    d1 = muladd(load(padded, a + line, like), sign, load(padded, b + line, like))
-    d2 = muladd(load(padded, a + 2 * line, like), sign, load(padded, b + 2 * line, like))
-    d3 = muladd(load(padded, a + 3 * line, like), sign, load(padded, b + 3 * line, like))
-    store(V, to, muladd(d0, minus, d2))
-    store(V, to + 4 * step, muladd(d1, plus, d2))
-    store(V, to + 8 * step, muladd(d2, minus, d1))
-    store(V, to + 12 * step, muladd(d1, minus, d3))
+    d, line, like = patch.data, patch.step, zeros(patch.data, 1)
+    plus, minus = d.dtype.type(1), d.dtype.type(-1)
+    d0 = muladd(load(d, a, like), sign, load(d, b, like))
+    d1 = muladd(load(d, a + line, like), sign, load(d, b + line, like))
+    d2 = muladd(load(d, a + 2 * line, like), sign, load(d, b + 2 * line, like))
+    d3 = muladd(load(d, a + 3 * line, like), sign, load(d, b + 3 * line, like))
+    store(V.data, V.start, muladd(d0, minus, d2))
+    store(V.data, V.start + 4 * V.step, muladd(d1, plus, d2))
+    store(V.data, V.start + 8 * V.step, muladd(d2, minus, d1))
+    store(V.data, V.start + 12 * V.step, muladd(d1, minus, d3))
+
+
+@part
+def multiply_channels(block, U, count, C):
+    """M = V * U, summed over the C channels, of `count` tiles."""
+    V_step, M_step, U_step = block.V.size // 16, block.M.size // 16, U.size // 16
+    CP, FP = V_step // TILES, M_step // TILES
+    for k in range(16):
+        patches, filters = Strided(block.V, k * V_step, CP, 1), Matrix(U, k * U_step, FP)
+        multiply(Matrix(block.M, k * M_step, FP), patches, filters, (count, C, FP), False)
 
 
 @part

@@ -11,7 +11,7 @@ A block of COLUMNS embeddings b is transposed once, so that each fills a lane of
 
 import numpy as np
 
-from siamese_np.kernels.simd.gemm import transpose
+from siamese_np.kernels.simd.gemm import Matrix, transpose
 from siamese_np.kernels.simd.vectors import VECTOR_BYTES, add_squares, difference, load, load_scalar, store, zeros
 from siamese_np.runtime.inline import array_part, part
 
@@ -36,7 +36,7 @@ def columns_of(x, first):
     columns, rows, at = np.empty((E, COLUMNS), x.dtype), x.reshape(-1), first * E
     if first + COLUMNS > x.shape[0]:
         rows, at = pad_rows(x, first, COLUMNS).reshape(-1), 0
-    transpose(columns.reshape(-1), COLUMNS, rows, at, E, COLUMNS, E)
+    transpose(Matrix(columns.reshape(-1), 0, COLUMNS), Matrix(rows, at, E), COLUMNS, E)
     return columns
 
 

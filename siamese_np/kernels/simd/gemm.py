@@ -1,19 +1,18 @@
-"""The matrix product under the dense layer and under Winograd's convolution, in registers.
+"""The matrix product under the dense layer and under Winograd's convolution: out[m, f] (+)= sum of x[m, k] w[k, f].
 
-    out[m, f] (+)= sum over k of x[m, k] w[k, f]
+Made fast by
+- keeping a block of out, 6 rows x WIDE vectors, in registers: a plain loop, which LLVM would vectorise as well, reads
+  and writes each sum for every product. So many independent sums also hide the latency of a multiply-add;
+- loading each vector of w once for six rows of x;
+- reading a transposed x where it lies, with another step, so that it costs no copy.
 
-A block of ROWS x WIDE vectors of out is summed at a time: each vector of w that is loaded meets ROWS factors of x,
-and so many independent sums hide the latency of a multiply-add. LLVM would vectorise plain loops too, but it would
-read and write each sum for every product.
-
-A matrix is a tuple: a flat array, where in it the matrix begins, and the step from row to row; of x also the step
-from column to column, so a transposed x costs no copy.
-
-Each sum is one chain of fused multiply-adds in ascending k, as in the product of listed entries (lists.py): both
-agree to the last bit, and which one runs shows in nothing but the time.
+Each sum is one chain of fused multiply-adds in ascending k, as in sparse.py: both give the same bits, and which of them
+runs shows in nothing but the time.
 
 Source: K. Goto, R. van de Geijn, "Anatomy of high-performance matrix multiplication", ACM TOMS 34, 2008.
 """
+
+from typing import Any, NamedTuple
 
 from siamese_np.kernels.simd.scratch import clear
 from siamese_np.kernels.simd.vectors import (
@@ -32,76 +31,101 @@ from siamese_np.runtime.inline import part
 ROWS = 6
 
 
+class Matrix(NamedTuple):
+    """A matrix in a flat array, from data[start] on: rows of neighbouring numbers, `step` apart."""
+
+    data: Any
+    start: int
+    step: int
+
+
+class Strided(NamedTuple):
+    """A matrix whose columns have a step as well: a `Matrix`, or a transposed one."""
+
+    data: Any
+    start: int
+    step: int
+    column_step: int
+
+
 @part
 def multiply(out, x, w, shape, add):
-    """out (M, F) = x (M, K) @ w (K, F), or += if `add`; shape = M, K, F."""
-    M, K, F = shape
-    f, vector = 0, VECTOR_BYTES // w[0].itemsize
+    """out (M, F) = x (M, K) @ w (K, F), or += if `add`; out and w are `Matrix`, x is `Strided`; shape = M, K, F."""
+    M, _, F = shape
+    vector = VECTOR_BYTES // w.data.itemsize
+    f = 0
     while f + WIDE * vector <= F:
         for m in range(0, M, ROWS):
-            multiply_rows(out, x, w, m, f, M, K, add, zeros(w[0], WIDE))
+            gemm_6x(out, x, w, shape, (m, f), add, zeros(w.data, WIDE))
         f += WIDE * vector
     while f + vector <= F:
         for m in range(0, M, ROWS):
-            multiply_rows(out, x, w, m, f, M, K, add, zeros(w[0], 1))
+            gemm_6x(out, x, w, shape, (m, f), add, zeros(w.data, 1))
         f += vector
     if f < F:
-        multiply_rest(out, x, w, f, shape, add)
+        _multiply_rest(out, x, w, shape, f, add)
 
 
 @part
-def multiply_rows(out, x, w, m, f, M, K, add, like):
-    """`multiply` for rows m to m + ROWS - 1 and the columns from f on; the last row again where none are left."""
-    (sums, goal, out_step), (factors, at, row_step, step), (rows, row, w_step) = out, x, w
+def gemm_6x(out, x, w, shape, corner, add, like):
+    """`multiply` for six rows, and as many columns as `like` has entries, from corner = m, f on.
+
+    Where fewer rows are left, the last is computed, and stored, more than once.
+    """
+    M, K, _ = shape
+    m, f = corner
+    dst, src = out.start + f, w.start + f
     m1, m2, m3, m4, m5 = min(m + 1, M - 1), min(m + 2, M - 1), min(m + 3, M - 1), min(m + 4, M - 1), min(m + 5, M - 1)
-    goal += f
-    goal0, goal1, goal2 = goal + m * out_step, goal + m1 * out_step, goal + m2 * out_step
-    goal3, goal4, goal5 = goal + m3 * out_step, goal + m4 * out_step, goal + m5 * out_step
-    x0, x1, x2 = at + m * row_step, at + m1 * row_step, at + m2 * row_step
-    x3, x4, x5 = at + m3 * row_step, at + m4 * row_step, at + m5 * row_step
+    dst0, dst1, dst2 = dst + m * out.step, dst + m1 * out.step, dst + m2 * out.step
+    dst3, dst4, dst5 = dst + m3 * out.step, dst + m4 * out.step, dst + m5 * out.step
+    src0, src1, src2 = x.start + m * x.step, x.start + m1 * x.step, x.start + m2 * x.step
+    src3, src4, src5 = x.start + m3 * x.step, x.start + m4 * x.step, x.start + m5 * x.step
     sums0 = sums1 = sums2 = sums3 = sums4 = sums5 = like
     if add:
-        sums0, sums1, sums2 = load(sums, goal0, like), load(sums, goal1, like), load(sums, goal2, like)
-        sums3, sums4, sums5 = load(sums, goal3, like), load(sums, goal4, like), load(sums, goal5, like)
+        sums0, sums1, sums2 = load(out.data, dst0, like), load(out.data, dst1, like), load(out.data, dst2, like)
+        sums3, sums4, sums5 = load(out.data, dst3, like), load(out.data, dst4, like), load(out.data, dst5, like)
     for k in range(K):
-        there, numbers = k * step, load(rows, row + f + k * w_step, like)
-        sums0 = muladd(sums0, load_scalar(factors, x0 + there), numbers)
-        sums1 = muladd(sums1, load_scalar(factors, x1 + there), numbers)
-        sums2 = muladd(sums2, load_scalar(factors, x2 + there), numbers)
-        sums3 = muladd(sums3, load_scalar(factors, x3 + there), numbers)
-        sums4 = muladd(sums4, load_scalar(factors, x4 + there), numbers)
-        sums5 = muladd(sums5, load_scalar(factors, x5 + there), numbers)
-    store(sums, goal0, sums0)
-    store(sums, goal1, sums1)
-    store(sums, goal2, sums2)
-    store(sums, goal3, sums3)
-    store(sums, goal4, sums4)
-    store(sums, goal5, sums5)
+        row = load(w.data, src + k * w.step, like)
+        column = k * x.column_step
+        sums0 = muladd(sums0, load_scalar(x.data, src0 + column), row)
+        sums1 = muladd(sums1, load_scalar(x.data, src1 + column), row)
+        sums2 = muladd(sums2, load_scalar(x.data, src2 + column), row)
+        sums3 = muladd(sums3, load_scalar(x.data, src3 + column), row)
+        sums4 = muladd(sums4, load_scalar(x.data, src4 + column), row)
+        sums5 = muladd(sums5, load_scalar(x.data, src5 + column), row)
+    store(out.data, dst0, sums0)
+    store(out.data, dst1, sums1)
+    store(out.data, dst2, sums2)
+    store(out.data, dst3, sums3)
+    store(out.data, dst4, sums4)
+    store(out.data, dst5, sums5)
 
 
 @part
-def multiply_rest(out, x, w, f, shape, add):
-    """`multiply` for the columns from f on, which do not fill a vector."""
-    (M, K, F), (sums, goal, out_step), (factors, at, row_step, step), (rows, row, w_step) = shape, out, x, w
+def _multiply_rest(out, x, w, shape, f, add):
+    """`multiply` for the columns from f on, too few for a vector."""
+    M, K, F = shape
     for m in range(M):
-        to = goal + m * out_step
+        dst = out.start + m * out.step
         if not add:
-            clear(sums, to + f, F - f)
+            clear(out.data, dst + f, F - f)
         for k in range(K):
-            factor = load_scalar(factors, at + m * row_step + k * step)
+            factor = load_scalar(x.data, x.start + m * x.step + k * x.column_step)
             for e in range(f, F):
-                store_scalar(sums, to + e, load_scalar(sums, to + e) + factor * load_scalar(rows, row + k * w_step + e))
+                product = factor * load_scalar(w.data, w.start + k * w.step + e)
+                store_scalar(out.data, dst + e, load_scalar(out.data, dst + e) + product)
 
 
 @part
-def transpose(out, out_step, x, at, step, M, K):
-    """out (K, M), flat, = x (M, K).T; the rows of out are `out_step` apart, those of x, from x[at] on, `step`."""
-    like = zeros(x, 1)
-    lanes = VECTOR_BYTES // x.itemsize
-    M_whole, K_whole = M - M % lanes, K - K % lanes
-    for m in range(0, M_whole, lanes):
-        for k in range(0, K_whole, lanes):
-            transpose_square(out, k * out_step + m, out_step, x, at + m * step + k, step, like)
+def transpose(out, x, M, K):
+    """out (K, M) = x (M, K).T, both `Matrix`."""
+    like = zeros(x.data, 1)
+    size = VECTOR_BYTES // x.data.itemsize
+    M_squares, K_squares = M - M % size, K - K % size
+    for m in range(0, M_squares, size):
+        for k in range(0, K_squares, size):
+            dst, src = out.start + k * out.step + m, x.start + m * x.step + k
+            transpose_square(out.data, dst, out.step, x.data, src, x.step, like)
     for m in range(M):
-        for k in range(K_whole if m < M_whole else 0, K):
-            store_scalar(out, k * out_step + m, load_scalar(x, at + m * step + k))
+        for k in range(K_squares if m < M_squares else 0, K):
+            store_scalar(out.data, out.start + k * out.step + m, load_scalar(x.data, x.start + m * x.step + k))

@@ -1,19 +1,24 @@
-"""Entries that are not 0, listed one beside the other: what is worth multiplying in black pixels and ReLU's zeros.
+"""Lists of the numbers that are not 0, and the matrix product that multiplies by nothing else.
 
-Entry e of a list is ``value[e]``, at place ``index[e]``. What runs through a list keeps a few vectors of sums in
-registers, and meets each entry with a row of neighbouring numbers: so the sums must be wide, and the rows it picks
-from should lie in the L1 cache.
+Made fast by
+- finding non-zeros a vector at a time, without a branch that could be mispredicted;
+- keeping LONG vectors of a row's sums in registers while its list is read;
+- taking the factors in blocks of BLOCK rows, copied to one place: these stay in the L1 cache, and where they came from
+  they could compete for a few of its sets.
 """
+
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from siamese_np.kernels.simd.scratch import aligned
+from siamese_np.kernels.simd.scratch import ceil_div, empty_aligned
 from siamese_np.kernels.simd.vectors import (
     LONG,
     VECTOR_BYTES,
     WIDE,
     compress_store,
     iota,
+    length,
     load,
     load_scalar,
     muladd,
@@ -29,96 +34,107 @@ from siamese_np.runtime.inline import array_part, part
 BLOCK = 64  # factors, whose LONG vectors of w each fit into the L1 cache together
 
 
+class SparseRows(NamedTuple):
+    """The non-zeros of a matrix. Each row has a list for each BLOCK of its columns.
+
+    List s has the entries start[s] to start[s + 1] - 1. Entry e is value[e], in column index[e] of the block.
+    """
+
+    index: Any
+    value: Any
+    start: Any
+
+
 @array_part
-def empty_list(size, like):
-    """Room for an index and a value of `size` entries."""
+def empty_nonzeros(size, like):
+    """Memory for the index and value of `size` entries."""
     size += VECTOR_BYTES  # lists are written in whole vectors
     return np.empty(size, np.int32), np.empty(size, like.dtype)
 
 
 @part
-def list_entries(index, value, e, flat, at, count):
-    """Append what is not 0 of flat[at], ..., flat[at + count - 1] to e entries; return how many there are then."""
-    c, one, vector = 0, zeros(flat, 1), VECTOR_BYTES // flat.itemsize
-    while c + vector <= count:
-        bits = nonzero_mask(flat, at + c, one)
-        compress_store(value, e, load(flat, at + c, one), bits)
-        compress_store(index, e, iota(index, c, one), bits)
-        e += popcount(bits)
-        c += vector
-    while c < count:  # written in any case, and kept by counting it: no branch that could be predicted wrong
-        store_scalar(index, e, c)
-        store_scalar(value, e, load_scalar(flat, at + c))
-        e += load_scalar(flat, at + c) != 0
-        c += 1
+def gather_nonzeros(index, value, e, x, src, count):
+    """Append the non-zeros of x[src : src + count] to a list of e entries; return its new length."""
+    one = zeros(x, 1)
+    vector = VECTOR_BYTES // x.itemsize
+    k = 0
+    while k + vector <= count:
+        mask = nonzero_mask(x, src + k, one)
+        compress_store(value, e, load(x, src + k, one), mask)
+        compress_store(index, e, iota(index, k, one), mask)
+        e += popcount(mask)
+        k += vector
+    while k < count:  # each is written, and kept only by counting it
+        store_scalar(index, e, k)
+        store_scalar(value, e, load_scalar(x, src + k))
+        e += load_scalar(x, src + k) != 0
+        k += 1
     return e
 
 
 @array_part
-def list_rows(x, at, step, M, K):
-    """Lists of the rows of x (M, K), flat, from x[at] on, `step` apart: index, value, and where each begins.
-
-    Each row has a list for each BLOCK of its columns, and counts from the first of them.
-    """
-    blocks = -(-K // BLOCK)
+def sparse_rows(x, M, K):
+    """The `SparseRows` of a `Matrix` x (M, K)."""
+    blocks = ceil_div(K, BLOCK)
     start = np.empty(M * blocks + 1, np.int64)
-    index, value = empty_list(M * K, x)
     start[0] = 0
+    index, value = empty_nonzeros(M * K, x.data)
     for m in range(M):
         for b in range(blocks):
-            here, count = at + m * step + b * BLOCK, min(BLOCK, K - b * BLOCK)
-            s = m * blocks + b
-            store_scalar(start, s + 1, list_entries(index, value, load_scalar(start, s), x, here, count))
-    return index, value, start
+            s, src = m * blocks + b, x.start + m * x.step + b * BLOCK
+            end = gather_nonzeros(index, value, load_scalar(start, s), x.data, src, min(BLOCK, K - b * BLOCK))
+            store_scalar(start, s + 1, end)
+    return SparseRows(index, value, start)
 
 
 @array_part
-def multiply_listed(out, lists, w, shape):
-    """out (M, F) += x (M, K) @ w (K, F), as `multiply` of matmul.py, where `list_rows` has listed x."""
-    M, K, F = shape
-    f, vector = 0, VECTOR_BYTES // w[0].itemsize
-    held = aligned(BLOCK * LONG * vector, w[0])
+def sparse_multiply(out, x, w, shape):
+    """out (M, F) += x (M, K) @ w (K, F): `multiply` of gemm.py, for x as `SparseRows`."""
+    F = shape[2]
+    vector = VECTOR_BYTES // w.data.itemsize
+    factors = empty_aligned(BLOCK * LONG * vector, w.data)
+    f = 0
     while f + LONG * vector <= F:
-        add_columns(out, lists, w, held, f, M, K, zeros(w[0], LONG), LONG * vector)
+        _multiply_columns(out, x, w, shape, f, factors, zeros(w.data, LONG))
         f += LONG * vector
     while f + WIDE * vector <= F:
-        add_columns(out, lists, w, held, f, M, K, zeros(w[0], WIDE), WIDE * vector)
+        _multiply_columns(out, x, w, shape, f, factors, zeros(w.data, WIDE))
         f += WIDE * vector
     while f + vector <= F:
-        add_columns(out, lists, w, held, f, M, K, zeros(w[0], 1), vector)
+        _multiply_columns(out, x, w, shape, f, factors, zeros(w.data, 1))
         f += vector
     if f < F:
-        add_rest(out, lists, w, f, shape)
+        _multiply_rest(out, x, w, shape, f)
 
 
 @part
-def add_columns(out, lists, w, held, f, M, K, like, width):
-    """`multiply_listed` for `width` columns from f on, as many as `like` has lanes."""
-    (sums, goal, out_step), (index, value, start), (rows, row, step) = out, lists, w
-    blocks = -(-K // BLOCK)
+def _multiply_columns(out, x, w, shape, f, factors, like):
+    """`sparse_multiply` for as many columns from f on as `like` has entries."""
+    M, K, _ = shape
+    width, blocks = length(like), ceil_div(K, BLOCK)
     for b in range(blocks):
-        for k in range(min(BLOCK, K - b * BLOCK)):  # where they lie, rows may crowd into few sets of the cache
-            store(held, k * width, load(rows, row + (b * BLOCK + k) * step + f, like))
+        for k in range(min(BLOCK, K - b * BLOCK)):
+            store(factors, k * width, load(w.data, w.start + (b * BLOCK + k) * w.step + f, like))
         for m in range(M):
-            to, total = goal + m * out_step + f, load(sums, goal + m * out_step + f, like)
-            for e in range(load_scalar(start, m * blocks + b), load_scalar(start, m * blocks + b + 1)):
+            dst = out.start + m * out.step + f
+            sums = load(out.data, dst, like)
+            for e in range(load_scalar(x.start, m * blocks + b), load_scalar(x.start, m * blocks + b + 1)):
                 no_unroll()
-                total = muladd(total, load_scalar(value, e), load(held, np.int64(load_scalar(index, e)) * width, like))
-            store(sums, to, total)
+                row = np.int64(load_scalar(x.index, e)) * width
+                sums = muladd(sums, load_scalar(x.value, e), load(factors, row, like))
+            store(out.data, dst, sums)
 
 
 @part
-def add_rest(out, lists, w, f, shape):
-    """`multiply_listed` for the columns from f on, which do not fill a vector."""
-    (M, K, F), (sums, goal, out_step), (index, value, start), (rows, row, step) = shape, out, lists, w
-    blocks = -(-K // BLOCK)
+def _multiply_rest(out, x, w, shape, f):
+    """`sparse_multiply` for the columns from f on, too few for a vector."""
+    M, K, F = shape
+    blocks = ceil_div(K, BLOCK)
     for m in range(M):
+        dst = out.start + m * out.step
         for b in range(blocks):
-            for e in range(load_scalar(start, m * blocks + b), load_scalar(start, m * blocks + b + 1)):
-                at, to = row + (b * BLOCK + np.int64(load_scalar(index, e))) * step, goal + m * out_step
-                for column in range(f, F):
-                    store_scalar(
-                        sums,
-                        to + column,
-                        load_scalar(sums, to + column) + load_scalar(value, e) * load_scalar(rows, at + column),
-                    )
+            for e in range(load_scalar(x.start, m * blocks + b), load_scalar(x.start, m * blocks + b + 1)):
+                src = w.start + (b * BLOCK + np.int64(load_scalar(x.index, e))) * w.step
+                for k in range(f, F):
+                    product = load_scalar(x.value, e) * load_scalar(w.data, src + k)
+                    store_scalar(out.data, dst + k, load_scalar(out.data, dst + k) + product)

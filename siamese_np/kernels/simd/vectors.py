@@ -91,6 +91,15 @@ def zeros(array: Any, vectors: int) -> Any:
 
 
 @_operation(
+    lambda vector: types.intp(vector),
+    lambda builder, result, vector: ir.Constant(result, vector.type.count),
+)
+def length(vector: Any) -> int:
+    """Number of its entries."""
+    return len(vector)
+
+
+@_operation(
     lambda array, start, like: like(array, types.intp, like),
     lambda builder, result, data, start, like: _read(builder, data, start, result),
 )

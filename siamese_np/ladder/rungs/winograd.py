@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from siamese_np.kernels.simd.gemm import multiply
+from siamese_np.kernels.simd.gemm import Matrix, Strided, multiply
 from siamese_np.ladder.rung import rung
 from siamese_np.runtime.jit import loose_kernel
 
@@ -45,8 +45,8 @@ def conv2d_forward(out, x, w, b, stride, pad):
             for j in range(columns):
                 _transform_input(v[:, :, i * columns + j], padded[2 * i : 2 * i + 4, 2 * j : 2 * j + 4])
         for k in range(16):
-            sums, patches = (m.reshape(-1), k * tiles * F, F), (v.reshape(-1), k * tiles * C, C, 1)
-            multiply(sums, patches, (u.reshape(-1), k * C * F, F), (tiles, C, F), False)
+            sums, patches = Matrix(m.reshape(-1), k * tiles * F, F), Strided(v.reshape(-1), k * tiles * C, C, 1)
+            multiply(sums, patches, Matrix(u.reshape(-1), k * C * F, F), (tiles, C, F), False)
         for i in range(rows):
             for j in range(columns):
                 _transform_output(out[n, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2], m[:, :, i * columns + j], b)

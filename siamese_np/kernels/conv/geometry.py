@@ -1,0 +1,108 @@
+"""Where windows lie: an image between black margins as one flat array, its black parts, and the shards of a batch."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from siamese_np.kernels.simd.scratch import ceil_div, copy, zeros_aligned
+from siamese_np.kernels.simd.vectors import load_scalar
+from siamese_np.runtime.inline import array_part, part
+
+MIN_IMAGES, MAX_SHARDS = 4, 16  # images in a shard, shards of a batch
+
+
+class Geometry(NamedTuple):
+    """The windows in a padded image: window (i, j) has `KH` rows of `width` entries, `line` apart.
+
+    It begins in row i * `down`, at entry j * `right` of it.
+    """
+
+    KH: int
+    width: int  # KW * C
+    line: int  # (W + 2 * pad[1]) * C
+    down: int
+    right: int  # stride[1] * C
+    pad: tuple[int, int]
+
+
+@part
+def geometry_of(x, w, stride, pad):
+    """The `Geometry` of x (N, H, W, C) convolved with w (KH, KW, C, F)."""
+    _, _, W, C = x.shape
+    KH, KW, _, _ = w.shape
+    return Geometry(KH, KW * C, (W + 2 * pad[1]) * C, stride[0], stride[1] * C, pad)
+
+
+@part
+def images_per_shard(N):
+    """It depends on nothing but the size N of the batch, so neither does the order of any sum."""
+    return max(MIN_IMAGES, ceil_div(N, MAX_SHARDS))
+
+
+@part
+def count_shards(N):
+    """Number of shards of a batch of N images."""
+    return ceil_div(N, images_per_shard(N))
+
+
+@part
+def images_of(shard, N):
+    """The first image of a shard, and the one behind its last."""
+    size = images_per_shard(N)
+    return shard * size, min((shard + 1) * size, N)
+
+
+@array_part
+def empty_padded(rows, geometry, like):
+    """Memory for `rows` rows of a padded image, all black."""
+    return zeros_aligned(rows * geometry.line, like)
+
+
+@part
+def pad_image(padded, x, geometry):
+    """Copy x (H, W, C) between the margins."""
+    H, W, C = x.shape
+    pad, flat = geometry.pad, x.reshape(-1)
+    for r in range(H):
+        copy(padded, (pad[0] + r) * geometry.line + pad[1] * C, flat, r * W * C, W * C)
+
+
+@part
+def unpad_image(x, padded, geometry):
+    """Copy x (H, W, C) from between the margins."""
+    H, W, C = x.shape
+    pad, flat = geometry.pad, x.reshape(-1)
+    for r in range(H):
+        copy(flat, r * W * C, padded, (pad[0] + r) * geometry.line + pad[1] * C, W * C)
+
+
+@array_part
+def empty_edges(rows, geometry):
+    """Memory for the edges of `rows` rows: where black ends, and begins again; here, all is black."""
+    edges = np.empty((rows, 2), np.int64)
+    edges[:, 0], edges[:, 1] = geometry.line, 0
+    return edges
+
+
+@part
+def find_edges(edges, x, geometry):
+    """The edges of x (H, W, C), as it lies between the margins."""
+    H, W, C = x.shape
+    pad, flat = geometry.pad, x.reshape(-1)
+    for r in range(H):
+        src, left, right = r * W * C, 0, W * C
+        while left < right and load_scalar(flat, src + left) == 0:
+            left += 1
+        while left < right and load_scalar(flat, src + right - 1) == 0:
+            right -= 1
+        edges[pad[0] + r, 0] = pad[1] * C + left
+        edges[pad[0] + r, 1] = pad[1] * C + right if left < right else 0
+
+
+@part
+def is_black(edges, top, bottom, left, right):
+    """Whether rows top to bottom - 1 are 0 from entry left to right - 1, as the edges tell."""
+    for r in range(top, bottom):  # noqa: SIM110  (compiled code knows no generators)
+        if edges[r, 0] < right and edges[r, 1] > left:
+            return False
+    return True
