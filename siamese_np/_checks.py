@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from siamese_np.errors import ShapeError
+from siamese_np.errors import DataError, OptionError, ShapeError
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+MAX_COORDINATE = 1e140  # of an embedding, so that no square or sum of squares overflows
+MIN_MARGIN, MAX_MARGIN = 1e-15, 1e15  # far within the range in which float32 holds squares
 
 
 # --- Arrays -----------------------------------------------------------------------------------------------
@@ -129,3 +131,120 @@ def as_number(value: Any) -> float:
 def is_whole(value: Any) -> bool:
     """Whether `value` is an int, of Python or NumPy (a bool is none)."""
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def check_margin(margin: Any) -> float:
+    """`margin` as a finite number above 0, or an OptionError; its square must not leave the range of float32."""
+    number = as_number(margin)
+    if not 0 < number < np.inf:
+        raise OptionError(f"the margin must be a finite number above 0, not {margin!r}")
+    if not MIN_MARGIN <= number <= MAX_MARGIN:
+        raise OptionError(f"the margin must be from {MIN_MARGIN:g} to {MAX_MARGIN:g}, not {margin!r}")
+    return number
+
+
+def check_threshold(threshold: Any) -> float:
+    """`threshold` as a number that is not NaN, or an OptionError."""
+    number = as_number(threshold)
+    if np.isnan(number):
+        raise OptionError(f"the threshold must be a number in the units of the distances, not {threshold!r}")
+    return number
+
+
+# --- Embeddings, classes and pairs ----------------------------------------------------------------------------
+
+
+def check_embeddings(name: str, emb: Any, for_loss: bool = False) -> NDArray[Any]:
+    """`emb` as an array of embeddings (N, E), or a ShapeError.
+
+    Real numbers of any dtype will do, if they are finite and their squares do not overflow, and E is at least 1. For a
+    loss they must be float32 or float64 and are made C-contiguous; a NaN stays visible in the loss.
+    """
+    emb = as_array(name, emb)
+    if emb.ndim != 2 or (emb.dtype not in FLOATS if for_loss else emb.dtype.kind not in "iuf"):
+        numbers_of = "float32 or float64" if for_loss else "real numbers"
+        raise ShapeError(f"{name} must be an array (N, E) of {numbers_of}, not {emb.dtype} {emb.shape}")
+    if for_loss:
+        return np.ascontiguousarray(emb)
+    if emb.shape[1] == 0:
+        raise ShapeError(f"{name} must hold at least one number for each embedding, but has the shape {emb.shape}")
+    # a NaN or infinity shows in the extremes, which need no array of booleans as large as the embeddings
+    if len(emb) and not (float(emb.min()) >= -MAX_COORDINATE and float(emb.max()) <= MAX_COORDINATE):
+        row = int((~(np.abs(emb.astype(np.float64)) <= MAX_COORDINATE)).any(axis=1).argmax())
+        raise ShapeError(
+            f"{name} must hold finite numbers whose squares do not overflow, but {name}[{row}] holds another"
+        )
+    return emb
+
+
+def check_classes(classes: Any, count: int | None = None, name: str = "classes", text: bool = False) -> NDArray[Any]:
+    """`classes` as an array (N,) of int64, or a ShapeError unless there are `count` (None: any number).
+
+    With `text` they may also be text or bools, and keep their dtype.
+    """
+    classes = as_array(name, classes)
+    if classes.ndim != 1 or classes.dtype.kind not in ("iubSU" if text else "iu"):
+        kinds = "whole numbers or text" if text else "whole numbers"
+        raise ShapeError(f"{name} must be a 1-D array of {kinds}, not {classes.ndim}-D of {classes.dtype}")
+    if count is not None and len(classes) != count:
+        raise ShapeError(f"{name} must have {count} entries, one for each image or embedding, not {len(classes)}")
+    return classes if text else np.ascontiguousarray(classes, np.int64)
+
+
+def check_pairable(classes: ArrayLike, images: str = "images") -> NDArray[np.int64]:
+    """`classes`, if every image has a similar and a dissimilar partner, or a DataError that names the `images`."""
+    classes = check_classes(classes)
+    kinds, count = np.unique(classes, return_counts=True)
+    if len(kinds) < 2:
+        raise DataError(
+            f"dissimilar pairs need at least two classes, but the {len(classes)} {images} have {len(kinds)}"
+        )
+    if count.min() < 2:
+        raise DataError(
+            f"class {kinds[count.argmin()]} has a single image among the {len(classes)} {images}, "
+            "but a similar pair needs two of the same class"
+        )
+    return classes
+
+
+def check_pair_labels(label: Any) -> NDArray[np.int64]:
+    """`label` as an array (P,) of 0 (similar) and 1 (dissimilar), or a ShapeError."""
+    label = as_array("pair labels", label)
+    if label.ndim != 1 or label.dtype.kind not in "biuf":
+        raise ShapeError(f"pair labels must be a 1-D array of numbers, not {label.ndim}-D of {label.dtype}")
+    wrong = (label != 0) & (label != 1)
+    if wrong.any():
+        at = int(wrong.argmax())
+        raise ShapeError(f"pair labels must be 0 (similar) or 1 (dissimilar), but label[{at}] is {label[at]}")
+    return label.astype(np.int64)
+
+
+def check_pairs(dist: Any, label: Any, for_loss: bool = False) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Distances (P,), finite and as float64, and labels (P,) of at least one pair, or a ShapeError.
+
+    For a loss float32 stays float32, and NaN and infinity stay visible in the loss.
+    """
+    dist, label = as_array("dist", dist), check_pair_labels(label)
+    if dist.dtype.kind not in "iuf":
+        raise ShapeError(f"dist must hold distances as real numbers, not {dist.dtype}")
+    if dist.shape != label.shape or not dist.size:
+        raise ShapeError(f"dist and label must be equally long and not empty, not {dist.shape} and {label.shape}")
+    dist = np.ascontiguousarray(dist, dist.dtype if for_loss and dist.dtype in FLOATS else np.float64)
+    wrong = dist < 0 if for_loss else ~((dist >= 0) & (dist < np.inf))
+    if wrong.any():
+        at = int(wrong.argmax())
+        raise ShapeError(f"a distance must be a finite number of at least 0, but dist[{at}] is {dist[at]}")
+    return dist, label
+
+
+def check_rows(name: str, rows: Any, shape: tuple[int | None, ...], count: int) -> NDArray[Any]:
+    """`rows` as an array of `shape` (None: any length) of row numbers from 0 to `count` - 1, or a ShapeError."""
+    rows = as_array(name, rows)
+    if not _fits(rows.shape, shape) or rows.dtype.kind not in "iu":
+        lengths = ", ".join("any" if length is None else str(length) for length in shape)
+        raise ShapeError(f"{name} must be an array ({lengths}) of row numbers, not {rows.dtype} {rows.shape}")
+    wrong = np.argwhere((rows < 0) | (rows >= count))
+    if len(wrong):
+        at = wrong[0].tolist()
+        raise ShapeError(f"{name} must hold row numbers from 0 to {count - 1}, but {name}{at} is {rows[tuple(at)]}")
+    return rows

@@ -5,10 +5,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from siamese_np._checks import FLOATS, as_array, as_number, cache_array, cache_parts
+from siamese_np._checks import (
+    as_array,
+    as_number,
+    cache_array,
+    cache_parts,
+    check_classes,
+    check_embeddings,
+    check_pairs,
+)
+from siamese_np._checks import check_margin as check_margin
 from siamese_np.backend import ops
 from siamese_np.errors import OptionError, ShapeError
-from siamese_np.pairs import check_classes, check_pair_labels
 from siamese_np.runtime import buffers, scheduler
 
 Array = NDArray[np.floating]
@@ -19,7 +27,8 @@ class EuclideanDistance:
 
     def forward(self, emb_a: Array, emb_b: Array) -> tuple[Array, Any]:
         """Distances (N,) between emb_a (N, E) and emb_b (N, E), and the cache for backward."""
-        emb_a, emb_b = _embeddings("emb_a", emb_a), _embeddings("emb_b", emb_b)
+        emb_a = check_embeddings("emb_a", emb_a, for_loss=True)
+        emb_b = check_embeddings("emb_b", emb_b, for_loss=True)
         if emb_a.shape != emb_b.shape or emb_a.dtype != emb_b.dtype:
             raise ShapeError(
                 f"emb_a and emb_b must have the same shape and dtype, not {emb_a.shape} {emb_a.dtype} "
@@ -63,9 +72,7 @@ class ContrastiveLoss:
         Distances that are neither float32 nor float64 are converted to float64. ShapeError where they are no real
         numbers of at least 0, or where dist and label differ in length or are empty.
         """
-        dist, label = _distances(dist), check_pair_labels(label)
-        if dist.shape != label.shape or not dist.size:
-            raise ShapeError(f"dist and label must be equally long and not empty, not {dist.shape} and {label.shape}")
+        dist, label = check_pairs(dist, label, for_loss=True)
         loss = np.empty_like(dist)
         ops.contrastive_forward(loss, dist, label, dist.dtype.type(self.margin))
         return float(loss.mean()), (dist, label)
@@ -97,10 +104,9 @@ class AllPairsContrastiveLoss:
 
     def forward(self, emb: Array, classes: ArrayLike) -> tuple[float, Any]:
         """Loss of the embeddings emb (N, E) with classes (N,), and the cache for backward."""
-        emb, classes = _embeddings("emb", emb), check_classes(classes)
+        emb = check_embeddings("emb", emb, for_loss=True)
         N = len(emb)
-        if len(classes) != N:
-            raise ShapeError(f"there are {N} embeddings, but {len(classes)} classes")
+        classes = check_classes(classes, N)
         dist, sums = buffers.empty((N, N), emb.dtype), np.empty((N, 2), emb.dtype)
         scheduler.wake()
         ops.all_pairs_forward(sums, dist, emb, classes, emb.dtype.type(self.margin))
@@ -124,35 +130,9 @@ class AllPairsContrastiveLoss:
         return demb
 
 
-def check_margin(margin: float) -> float:
-    """`margin` as a finite number above 0, or an OptionError."""
-    number = as_number(margin)
-    if not 0 < number < np.inf:
-        raise OptionError(f"the margin must be a finite number above 0, not {margin!r}")
-    return number
-
-
 def _factor(dloss: float) -> float:
     """`dloss` as a finite number, or an OptionError."""
     number = as_number(dloss)
     if not np.isfinite(number):
         raise OptionError(f"dloss must be a finite number, not {dloss!r}")
     return number
-
-
-def _distances(dist: Array) -> Array:
-    """`dist` as a C-contiguous array of float32 or float64, or a ShapeError; NaN stays visible."""
-    dist = as_array("dist", dist)
-    if dist.dtype.kind not in "iuf":
-        raise ShapeError(f"dist must hold distances as real numbers, not {dist.dtype}")
-    dist = np.ascontiguousarray(dist, dist.dtype if dist.dtype in FLOATS else np.float64)
-    if (dist < 0).any():
-        raise ShapeError(f"a distance is at least 0, but dist holds {dist.min()}")
-    return dist
-
-
-def _embeddings(name: str, emb: Array) -> Array:
-    emb = as_array(name, emb)
-    if emb.ndim != 2 or emb.dtype not in FLOATS:
-        raise ShapeError(f"{name} must be a float32 or float64 array (N, E), not {emb.dtype} {emb.shape}")
-    return np.ascontiguousarray(emb)

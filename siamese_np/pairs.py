@@ -3,13 +3,15 @@
 A pair is two indices, never a copy of pixels. Label: 0 = similar (same class), 1 = dissimilar.
 """
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from siamese_np._checks import as_array, is_whole
-from siamese_np.errors import DataError, OptionError, ShapeError
+from siamese_np._checks import check_classes, is_whole
+from siamese_np._checks import check_pairable as check_pairable
+from siamese_np.errors import OptionError
 
 
 def random_pairs(classes: ArrayLike, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -84,37 +86,4 @@ def balanced_batches(classes: ArrayLike, batch_size: int, rng: np.random.Generat
     rank = np.arange(N) - np.repeat(np.cumsum(count) - count, count)
     position = (rank + rng.random(len(kinds))[own[by_class]]) / count[own[by_class]]
     order = shuffled[by_class[np.argsort(position, kind="stable")]]
-    return iter(np.array_split(order, -(-N // batch_size)))
-
-
-def check_pairable(classes: ArrayLike) -> NDArray[np.int64]:
-    """`classes` as an array of classes of which every image has a similar and a dissimilar partner, or a DataError."""
-    classes = check_classes(classes)
-    kinds, count = np.unique(classes, return_counts=True)
-    if len(kinds) < 2:
-        raise DataError(
-            f"dissimilar pairs need images of at least two classes, but the {len(classes)} images have {len(kinds)}"
-        )
-    if count.min() < 2:
-        lone = kinds[count.argmin()]
-        raise DataError(f"class {lone} has a single image, but a similar pair needs two of the same class")
-    return classes
-
-
-def check_classes(classes: ArrayLike) -> NDArray[np.int64]:
-    """`classes` as an array of classes, or a ShapeError."""
-    classes = as_array("classes", classes)
-    if classes.ndim != 1 or not np.issubdtype(classes.dtype, np.integer):
-        raise ShapeError(f"classes must be a 1-D array of whole numbers, not {classes.ndim}-D of {classes.dtype}")
-    return np.ascontiguousarray(classes, np.int64)
-
-
-def check_pair_labels(label: ArrayLike) -> NDArray[np.int64]:
-    """`label` as an array of 0 (similar) and 1 (dissimilar), or a ShapeError."""
-    label = as_array("pair labels", label)
-    if label.ndim != 1 or label.dtype.kind not in "biuf":
-        raise ShapeError(f"pair labels must be a 1-D array of numbers, not {label.ndim}-D of {label.dtype}")
-    wrong = label[(label != 0) & (label != 1)]
-    if wrong.size:
-        raise ShapeError(f"pair labels must be 0 (similar) or 1 (dissimilar), but there is a {wrong[0]}")
-    return label.astype(np.int64)
+    return iter(np.array_split(order, math.ceil(N / batch_size)))

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from siamese_np._checks import check_embeddings
 from siamese_np.errors import OptionError, ShapeError
 from siamese_np.losses import AllPairsContrastiveLoss, ContrastiveLoss, EuclideanDistance
-from siamese_np.metrics import check_embeddings
 
 
 @pytest.mark.parametrize("kind", [int, np.uint8, np.float16, np.float32, np.float64, np.longdouble, ">f4", ">i2"])
@@ -29,8 +29,8 @@ def test_a_list_of_whole_distances_is_no_list_of_whole_losses():
         ([True, False], "real numbers, not bool"),
         (["1", "2"], "real numbers, not <U1"),
         ([None, 1], "real numbers, not object"),
-        ([0.5, -0.25], "at least 0, but dist holds -0.25"),
-        ([-1, 1], "at least 0, but dist holds -1"),
+        ([0.5, -0.25], r"at least 0, but dist\[1\] is -0.25"),
+        ([-1, 1], r"at least 0, but dist\[0\] is -1"),
         (np.ma.masked_array([1.0, 2.0], [True, False]), "dist must be an array without a mask"),
         ([[1.0], [1.0, 2.0]], "dist must be an array, but a list that makes none"),
         ([[1.0, 2.0]], r"equally long and not empty, not \(1, 2\) and \(2,\)"),
