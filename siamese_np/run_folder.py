@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamese_np.datasets import Dataset, Split
-from siamese_np.metrics import all_pairs_figures, knn_accuracy, nearest, pair_distances, pair_figures
+from siamese_np.metrics import all_pairs_metrics, knn_accuracy, nearest, pair_distances, pair_metrics
 from siamese_np.network import SiameseNetwork
 from siamese_np.pairs import random_pairs
 from siamese_np.storage import write_atomically
@@ -68,8 +68,8 @@ def judge(siamese: SiameseNetwork, dataset: Dataset) -> Judgement:
     gallery = siamese.embed(dataset.train.images)
     pairs, label = random_pairs(dataset.test.classes, np.random.default_rng(EVALUATION_SEED))
     dist = pair_distances(emb, pairs)
-    figures = pair_figures(dist, label, siamese.threshold, siamese.margin)
-    all_pairs = all_pairs_figures(emb, dataset.test.classes)
+    figures = pair_metrics(dist, label, siamese.threshold, siamese.margin)
+    all_pairs = all_pairs_metrics(emb, dataset.test.classes)
     figures["auc_all_pairs"], figures["eer_all_pairs"] = all_pairs["auc"], all_pairs["eer"]
     k = min(NEIGHBOURS, len(gallery))
     figures["knn_accuracy"] = knn_accuracy(emb, dataset.test.classes, gallery, dataset.train.classes, k)

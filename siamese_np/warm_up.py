@@ -54,4 +54,4 @@ def _losses(siamese: SiameseNetwork, images: np.ndarray, classes: np.ndarray) ->
 
 def _evaluation(emb: np.ndarray, classes: np.ndarray) -> None:
     metrics.nearest(emb, emb, 1)
-    metrics.all_pairs_figures(emb, classes)
+    metrics.all_pairs_metrics(emb, classes)

@@ -15,6 +15,7 @@ from hypothesis.extra import numpy as hnp
 
 from siamese_np import metrics as ev
 from siamese_np.errors import OptionError, ShapeError
+from siamese_np.losses import ContrastiveLoss
 
 SIMILAR, DISSIMILAR = 0, 1
 
@@ -53,9 +54,6 @@ def random_pairs(seed, n=400, overlap=1.0):
     return np.abs(rng.normal(label * 2.0, overlap)), label
 
 
-# --- Distances ---
-
-
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("width", [1, 3, 64])
 def test_pair_distances_match_the_norm_of_each_difference(dtype, width):
@@ -76,9 +74,6 @@ def test_pair_distances_do_not_cancel():
 
 def test_pair_distances_of_no_pairs():
     assert ev.pair_distances(np.ones((2, 3)), np.empty((0, 2), dtype=int)).shape == (0,)
-
-
-# --- Threshold and accuracy ---
 
 
 @given(tied_pairs)
@@ -144,9 +139,6 @@ def test_labels_may_be_of_any_number_type(label):
     assert ev.pair_accuracy([5, 1], label, 3) == 1.0
 
 
-# --- ROC ---
-
-
 @given(tied_pairs)
 def test_roc_is_what_each_of_its_thresholds_gives(pairs):
     dist, label = unzip(pairs)
@@ -182,9 +174,9 @@ def test_auc_and_eer_depend_only_on_the_order(pairs, monotone):
 @given(tied_pairs, st.randoms(use_true_random=False))
 def test_the_order_of_pairs_does_not_matter(pairs, random):
     dist, label = unzip(pairs)
-    figures = ev.pair_figures(dist, label, 2.5, 4.0)
+    figures = ev.pair_metrics(dist, label, 2.5, 4.0)
     random.shuffle(pairs)
-    shuffled = ev.pair_figures(*unzip(pairs), 2.5, 4.0)
+    shuffled = ev.pair_metrics(*unzip(pairs), 2.5, 4.0)
     for key in ("pair_accuracy", "auc", "eer", "tar_at_far_1e-3"):
         assert figures[key] == shuffled[key]
 
@@ -243,17 +235,14 @@ def test_tar_at_far_on_paper():
     assert ev.tar_at_far(*exactly, 1e-3) == 1e-3  # one in a thousand is allowed, the boundary included
 
 
-# --- Loss and the table of figures ---
-
-
 def test_contrastive_loss_on_paper():
     # similar at 2: 1/2 4; dissimilar at 1/2, margin 1: 1/2 1/4; at and beyond the margin: nothing
-    assert ev.contrastive_loss_value([2.0, 0.5, 1.0, 3.0], [0, 1, 1, 1], 1.0) == (2 + 0.125) / 4
+    assert ev.pair_metrics([2.0, 0.5, 1.0, 3.0], [0, 1, 1, 1], 0.5, 1.0)["loss"] == (2 + 0.125) / 4
 
 
 def test_figures_are_plain_json_and_agree_with_the_functions():
     dist, label = random_pairs(0)
-    figures = ev.pair_figures(dist.astype(np.float32), label, np.float32(1.0), 2)
+    figures = ev.pair_metrics(dist.astype(np.float32), label, np.float32(1.0), 2)
     assert json.loads(json.dumps(figures, allow_nan=False)) == figures
     dist = dist.astype(np.float32)
     assert list(figures) == [
@@ -272,13 +261,10 @@ def test_figures_are_plain_json_and_agree_with_the_functions():
     assert figures["auc"] == ev.roc_auc(dist, label)
     assert figures["eer"] == ev.equal_error_rate(dist, label)
     assert figures["tar_at_far_1e-3"] == ev.tar_at_far(dist, label, 1e-3)
-    assert figures["loss"] == ev.contrastive_loss_value(dist, label, 2)
+    assert figures["loss"] == pytest.approx(ContrastiveLoss(2).forward(dist, label)[0], rel=1e-6)
     assert figures["dissimilar_distance"]["p50"] == pytest.approx(np.median(dist[label == 1]), rel=1e-6)
     assert figures["similar_distance"]["mean"] == pytest.approx(dist[label == 0].mean(), rel=1e-6)
     assert list(figures["similar_distance"]) == ["mean", "std", "p1", "p5", "p25", "p50", "p75", "p95", "p99"]
-
-
-# --- All pairs ---
 
 
 def all_pairs(emb, classes):
@@ -289,17 +275,17 @@ def all_pairs(emb, classes):
 
 @settings(deadline=None)
 @given(st.data())
-def test_all_pairs_figures_are_those_of_the_list_of_all_pairs(data):
+def test_all_pairs_metrics_are_those_of_the_list_of_all_pairs(data):
     N, width = data.draw(st.integers(3, 40)), data.draw(st.integers(1, 3))
     classes = data.draw(hnp.arrays(np.int64, N, elements=st.integers(0, data.draw(st.integers(1, 4)))))
     # small whole numbers: many ties, and exact in any order of summation
     emb = data.draw(hnp.arrays(np.int8, (N, width), elements=st.integers(-2, 2))).astype(np.float32)
     dist, label = all_pairs(emb, classes)
     if label.all() or not label.any():
-        with pytest.raises(ShapeError, match="at least one"):
-            ev.all_pairs_figures(emb, classes)
+        with pytest.raises(ShapeError, match="both similar and dissimilar"):
+            ev.all_pairs_metrics(emb, classes)
         return
-    figures = ev.all_pairs_figures(emb, classes)
+    figures = ev.all_pairs_metrics(emb, classes)
     assert figures["pairs"] == len(dist)
     assert figures["auc"] == ev.roc_auc(dist, label)
     assert figures["eer"] == pytest.approx(ev.equal_error_rate(dist, label), abs=1e-12)
@@ -307,12 +293,12 @@ def test_all_pairs_figures_are_those_of_the_list_of_all_pairs(data):
 
 
 @pytest.mark.parametrize("spread", [0.3, 1.0, 3.0])
-def test_all_pairs_figures_of_more_than_one_block_of_images(spread):
+def test_all_pairs_metrics_of_more_than_one_block_of_images(spread):
     rng = np.random.default_rng(3)
     classes = rng.integers(0, 4, 1300)
     emb = (np.eye(4)[classes] + spread * rng.normal(size=(1300, 4)) / 4).astype(np.float32)
     dist, label = all_pairs(emb, classes)
-    figures = ev.all_pairs_figures(emb, classes)
+    figures = ev.all_pairs_metrics(emb, classes)
     assert figures["auc"] == pytest.approx(ev.roc_auc(dist, label), abs=1e-12)
     assert figures["eer"] == pytest.approx(ev.equal_error_rate(dist, label), abs=1e-12)
     assert figures["tar_at_far_1e-3"] == pytest.approx(ev.tar_at_far(dist, label), abs=1e-5)
@@ -320,30 +306,27 @@ def test_all_pairs_figures_of_more_than_one_block_of_images(spread):
     assert figures["auc"] == pytest.approx(metrics.roc_auc_score(label == 0, -dist), abs=1e-12)
 
 
-def test_all_pairs_figures_of_rare_dissimilar_pairs_and_of_text_labels():
+def test_all_pairs_metrics_of_rare_dissimilar_pairs_and_of_text_labels():
     classes = np.array(["a"] * 30 + ["b"])
     emb = np.random.default_rng(4).normal(size=(31, 2))
     dist, label = all_pairs(emb, classes)
-    assert ev.all_pairs_figures(emb, classes)["auc"] == pytest.approx(ev.roc_auc(dist, label), abs=1e-12)
+    assert ev.all_pairs_metrics(emb, classes)["auc"] == pytest.approx(ev.roc_auc(dist, label), abs=1e-12)
 
 
-def test_all_pairs_figures_of_a_collapsed_network_are_those_of_chance():
-    figures = ev.all_pairs_figures(np.ones((700, 8)), np.arange(700) % 3)
+def test_all_pairs_metrics_of_a_collapsed_network_are_those_of_chance():
+    figures = ev.all_pairs_metrics(np.ones((700, 8)), np.arange(700) % 3)
     assert (figures["auc"], figures["eer"], figures["tar_at_far_1e-3"]) == (0.5, 0.5, 0.0)
 
 
 def test_all_pairs_are_never_held():
     rng = np.random.default_rng(0)
     emb, classes = rng.normal(size=(3000, 8)).astype(np.float32), np.arange(3000) % 10
-    ev.all_pairs_figures(emb[:50], classes[:50])
+    ev.all_pairs_metrics(emb[:50], classes[:50])
     tracemalloc.start()
-    ev.all_pairs_figures(emb, classes)
+    ev.all_pairs_metrics(emb, classes)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 24e6  # the distances of all 4.5 million pairs would be 36 MB
-
-
-# --- Nearest neighbours ---
 
 
 @settings(deadline=None)
@@ -418,9 +401,6 @@ def test_no_queries_have_no_neighbours():
     assert indices.shape == distances.shape == (0, 2)
 
 
-# --- kNN ---
-
-
 def test_knn_votes_and_breaks_ties_by_the_nearest():
     gallery, classes = np.array([[1.0], [2.0], [3.0], [4.0], [5.0]]), [7, 8, 8, 7, 9]
     query = np.array([[0.0]])
@@ -442,7 +422,36 @@ def test_knn_matches_counting_votes(seed, k):
     assert ev.knn_accuracy(query, truth, gallery, classes, k) == right / 20
 
 
-# --- Errors ---
+def test_pca_finds_the_directions_of_a_stretched_cloud():
+    rng = np.random.default_rng(0)
+    plane = rng.normal(size=(500, 2)) * [5.0, 2.0]
+    basis = np.linalg.qr(rng.normal(size=(8, 2)))[0]
+    emb = plane @ basis.T + 100.0
+    coordinates, explained = ev.pca_2d(emb)
+    wanted = np.sort(np.linalg.eigvalsh(np.cov(emb.T, bias=True)))[::-1][:2]
+    np.testing.assert_allclose(coordinates.var(axis=0), wanted, rtol=1e-9)
+    np.testing.assert_allclose(coordinates.mean(axis=0), 0, atol=1e-9)
+    np.testing.assert_allclose(explained.sum(), 1, rtol=1e-9)
+    centred = emb - emb.mean(axis=0)
+    np.testing.assert_allclose(coordinates @ coordinates.T, centred @ centred.T, atol=1e-8)  # nothing is lost
+
+
+def test_pca_sign_is_fixed():
+    rng = np.random.default_rng(1)
+    emb = rng.normal(size=(40, 5)) * [9, 4, 1, 1, 1]
+    coordinates, _ = ev.pca_2d(emb)
+    mirrored, _ = ev.pca_2d(-emb)
+    np.testing.assert_allclose(mirrored, -coordinates, atol=1e-12)
+    for axis in (0, 1):  # the largest coordinate grows to the right and upwards
+        direction = (emb - emb.mean(axis=0)).T @ coordinates[:, axis]
+        assert direction[np.abs(direction).argmax()] > 0
+
+
+@pytest.mark.parametrize("shape", [(1, 4), (5, 1), (2, 2), (6, 3)])
+def test_pca_degenerate(shape):
+    coordinates, explained = ev.pca_2d(np.ones(shape, dtype=np.float32))
+    assert coordinates.shape == (shape[0], 2) and not coordinates.any() and not explained.any()
+
 
 EMB = np.ones((4, 2))
 NAN_ROW = np.array([[0.0, 1.0], [np.nan, 0.0]])
@@ -451,64 +460,109 @@ NAN_ROW = np.array([[0.0, 1.0], [np.nan, 0.0]])
 @pytest.mark.parametrize(
     ("call", "error", "says"),
     [
-        (lambda: ev.pair_accuracy([1.0], [2], 1), ShapeError, r"label\[0\] is 2; .* 0 \(similar\) or 1"),
+        (
+            lambda: ev.pair_accuracy([1.0], [2], 1),
+            ShapeError,
+            r"0 \(similar\) or 1 \(dissimilar\), but label\[0\] is 2",
+        ),
         (lambda: ev.pair_accuracy([1.0, np.nan], [0, 1], 1), ShapeError, r"dist\[1\] is nan"),
         (lambda: ev.pair_accuracy([np.inf], [0], 1), ShapeError, r"dist\[0\] is inf"),
         (lambda: ev.pair_accuracy([-0.5], [0], 1), ShapeError, r"dist\[0\] is -0.5"),
         (lambda: ev.pair_accuracy([1.0], [np.nan], 1), ShapeError, r"label\[0\] is nan"),
-        (lambda: ev.pair_accuracy([1.0, 2.0], [0], 1), ShapeError, "have 2 and 1"),
-        (lambda: ev.pair_accuracy([], np.array([], dtype=int), 1), ShapeError, "empty"),
-        (lambda: ev.pair_accuracy([[1.0]], [0], 1), ShapeError, r"dist must be a 1-D .* \(1, 1\)"),
-        (lambda: ev.pair_accuracy(["a"], [0], 1), ShapeError, "dist must be"),
-        (lambda: ev.pair_accuracy([1j], [0], 1), ShapeError, "dist must be .* complex128"),
-        (lambda: ev.pair_accuracy([1.0], ["similar"], 1), ShapeError, "label must be"),
-        (lambda: ev.pair_accuracy([1.0], [0], math.nan), OptionError, "threshold is NaN"),
-        (lambda: ev.roc_auc([1.0, 2.0], [0, 0]), ShapeError, "only similar pairs"),
+        (
+            lambda: ev.pair_accuracy([1.0, 2.0], [0], 1),
+            ShapeError,
+            r"equally long .*, not \(2,\) and \(1,\)",
+        ),
+        (lambda: ev.pair_accuracy([], np.array([], dtype=int), 1), ShapeError, "not empty"),
+        (lambda: ev.pair_accuracy([[1.0]], [0], 1), ShapeError, r"equally long .* \(1, 1\) and \(1,\)"),
+        (lambda: ev.pair_accuracy(["a"], [0], 1), ShapeError, "dist must hold distances as real numbers, not <U1"),
+        (lambda: ev.pair_accuracy([1j], [0], 1), ShapeError, "real numbers, not complex128"),
+        (lambda: ev.pair_accuracy([1.0], ["similar"], 1), ShapeError, "pair labels must be a 1-D array of numbers"),
+        (lambda: ev.pair_accuracy([1.0], [0], math.nan), OptionError, "the threshold must be a number .*, not nan"),
+        (
+            lambda: ev.roc_auc([1.0, 2.0], [0, 0]),
+            ShapeError,
+            "both similar and .*, but gives only similar pairs",
+        ),
         (lambda: ev.roc_curve([1.0, 2.0], [1, 1]), ShapeError, "only dissimilar pairs"),
         (lambda: ev.equal_error_rate([1.0], [1]), ShapeError, "only dissimilar"),
-        (lambda: ev.calibrate_threshold([1.0], [0]), ShapeError, "at least one dissimilar"),
-        (lambda: ev.tar_at_far([1.0, 2.0], [0, 1], 1.5), OptionError, "far is 1.5"),
-        (lambda: ev.tar_at_far([1.0, 2.0], [0, 1], math.nan), OptionError, "far is nan"),
-        (lambda: ev.contrastive_loss_value([1.0], [0], 0), OptionError, "margin is 0"),
-        (lambda: ev.contrastive_loss_value([1.0], [0], math.inf), OptionError, "margin is inf"),
-        (lambda: ev.pair_figures([1.0, 2.0], [0, 1], 1.0, -1), OptionError, "margin is -1"),
-        (lambda: ev.pair_figures([1.0], [0], 1.0, 1.0), ShapeError, "only similar"),
-        (lambda: ev.pair_distances(EMB, [[0, 4]]), ShapeError, r"pairs\[0\] is \[0, 4\].* 0 to 3"),
-        (lambda: ev.pair_distances(EMB, [[0, 0], [-1, 0]]), ShapeError, r"pairs\[1\]"),
+        (lambda: ev.calibrate_threshold([1.0], [0]), ShapeError, "only similar pairs"),
+        (lambda: ev.tar_at_far([1.0, 2.0], [0, 1], 1.5), OptionError, "far must be a number from 0 to 1, not 1.5"),
+        (lambda: ev.tar_at_far([1.0, 2.0], [0, 1], math.nan), OptionError, "0 to 1, not nan"),
+        (
+            lambda: ev.pair_metrics([1.0, 2.0], [0, 1], 1.0, -1),
+            OptionError,
+            "the margin must be .* above 0, not -1",
+        ),
+        (lambda: ev.pair_metrics([1.0, 2.0], [0, 1], 1.0, 1e20), OptionError, "must be from 1e-15 to 1e.15, not 1e.20"),
+        (lambda: ev.pair_metrics([1.0, 2.0], [0, 1], 1.0, math.inf), OptionError, "margin must be .*, not inf"),
+        (lambda: ev.pair_metrics([1.0], [0], 1.0, 1.0), ShapeError, "only similar"),
+        (lambda: ev.pair_distances(EMB, [[0, 4]]), ShapeError, r"row numbers from 0 to 3, but pairs\[0, 1\] is 4"),
+        (lambda: ev.pair_distances(EMB, [[0, 0], [-1, 0]]), ShapeError, r"pairs\[1, 0\] is -1"),
         (lambda: ev.pair_distances(EMB, [[0, 1, 2]]), ShapeError, r"\(1, 3\)"),
-        (lambda: ev.pair_distances(EMB, [[0.0, 1.0]]), ShapeError, "float64"),
+        (lambda: ev.pair_distances(EMB, [[0.0, 1.0]]), ShapeError, r"\(any, 2\) of row numbers, not float64"),
         (lambda: ev.pair_distances(EMB[0], [[0, 1]]), ShapeError, "emb must be"),
-        (lambda: ev.pair_distances(NAN_ROW, [[0, 0]]), ShapeError, r"emb\[1\] holds a NaN"),
+        (lambda: ev.pair_distances(NAN_ROW, [[0, 0]]), ShapeError, r"emb\[1\] holds another"),
         (lambda: ev.pair_distances(np.ones((3, 0)), [[0, 1]]), ShapeError, "at least one number"),
-        (lambda: ev.nearest(EMB, EMB, 0), OptionError, "k is 0; .* from 1 to 4"),
-        (lambda: ev.nearest(EMB, EMB, 5), OptionError, "k is 5"),
-        (lambda: ev.nearest(EMB, EMB, 2.0), OptionError, "k is 2.0"),
-        (lambda: ev.nearest(EMB, EMB, True), OptionError, "k is True"),
-        (lambda: ev.nearest(EMB, np.ones((4, 3)), 1), ShapeError, "2 and 3 numbers"),
-        (lambda: ev.nearest(EMB, np.ones((0, 2)), 1), ShapeError, "gallery is empty"),
+        (
+            lambda: ev.nearest(EMB, EMB, 0),
+            OptionError,
+            "k must be .* 1 to the 4 rows of the gallery, not 0",
+        ),
+        (lambda: ev.nearest(EMB, EMB, 5), OptionError, "gallery, not 5"),
+        (lambda: ev.nearest(EMB, EMB, 2.0), OptionError, "gallery, not 2.0"),
+        (lambda: ev.nearest(EMB, EMB, True), OptionError, "gallery, not True"),
+        (lambda: ev.nearest(EMB, np.ones((4, 3)), 1), ShapeError, r"equally wide, not \(4, 2\) and \(4, 3\)"),
+        (
+            lambda: ev.nearest(EMB, np.ones((0, 2)), 1),
+            ShapeError,
+            "gallery must hold at least one",
+        ),
         (lambda: ev.nearest(EMB, NAN_ROW, 1), ShapeError, r"gallery\[1\]"),
-        (lambda: ev.nearest(EMB * 1e200, EMB, 1), ShapeError, r"query\[0\] holds .* too large"),
+        (lambda: ev.nearest(EMB * 1e200, EMB, 1), ShapeError, r"squares do not overflow, but query\[0\] holds another"),
         (lambda: ev.nearest(EMB[:, 0], EMB, 1), ShapeError, "query must be"),
-        (lambda: ev.all_pairs_figures(EMB, [0, 1, 2, 3]), ShapeError, "only dissimilar pairs; .* one similar pair"),
-        (lambda: ev.all_pairs_figures(EMB, [5] * 4), ShapeError, "only similar pairs; .* one dissimilar pair"),
-        (lambda: ev.all_pairs_figures(EMB[:1], [5]), ShapeError, "no pairs"),
-        (lambda: ev.all_pairs_figures(EMB[:0], []), ShapeError, "labels must be|no pairs"),
-        (lambda: ev.all_pairs_figures(EMB, [0, 1]), ShapeError, "labels has 2 entries for 4"),
-        (lambda: ev.all_pairs_figures(NAN_ROW, [0, 1]), ShapeError, r"emb\[1\] holds a NaN"),
-        (lambda: ev.knn_accuracy(EMB, [0] * 3, EMB, [0] * 4, 1), ShapeError, "query_labels has 3"),
-        (lambda: ev.knn_accuracy(EMB, [0] * 4, EMB, [0] * 5, 1), ShapeError, "gallery_labels has 5"),
-        (lambda: ev.knn_accuracy(EMB, [[0]] * 4, EMB, [0] * 4, 1), ShapeError, "query_labels must be"),
-        (lambda: ev.knn_accuracy(EMB[:0], np.zeros(0, int), EMB, [0] * 4, 1), ShapeError, "query is empty"),
-        (lambda: ev.knn_accuracy(EMB, [0] * 4, EMB, [0] * 4, 9), OptionError, "k is 9"),
+        (
+            lambda: ev.all_pairs_metrics(EMB, [0, 1, 2, 3]),
+            ShapeError,
+            "classes must .* only dissimilar pairs",
+        ),
+        (lambda: ev.all_pairs_metrics(EMB, [5] * 4), ShapeError, "classes must .* only similar pairs"),
+        (lambda: ev.all_pairs_metrics(EMB[:1], [5]), ShapeError, "no pairs"),
+        (
+            lambda: ev.all_pairs_metrics(EMB[:0], []),
+            ShapeError,
+            "numbers or text, not 1-D of float64",
+        ),
+        (lambda: ev.all_pairs_metrics(EMB, [0, 1]), ShapeError, "classes must have 4 entries, .*, not 2"),
+        (lambda: ev.all_pairs_metrics(NAN_ROW, [0, 1]), ShapeError, r"emb\[1\] holds another"),
+        (lambda: ev.pca_2d(np.ones((0, 2))), ShapeError, "emb must hold at least one embedding"),
+        (
+            lambda: ev.knn_accuracy(EMB, [0] * 3, EMB, [0] * 4, 1),
+            ShapeError,
+            "query_classes must have 4 .*, not 3",
+        ),
+        (
+            lambda: ev.knn_accuracy(EMB, [0] * 4, EMB, [0] * 5, 1),
+            ShapeError,
+            "gallery_classes must have 4 .*, not 5",
+        ),
+        (lambda: ev.knn_accuracy(EMB, [[0]] * 4, EMB, [0] * 4, 1), ShapeError, "query_classes must be a 1-D"),
+        (
+            lambda: ev.knn_accuracy(EMB[:0], np.zeros(0, int), EMB, [0] * 4, 1),
+            ShapeError,
+            "query must hold",
+        ),
+        (lambda: ev.knn_accuracy(EMB, [0] * 4, EMB, [0] * 4, 9), OptionError, "gallery, not 9"),
     ],
 )
 def test_a_mistake_is_named_in_one_sentence(call, error, says):
     with pytest.raises(error, match=says) as caught:
         call()
     message = str(caught.value)
-    assert message.endswith(".") and "\n" not in message
+    assert not message.endswith(".") and "\n" not in message
 
 
-def test_importing_evaluation_compiles_nothing():
+def test_importing_metrics_compiles_nothing():
     code = "import siamese_np.metrics, sys; sys.exit(bool({'numba', 'matplotlib'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

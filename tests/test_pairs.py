@@ -12,7 +12,7 @@ from siamese_np.pairs import balanced_batches, random_pairs
 
 @st.composite
 def any_classes(draw, least=1):
-    """Labels in any order and of any value, of at least two classes of `least` images each."""
+    """Classes in any order and of any value, at least two of at least `least` images each."""
     counts = draw(st.lists(st.integers(least, 12), min_size=2, max_size=6))
     values = draw(st.lists(st.integers(-(2**40), 2**40), min_size=len(counts), max_size=len(counts), unique=True))
     return np.random.default_rng(draw(st.integers(0, 99))).permutation(np.repeat(values, counts))

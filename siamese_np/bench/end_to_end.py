@@ -131,13 +131,13 @@ def embeddings(
 
 def exact(dataset: Dataset, siamese: SiameseNetwork, repetitions: int, seconds: float, say: Say) -> dict[str, Any]:
     """Exact figures of a trained network over all pairs of test images, and their neighbours among training images."""
-    from siamese_np.metrics import all_pairs_figures, nearest
+    from siamese_np.metrics import all_pairs_metrics, nearest
 
     emb, gallery = siamese.embed(dataset.test.images), siamese.embed(dataset.all_train.images)
     say(f"end to end: exact figures of {len(emb):,} and {len(gallery):,} embeddings")
     k, pairs = min(5, len(gallery)), len(emb) * (len(emb) - 1) // 2
     runs = {
-        f"AUC and EER of all {pairs:,} pairs": timed(partial(all_pairs_figures, emb, dataset.test.classes)),
+        f"AUC and EER of all {pairs:,} pairs": timed(partial(all_pairs_metrics, emb, dataset.test.classes)),
         f"{k} nearest of {len(gallery):,} for {len(emb):,} images": timed(partial(nearest, emb, gallery, k)),
     }
     timings = measure(runs, repetitions, seconds)
