@@ -1,28 +1,19 @@
-"""Distance and contrastive loss of all pairs of a batch: every image is embedded once, every pair is used.
+"""Contrastive loss of all pairs of a batch, compiled. Textbook: textbook/all_pairs.py.
 
-    dist[i, j] = |emb[i] - emb[j]|,  pair (i, j) is similar where the classes are equal
-    loss[i, j] = 1/2 dist^2                     similar
-               = 1/2 max(0, margin - dist)^2    dissimilar
-
-A batch has far fewer similar than dissimilar pairs, so their sums are kept apart and the caller weighs them:
-L = weight[0] * (sum over similar pairs) + weight[1] * (sum over dissimilar pairs), each pair i < j once. With
-ddist/demb[i] = (emb[i] - emb[j]) / dist (distance.py) and dloss/ddist (contrastive.py),
-
-    demb[i] = sum over j of weight[0] (emb[i] - emb[j])                              similar
-            = sum over j of -weight[1] (margin - dist) (emb[i] - emb[j]) / dist      dissimilar, dist < margin
-
-A dissimilar pair at or beyond the margin is skipped, a similar one needs no division, and a dissimilar one at
-distance 0 has no direction and gets 0. The distances are those of pairwise.py.
-
-Each row i belongs to one thread, which visits every j: twice the arithmetic of i < j, but no two threads ever
-add to the same gradient. A row lists its partners with a gradient first and then adds four at a time, so that
-the row is read and written a quarter as often.
+Made fast by
+- computing distances in blocks (pairwise.py), and the sums of a row in the same pass;
+- giving each row i to one thread, which visits every j: twice the arithmetic of i < j, but no two threads ever add to
+  the same gradient;
+- skipping dissimilar pairs at or beyond the margin, and not dividing for similar ones: there, dloss/ddist is dist;
+- listing first the partners of a row that have a gradient, and then adding four at a time, so that the row is read and
+  written a quarter as often.
 """
 
 import numpy as np
 
 from siamese_np.kernels.distance import LARGE
 from siamese_np.kernels.pairwise import SHARD, distance_rows
+from siamese_np.kernels.simd.scratch import ceil_div
 from siamese_np.runtime.inline import array_part
 from siamese_np.runtime.jit import kernel
 from siamese_np.runtime.team import sharded
@@ -31,13 +22,13 @@ from siamese_np.runtime.team import sharded
 @kernel
 def all_pairs_forward(sums, dist, emb, classes, margin):
     """sums (N, 2) = each row's loss over its similar and dissimilar pairs; dist (N, N) = distances of emb (N, E)."""
-    _forward((sums, dist, emb, classes, margin), -(-emb.shape[0] // SHARD))
+    _forward((sums, dist, emb, classes, margin), ceil_div(len(emb), SHARD))
 
 
 @kernel
 def all_pairs_backward(demb, weight, dist, emb, classes, margin):
     """demb (N, E) = gradients of emb, from weight (2,) and dist (N, N)."""
-    _backward((demb, weight, dist, emb, classes, margin), -(-emb.shape[0] // SHARD))
+    _backward((demb, weight, dist, emb, classes, margin), ceil_div(len(emb), SHARD))
 
 
 @sharded

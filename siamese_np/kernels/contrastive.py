@@ -1,15 +1,6 @@
-"""Contrastive loss of pairs, from their distances. Label: 0 = similar, 1 = dissimilar.
+"""Contrastive loss of pairs, compiled. Textbook: textbook/contrastive.py.
 
-    loss = 1/2 (1 - label) dist^2 + 1/2 label max(0, margin - dist)^2
-
-    dloss/ddist = dist                           similar: pull together
-                = -(margin - dist)               dissimilar and dist < margin: push apart
-                = 0                              dissimilar and dist >= margin: far enough
-
-At dist = margin both sides of the slope agree on 0: the hinge counts as inactive.
-
-Source: R. Hadsell, S. Chopra, Y. LeCun, "Dimensionality reduction by learning an invariant mapping", CVPR
-2006, equation 4 (their Y is this label).
+Made fast by one loop, without arrays in between.
 """
 
 from siamese_np.runtime.jit import kernel

@@ -1,11 +1,9 @@
-"""Euclidean distance of two embeddings.
+"""Euclidean distance of two embeddings, compiled. Textbook: textbook/distance.py.
 
-    dist = sqrt(sum over e of (a[e] - b[e])^2)        ddist/da[e] = (a[e] - b[e]) / dist = -ddist/db[e]
-
-At dist = 0 the distance has a kink (the tip of a cone). Its gradient there is exactly 0, the subgradient of
-smallest norm, with no epsilon that would bias every other distance. Squares of very small (or very large)
-differences leave the range of the number type; then the differences are divided by the largest one first, so
-that dist is 0 only where a = b and infinite only where it must be.
+Made fast by
+- one loop, without arrays in between;
+- letting LLVM add the squares of a row in any order, so in vectors;
+- dividing by the largest difference first only where squares have left the range of the number type.
 """
 
 import numpy as np

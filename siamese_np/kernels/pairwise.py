@@ -1,8 +1,8 @@
 """Distances of all pairs of a batch, compiled. Textbook: textbook/pairwise.py.
 
 Made fast by
-- computing squares in blocks (squares.py); the few that are so small or large that they may have lost digits are
-  computed again, with care (distance.py);
+- computing squares in blocks (search/squared_distances.py); the few that are so small or large that they may have lost
+  digits are computed again, with care (distance.py);
 - giving each row i to one thread, which visits every j: twice the arithmetic of i < j, but no two threads ever add to
   the same gradient.
 """
@@ -11,23 +11,24 @@ import numpy as np
 
 from siamese_np.kernels.distance import LARGE, SMALL, row_distance
 from siamese_np.kernels.search.squared_distances import COLUMNS, ROWS, columns_of, pad_rows, square_rows
+from siamese_np.kernels.simd.scratch import ceil_div
 from siamese_np.runtime.inline import array_part, part
 from siamese_np.runtime.jit import kernel
 from siamese_np.runtime.team import sharded
 
-SHARD = 16  # rows that one thread takes at a time
+SHARD = 16  # rows of a shard
 
 
 @kernel
 def pairwise_forward(dist, emb):
     """dist (N, N) = distances of the rows of emb (N, E)."""
-    _forward((dist, emb), -(-emb.shape[0] // SHARD))
+    _forward((dist, emb), ceil_div(len(emb), SHARD))
 
 
 @kernel
 def pairwise_backward(demb, ddist, dist, emb):
     """demb (N, E) = gradients of emb, from ddist (N, N), which need not be symmetric."""
-    _backward((demb, ddist, dist, emb), -(-emb.shape[0] // SHARD))
+    _backward((demb, ddist, dist, emb), ceil_div(len(emb), SHARD))
 
 
 @sharded
@@ -40,7 +41,8 @@ def _forward(dist, emb, s):
 def distance_rows(dist, emb, first):
     """Rows first, ..., first + SHARD - 1 of dist (N, N)."""
     N = emb.shape[0]
-    rows, block = pad_rows(emb, first, SHARD), np.empty((ROWS, COLUMNS), emb.dtype)
+    rows = pad_rows(emb, first, SHARD)
+    block = np.empty((ROWS, COLUMNS), emb.dtype)
     for j0 in range(0, N, COLUMNS):
         columns, width = columns_of(emb, j0), min(COLUMNS, N - j0)
         for start in range(0, SHARD, ROWS):

@@ -1,9 +1,6 @@
-"""Stochastic gradient descent with momentum, all parameters in one pass.
+"""Gradient descent with momentum, compiled. Textbook: textbook/sgd.py.
 
-    velocity = momentum * velocity + dw
-    w        = w - learning_rate * velocity
-
-Source: B. Polyak, "Some methods of speeding up the convergence of iteration methods", 1964.
+Made fast by one pass over memory for all parameters, shared by all threads.
 """
 
 from siamese_np.runtime.inline import part

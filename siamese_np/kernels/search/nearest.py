@@ -1,14 +1,18 @@
-"""The k nearest neighbours, exactly: every distance is computed (squares.py), the k smallest of a row are kept.
+"""The k nearest neighbours, exactly, compiled. Textbook: textbook/nearest.py.
 
-The k best so far form a heap: each is no better than its two children, n at 2 n + 1 and 2 n + 2, so the worst
-is at the top, 0. Most rows of the gallery are not among the k best, and then one comparison with the top is
-all; one that is takes its place and sinks to where it belongs. In the end the top is taken off k times, the
-worst first. Of equal distances the lower row number is the better.
+Made fast by
+- computing all distances in blocks (squared_distances.py), and taking no root: only their order counts;
+- keeping the k best so far in a heap: none is better than its two children, n at 2 n + 1 and 2 n + 2, so the worst is
+  at the top, 0. Most rows of the gallery are not among the k best, and for these one comparison with the top, in
+  vectors, is all. One that is takes the top's place and sinks to where it belongs.
+
+In the end the top is taken off k times, the worst first. Of equal distances the lower row number is the better.
 """
 
 import numpy as np
 
 from siamese_np.kernels.search.squared_distances import COLUMNS, ROWS, columns_of, pad_rows, square_rows
+from siamese_np.kernels.simd.scratch import ceil_div
 from siamese_np.runtime.inline import array_part, part
 from siamese_np.runtime.jit import kernel
 from siamese_np.runtime.team import sharded
@@ -19,14 +23,15 @@ SHARD = 128  # queries that share a transposed block of the gallery
 @kernel
 def nearest_rows(squares, indices, query, gallery, k):
     """squares, indices (Q, k): the k smallest squared distances of each query (Q, E) to gallery (G, E), k <= G."""
-    _search((squares, indices, query, gallery, k), -(-query.shape[0] // SHARD))
+    _search((squares, indices, query, gallery, k), ceil_div(len(query), SHARD))
 
 
 @sharded
 @array_part
 def _search(squares, indices, query, gallery, k, s):
     first, last = s * SHARD, min((s + 1) * SHARD, query.shape[0])
-    rows, block = pad_rows(query, first, SHARD), np.empty((ROWS, COLUMNS), query.dtype)
+    rows = pad_rows(query, first, SHARD)
+    block = np.empty((ROWS, COLUMNS), query.dtype)
     for i in range(first, last):
         for n in range(k):
             squares[i, n], indices[i, n] = np.inf, -1
@@ -35,9 +40,9 @@ def _search(squares, indices, query, gallery, k, s):
         for start in range(0, last - first, ROWS):
             square_rows(block, rows, start, columns)
             for r in range(min(ROWS, last - first - start)):
-                best, index, new = squares[first + start + r], indices[first + start + r], block[r]
-                worst, better = best[0], False
-                for j in range(width):  # in vectors: seldom is there one
+                best, index = squares[first + start + r], indices[first + start + r]
+                new, worst, better = block[r], best[0], False
+                for j in range(width):  # in vectors: there seldom is one
                     better |= new[j] < worst
                 for j in range(width if better else 0):
                     if new[j] < best[0]:  # one that is equal has the higher row number

@@ -1,34 +1,45 @@
-"""Where, among the distances of one kind of pairs, those of the other kind lie: all an exact ROC needs.
+"""Ranks of the distances of many pairs among those of few others, compiled. Textbook: textbook/pair_ranks.py.
 
-With embeddings sorted by class, the partners j > i of image i are a run of similar ones, then only dissimilar
-ones. So a kind of pairs is a range first[i] .. last[i] - 1 of partners for each i, whose bounds never fall while
-i rises. `pair_squares` writes the squared distances of the rarer kind, to be sorted; `pair_ranks` runs over the
-other kind and counts, for each sorted value, how many lie in the gap below it and how many equal it. No array
-is as long as there are pairs.
+With embeddings sorted by class, the partners j > i of image i are first similar ones, then only dissimilar ones. So a
+kind of pairs is a range first[i] .. last[i] - 1 of partners for each i, whose bounds never fall while i rises.
 
-A table of equally wide bins over the values says where to begin to look, and a bisection ends it. The counts
-are whole numbers, so threads can add to them in any order.
+Made fast by
+- writing only the squares of the rarer kind, to be sorted: no array is as long as there are pairs;
+- computing all squares in blocks (squared_distances.py), and taking no root: only their order counts;
+- beginning each search in a table of equally wide bins over the sorted values; a bisection ends it;
+- letting threads add to the same counts, in any order: they are whole numbers.
 """
+
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from siamese_np.kernels.search.squared_distances import COLUMNS, ROWS, columns_of, pad_rows, square_rows
+from siamese_np.kernels.simd.scratch import ceil_div
 from siamese_np.runtime.inline import array_part, part
 from siamese_np.runtime.jit import kernel
 from siamese_np.runtime.team import count, sharded
 
 SHARD = 64  # images that share a transposed block of others
 BINS = 1 << 18
-VALUES = 1 << 16  # entered into the table by one thread
+VALUES = 1 << 16  # entered into the table by one shard
+
+
+class Table(NamedTuple):
+    """Ascending values; first[b] is the first of them in bin b or later. A bin is 1 / scale wide."""
+
+    values: Any
+    first: Any
+    scale: float
 
 
 @kernel
 def pair_squares(squares, emb, first, last):
     """squares (S,) of the pairs (i, j), first[i] <= j < last[i], one image after another, of emb (N, E)."""
-    start = np.zeros(emb.shape[0] + 1, np.int64)
-    for i in range(emb.shape[0]):
+    start = np.zeros(len(emb) + 1, np.int64)
+    for i in range(len(emb)):
         start[i + 1] = start[i] + last[i] - first[i]
-    _write((squares, emb, first, last, start), -(-emb.shape[0] // SHARD))
+    _write((squares, emb, first, last, start), ceil_div(len(emb), SHARD))
 
 
 @kernel
@@ -39,30 +50,30 @@ def pair_ranks(below, equal, values, emb, first, last):
     it is the first of equal ones.
     """
     scale = BINS / (values[-1] - values[0]) if values[-1] > values[0] else 0.0
-    table = np.empty(BINS + 2, np.int64)  # table[b]: the first value in bin b or later
-    _index((table, values, scale), -(-values.size // VALUES))
-    _count((below, equal, values, table, scale, emb, first, last), -(-emb.shape[0] // SHARD))
+    table = Table(values, np.empty(BINS + 2, np.int64), scale)
+    _index((table,), ceil_div(values.size, VALUES))
+    _count((below, equal, table, emb, first, last), ceil_div(len(emb), SHARD))
 
 
 @sharded
 @part
-def _index(table, values, scale, s):
+def _index(table, s):
     """Enter some of the values into the table: each into the bins behind that of the value before."""
-    least, stop = values[0], min((s + 1) * VALUES, values.size)
-    before = _bin(values[s * VALUES - 1], least, scale) if s else -1
+    values, stop = table.values, min((s + 1) * VALUES, table.values.size)
+    before = _bin(table, values[s * VALUES - 1]) if s else -1
     for p in range(s * VALUES, stop):
-        b = _bin(values[p], least, scale)
+        b = _bin(table, values[p])
         for between in range(before + 1, b + 1):
-            table[between] = p
+            table.first[between] = p
         before = b
     if stop == values.size:
-        table[before + 1 :] = stop
+        table.first[before + 1 :] = stop
 
 
 @sharded
 @array_part
 def _write(squares, emb, first, last, start, s):
-    i0, i1 = s * SHARD, min((s + 1) * SHARD, emb.shape[0])
+    i0, i1 = s * SHARD, min((s + 1) * SHARD, len(emb))
     rows, block = pad_rows(emb, i0, SHARD), np.empty((ROWS, COLUMNS), emb.dtype)
     for j0 in range(first[i0], last[i1 - 1], COLUMNS):
         columns = columns_of(emb, j0)
@@ -75,10 +86,10 @@ def _write(squares, emb, first, last, start, s):
 
 @sharded
 @array_part
-def _count(below, equal, values, table, scale, emb, first, last, s):
-    i0, i1 = s * SHARD, min((s + 1) * SHARD, emb.shape[0])
+def _count(below, equal, table, emb, first, last, s):
+    i0, i1 = s * SHARD, min((s + 1) * SHARD, len(emb))
     rows, block = pad_rows(emb, i0, SHARD), np.empty((ROWS, COLUMNS), emb.dtype)
-    least, most, above = values[0], values[-1], 0
+    greatest, above = table.values[-1], 0
     for j0 in range(first[i0], last[i1 - 1], COLUMNS):
         columns = columns_of(emb, j0)
         for i in range(i0, i1, ROWS):
@@ -86,24 +97,31 @@ def _count(below, equal, values, table, scale, emb, first, last, s):
             for r in range(min(ROWS, i1 - i)):
                 for j in range(max(first[i + r], j0), min(last[i + r], j0 + COLUMNS)):
                     square = block[r, j - j0]
-                    if square > most:
+                    if square > greatest:
                         above += 1
-                        continue
-                    place = 0
-                    if square > least:
-                        b = _bin(square, least, scale)
-                        place, end = table[b], table[b + 1]
-                        while place < end:  # the first value that is not below
-                            middle = (place + end) >> 1
-                            if values[middle] < square:
-                                place = middle + 1
-                            else:
-                                end = middle
-                    count(equal if values[place] == square else below, place, 1)
-    count(below, values.size, above)
+                    else:
+                        rank = _rank(table, square)
+                        count(equal if table.values[rank] == square else below, rank, 1)
+    count(below, table.values.size, above)
 
 
 @part
-def _bin(value, least, scale):
+def _rank(table, square):
+    """Number of the first value that is not below `square`, which is not above all."""
+    if not square > table.values[0]:
+        return 0
+    b = _bin(table, square)
+    first, end = table.first[b], table.first[b + 1]
+    while first < end:
+        middle = (first + end) >> 1
+        if table.values[middle] < square:
+            first = middle + 1
+        else:
+            end = middle
+    return first
+
+
+@part
+def _bin(table, value):
     """Number of the bin of a value; never falls while the value rises."""
-    return min(int((value - least) * scale), BINS)
+    return min(int((value - table.values[0]) * table.scale), BINS)

@@ -1,12 +1,12 @@
-"""Squared distances between many embeddings, a block at a time.
+"""Squared distances between many embeddings, a block at a time: sum over e of (a[i, e] - b[j, e])^2.
 
-    square[i, j] = sum over e of (a[i, e] - b[j, e])^2
+Made fast by
+- transposing a block of COLUMNS embeddings b once, so that each is one entry of a vector; the block serves many rows a;
+- keeping the sums of ROWS rows in registers.
 
-The sum is one chain of fused multiply-adds in ascending e, so the bits of a pair's square are the same wherever
-it is computed, and for (i, j) as for (j, i). |a|^2 + |b|^2 - 2 a b would cost half as much, but it cancels for
-close pairs, which are the ones that matter. Where only the order of distances counts, no root is taken.
-
-A block of COLUMNS embeddings b is transposed once, so that each fills a lane of a vector, and serves many rows.
+|a|^2 + |b|^2 - 2 a b would cost half as much, but it cancels for close pairs, which are the ones that matter. Each sum
+is one chain of fused multiply-adds in ascending e, so the bits of a pair's square are the same wherever it is computed,
+and for (i, j) as for (j, i).
 """
 
 import numpy as np
@@ -15,13 +15,14 @@ from siamese_np.kernels.simd.gemm import Matrix, transpose
 from siamese_np.kernels.simd.vectors import VECTOR_BYTES, add_squares, difference, load, load_scalar, store, zeros
 from siamese_np.runtime.inline import array_part, part
 
-ROWS, VECTORS = 8, 2 if VECTOR_BYTES == 64 else 1  # sums, as far as registers go: a difference needs one, too
+ROWS = 8
+VECTORS = 2 if VECTOR_BYTES == 64 else 1  # of each row, as far as registers go: differences need some, too
 COLUMNS = 352  # a power of two would send every row of a block to the same few sets of the cache
 
 
 @array_part
 def pad_rows(x, first, rows):
-    """Rows first, ..., first + rows - 1 of x (N, E); those behind the last are 0."""
+    """Rows first, ..., first + rows - 1 of x (N, E); those past the last are 0."""
     padded = np.empty((rows, x.shape[1]), x.dtype)
     for r in range(rows):
         for e in range(x.shape[1]):
@@ -31,12 +32,13 @@ def pad_rows(x, first, rows):
 
 @array_part
 def columns_of(x, first):
-    """Rows first, ..., first + COLUMNS - 1 of x (N, E) as columns; those behind the last are 0."""
+    """Rows first, ..., first + COLUMNS - 1 of x (N, E) as columns; those past the last are 0."""
     E = x.shape[1]
-    columns, rows, at = np.empty((E, COLUMNS), x.dtype), x.reshape(-1), first * E
+    columns = np.empty((E, COLUMNS), x.dtype)
+    rows, src = x.reshape(-1), first * E
     if first + COLUMNS > x.shape[0]:
-        rows, at = pad_rows(x, first, COLUMNS).reshape(-1), 0
-    transpose(Matrix(columns.reshape(-1), 0, COLUMNS), Matrix(rows, at, E), COLUMNS, E)
+        rows, src = pad_rows(x, first, COLUMNS).reshape(-1), 0
+    transpose(Matrix(columns.reshape(-1), 0, COLUMNS), Matrix(rows, src, E), COLUMNS, E)
     return columns
 
 
@@ -50,15 +52,15 @@ def square_rows(squares, rows, start, columns):
     for f in range(0, COLUMNS, VECTORS * VECTOR_BYTES // squares.itemsize):
         sums0 = sums1 = sums2 = sums3 = sums4 = sums5 = sums6 = sums7 = like
         for e in range(E):
-            numbers = load(w, e * COLUMNS + f, like)
-            sums0 = add_squares(sums0, difference(load_scalar(x, x0 + e), numbers))
-            sums1 = add_squares(sums1, difference(load_scalar(x, x1 + e), numbers))
-            sums2 = add_squares(sums2, difference(load_scalar(x, x2 + e), numbers))
-            sums3 = add_squares(sums3, difference(load_scalar(x, x3 + e), numbers))
-            sums4 = add_squares(sums4, difference(load_scalar(x, x4 + e), numbers))
-            sums5 = add_squares(sums5, difference(load_scalar(x, x5 + e), numbers))
-            sums6 = add_squares(sums6, difference(load_scalar(x, x6 + e), numbers))
-            sums7 = add_squares(sums7, difference(load_scalar(x, x7 + e), numbers))
+            vector = load(w, e * COLUMNS + f, like)
+            sums0 = add_squares(sums0, difference(load_scalar(x, x0 + e), vector))
+            sums1 = add_squares(sums1, difference(load_scalar(x, x1 + e), vector))
+            sums2 = add_squares(sums2, difference(load_scalar(x, x2 + e), vector))
+            sums3 = add_squares(sums3, difference(load_scalar(x, x3 + e), vector))
+            sums4 = add_squares(sums4, difference(load_scalar(x, x4 + e), vector))
+            sums5 = add_squares(sums5, difference(load_scalar(x, x5 + e), vector))
+            sums6 = add_squares(sums6, difference(load_scalar(x, x6 + e), vector))
+            sums7 = add_squares(sums7, difference(load_scalar(x, x7 + e), vector))
         store(out, f, sums0)
         store(out, COLUMNS + f, sums1)
         store(out, 2 * COLUMNS + f, sums2)

@@ -35,7 +35,8 @@ VECTOR_BYTES = _vector_bytes()
 # Where six rows share what is loaded, there may be more of them, as far as registers go: 32 with AVX-512, 16 with AVX2.
 LONG, PAIR, WIDE = 8, 2, 4 if VECTOR_BYTES == 64 else 2
 
-_int32, _int64 = ir.IntType(32), ir.IntType(64)
+intp, void = types.intp, types.void
+_int32 = ir.IntType(32)
 
 
 class Vector(types.Type):  # type: ignore[misc]
@@ -52,28 +53,27 @@ class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
         super().__init__(manager, vector, ir.VectorType(manager[vector.dtype].get_value_type(), vector.count))
 
 
-def _operation(typed: Callable[..., Any], instructions: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
-    """Replace a Python function by `instructions`, where it is compiled.
+def _operation(typed: Callable[..., Any], emit: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
+    """Where code is compiled, replace a Python function by LLVM's instructions.
 
-    `typed` makes Numba's signature from the types of the arguments. `instructions` gets LLVM's builder, the type of
-    the result, and the arguments; of an array, the address of its data.
+    `typed` makes Numba's signature from the types of the arguments. `emit` gets LLVM's builder b, the type of the
+    result and the arguments; of an array, the address of its data.
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
         def definition(typing: Any, *arguments: Any) -> Any:
-            def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-                result = context.get_value_type(signature.return_type)
+            def generate(context: Any, b: Any, signature: Any, values: Any) -> Any:
                 given = [
-                    context.make_array(kind)(context, builder, value).data if isinstance(kind, types.Array) else value
+                    context.make_array(kind)(context, b, value).data if isinstance(kind, types.Array) else value
                     for kind, value in zip(signature.args, values, strict=True)
                 ]
-                done = instructions(builder, result, *given)
-                return done if signature.return_type != types.void else context.get_dummy_value()
+                result = emit(b, context.get_value_type(signature.return_type), *given)
+                return result if signature.return_type != void else context.get_dummy_value()
 
             return typed(*arguments), generate
 
-        parameters = [*inspect.signature(definition).parameters.values()][:1]
-        parameters += inspect.signature(function).parameters.values()
+        typing = inspect.signature(definition).parameters["typing"]
+        parameters = [typing, *inspect.signature(function).parameters.values()]
         definition.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         return intrinsic(prefer_literal=True)(definition)
 
@@ -84,75 +84,62 @@ def _type_of_zeros(array: Any, vectors: Any) -> Any:
     return Vector(array.dtype, vectors.literal_value * VECTOR_BYTES * 8 // array.dtype.bitwidth)(array, vectors)
 
 
-@_operation(_type_of_zeros, lambda builder, result, data, vectors: ir.Constant(result, None))
+@_operation(_type_of_zeros, lambda b, of, data, vectors: ir.Constant(of, None))
 def zeros(array: Any, vectors: int) -> Any:
     """As many zeros of the array's type as fill `vectors` registers."""
     return np.zeros(vectors * VECTOR_BYTES // array.itemsize, array.dtype)
 
 
-@_operation(
-    lambda vector: types.intp(vector),
-    lambda builder, result, vector: ir.Constant(result, vector.type.count),
-)
+@_operation(lambda vector: intp(vector), lambda b, of, vector: ir.Constant(of, vector.type.count))
 def length(vector: Any) -> int:
-    """Number of its entries."""
+    """Number of entries."""
     return len(vector)
 
 
-@_operation(
-    lambda array, start, like: like(array, types.intp, like),
-    lambda builder, result, data, start, like: _read(builder, data, start, result),
-)
-def load(array: Any, start: int, like: Any) -> Any:
-    """The vector ``array[start]``, ``array[start + 1]``, ...; past the end of the array it may be anything."""
-    vector = np.zeros_like(like)
-    there = array[start : start + len(like)]
+@_operation(lambda array, k, like: like(array, intp, like), lambda b, of, data, k, like: _read(b, data, k, of))
+def load(array: Any, k: int, like: Any) -> Any:
+    """The vector ``array[k]``, ``array[k + 1]``, ...; past the end of the array it may be anything."""
+    vector, there = np.zeros_like(like), array[k : k + len(like)]
     vector[: len(there)] = there
     return vector
 
 
-@_operation(
-    lambda array, start, vector: types.void(array, types.intp, vector),
-    lambda builder, result, data, start, vector: _write(builder, data, start, vector),
-)
-def store(array: Any, start: int, vector: Any) -> None:
-    """Write the vector to ``array[start]``, ``array[start + 1]``, ..."""
-    there = array[start : start + len(vector)]
+@_operation(lambda array, k, vector: void(array, intp, vector), lambda b, of, *args: _write(b, *args))
+def store(array: Any, k: int, vector: Any) -> None:
+    """Write the vector to ``array[k]``, ``array[k + 1]``, ..."""
+    there = array[k : k + len(vector)]
     there[:] = vector[: len(there)]
 
 
-@_operation(
-    lambda array, k: array.dtype(array, types.intp),
-    lambda builder, result, data, k: builder.load(builder.gep(data, [k])),
-)
+@_operation(lambda array, k: array.dtype(array, intp), lambda b, of, data, k: b.load(b.gep(data, [k])))
 def load_scalar(array: Any, k: int) -> Any:
     """``array[k]`` for k >= 0, without the test for a negative k that Numba makes each time."""
     return array[k]
 
 
 @_operation(
-    lambda array, k, value: types.void(array, types.intp, array.dtype),
-    lambda builder, result, data, k, value: builder.store(value, builder.gep(data, [k])),
+    lambda array, k, value: void(array, intp, array.dtype),
+    lambda b, of, data, k, value: b.store(value, b.gep(data, [k])),
 )
 def store_scalar(array: Any, k: int, value: Any) -> None:
     """``array[k] = value`` for k >= 0, without that test."""
     array[k] = value
 
 
-@_operation(
-    lambda array, number, like: Vector(array.dtype, like.count)(array, array.dtype, like),
-    lambda builder, result, data, number, like: _splat(builder, number, result),
-)
+def _type_of_splat(array: Any, number: Any, like: Any) -> Any:
+    return Vector(array.dtype, like.count)(array, array.dtype, like)
+
+
+@_operation(_type_of_splat, lambda b, of, data, number, like: _splat(b, number, of))
 def splat(array: Any, number: Any, like: Any) -> Any:
     """`number`, of the array's type, as often as `like` has entries."""
     return np.full(len(like), number, array.dtype)
 
 
-def _emit_iota(builder: Any, result: Any, data: Any, first: Any, like: Any) -> Any:
-    return builder.add(_splat(builder, first, result), ir.Constant(result, list(range(result.count))))
-
-
-@_operation(lambda array, first, like: Vector(array.dtype, like.count)(array, array.dtype, like), _emit_iota)
+@_operation(
+    _type_of_splat,
+    lambda b, of, data, first, like: b.add(_splat(b, first, of), ir.Constant(of, list(range(of.count)))),
+)
 def iota(array: Any, first: int, like: Any) -> Any:
     """first, first + 1, ..., of the array's type (integers), as many as `like` has entries."""
     return np.arange(first, first + len(like), dtype=array.dtype)
@@ -160,17 +147,14 @@ def iota(array: Any, first: int, like: Any) -> Any:
 
 @_operation(
     lambda sums, factor, vector: sums(sums, sums.dtype, sums),
-    lambda builder, result, sums, factor, vector: _fused(builder, _splat(builder, factor, result), vector, sums),
+    lambda b, of, sums, factor, vector: _fused(b, _splat(b, factor, of), vector, sums),
 )
 def muladd(sums: Any, factor: Any, vector: Any) -> Any:
     """``sums + factor * vector``, in one instruction and rounded once where the processor can."""
     return sums + factor * vector
 
 
-@_operation(
-    lambda sums, vector: sums(sums, vector),
-    lambda builder, result, sums, vector: _fused(builder, vector, vector, sums),
-)
+@_operation(lambda sums, vector: sums(sums, vector), lambda b, of, sums, vector: _fused(b, vector, vector, sums))
 def add_squares(sums: Any, vector: Any) -> Any:
     """``sums + vector * vector``, in one instruction and rounded once where the processor can."""
     return sums + vector * vector
@@ -178,96 +162,85 @@ def add_squares(sums: Any, vector: Any) -> Any:
 
 @_operation(
     lambda number, vector: vector(vector.dtype, vector),
-    lambda builder, result, number, vector: builder.fsub(_splat(builder, number, result), vector),
+    lambda b, of, number, vector: b.fsub(_splat(b, number, of), vector),
 )
 def difference(number: Any, vector: Any) -> Any:
     """``number - vector``."""
     return number - vector
 
 
-@_operation(
-    lambda a, b: Vector(types.boolean, a.count)(a, a),
-    lambda builder, result, a, b: builder.fcmp_ordered(">", a, b),
-)
-def greater(a: Any, b: Any) -> Any:
-    """Where a > b, entry by entry; nowhere where either is NaN."""
-    return a > b
+def _type_of_greater(x: Any, y: Any) -> Any:
+    return Vector(types.boolean, x.count)(x, x)
 
 
-def _emit_greater_or_nan(builder: Any, result: Any, a: Any, b: Any) -> Any:
-    return builder.and_(builder.fcmp_unordered(">", a, b), builder.fcmp_ordered("ord", b, b))
+@_operation(_type_of_greater, lambda b, of, x, y: b.fcmp_ordered(">", x, y))
+def greater(x: Any, y: Any) -> Any:
+    """Where x > y, entry by entry; nowhere where either is NaN."""
+    return x > y
 
 
-@_operation(lambda a, b: Vector(types.boolean, a.count)(a, a), _emit_greater_or_nan)
-def greater_or_nan(a: Any, b: Any) -> Any:
-    """Where a > b, or a is NaN and b is not."""
-    return ((a > b) | np.isnan(a)) & ~np.isnan(b)
+@_operation(_type_of_greater, lambda b, of, x, y: b.and_(b.fcmp_unordered(">", x, y), b.fcmp_ordered("ord", y, y)))
+def greater_or_nan(x: Any, y: Any) -> Any:
+    """Where x > y, or x is NaN and y is not."""
+    return ((x > y) | np.isnan(x)) & ~np.isnan(y)
 
 
-@_operation(
-    lambda where, a, b: a(where, a, a),
-    lambda builder, result, where, a, b: builder.select(where, a, b),
-)
-def select(where: Any, a: Any, b: Any) -> Any:
-    """The entries of a there, those of b elsewhere."""
-    return np.where(where, a, b)
+@_operation(lambda where, x, y: x(where, x, x), lambda b, of, where, x, y: b.select(where, x, y))
+def select(where: Any, x: Any, y: Any) -> Any:
+    """The entries of x there, those of y elsewhere."""
+    return np.where(where, x, y)
 
 
-def _emit_nonzero_mask(builder: Any, result: Any, data: Any, start: Any, like: Any) -> Any:
-    values = _read(builder, data, start, like.type)
-    flags = builder.fcmp_unordered("!=", values, ir.Constant(values.type, None))
-    bits = builder.bitcast(flags, ir.IntType(flags.type.count))
-    return bits if flags.type.count == 64 else builder.zext(bits, result)
+def _emit_nonzero_mask(b: Any, of: Any, data: Any, k: Any, like: Any) -> Any:
+    values = _read(b, data, k, like.type)
+    flags = b.fcmp_unordered("!=", values, ir.Constant(values.type, None))
+    mask = b.bitcast(flags, ir.IntType(flags.type.count))
+    return mask if flags.type.count == 64 else b.zext(mask, of)
 
 
-@_operation(lambda array, start, like: types.uint64(array, types.intp, like), _emit_nonzero_mask)
-def nonzero_mask(array: Any, start: int, like: Any) -> Any:
-    """An integer whose bit k is set where ``array[start + k]`` is not 0 (NaN is not): up to 64 entries."""
-    return np.uint64(sum(1 << k for k in range(len(like)) if array[start + k] != 0))
+@_operation(lambda array, k, like: types.uint64(array, intp, like), _emit_nonzero_mask)
+def nonzero_mask(array: Any, k: int, like: Any) -> Any:
+    """An integer whose bit e is set where ``array[k + e]`` is not 0 (NaN is not): up to 64 entries."""
+    return np.uint64(sum(1 << e for e in range(len(like)) if array[k + e] != 0))
 
 
-def _emit_compress_store(builder: Any, result: Any, data: Any, start: Any, vector: Any, mask: Any) -> None:
-    count, kind = vector.type.count, _suffix(vector.type)
-    flags = builder.bitcast(builder.trunc(mask, ir.IntType(count)), ir.VectorType(ir.IntType(1), count))
+def _emit_compress_store(b: Any, of: Any, data: Any, k: Any, vector: Any, mask: Any) -> None:
+    flags = b.bitcast(b.trunc(mask, ir.IntType(vector.type.count)), ir.VectorType(ir.IntType(1), vector.type.count))
     if binding.llvm_version_info >= (19, 0, 0):
-        of = ir.FunctionType(vector.type, [vector.type, flags.type, vector.type])
-        compress = get_or_insert_function(builder.module, of, f"llvm.experimental.vector.compress.{kind}")
-        packed = builder.call(compress, [vector, flags, ir.Constant(vector.type, ir.Undefined)])
-        _write(builder, data, start, packed)
+        name, undefined = "llvm.experimental.vector.compress", ir.Constant(vector.type, ir.Undefined)
+        _write(b, data, k, _call(b, name, vector.type, vector.type, vector, flags, undefined))
     else:  # slower on some processors
-        address = builder.gep(data, [start])
-        of = ir.FunctionType(ir.VoidType(), [vector.type, address.type, flags.type])
-        compress = get_or_insert_function(builder.module, of, f"llvm.masked.compressstore.{kind}")
-        builder.call(compress, [vector, address, flags])
+        _call(b, "llvm.masked.compressstore", vector.type, ir.VoidType(), vector, b.gep(data, [k]), flags)
 
 
-@_operation(
-    lambda array, start, vector, mask: types.void(array, types.intp, vector, types.uint64), _emit_compress_store
-)
-def compress_store(array: Any, start: int, vector: Any, mask: Any) -> None:
-    """Write only the entries whose bit is set in `mask` to ``array[start]``, ``array[start + 1]``, ...
+@_operation(lambda array, k, vector, mask: void(array, intp, vector, types.uint64), _emit_compress_store)
+def compress_store(array: Any, k: int, vector: Any, mask: Any) -> None:
+    """Write only the entries whose bit is set in `mask` to ``array[k]``, ``array[k + 1]``, ...
 
     What lies behind them, up to one vector, may be overwritten with anything.
     """
-    chosen = [entry for k, entry in enumerate(vector) if int(mask) >> k & 1]
-    array[start : start + len(chosen)] = chosen
+    chosen = [entry for e, entry in enumerate(vector) if int(mask) >> e & 1]
+    array[k : k + len(chosen)] = chosen
 
 
-@_operation(lambda mask: types.int64(types.uint64), lambda builder, result, mask: builder.ctpop(mask))
+@_operation(lambda mask: types.int64(types.uint64), lambda b, of, mask: b.ctpop(mask))
 def popcount(mask: Any) -> int:
     """How many bits are set."""
     return int(mask).bit_count()
 
 
-def _emit_transpose(
-    builder: Any, result: Any, out: Any, dst: Any, out_step: Any, x: Any, src: Any, x_step: Any, like: Any
-) -> None:
+def _type_of_transpose(out: Any, dst: Any, out_step: Any, x: Any, src: Any, x_step: Any, like: Any) -> Any:
+    return void(out, intp, intp, x, intp, intp, like)
+
+
+def _emit_transpose(b: Any, of: Any, out: Any, dst: Any, out_step: Any, *rest: Any) -> None:
+    x, src, x_step, like = rest
     size = like.type.count
 
     def row(first: Any, step: Any, r: int) -> Any:
-        return builder.add(first, builder.mul(step, ir.Constant(_int64, r)))
+        return b.add(first, b.mul(step, ir.Constant(step.type, r)))
 
-    rows = [_read(builder, x, row(src, x_step, r), like.type) for r in range(size)]
+    rows = [_read(b, x, row(src, x_step, r), like.type) for r in range(size)]
     distance = 1
     while distance < size:  # rows r and r + distance swap their off-diagonal quarters, at distances 1, 2, 4, ...
         upper = [c if not c & distance else size + c - distance for c in range(size)]
@@ -275,19 +248,14 @@ def _emit_transpose(
         for r in range(size):
             if not r & distance:
                 pair = rows[r], rows[r + distance]
-                rows[r] = _shuffle(builder, *pair, upper)
-                rows[r + distance] = _shuffle(builder, *pair, lower)
+                rows[r] = _shuffle(b, *pair, upper)
+                rows[r + distance] = _shuffle(b, *pair, lower)
         distance *= 2
     for r in range(size):
-        _write(builder, out, row(dst, out_step, r), rows[r])
+        _write(b, out, row(dst, out_step, r), rows[r])
 
 
-@_operation(
-    lambda out, dst, out_step, x, src, x_step, like: types.void(
-        out, types.intp, types.intp, x, types.intp, types.intp, like
-    ),
-    _emit_transpose,
-)
+@_operation(_type_of_transpose, _emit_transpose)
 def transpose_square(out: Any, dst: int, out_step: int, x: Any, src: int, x_step: int, like: Any) -> None:
     """``out[dst + c * out_step + r] = x[src + r * x_step + c]`` for as many r and c as `like` has entries."""
     for r in range(len(like)):
@@ -295,12 +263,11 @@ def transpose_square(out: Any, dst: int, out_step: int, x: Any, src: int, x_step
             out[dst + c * out_step + r] = x[src + r * x_step + c]
 
 
-def _emit_no_unroll(builder: Any, result: Any) -> None:
-    nothing = ir.InlineAsm(ir.FunctionType(ir.VoidType(), []), "", "", side_effect=True)
-    builder.call(nothing, [], attrs=["convergent"])
+def _emit_no_unroll(b: Any, of: Any) -> None:
+    b.call(ir.InlineAsm(ir.FunctionType(ir.VoidType(), []), "", "", side_effect=True), [], attrs=["convergent"])
 
 
-@_operation(lambda: types.void(), _emit_no_unroll)
+@_operation(lambda: void(), _emit_no_unroll)
 def no_unroll() -> None:
     """Keep LLVM from unrolling the loop that this stands in.
 
@@ -308,41 +275,42 @@ def no_unroll() -> None:
     """
 
 
-def _read(builder: Any, data: Any, start: Any, vector: Any) -> Any:
-    values = builder.load(builder.bitcast(builder.gep(data, [start]), vector.as_pointer()))
+def _read(b: Any, data: Any, k: Any, vector: Any) -> Any:
+    values = b.load(b.bitcast(b.gep(data, [k]), vector.as_pointer()))
     values.align = _bits(vector) // 8  # an array may start anywhere
     return values
 
 
-def _write(builder: Any, data: Any, start: Any, values: Any) -> None:
-    address = builder.bitcast(builder.gep(data, [start]), values.type.as_pointer())
-    builder.store(values, address).align = _bits(values.type) // 8
+def _write(b: Any, data: Any, k: Any, values: Any) -> None:
+    address = b.bitcast(b.gep(data, [k]), values.type.as_pointer())
+    b.store(values, address).align = _bits(values.type) // 8
 
 
-def _splat(builder: Any, scalar: Any, vector: Any) -> Any:
+def _splat(b: Any, scalar: Any, vector: Any) -> Any:
     undefined = ir.Constant(vector, ir.Undefined)
-    first = builder.insert_element(undefined, scalar, ir.Constant(_int32, 0))
-    return _shuffle(builder, first, undefined, [0] * vector.count)
+    first = b.insert_element(undefined, scalar, ir.Constant(_int32, 0))
+    return _shuffle(b, first, undefined, [0] * vector.count)
 
 
-def _shuffle(builder: Any, a: Any, b: Any, order: list[int]) -> Any:
-    """The entries `order` of a followed by b."""
-    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_int32, len(order)), order))
+def _shuffle(b: Any, x: Any, y: Any, order: list[int]) -> Any:
+    """The entries `order` of x followed by y."""
+    return b.shuffle_vector(x, y, ir.Constant(ir.VectorType(_int32, len(order)), order))
 
 
-def _fused(builder: Any, a: Any, b: Any, sums: Any) -> Any:
-    """LLVM's a * b + sums: one instruction where the processor has it."""
-    of = ir.FunctionType(sums.type, [sums.type] * 3)
-    function = get_or_insert_function(builder.module, of, f"llvm.fmuladd.{_suffix(sums.type)}")
-    return builder.call(function, [a, b, sums])
+def _fused(b: Any, x: Any, y: Any, sums: Any) -> Any:
+    """LLVM's x * y + sums: one instruction where the processor has it."""
+    return _call(b, "llvm.fmuladd", sums.type, sums.type, x, y, sums)
+
+
+def _call(b: Any, name: str, vector: Any, of: Any, *arguments: Any) -> Any:
+    """Call an intrinsic of LLVM, which has one version for each type of vectors."""
+    kind = "i" if isinstance(vector.element, ir.IntType) else "f"
+    function = ir.FunctionType(of, [argument.type for argument in arguments])
+    name = f"{name}.v{vector.count}{kind}{_bits(vector)}"
+    return b.call(get_or_insert_function(b.module, function, name), arguments)
 
 
 def _bits(vector: Any) -> int:
     """Bits of an entry."""
     entry = vector.element
     return entry.width if isinstance(entry, ir.IntType) else 32 if isinstance(entry, ir.FloatType) else 64
-
-
-def _suffix(vector: Any) -> str:
-    """How LLVM's intrinsics call a type of vectors."""
-    return f"v{vector.count}{'i' if isinstance(vector.element, ir.IntType) else 'f'}{_bits(vector)}"
