@@ -91,15 +91,11 @@ def _convolve(out, argmax, x, w, b, stride, pad):
 @sharded
 @array_part
 def _convolve_windows(out, argmax, x, filters, geometry, shard):
-    N, H, _, _ = x.shape
     FP, vector = filters.biases.size, VECTOR_BYTES // x.itemsize
     output = make_output(out, argmax, FP)
     rows, columns = count_tiles(output)
-    padded_rows = H + 2 * geometry.pad[0]
-    padded = empty_padded(padded_rows, geometry, filters.biases)
-    edges = empty_edges(padded_rows, geometry)
-    first, stop = images_of(shard, N)
-    for n in range(first, stop):
+    padded, edges = empty_padded(x, 0, geometry, filters.biases), empty_edges(x, geometry)
+    for n in images_of(shard, len(x)):
         pad_image(padded, x[n], geometry)
         find_edges(edges, x[n], geometry)
         for i in range(rows):

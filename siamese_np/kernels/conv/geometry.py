@@ -47,15 +47,15 @@ def count_shards(N):
 
 @part
 def images_of(shard, N):
-    """The first image of a shard, and the one behind its last."""
+    """The range of a shard's images."""
     size = images_per_shard(N)
-    return shard * size, min((shard + 1) * size, N)
+    return range(shard * size, min((shard + 1) * size, N))
 
 
 @array_part
-def empty_padded(rows, geometry, like):
-    """Memory for `rows` rows of a padded image, all black."""
-    return zeros_aligned(rows * geometry.line, like)
+def empty_padded(x, more, geometry, like):
+    """Memory for an image of x (N, H, W, C) between black margins, and `more` black rows below."""
+    return zeros_aligned((x.shape[1] + 2 * geometry.pad[0] + more) * geometry.line, like)
 
 
 @part
@@ -77,9 +77,9 @@ def unpad_image(x, padded, geometry):
 
 
 @array_part
-def empty_edges(rows, geometry):
-    """Memory for the edges of `rows` rows: where black ends, and begins again; here, all is black."""
-    edges = np.empty((rows, 2), np.int64)
+def empty_edges(x, geometry):
+    """Memory for the edges of each row of a padded image: where black ends, and begins again."""
+    edges = np.empty((x.shape[1] + 2 * geometry.pad[0], 2), np.int64)
     edges[:, 0], edges[:, 1] = geometry.line, 0
     return edges
 

@@ -1,17 +1,15 @@
 """The backward pass of the convolutions, plain or with ReLU and pooling, compiled. Textbook: textbook/conv2d.py.
 
 Made fast by
-- working from the entries of dout that are not 0, under max-pooling and ReLU at most one in four: `ByPixel` lists them.
-  An entry in filter f, whose pixel saw a window of x, adds a multiple of w[..., f] to that window of dx, and of the
-  window of x to dw[..., f];
-- running through the entries pixel by pixel for dx, and sorted by filters (`ByFilter`) for dw: so the sums that grow,
-  three rows of a window, stay in registers while a list is read (`sparse_axpy3`). To be whole vectors, rows of windows
-  are filled up with what lies behind them in w, and with zeros;
+- listing the entries of dout that are not 0, under max-pooling and ReLU at most one in four. An entry in filter f, whose
+  pixel saw a window of x, adds a multiple of w[..., f] to that window of dx, and of the window of x to dw[..., f];
+- reading the lists pixel by pixel for dx, and sorted by filters for dw: so the sums that grow, three rows of a window,
+  stay in registers while a list is read (`sparse_axpy3`). Rows of windows are filled up to whole vectors: in w with
+  zeros, in x with what lies behind them, whose sums nobody reads;
 - where x has few channels, as the pixels of the first layer, rows of windows are too short for this. There the vectors
   run over the filters instead, and pixels that saw only black are left out.
 
 A batch is cut into the same shards for any number of threads, whose dw are added in order: the same bits.
-
 NaN and infinity in dout stay visible, and may show in more of dx than the window: 0 * NaN is NaN.
 
 Source: Z. Gong et al., "SparseTrain: Leveraging dynamic sparsity in software for training DNNs on general-purpose
@@ -56,38 +54,17 @@ BLOCK = 1 << 11  # sums of all shards that one thread adds at a time
 FEW_CHANNELS = 8  # with fewer, a row of a window is too short to run through a list for it
 
 
-class ByPixel(NamedTuple):
-    """The non-zeros of one image's gradient, pixel by pixel: those of pixel k are entries start[k] to start[k + 1] - 1.
+class Lists(NamedTuple):
+    """The non-zeros of an image's gradient, by pixels or by filters.
 
-    Entry e is value[e], in filter[e]. The window that pixel k saw begins at entry window[k] of the padded image.
+    List k has the entries first[k] to stop[k] - 1. Entry e is value[e]. Its index[e] is, by pixels, its filter, and by
+    filters, where the window that its pixel saw begins in the padded image.
     """
 
-    start: Any
-    window: Any
-    filter: Any
-    value: Any
-
-
-class ByFilter(NamedTuple):
-    """The same, filter by filter: those of filter f are count[f] entries, from entry f * capacity on.
-
-    Entry e is value[e]; the window that its pixel saw begins at window[e].
-    """
-
-    count: Any
-    window: Any
-    value: Any
-    capacity: int
-
-
-class Entries(NamedTuple):
-    """Entries first to stop - 1 of a list. Entry e multiplies, by value[e], rows index[e] * step behind the first."""
-
+    first: Any
+    stop: Any
     index: Any
     value: Any
-    step: int
-    first: int
-    stop: int
 
 
 class Rows(NamedTuple):
@@ -191,65 +168,61 @@ def add_transposed(dw, sums):
 @array_part
 def _backward_sparse(grads, dout, argmax, x, filters, geometry, shard):
     """dx of the images of a shard, and what they add to dw, transposed as `filters` are, and to db."""
-    N, H, _, _ = x.shape
     _, OH, OW, F = dout.shape
-    flat, size = dout.reshape(-1), OH * OW * F
     pixels = OH * OW * pool_of(argmax) ** 2
-    index, value = empty_nonzeros(pixels * F, flat)
-    by_pixel = ByPixel(np.empty(pixels + 1, np.int64), np.empty(pixels, np.int64), index, value)
-    by_filter = ByFilter(np.empty(F, np.int64), np.empty(size, np.int64), np.empty(size, flat.dtype), OH * OW)
-    row = np.empty(OW * F, flat.dtype)
-    padded_rows = H + 2 * geometry.pad[0]
-    padded, dpadded = empty_padded(padded_rows, geometry, flat), empty_padded(padded_rows, geometry, flat)
-    db, first_dw = grads.db[shard * F : (shard + 1) * F], shard * filters.size
-    clear(grads.dw, first_dw, filters.size)
-    first, stop = images_of(shard, N)
-    for n in range(first, stop):
-        nonzero = any_nonzero(flat, n * size, size)
+    start, windows, row = np.zeros(pixels + 1, np.int64), np.empty(pixels, np.int64), np.empty(OW * F, x.dtype)
+    index, value = empty_nonzeros(pixels * F, row)
+    by_pixel = Lists(start[:-1], start[1:], index, value)
+    first = np.arange(F) * (OH * OW)  # a filter has no more entries
+    by_filter = Lists(first, np.empty(F, np.int64), np.empty(F * OH * OW, np.int64), np.empty(F * OH * OW, x.dtype))
+    padded, dpadded = empty_padded(x, 0, geometry, row), empty_padded(x, 0, geometry, row)
+    db, dw = grads.db[shard * F : (shard + 1) * F], Matrix(grads.dw, shard * filters.size, filters.size // F)
+    clear(dw.data, dw.start, filters.size)
+    for n in images_of(shard, len(x)):
+        nonzero = any_nonzero(dout, n)
         if nonzero:
-            list_pixels(by_pixel, row, flat, argmax, n * size, (OH, OW, F), geometry)
+            list_pixels(by_pixel, windows, row, dout, argmax, n, geometry)
         if len(grads.dx):
             clear(dpadded, 0, dpadded.size)
             if nonzero:
-                add_to_windows(dpadded, by_pixel, filters, F, geometry)
+                add_to_windows(dpadded, windows, by_pixel, filters, dw.step, geometry)
             unpad_image(grads.dx[n], dpadded, geometry)
         if nonzero:
             pad_image(padded, x[n], geometry)
-            add_biases(db, flat, argmax, n * size, size)
-            sort_by_filter(by_filter, by_pixel)
-            add_to_filters(grads.dw, first_dw, by_filter, padded, geometry)
+            add_biases(db, dout, argmax, n)
+            sort_by_filter(by_filter, by_pixel, windows)
+            add_to_filters(dw, by_filter, padded, geometry)
 
 
 @part
 def pool_of(argmax):
-    """Rows, and columns, of pixels that an entry of dout is the gradient of one of: 2, or 1 without pooling."""
+    """Rows, and columns, of the pixels that share an entry of dout: 2, or 1 without pooling."""
     return 2 if argmax.size else 1
 
 
 @part
-def any_nonzero(x, src, count):
-    """Whether any of x[src : src + count] is not 0."""
-    for k in range(src, src + count):  # noqa: SIM110  (compiled code knows no generators)
-        if load_scalar(x, k) != 0:
+def any_nonzero(dout, n):
+    """Whether the gradient of image n is not all 0."""
+    flat, size = dout.reshape(-1), dout.size // len(dout)
+    for k in range(n * size, (n + 1) * size):  # noqa: SIM110  (compiled code knows no generators)
+        if load_scalar(flat, k) != 0:
             return True
     return False
 
 
 @part
-def list_pixels(by_pixel, row, dout, argmax, src, shape, geometry):
-    """List an image's gradient, from dout[src] on; `row` is memory for OW * F numbers."""
-    OH, OW, F = shape
-    pool, k = pool_of(argmax), 0
-    store_scalar(by_pixel.start, 0, 0)
+def list_pixels(by_pixel, windows, row, dout, argmax, n, geometry):
+    """List the gradient of image n, and where the windows of its pixels begin; `row` is memory for a row of dout."""
+    _, OH, OW, F = dout.shape
+    flat, pool, k, e = dout.reshape(-1), pool_of(argmax), 0, 0
     for i in range(OH):
-        for t in range(pool * pool):
-            copy_selected(row, 0, dout, argmax, src + i * OW * F, OW * F, t)
-            window = (i * pool + t // pool) * geometry.down * geometry.line
+        for t in range(pool**2):
+            copy_selected(row, 0, flat, argmax, (n * OH + i) * OW * F, OW * F, t)
+            first = (i * pool + t // pool) * geometry.down * geometry.line
             for j in range(OW):
-                e = load_scalar(by_pixel.start, k)
-                end = gather_nonzeros(by_pixel.filter, by_pixel.value, e, row, j * F, F)
-                store_scalar(by_pixel.start, k + 1, end)
-                store_scalar(by_pixel.window, k, window + (j * pool + t % pool) * geometry.right)
+                e = gather_nonzeros(by_pixel.index, by_pixel.value, e, row, j * F, F)
+                store_scalar(by_pixel.stop, k, e)
+                store_scalar(windows, k, first + (j * pool + t % pool) * geometry.right)
                 k += 1
 
 
@@ -266,77 +239,73 @@ def copy_selected(out, dst, dout, argmax, src, count, t):
 
 
 @part
-def add_biases(db, dout, argmax, src, count):
-    """db (F,) += dout[src : src + count], rows of F, where a pixel is selected."""
+def add_biases(db, dout, argmax, n):
+    """db (F,) += the gradient of image n, where a pixel is selected."""
+    flat, size = dout.reshape(-1), dout.size // len(dout)
     none, zero = argmax.dtype.type(4), db.dtype.type(0)
-    for first in range(src, src + count, db.size):
+    for first in range(n * size, (n + 1) * size, db.size):
         for f in range(db.size):
-            value = load_scalar(dout, first + f)
+            value = load_scalar(flat, first + f)
             if argmax.size:
                 value = value if load_scalar(argmax, first + f) < none else zero
             store_scalar(db, f, load_scalar(db, f) + value)
 
 
 @part
-def sort_by_filter(by_filter, by_pixel):
-    """Fill `by_filter`."""
-    clear(by_filter.count, 0, by_filter.count.size)
-    for k in range(by_pixel.window.size):
-        for e in range(load_scalar(by_pixel.start, k), load_scalar(by_pixel.start, k + 1)):
-            f = np.int64(load_scalar(by_pixel.filter, e))
-            m = load_scalar(by_filter.count, f)
-            store_scalar(by_filter.window, f * by_filter.capacity + m, load_scalar(by_pixel.window, k))
-            store_scalar(by_filter.value, f * by_filter.capacity + m, load_scalar(by_pixel.value, e))
-            store_scalar(by_filter.count, f, m + 1)
+def sort_by_filter(by_filter, by_pixel, windows):
+    """Fill `by_filter` with the entries of `by_pixel`."""
+    copy(by_filter.stop, 0, by_filter.first, 0, by_filter.stop.size)
+    for k in range(windows.size):
+        for e in range(load_scalar(by_pixel.first, k), load_scalar(by_pixel.stop, k)):
+            f = np.int64(load_scalar(by_pixel.index, e))
+            m = load_scalar(by_filter.stop, f)
+            store_scalar(by_filter.index, m, load_scalar(windows, k))
+            store_scalar(by_filter.value, m, load_scalar(by_pixel.value, e))
+            store_scalar(by_filter.stop, f, m + 1)
 
 
 @part
-def add_to_windows(dpadded, by_pixel, filters, F, geometry):
-    """The window of each pixel += its entries times their filters."""
-    like, KH = zeros(filters, PAIR), geometry.KH
-    pair, T = length(like), filters.size // (F * KH)
-    for p in range(KH):  # outermost, so that one row of the filters at a time is in the L1 cache
-        for k in range(by_pixel.window.size):
-            first, stop = load_scalar(by_pixel.start, k), load_scalar(by_pixel.start, k + 1)
-            if first < stop:
-                entries = Entries(by_pixel.filter, by_pixel.value, KH * T, first, stop)
-                dst = load_scalar(by_pixel.window, k) + p * geometry.line
+def add_to_windows(dpadded, windows, by_pixel, filters, step, geometry):
+    """The window of each pixel += its entries times their filters, which are `step` numbers each."""
+    like, T = zeros(filters, PAIR), step // geometry.KH
+    pair = length(like)
+    for p in range(geometry.KH):  # outermost, so that one row of the filters at a time is in the L1 cache
+        for k in range(windows.size):
+            if load_scalar(by_pixel.first, k) < load_scalar(by_pixel.stop, k):
+                dst = load_scalar(windows, k) + p * geometry.line
                 for t in range(0, T, 3 * pair):
                     t1, t2 = min(t + pair, T - pair), min(t + 2 * pair, T - pair)  # the last again where none are left
-                    sums = Rows(dpadded, dst + t, dst + t1, dst + t2)
-                    sparse_axpy3(sums, Rows(filters, p * T + t, p * T + t1, p * T + t2), entries, like)
+                    rows = Rows(filters, p * T + t, p * T + t1, p * T + t2)
+                    sparse_axpy3(Rows(dpadded, dst + t, dst + t1, dst + t2), rows, by_pixel, k, step, like)
 
 
 @part
-def add_to_filters(dw, dst, by_filter, padded, geometry):
-    """dw[dst:] (F, KH, T) += each filter's entries times the windows that they saw."""
-    like, KH, line = zeros(dw, PAIR), geometry.KH, geometry.line
-    T = round_up(geometry.width, dw)
-    for f in range(by_filter.count.size):
-        first = f * by_filter.capacity
-        entries = Entries(by_filter.window, by_filter.value, 1, first, first + load_scalar(by_filter.count, f))
+def add_to_filters(dw, by_filter, padded, geometry):
+    """dw, a `Matrix` (F, KH * T), += each filter's entries times the windows that they saw."""
+    like, KH, line = zeros(padded, PAIR), geometry.KH, geometry.line
+    T = dw.step // KH
+    for f in range(by_filter.stop.size):
+        dst = dw.start + f * dw.step
         for t in range(0, T, length(like)):
             for p in range(0, KH, 3):
                 p1, p2 = min(p + 1, KH - 1), min(p + 2, KH - 1)  # the last again where none are left
-                sums = Rows(dw, dst + p * T + t, dst + p1 * T + t, dst + p2 * T + t)
-                sparse_axpy3(sums, Rows(padded, p * line + t, p1 * line + t, p2 * line + t), entries, like)
-        dst += KH * T
+                sums = Rows(dw.data, dst + p * T + t, dst + p1 * T + t, dst + p2 * T + t)
+                rows = Rows(padded, p * line + t, p1 * line + t, p2 * line + t)
+                sparse_axpy3(sums, rows, by_filter, f, 1, like)
 
 
 @part
-def sparse_axpy3(sums, rows, entries, like):
-    """Three rows of sums += three of `rows` for each entry, times its value; as many numbers as `like` has."""
-    sums0, sums1, sums2 = (
-        load(sums.data, sums.row0, like),
-        load(sums.data, sums.row1, like),
-        load(sums.data, sums.row2, like),
-    )
-    for e in range(entries.first, entries.stop):
+def sparse_axpy3(sums, rows, lists, k, step, like):
+    """Three rows of sums += for each entry of list k its value times three rows, index * step behind `rows`."""
+    row0, row1, row2 = rows.row0, rows.row1, rows.row2
+    sums0, sums1 = load(sums.data, sums.row0, like), load(sums.data, sums.row1, like)
+    sums2 = load(sums.data, sums.row2, like)
+    for e in range(load_scalar(lists.first, k), load_scalar(lists.stop, k)):
         no_unroll()
-        value, src = load_scalar(entries.value, e), np.int64(load_scalar(entries.index, e)) * entries.step
-        sums0 = muladd(sums0, value, load(rows.data, src + rows.row0, like))
-        sums1 = muladd(sums1, value, load(rows.data, src + rows.row1, like))
-        sums2 = muladd(sums2, value, load(rows.data, src + rows.row2, like))
+        value, src = load_scalar(lists.value, e), np.int64(load_scalar(lists.index, e)) * step
+        sums0 = muladd(sums0, value, load(rows.data, src + row0, like))
+        sums1 = muladd(sums1, value, load(rows.data, src + row1, like))
+        sums2 = muladd(sums2, value, load(rows.data, src + row2, like))
     store(sums.data, sums.row0, sums0)
     store(sums.data, sums.row1, sums1)
     store(sums.data, sums.row2, sums2)
@@ -349,19 +318,15 @@ def _backward_few_channels(grads, dout, argmax, x, geometry, shard):
 
     The gradients of a row of pixels are written out, and each meets the entries of x under its window.
     """
-    N, H, _, _ = x.shape
     _, OH, OW, F = dout.shape
-    flat, size = dout.reshape(-1), OH * OW * F
-    FP, pool = round_up(F, flat), pool_of(argmax)
+    flat, pool, KH, width = dout.reshape(-1), pool_of(argmax), geometry.KH, geometry.width
+    FP = round_up(F, flat)
     windows, pixels = np.empty(pool**2 * OW, np.int64), zeros_aligned(pool**2 * OW * FP, flat)
-    padded_rows = H + 2 * geometry.pad[0]
-    padded, edges = empty_padded(padded_rows, geometry, flat), empty_edges(padded_rows, geometry)
-    db = grads.db[shard * F : (shard + 1) * F]
-    dw_size = geometry.KH * geometry.width * FP
-    clear(grads.dw, shard * dw_size, dw_size)
-    first, stop = images_of(shard, N)
-    for n in range(first, stop):
-        add_biases(db, flat, argmax, n * size, size)
+    padded, edges = empty_padded(x, 0, geometry, flat), empty_edges(x, geometry)
+    db, dw = grads.db[shard * F : (shard + 1) * F], shard * KH * width * FP
+    clear(grads.dw, dw, KH * width * FP)
+    for n in images_of(shard, len(x)):
+        add_biases(db, dout, argmax, n)
         pad_image(padded, x[n], geometry)
         find_edges(edges, x[n], geometry)
         for i in range(OH):
@@ -370,16 +335,14 @@ def _backward_few_channels(grads, dout, argmax, x, geometry, shard):
                 r = (i * pool + t // pool) * geometry.down
                 for j in range(OW):
                     column = (j * pool + t % pool) * geometry.right
-                    if not is_black(edges, r, r + geometry.KH, column, column + geometry.width):
+                    if not is_black(edges, r, r + KH, column, column + width):
                         windows[count] = r * geometry.line + column
-                        src = ((n * OH + i) * OW + j) * F
-                        copy_selected(pixels, count * FP, flat, argmax, src, F, t)
+                        copy_selected(pixels, count * FP, flat, argmax, ((n * OH + i) * OW + j) * F, F, t)
                         count += 1
-            for p in range(geometry.KH):
+            for p in range(KH):
                 for f in range(0, FP, PAIR * VECTOR_BYTES // x.itemsize):
-                    sums = Matrix(grads.dw, shard * dw_size + p * geometry.width * FP + f, FP)
-                    gradients = Matrix(pixels, f, FP)
-                    add_products(sums, geometry.width, padded, p * geometry.line, windows[:count], gradients)
+                    sums = Matrix(grads.dw, dw + p * width * FP + f, FP)
+                    add_products(sums, width, padded, p * geometry.line, windows[:count], Matrix(pixels, f, FP))
 
 
 @part

@@ -52,18 +52,17 @@ def winograd_pays(w, stride):
 @array_part
 def convolve_tiles(out, argmax, x, U, biases, geometry, shard):
     """Convolve the images of one shard; see `make_output` for out and argmax, `transform_weights` for U."""
-    N, H, _, C = x.shape
-    FP, vector = biases.size, VECTOR_BYTES // x.itemsize
+    FP, C, vector = biases.size, x.shape[3], VECTOR_BYTES // x.itemsize
     output = make_output(out, argmax, FP)
     rows, columns = count_tiles(output)
     V = empty_aligned(16 * TILES * round_up(C, biases), biases)
     # two rows more: where the output has odd sizes, the last patches reach over the margin
-    padded = empty_padded(H + 2 * geometry.pad[0] + 2, geometry, biases)
+    padded = empty_padded(x, 2, geometry, biases)
     block, padded_image = Block(V, empty_aligned(16 * TILES * FP, biases), padded), -1
     tiles = rows * columns  # of an image; they are numbered through all images
-    first_image, stop_image = images_of(shard, N)
-    for first in range(first_image * tiles, stop_image * tiles, TILES):
-        count = min(TILES, stop_image * tiles - first)
+    images = images_of(shard, len(x))
+    for first in range(images.start * tiles, images.stop * tiles, TILES):
+        count = min(TILES, images.stop * tiles - first)
         for t in range(count):
             n, tile = (first + t) // tiles, (first + t) % tiles
             if n != padded_image:
