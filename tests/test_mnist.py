@@ -23,8 +23,8 @@ def bundled():
 
 @pytest.fixture
 def folder(tmp_path):
-    """Sixty training and ten test images of 5x4 pixels, which are all different."""
-    for name, N in (("train", 60), ("t10k", 10)):
+    """120 training and 20 test images of 5x4 pixels and ten classes."""
+    for name, N in (("train", 120), ("t10k", 20)):
         write_idx(tmp_path / f"{name}-images-idx3-ubyte", np.arange(N * 20).reshape(N, 5, 4) % 251)
         write_idx(tmp_path / f"{name}-labels-idx1-ubyte.gz", np.arange(N) % 10)
     return tmp_path
@@ -81,10 +81,10 @@ def test_damaged_bundle(tmp_path, monkeypatch, damage):
 def test_folder(folder):
     dataset = load_dataset(str(folder))
     assert dataset.name == folder.name
-    assert [len(part) for part in (dataset.train, dataset.validation, dataset.test)] == [50, 10, 10]
-    flat = dataset.all_train.images.reshape(60, 20)
+    assert [len(part) for part in (dataset.train, dataset.validation, dataset.test)] == [100, 20, 20]
+    flat = dataset.all_train.images.reshape(120, 20)
     assert np.array_equal(flat[1], np.arange(20, 40, dtype=np.float32) / np.float32(255))
-    assert dataset.validation.classes.tolist() == list(range(10))
+    assert dataset.validation.classes.tolist() == 2 * list(range(10))
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_names(folder, train, test):
         for kind, suffix, zipped in (("images", "idx3-ubyte", ""), ("labels", "idx1-ubyte", ".gz")):
             (folder / f"{part}-{kind}-{suffix}{zipped}").rename(folder / name.format(kind, suffix))
     (folder / "README-train-images.txt").write_text("beside")
-    assert len(load_dataset(folder).test) == 10
+    assert len(load_dataset(folder).test) == 20
 
 
 def test_all_train_of_a_data_set_made_by_hand(folder):
@@ -138,9 +138,9 @@ def test_gzipped_and_plain_files_in_one_folder(folder):
 def test_wrong_content(folder):
     images, labels = folder / "train-images-idx3-ubyte", folder / "train-labels-idx1-ubyte.gz"
     sound = labels.read_bytes(), images.read_bytes()
-    write_idx(labels, np.zeros(59))
-    fails(folder, "holds 60 images, but .* holds 59 labels")
-    write_idx(labels, np.zeros((60, 1)))
+    write_idx(labels, np.zeros(119))
+    fails(folder, "holds 120 images, but .* holds 119 labels")
+    write_idx(labels, np.zeros((120, 1)))
     fails(folder, "train-labels.* holds uint8 values in 2 dimensions")
     labels.write_bytes(sound[0][:-9])
     fails(folder, "train-labels.* truncated or damaged gzip")
@@ -149,9 +149,9 @@ def test_wrong_content(folder):
     fails(folder, "train-images.* too short")
     images.write_bytes(b"\0\0\x09" + sound[1][3:])
     fails(folder, "train-images.* holds int8 values")
-    write_idx(images, np.zeros((60, 6, 4)))
+    write_idx(images, np.zeros((120, 6, 4)))
     fails(folder, "of one size, but those for training are 6x4 and those for testing 5x4")
-    write_idx(images, np.zeros((60, 0, 4)))
+    write_idx(images, np.zeros((120, 0, 4)))
     fails(folder, "train-images.* holds no image")
 
 
@@ -159,6 +159,41 @@ def test_too_few_for_validation(folder):
     write_idx(folder / "train-images-idx3-ubyte", np.zeros((5, 5, 4)))
     write_idx(folder / "train-labels-idx1-ubyte.gz", np.zeros(5))
     fails(folder, "holds 5 images, but it takes at least 6")
+
+
+@pytest.mark.parametrize(
+    ("classes", "validation"),
+    [
+        (np.arange(60) % 3, [2, 0, 1, 2, 0, 1, 2, 0, 1, 2]),  # the last ones, which hold every class
+        (np.repeat(np.arange(10), 300), np.repeat(np.arange(10), 50)),  # sorted: a sixth of each class
+        (np.repeat(np.arange(5), 600), np.repeat(np.arange(5), 100)),
+        (np.repeat([7, 3], [56, 4]), [7] * 9 + [3] * 2),  # a small class gives two
+        ([5, 5, 5] + [0, 1] * 30, [0, 1] * 5),  # too small to be in both parts: it is trained on
+        ([0] * 30 + [1] * 30 + [5, 5, 5], [0] * 4 + [1] * 4),
+    ],
+)
+def test_every_class_is_in_both_parts(folder, classes, validation):
+    images = np.arange(20 * len(classes)).reshape(-1, 5, 4) // 20 % 256
+    write_idx(folder / "train-images-idx3-ubyte", images)
+    write_idx(folder / "train-labels-idx1-ubyte.gz", np.asarray(classes))
+    data = load_dataset(folder)
+    assert data.all_train.classes.tolist() == list(classes)
+    assert data.validation.classes.tolist() == list(validation)
+    together = np.concatenate((data.train.classes, data.validation.classes))
+    assert np.array_equal(np.sort(together), np.sort(classes))
+    for part in (data.train, data.validation):  # each class keeps its order, and each image its class
+        for kind in np.unique(part.classes):
+            found = np.rint(part.images[part.classes == kind, 0, 0, 0] * 255)
+            of_kind = images[np.asarray(classes) == kind, 0, 0]
+            wanted = of_kind[-len(found) :] if part is data.validation else of_kind[: len(found)]
+            assert np.array_equal(found, wanted)
+
+
+def test_test_images_without_pairs_are_refused_before_training(folder):
+    write_idx(folder / "t10k-labels-idx1-ubyte.gz", np.repeat([0, 1, 4], [10, 9, 1]))
+    fails(folder, f"class 4 has a single image among the 20 test images in {folder}")
+    write_idx(folder / "t10k-labels-idx1-ubyte.gz", np.full(20, 3))
+    fails(folder, f"at least two classes, but the 20 test images in {folder} have 1")
 
 
 def test_not_a_folder(tmp_path):

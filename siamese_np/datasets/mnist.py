@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from siamese_np._checks import check_pairable
 from siamese_np.datasets.idx import read_idx
 from siamese_np.errors import DataError
 
@@ -22,8 +23,9 @@ SHA256 = {
     "t10k-labels-idx1-ubyte.gz": "b91679a0acfe4ba0e50a2437a903084cba1f5f92592b016a25a7dfd00455798b",
 }
 
-_MOST_VALIDATION = 10_000
+_MAX_VALIDATION = 10_000
 _VALIDATION_SHARE = 6  # one in six, as 10,000 of MNIST's 60,000
+_PAIR = 2  # images of a class that a similar pair needs
 _STEMS = {"train": ("train",), "test": ("t10k", "test")}
 
 
@@ -62,7 +64,7 @@ class Dataset:
 
     @cached_property
     def all_train(self) -> Split:
-        """Train and validation together, in the file's order; for loaded data they are views of it."""
+        """Train and validation together; for loaded data in the file's order."""
         return Split(
             np.concatenate((self.train.images, self.validation.images)),
             np.concatenate((self.train.classes, self.validation.classes)),
@@ -72,7 +74,9 @@ class Dataset:
 def load_dataset(folder: str | os.PathLike[str] | None = None) -> Dataset:
     """Load the bundled MNIST, or a folder of IDX files.
 
-    The last ``min(10_000, n // 6)`` of the n training images become the validation part.
+    The last ``min(10_000, n // 6)`` of the n training images become the validation part. Where that would leave a class
+    with fewer than two images in either part, as in a file sorted by class, the same share of each class is taken, at
+    least two images. A class of fewer than four images cannot be in both parts and stays in the training part.
 
     Parameters
     ----------
@@ -92,7 +96,8 @@ def load_dataset(folder: str | os.PathLike[str] | None = None) -> Dataset:
     Raises
     ------
     DataError
-        If the folder or a file is missing, given twice or damaged, or the files do not fit each other.
+        If the folder or a file is missing, given twice or damaged, the files do not fit each other, or the test images
+        are not of at least two classes with at least two images each, as similar and dissimilar pairs need them.
     """
     root = BUNDLED if folder is None else Path(folder)
     if not root.exists():
@@ -112,20 +117,35 @@ def load_dataset(folder: str | os.PathLike[str] | None = None) -> Dataset:
             f"the images in {root} must be of one size, but those for training are {size[0]}x{size[1]} "
             f"and those for testing {test_size[0]}x{test_size[1]}"
         )
-    cut = len(whole) - min(_MOST_VALIDATION, len(whole) // _VALIDATION_SHARE)
-    if cut == len(whole):
+    if len(whole) < _VALIDATION_SHARE:
         raise DataError(
             f"{paths['train', 'images']} holds {len(whole)} images, but it takes at least {_VALIDATION_SHARE} "
             "to set some aside for validation"
         )
-    dataset = Dataset(
-        name="MNIST" if folder is None else root.resolve().name,
-        train=Split(whole.images[:cut], whole.classes[:cut]),
-        validation=Split(whole.images[cut:], whole.classes[cut:]),
-        test=test,
-    )
+    check_pairable(test.classes, f"test images in {root}")
+    train, validation = _split(whole)
+    dataset = Dataset("MNIST" if folder is None else root.resolve().name, train, validation, test)
     vars(dataset)["all_train"] = whole  # what the cached property would have to copy together
     return dataset
+
+
+def _split(whole: Split) -> tuple[Split, Split]:
+    """The training and the validation part: the last images, or the last of each class (see `load_dataset`)."""
+    N = len(whole)
+    count = min(_MAX_VALIDATION, N // _VALIDATION_SHARE)
+    kinds, of_image, size = np.unique(whole.classes, return_inverse=True, return_counts=True)
+    inside = np.bincount(of_image[N - count :], minlength=len(kinds))  # images of each class among the last ones
+    divisible = size >= 2 * _PAIR
+    if (np.minimum(inside, size - inside) >= _PAIR)[divisible].all():
+        parts: tuple[Any, Any] = slice(N - count), slice(N - count, N)  # views
+    else:
+        share = np.where(divisible, np.maximum(_PAIR, size * count // N), 0)
+        by_class = np.argsort(of_image, kind="stable")
+        from_end = np.repeat(np.cumsum(size), size) - np.arange(N)  # 1 for the last image of a class
+        aside = np.sort(by_class[from_end <= np.repeat(share, size)])
+        parts = np.delete(np.arange(N), aside), aside
+    train, validation = (Split(whole.images[part], whole.classes[part]) for part in parts)
+    return train, validation
 
 
 def _find(root: Path, part: str, kind: str) -> Path:
