@@ -79,7 +79,7 @@ def balanced_batches(classes: ArrayLike, batch_size: int, rng: np.random.Generat
     N = len(classes)
     if not is_whole(batch_size) or not 2 <= batch_size <= N:
         raise OptionError(f"the batch size must be from 2 to the {N} images there are, not {batch_size!r}")
-    # Spread each class evenly over [0, 1), at a random offset: any stretch holds each class in its share.
+    # Spread each class evenly over [0, 1), at a random offset: any interval holds each class in its share.
     shuffled = rng.permutation(N)
     kinds, own, count = np.unique(classes[shuffled], return_inverse=True, return_counts=True)
     by_class = np.argsort(own, kind="stable")

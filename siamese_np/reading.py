@@ -1,4 +1,4 @@
-"""Files that others made: only regular files are opened, and none takes much more memory than it has bytes."""
+"""Reads files that others made: only regular files are opened, and none takes much more memory than its size."""
 
 import errno
 import math
@@ -11,13 +11,13 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-# What a compressed file may unpack to. MNIST's images shrink to a fifth, drawings in two colours to a twentieth;
-# a file made to fill the memory shrinks to a thousandth. All of MNIST's images, were they blank, have 47 MB.
+# What a compressed file may unpack to. MNIST's images are compressed to a fifth, drawings in two colours to a
+# twentieth, a file made to fill the memory to a thousandth. MNIST's 60,000 training images are 47 MB even if blank.
 MAX_EXPANSION = 32
 ALWAYS_UNPACKED = 64 << 20
 
 MAX_NPY_HEADER = 4096  # bytes; NumPy writes 128 for a plain array
-MAX_READ = 1 << 20  # bytes taken from a file at a time, and the most that the list of a zip file's members may have
+MAX_READ = 1 << 20  # bytes read at a time, and the largest list of members of a zip file
 
 _KINDS = {
     stat.S_IFIFO: "a pipe",
@@ -34,15 +34,15 @@ _NPY_VERSIONS = {
 def open_regular(path: str | os.PathLike[str]) -> IO[bytes]:
     """Open a file for reading; OSError if it is a folder, a pipe, a device or a socket, or cannot be opened.
 
-    A pipe without a writer would be waited for, and a device may never end.
+    Opening a pipe without a writer would block, and a device may never end.
     """
     try:
-        _check_regular(os.stat(path))  # before it is opened, which makes some devices act
+        _check_regular(os.stat(path))  # before it is opened: some devices react to that
     except ValueError:  # a null byte in the name
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
     file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115 (the caller closes it)
     try:
-        _check_regular(os.fstat(file.fileno()))  # it may be another one now
+        _check_regular(os.fstat(file.fileno()))  # the path may name another file by now
     except BaseException:
         file.close()
         raise
@@ -88,8 +88,8 @@ class Npz:
     OSError
         It cannot be opened, or is no regular file.
     Exception
-        It is damaged, or would take more memory than `max_unpacked`; of many types, as zipfile, zlib and NumPy
-        fail in many ways on damaged bytes. So do the methods.
+        It is damaged, or would unpack to more than `max_unpacked`. Of many types, since zipfile, zlib and NumPy fail in
+        many ways on damaged bytes. The methods raise the same.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -106,7 +106,7 @@ class Npz:
         for info in self._zip.infolist():
             if info.filename in members:
                 raise ValueError(f"it holds {info.filename!r} twice")
-            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others unpack without bounds
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others unpack without a limit
                 raise ValueError(f"{info.filename!r} is compressed in a way that NumPy does not use")
             members[info.filename] = info
         total = sum(info.file_size for info in members.values())
@@ -128,11 +128,11 @@ class Npz:
         return f"{name}.npy" in self._members
 
     def size(self, name: str) -> int:
-        """Bytes of the array `name` and its header, as the archive announces them."""
+        """Bytes of the array `name` with its header, as the archive announces them."""
         return self._member(name).file_size
 
     def announced(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-        """Shape and dtype that the array `name` announces, and which its size agrees with."""
+        """Shape and dtype of the array `name`, checked against its size."""
         with self._zip.open(self._member(name)) as file:
             shape, dtype, _ = self._header(file, name)
         return shape, dtype
@@ -155,7 +155,7 @@ class Npz:
             dtype.kind == "U"
             and content.view(np.dtype(np.uint32).newbyteorder(dtype.byteorder)).max(initial=0) > 0x10FFFF
         ):
-            raise ValueError(f"the array {name!r} holds codes that are no characters")  # strings of them would crash
+            raise ValueError(f"the array {name!r} holds codes that are no characters")  # Python would crash on them
         return array
 
     def _member(self, name: str) -> zipfile.ZipInfo:
@@ -184,7 +184,7 @@ class Npz:
 
 
 class _SmallReads:
-    """A file that is never asked for much: zipfile takes the list of members, however long, in one go."""
+    """A file that refuses large reads: zipfile reads the list of members in one go, however long it is."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file

@@ -1,4 +1,4 @@
-"""A person's own pictures: every kind of file, what must not change the result, what is said where none is."""
+"""The user's own pictures: every kind of file, what must not change the result, and what refusals say."""
 
 import contextlib
 import gzip
@@ -28,7 +28,7 @@ READ = "from siamese_np.datasets import load_images\nread = lambda path: load_im
 
 @pytest.fixture(scope="module")
 def mnist():
-    """Bytes (N, 28, 28) and labels of validation images."""
+    """Bytes (N, 28, 28) and classes of validation images."""
     split = load_dataset().validation
     return np.rint(split.images[..., 0] * 255).astype(np.uint8), split.classes
 

@@ -1,4 +1,4 @@
-"""Where images come from: IDX files, the bundled MNIST, and a person's own pictures."""
+"""Where images come from: IDX files, the bundled MNIST, and the user's own pictures."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -1,4 +1,4 @@
-"""Reads IDX, the file format of MNIST, strictly: a file is exactly right, or a `DataError` says what is wrong.
+"""Reads IDX, the file format of MNIST, strictly: a file is valid to the last byte, or a `DataError` says what is wrong.
 
 The format, from http://yann.lecun.com/exdb/mnist/: two zero bytes, one byte for the type of the values, one byte
 for the number of dimensions, each dimension as a big-endian 32-bit integer, then the values, big-endian, the
@@ -39,9 +39,9 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
     Raises
     ------
     DataError
-        If there is no such file, it is no regular file, or it is not exactly one IDX array. No more memory is
-        used than the file's real content needs, whatever its header announces, and a gzipped file must not
-        unpack to far more than its size (`siamese_np.reading.max_unpacked`).
+        If there is no such file, it is no regular file, or it is not exactly one IDX array. Memory grows with what is
+        read, not with what the header announces, and a gzipped file must not unpack to far more than its size
+        (`siamese_np.reading.max_unpacked`).
     """
     name = os.fspath(path)
     if os.path.isdir(name):
@@ -95,10 +95,10 @@ def _parse(stream: IO[bytes] | gzip.GzipFile, name: str, size: int, zipped: bool
         raise DataError(
             f"{name} has {size} bytes, but {announced}, more than {max_unpacked(size)}, the most that a gzip file of "
             f"its size may unpack to ({ALWAYS_UNPACKED >> 20} MiB, or {MAX_EXPANSION} times its size); "
-            "if it is meant so, unpack it first"
+            "if this is intended, unpack it first"
         )
 
-    payload = bytearray()  # grows with what is really there; writeable, so the array can live in it
+    payload = bytearray()  # grows with what is read; writeable, so the array can use its memory
     while len(payload) < nbytes:
         block = stream.read(min(MAX_READ, nbytes - len(payload)))
         if not block:

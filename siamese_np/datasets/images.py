@@ -1,6 +1,6 @@
-"""Reads a person's own pictures: image files of any size and kind, folders of them, and IDX files.
+"""Reads the user's own pictures: image files of any size and kind, folders of them, and IDX files.
 
-What a file holds is first made grey (`_grey`); `siamese_np.datasets.mnist_form` then finds the digit.
+A file is first decoded to brightness (`_grey`); `siamese_np.datasets.mnist_form` then finds the digit.
 """
 
 import os
@@ -22,18 +22,18 @@ EXTENSIONS = (
     ".tga", ".tif", ".tiff", ".webp",
 )  # fmt: skip
 
-# Of Pillow's formats, those of single pictures that it decodes itself: for EPS it would start Ghostscript.
+# Formats that Pillow decodes itself: for EPS it would start Ghostscript.
 _FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
 
 _WORK_SIDE = 1024  # larger pictures are averaged down to 1 to 2 times this: a digit of 2 percent still has 20 pixels
-_TILE = 1 << 20  # pixels converted at a time, so that a large picture is in memory only once, as Pillow holds it
-_MAX_ASPECT = 100  # longer side to shorter; also a picture of 1x100,000,000 pixels is then averaged down
-_MAX_SPARSE_PIXELS = 40_000_000  # of which Pillow takes up to 4 bytes each; only files of some size may hold more,
-_MIN_DENSITY = 0.01  # bytes for each pixel: photographs have at least a tenth
-_MAX_IDX_PIXELS = (2 * _WORK_SIDE) ** 2  # of one image in an IDX file, as large as others are averaged down to
-_ONE_COLOUR = 0.1  # spread of brightness up to which the visible part of a picture counts as ink alone
+_TILE = 1 << 20  # pixels converted at a time, so only Pillow's copy of a large picture is in memory
+_MAX_ASPECT = 100  # longer side to shorter, or a picture of 1x100,000,000 pixels would not be averaged down
+_MAX_SPARSE_PIXELS = 40_000_000  # Pillow needs up to 4 bytes for each; more are read only from files with at least
+_MIN_DENSITY = 0.01  # bytes for each pixel; photographs have at least 0.1
+_MAX_IDX_PIXELS = (2 * _WORK_SIDE) ** 2  # of one image in an IDX file: what other pictures are averaged down to
+_ONE_COLOUR = 0.1  # standard deviation of brightness up to which all that is visible is taken for ink
 
-_ORIENTATION = 0x0112  # EXIF: how the camera was held, and what brings the picture upright again
+_ORIENTATION = 0x0112  # EXIF tag: how the camera was held. The transpositions undo it
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -55,8 +55,7 @@ def load_images(inputs: Iterable[str | os.PathLike[str]]) -> tuple[Float, list[s
     inputs : iterable of str or path-like
         Image files (see `read_image`); folders, of which every image file is taken, also from folders inside, in
         sorted order, but nothing hidden; and IDX files of images (N, H, W), gzipped or not. An IDX file of 28x28
-        bytes whose images mostly have a black border holds MNIST's form, or that of a data set made like it, and
-        is taken as it is: each byte divided by 255.
+        bytes is in MNIST's form already if most of its border pixels are 0; its bytes are only divided by 255.
 
     Returns
     -------
@@ -92,9 +91,9 @@ def read_image(path: str | os.PathLike[str]) -> Float:
     ----------
     path : str or path-like
         A file in any of the formats AVIF, BMP, GIF, JPEG, JPEG 2000, PNG, PPM, TGA, TIFF and WebP, of any mode and
-        size; dark ink on light ground or light on dark. Where it is transparent, the ground shows through that its
-        visible part stands out from. Of an animation the first frame counts. A camera's note on how it was held
-        (EXIF orientation) is obeyed.
+        size; dark ink on light paper or light ink on dark. Transparent pixels are taken for background: the paper's
+        colour, or, where only ink is visible, black or white, whichever contrasts more. Only the first frame of an
+        animation is read. EXIF orientation is applied.
 
     Returns
     -------
@@ -104,9 +103,9 @@ def read_image(path: str | os.PathLike[str]) -> Float:
     Raises
     ------
     DataError
-        If the file is missing, unreadable, damaged, no image, too large for Pillow (about 179 million pixels),
-        longer than 100 times its width, has more than 40 million pixels in less than a hundredth as many bytes, or
-        nothing is drawn on it.
+        If the file is missing, unreadable, damaged or no image, or shows nothing. If it has too many pixels for Pillow
+        (about 179 million), more than 40 million in less than 0.01 bytes each, or one side more than 100 times as
+        long as the other.
     """
     name = os.fspath(path)
     if os.path.isdir(name):
@@ -114,7 +113,7 @@ def read_image(path: str | os.PathLike[str]) -> Float:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of large pictures and odd metadata; both can be read
-            # Given a path, Pillow 13 maps uncompressed TIFF files into memory and confuses the turned ones.
+            # Given a path, Pillow 13 maps uncompressed TIFF files into memory and mixes up rotated ones.
             with open_regular(name) as file, Image.open(file, formats=_formats()) as image:
                 picture = _grey(image, file_size(file))
     except FileNotFoundError:
@@ -157,7 +156,7 @@ def _image_files(folder: str) -> list[str]:
         found += [
             os.path.join(parent, name)
             for name in files
-            if name.lower().endswith(EXTENSIONS) and not name.startswith(".")  # macOS leaves ._name.png beside
+            if name.lower().endswith(EXTENSIONS) and not name.startswith(".")  # macOS adds ._name.png
         ]
     if not found:
         raise DataError(f"{folder} holds no image file, whose name would end in one of {' '.join(EXTENSIONS)}")
@@ -165,12 +164,12 @@ def _image_files(folder: str) -> list[str]:
 
 
 def _is_idx(path: str) -> bool:
-    """Whether the first bytes of a file are those of an IDX file, or of a gzip file; no image starts so."""
+    """Whether a file starts like an IDX or a gzip file, as no image does."""
     try:
         with open_regular(path) as file:
             start = file.read(4)
     except OSError:
-        return False  # `read_image` will say it
+        return False  # `read_image` will say why
     return start[:2] == GZIP_MAGIC or (start[:2] == b"\0\0" and len(start) == 4 and start[2] in DTYPES and start[3] > 0)
 
 
@@ -192,12 +191,14 @@ def _idx_images(path: str) -> Float:
 
 
 def _grey(image: Image.Image, size: int) -> Float:
-    """The brightness of an opened image file of `size` bytes, upright, averaged down; in [0, 1] unless it holds 32-bit
-    numbers."""
+    """The brightness of an opened image file of `size` bytes, upright and averaged down.
+
+    It is in [0, 1], unless the file holds 32-bit numbers.
+    """
     step = max(1, max(image.size) // _WORK_SIDE)
-    image.draft("L", (max(1, image.width // step), max(1, image.height // step)))  # JPEG: decodes only what is needed
+    image.draft("L", (max(1, image.width // step), max(1, image.height // step)))  # decodes a JPEG at lower resolution
     _check_size(image, size)
-    image.load()  # which turns a TIFF picture upright, so that its width and height may change
+    image.load()  # this turns a TIFF picture upright: width and height may change
     step = max(1, min(max(image.size) // _WORK_SIDE, *image.size))
     columns = step * max(1, min(image.width // step, _TILE // step**2))
     rows = step * max(1, _TILE // (step * columns))
@@ -209,24 +210,24 @@ def _grey(image: Image.Image, size: int) -> Float:
             tiles.append([_averaged(values, step) for values in _light(image.crop(box))])
         strips.append([np.concatenate(parts, axis=1) for parts in zip(*tiles, strict=True)])
     light, opacity = (np.concatenate(parts) for parts in zip(*strips, strict=True))
-    if image.mode.startswith("I"):  # whole numbers, of 8 bits if they fit, else of 16
+    if image.mode.startswith("I"):  # integers, of 8 bits if all fit, else of 16
         light /= np.float32(255 if light.max() <= 255 else 65535)
     if opacity.min() < 1:
-        seen = opacity > 0.5 * opacity.max()
-        colours = light[seen] / opacity[seen]
+        visible = opacity > 0.5 * opacity.max()
+        colours = light[visible] / opacity[visible]
         if colours.size:
-            # Ink alone is put on its opposite; a picture of ink and paper continues as its paper.
-            ground = colours.mean() < 0.5 if colours.std() < _ONE_COLOUR else np.median(colours)
-            light = light + (1 - opacity) * np.float32(ground)
+            # the background of ink alone contrasts with it; that of ink on paper is the paper's colour
+            background = colours.mean() < 0.5 if colours.std() < _ONE_COLOUR else np.median(colours)
+            light = light + (1 - opacity) * np.float32(background)
     upright = None if image.format == "TIFF" else _upright(image)
     return light if upright is None else np.asarray(Image.fromarray(light).transpose(upright))
 
 
 def _upright(image: Image.Image) -> Image.Transpose | None:
-    """What brings `image` upright; nothing where its EXIF block is damaged, as its pixels may be sound."""
+    """What turns `image` upright; None where its EXIF block is damaged, for its pixels may be intact."""
     try:
         return _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # Pillow's reader of EXIF fails in many ways
+    except Exception:  # Pillow fails in many ways on damaged EXIF
         return None
 
 
@@ -244,7 +245,7 @@ def _check_size(image: Image.Image, size: int) -> None:
 
 def _light(tile: Image.Image) -> tuple[Float, Float]:
     """Brightness times opacity, and opacity, of each pixel, in [0, 1] unless the mode is I or F."""
-    if tile.mode[0] in "IF":  # I, I;16, F: numbers of more than 8 bits, which would be cut off below
+    if tile.mode[0] in "IF":  # I, I;16, F: more than 8 bits, which the conversion below would clip
         values = np.asarray(tile).astype(np.float32)
         return values, np.ones_like(values)
     grey, opacity = np.moveaxis(np.divide(np.asarray(tile.convert("LA")), np.float32(255), dtype=np.float32), -1, 0)

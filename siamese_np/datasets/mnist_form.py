@@ -12,23 +12,23 @@ SIDE = 28
 BOX = 20  # the digit's longer side
 CENTRE = 14  # pixel index of the centre of mass: its mean over MNIST's own files is 14.00
 
-_BLANK_BORDER = 0.75  # share of border pixels without ink from which on 28x28 is MNIST's form; its own have 0.94
-_LIGHTEST = 0.5  # brightness that MNIST's form reaches; its own reach 0.99
+_BLANK_BORDER = 0.75  # least share of blank border pixels of a 28x28 picture in MNIST's form; MNIST's images have 0.94
+_LIGHTEST = 0.5  # least maximum of a picture in MNIST's form; MNIST's images have 0.99
 
-# Sides in pixels to which a picture is averaged down, which also averages noise away:
-_FIND_SIDE = 256  # to find the digit; one of 5 percent of the picture still has 12
-_SEE_SIDE = 128  # to see the digit with its margin; four times what MNIST's form can hold
+# Sides in pixels to which a picture is averaged down, which also reduces noise:
+_FIND_SIDE = 256  # to find the digit: 5 percent of the side is 12 pixels
+_SEE_SIDE = 128  # to extract the digit with its margin: four times the side of MNIST's form
 _FIT_SIDE = 64  # to fit the background, which is smooth
 
-_MARGIN = 0.25  # of the digit's size, is looked at around it
-_DARKEST = 0.05  # background brightness below which ink is not divided by it, for it would be noise
-_SIGNIFICANT = 5  # standard deviations of the noise from which on a pixel is ink; noise alone reaches them nowhere
-_FAINTEST = 0.05  # of the picture's range of brightness; fainter still is no ink, but how the background was stored
-_STROKE = 0.5  # of the strongest ink, then of full ink, which strokes surpass and the edges of shadows seldom do
-_SOFT = 0.1  # of full ink, below which the soft edge of a stroke counts as background
-_SPECK = 0.05  # of the largest piece's ink; smaller pieces are dirt
-_SMALLEST = 0.05  # of the picture, which the digit spans at least
-_THINNEST = 1.4  # width in MNIST's pixels to which strokes are thickened; one in a hundred of its own is thinner
+_MARGIN = 0.25  # around the digit, as a share of its size
+_DARKEST = 0.05  # least brightness of the background that ink is divided by; below it only noise would grow
+_SIGNIFICANT = 5  # least brightness of ink, in standard deviations of the noise; noise alone does not reach it
+_FAINTEST = 0.05  # least brightness of ink, of the picture's range; what is fainter comes from compression
+_STROKE = 0.5  # of the strongest ink, later of full ink: strokes exceed it, edges of shadows seldom do
+_SOFT = 0.1  # of full ink; below it the soft edge of a stroke is background
+_SPECK = 0.05  # of the largest component's ink; smaller components are dirt
+_SMALLEST = 0.05  # least size of the digit, as a share of the picture
+_THINNEST = 1.4  # least width of strokes in MNIST's pixels; one in a hundred of MNIST's images has thinner ones
 
 Float = NDArray[np.float32]
 
@@ -38,14 +38,14 @@ def to_mnist_form(grey: ArrayLike) -> Float:
 
     As in LeCun, Bottou, Bengio and Haffner, "Gradient-based learning applied to document recognition" (1998),
     section III.A: the digit is fitted into a box of 20x20 pixels with its aspect kept, and its centre of mass is
-    put at the centre of a 28x28 field. Before that the background, which may be lit unevenly, is removed, as is
-    what enters the picture from outside, and strokes thinner than almost any in MNIST are thickened.
+    put at the centre of a 28x28 field. Before that the background is removed, which may be lit unevenly, and so is
+    what touches the picture's edge. Strokes thinner than almost any in MNIST are thickened.
 
     Parameters
     ----------
     grey : array_like (H, W)
         Brightness, of any size; the ink may be darker or lighter than its background. Unsigned integers are
-        divided by the largest value of their type; values that leave [0, 1] are then stretched to it.
+        divided by the largest value of their type; if values are then outside [0, 1], their range becomes [0, 1].
 
     Returns
     -------
@@ -65,18 +65,18 @@ def to_mnist_form(grey: ArrayLike) -> Float:
             return picture
         if (border >= 1 - _SOFT).mean() >= _BLANK_BORDER and picture.min() <= 1 - _LIGHTEST:
             return 1 - picture
-    picture = _stretched(picture)
-    rows, columns = _extent(_ink(_shrunk(picture, _FIND_SIDE)))
+    picture = _rescaled(picture)
+    rows, columns = _bounding_box(_ink(_averaged_down(picture, _FIND_SIDE)))
     scale = max(1, max(picture.shape) / _FIND_SIDE)
     margin = _MARGIN * max(rows[1] - rows[0], columns[1] - columns[0]) + 1
     top, left = (max(0, int((span[0] - margin) * scale)) for span in (rows, columns))
     bottom, right = (int((span[1] + margin) * scale) for span in (rows, columns))
-    closer = picture[top:bottom, left:right]  # sharper now, and the background of less paper is simpler
-    return _placed(_thickened(_ink(_shrunk(closer, _SEE_SIDE))))
+    closer = picture[top:bottom, left:right]  # at a higher resolution, and with a background that is easier to fit
+    return _centred(_thickened(_ink(_averaged_down(closer, _SEE_SIDE))))
 
 
 def _checked(grey: ArrayLike) -> Float:
-    """`grey` as a picture in [0, 1], or the reason why it is none."""
+    """`grey` as a picture in [0, 1], or a DataError."""
     array = np.asarray(grey)
     if array.ndim != 2 or array.size == 0 or array.dtype.kind not in "buif":
         raise DataError(f"a picture must be a 2-D array of numbers, not {array.dtype} of shape {array.shape}")
@@ -85,13 +85,13 @@ def _checked(grey: ArrayLike) -> Float:
     if not np.isfinite(array).all():
         raise DataError("it holds values that are not finite")
     if array.min() < 0 or array.max() > 1:
-        array = _stretched(array)
+        array = _rescaled(array)
     return np.ascontiguousarray(array, np.float32)
 
 
-def _stretched(array: NDArray[Any]) -> Float:
+def _rescaled(array: NDArray[Any]) -> Float:
     """`array` with its range made [0, 1]."""
-    halves = array.astype(np.float64) / 2  # the difference of the largest and the smallest number is still one
+    halves = array.astype(np.float64) / 2  # whose differences do not overflow
     low, high = halves.min(), halves.max()
     if low == high:
         raise DataError("all its pixels have the same brightness")
@@ -103,17 +103,17 @@ def _ink(picture: Float) -> Float:
     background = _background(picture)
     residual = picture - background
     if (residual.astype(np.float64) ** 3).sum() < 0:  # ink is the heavier tail
-        residual = -residual / np.maximum(background, _DARKEST)  # ink takes away a share of the light
+        residual = -residual / np.maximum(background, _DARKEST)  # dark ink absorbs a share of the light
     steps = np.concatenate([np.diff(residual, axis=axis).ravel() for axis in (0, 1)])
     noise = np.median(np.abs(steps)) / 0.95  # the median of |a - b| for two normal variables of deviation 1
     strong = residual[residual > max(_SIGNIFICANT * noise, _STROKE * residual.max(), _FAINTEST)]
     if not strong.size:
         raise DataError("nothing on it stands out from the background")
-    full = np.quantile(strong, 0.75)  # the darker half of a stroke is its middle
+    full = np.quantile(strong, 0.75)  # the middle of a stroke, without its soft edges
     ink = residual / full
-    kept = _pieces(ink, max(_SIGNIFICANT * noise / full, _STROKE))
+    kept = _components(ink, max(_SIGNIFICANT * noise / full, _STROKE))
     for _ in range(2):
-        kept = _grown(kept)  # the soft edges of the strokes
+        kept = _dilated(kept)  # the soft edges of the strokes
     return np.where(kept, np.clip((ink - _SOFT) / (1 - _SOFT), 0, 1), 0).astype(np.float32)
 
 
@@ -123,7 +123,7 @@ def _background(picture: Float) -> Float:
     By iteratively reweighted least squares (Schlossmacher, "An iterative technique for absolute deviations curve
     fitting", Journal of the American Statistical Association, 1973).
     """
-    small = _shrunk(picture, _FIT_SIDE)
+    small = _averaged_down(picture, _FIT_SIDE)
     terms, values = _quadratic(*small.shape), small.ravel().astype(np.float64)
     weights = np.ones_like(values)
     for _ in range(20):
@@ -140,9 +140,9 @@ def _quadratic(height: int, width: int) -> NDArray[np.float64]:
     return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1).reshape(-1, 6)
 
 
-def _pieces(ink: Float, floor: float) -> NDArray[np.bool_]:
-    """Where the digit is: connected pieces of `ink` above `floor` without specks and what enters from outside."""
-    values = np.pad(ink, 1)  # the frame keeps neighbours from wrapping around
+def _components(ink: Float, floor: float) -> NDArray[np.bool_]:
+    """Where the digit is: the connected components of `ink` above `floor`, without specks and what touches the edge."""
+    values = np.pad(ink, 1)  # with a frame, neighbours do not wrap around
     width = values.shape[1]
     around = (-width - 1, -width, -width + 1, -1, 1, width - 1, width, width + 1)
     edge = np.ones_like(values, bool)
@@ -150,65 +150,65 @@ def _pieces(ink: Float, floor: float) -> NDArray[np.bool_]:
     values, edge = values.ravel(), edge.ravel()
 
     todo = set(np.flatnonzero(values > floor).tolist())
-    pieces = []
+    components = []
     while todo:
-        piece = [todo.pop()]
-        for pixel in piece:  # which grows meanwhile
+        component = [todo.pop()]
+        for pixel in component:  # the list grows during the loop
             for step in around:
                 if pixel + step in todo:
                     todo.remove(pixel + step)
-                    piece.append(pixel + step)
-        pieces.append(piece)
+                    component.append(pixel + step)
+        components.append(component)
 
-    weights = np.array([values[piece].sum() for piece in pieces])
-    spans = np.array([np.ptp(np.divmod(piece, width), axis=1).max() for piece in pieces])
-    inside = np.array([not edge[piece].any() for piece in pieces])
-    if spans[inside].max(initial=0) >= _SMALLEST * max(ink.shape):  # or else the digit itself touches the edge
+    weights = np.array([values[component].sum() for component in components])
+    spans = np.array([np.ptp(np.divmod(component, width), axis=1).max() for component in components])
+    inside = np.array([not edge[component].any() for component in components])
+    if spans[inside].max(initial=0) >= _SMALLEST * max(ink.shape):  # otherwise the digit itself touches the edge
         weights[~inside] = 0
     kept = np.zeros(values.size, bool)
-    for piece, weight in zip(pieces, weights, strict=True):
+    for component, weight in zip(components, weights, strict=True):
         if weight >= _SPECK * weights.max():
-            kept[piece] = True
+            kept[component] = True
     return kept.reshape(-1, width)[1:-1, 1:-1]
 
 
-def _grown(picture: NDArray[Any]) -> NDArray[Any]:
-    """Each pixel becomes the largest of its 3x3 neighbourhood."""
+def _dilated(picture: NDArray[Any]) -> NDArray[Any]:
+    """Grey dilation: each pixel becomes the largest of its 3x3 neighbourhood."""
     wide = np.pad(picture, 1)
     tall = np.maximum(np.maximum(wide[:-2], wide[1:-1]), wide[2:])
     return np.maximum(np.maximum(tall[:, :-2], tall[:, 1:-1]), tall[:, 2:])
 
 
-def _extent(ink: Float) -> tuple[tuple[int, int], tuple[int, int]]:
-    """First and past-the-last row of the digit, and column."""
+def _bounding_box(ink: Float) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Bounding box of the digit: first row and row past the last, first column and column past the last."""
     rows, columns = (np.flatnonzero(ink.max(axis) > _SOFT) for axis in (1, 0))
     return (int(rows[0]), int(rows[-1]) + 1), (int(columns[0]), int(columns[-1]) + 1)
 
 
 def _thickened(ink: Float) -> Float:
-    """`ink` with strokes that remain visible when the digit is 20 pixels large."""
-    while _stroke(ink) < _THINNEST * max(end - start for start, end in _extent(ink)) / BOX:
-        ink = _grown(np.pad(ink, 1))
+    """`ink` with strokes wide enough to stay visible when the digit is 20 pixels large."""
+    while _stroke_width(ink) < _THINNEST * max(end - start for start, end in _bounding_box(ink)) / BOX:
+        ink = _dilated(np.pad(ink, 1))
     return ink
 
 
-def _stroke(ink: Float) -> float:
+def _stroke_width(ink: Float) -> float:
     """Mean width of the strokes: a long stroke of width w has the area w·length and the outline 2·length."""
     framed = np.pad(ink, 1)
     outline = np.hypot(np.diff(framed, axis=0)[:, :-1], np.diff(framed, axis=1)[:-1]).sum()
     return float(2 * ink.sum() / outline)
 
 
-def _placed(ink: Float) -> Float:
+def _centred(ink: Float) -> Float:
     """The digit fitted into the box, its centre of mass at the centre of the field."""
-    scale = max(end - start for start, end in _extent(ink)) / BOX  # pixels of `ink` for one of MNIST's
+    scale = max(end - start for start, end in _bounding_box(ink)) / BOX  # pixels of `ink` for one pixel of MNIST
     margin = int(np.ceil(SIDE * scale))
     starts = []
-    for axis, (start, end) in enumerate(_extent(ink)):
+    for axis, (start, end) in enumerate(_bounding_box(ink)):
         mass = ink.sum(1 - axis)
         centre = float(mass @ (np.arange(len(mass)) + 0.5) / mass.sum())
-        wished = centre - (CENTRE + 0.5) * scale
-        starts.append(margin + min(max(wished, end - SIDE * scale), start))  # all of the digit stays in the field
+        wanted = centre - (CENTRE + 0.5) * scale
+        starts.append(margin + min(max(wanted, end - SIDE * scale), start))  # all of the digit stays in the field
     top, left = starts
     field = Image.fromarray(np.pad(ink, margin)).resize(
         (SIDE, SIDE), Image.Resampling.LANCZOS, box=(left, top, left + SIDE * scale, top + SIDE * scale)
@@ -217,7 +217,7 @@ def _placed(ink: Float) -> Float:
     return image / image.max()
 
 
-def _shrunk(picture: Float, side: int) -> Float:
+def _averaged_down(picture: Float, side: int) -> Float:
     """`picture`, averaged down until its longer side is at most `side`."""
     factor = max(picture.shape) / side
     if factor <= 1:
