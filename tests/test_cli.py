@@ -301,7 +301,7 @@ def test_search_finds_the_query_itself_first(trained, digits, tmp_path, capsys):
     assert [Path(hits[0]["path"]).name, hits[0]["distance"], len(hits)] == ["7-1.png", 0.0, 3]
     assert main(query) == 0
     assert len(capsys.readouterr().out.splitlines()) == 5
-    assert "k is 0" in mistake(capsys, *query, "-k", 0)
+    assert "k must be a whole number from 1 to the 30 rows of the gallery, not 0" in mistake(capsys, *query, "-k", 0)
 
 
 def test_search_refuses_the_index_of_another_model(trained, digits, tmp_path, capsys):
@@ -398,7 +398,7 @@ import sys
 from siamese_np import cli
 if "train" in sys.argv:
     from siamese_np import run_folder
-    report.draw = lambda *_: []
+    run_folder.draw = lambda *_: []
 sys.exit(cli.main())
 """
 posix = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a shell and /dev/full")
