@@ -50,7 +50,7 @@ def check_gradient(owner: object, dout: Any, shape: tuple[int, ...], dtype: DTyp
 def cache_parts(owner: object, cache: Any, kind: type[tuple[Any, ...]] | type[list[Any]], count: int) -> Any:
     """`cache`, if it is a `kind` (tuple or list) of `count` parts; else a ShapeError."""
     if type(cache) is not kind or len(cache) != count:
-        raise ShapeError(f"{_needs(owner)}, a {kind.__name__} of {count}, not {_found(cache)}")
+        raise ShapeError(f"{_needs(owner)}, a {kind.__name__} of {count}, not {found(cache)}")
     return cache
 
 
@@ -74,14 +74,14 @@ def cache_array(
     ):
         lengths = "" if shape is None else f" ({', '.join('any' if n is None else str(n) for n in shape)})"
         wanted = f"{name} a C-contiguous array{lengths} of {_names(dtypes)}"
-        raise ShapeError(f"{_needs(owner)}, with {wanted}, not {_found(array)}")
+        raise ShapeError(f"{_needs(owner)}, with {wanted}, not {found(array)}")
     return array
 
 
 def cache_shape(owner: object, cache: Any) -> tuple[int, ...]:
     """`cache`, if it is the shape of a batch."""
     if type(cache) is not tuple or len(cache) < 2 or any(type(length) is not int or length < 0 for length in cache):
-        raise ShapeError(f"{_needs(owner)}, with the shape of its input, not {_found(cache)}")
+        raise ShapeError(f"{_needs(owner)}, with the shape of its input, not {found(cache)}")
     return cache
 
 
@@ -94,10 +94,10 @@ def cache_argmax(owner: object, argmax: Any, shape: tuple[int, ...], dtype: DTyp
     return argmax
 
 
-def _fits(found: tuple[int, ...], shape: Sequence[int | None] | None) -> bool:
-    if shape is None or found == shape:
+def _fits(given: tuple[int, ...], shape: Sequence[int | None] | None) -> bool:
+    if shape is None or given == shape:
         return True
-    return len(found) == len(shape) and all(n in (None, length) for n, length in zip(shape, found, strict=True))
+    return len(given) == len(shape) and all(n in (None, length) for n, length in zip(shape, given, strict=True))
 
 
 def _needs(owner: object) -> str:
@@ -108,7 +108,8 @@ def _names(dtypes: Sequence[np.dtype[Any]]) -> str:
     return " or ".join(str(dtype) for dtype in dtypes)
 
 
-def _found(value: Any) -> str:
+def found(value: Any) -> str:
+    """What `value` is, in a few words, for the end of a sentence."""
     if isinstance(value, np.ndarray):
         layout = "" if value.flags.c_contiguous else ", not C-contiguous"
         return f"{type(value).__name__} {value.shape} of {value.dtype}{layout}"

@@ -1,13 +1,14 @@
 """Layers in a row, the two presets, and the Siamese network: two branches, one set of weights."""
 
 import copy
+import numbers
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from siamese_np._checks import as_array, cache_parts
+from siamese_np._checks import as_array, cache_parts, found, is_array
 from siamese_np.backend import ops
 from siamese_np.errors import OptionError, ShapeError
 from siamese_np.layers import Conv2D, ConvReLUPool, Dense, Flatten, Layer, MaxPool2D, ReLU, Shape
@@ -258,6 +259,49 @@ class SiameseNetwork:
         demb = np.concatenate(self._distance.backward(ddist, distance_cache))
         self.network.backward(demb, caches, need_dx=False)
 
+    def gradients(self, images: Array, classes: Any, loss: Any) -> float:
+        """Add the gradients of a loss over a whole batch, as `AllPairsContrastiveLoss`; return the loss.
+
+        Parameters
+        ----------
+        images : (N, H, W, C) array
+            Float in [0, 1].
+        classes : (N,) array of int
+        loss : object
+            ``forward(emb, classes) -> (value, cache)`` and ``backward(cache) -> demb``.
+
+        Raises
+        ------
+        ShapeError
+            The images do not fit, or `loss` returns no number or no gradient of the embeddings.
+        """
+        emb, caches = self.network.forward(self._check_images(images))
+        value, cache = _forward(loss, emb, classes)
+        self.network.backward(_backward(loss, cache, "demb", emb), caches, need_dx=False)
+        return value
+
+    def pair_gradients(self, images_a: Array, images_b: Array, label: Any, loss: Any) -> float:
+        """Add the gradients of a loss over given pairs, as `ContrastiveLoss`; return the loss.
+
+        Parameters
+        ----------
+        images_a, images_b : (N, H, W, C) arrays
+            Float in [0, 1].
+        label : (N,) array of int
+            0 = similar, 1 = dissimilar.
+        loss : object
+            ``forward(dist, label) -> (value, cache)`` and ``backward(cache) -> ddist``.
+
+        Raises
+        ------
+        ShapeError
+            The images do not fit, or `loss` returns no number or no gradient of the distances.
+        """
+        dist, caches = self.forward(images_a, images_b)
+        value, cache = _forward(loss, dist, label)
+        self.backward(_backward(loss, cache, "ddist", dist), caches)
+        return value
+
     def embed(self, images: Array) -> Array:
         """Embeddings (N, E) of images (N, H, W, C), float in [0, 1]; ShapeError where they do not fit.
 
@@ -298,3 +342,25 @@ def _image_shape(shape: Shape) -> tuple[int, int, int]:
     if len(shape) != 3 or min(shape) < 1:
         raise ShapeError(f"an image shape is (H, W, C), all at least 1, not {tuple(shape)}")
     return shape
+
+
+def _forward(loss: Any, inputs: Array, targets: Any) -> tuple[float, Any]:
+    """The value of `loss` and its cache, or a ShapeError where it returns anything else."""
+    returned = loss.forward(inputs, targets)
+    if not isinstance(returned, tuple) or len(returned) != 2:
+        raise ShapeError(f"{type(loss).__name__}.forward must return the loss and a cache, not {found(returned)}")
+    value, cache = returned
+    if not isinstance(value, numbers.Real) and not (is_array(value) and value.ndim == 0 and value.dtype.kind in "iuf"):
+        raise ShapeError(f"{type(loss).__name__}.forward must return the loss as one number, not {found(value)}")
+    return float(value), cache
+
+
+def _backward(loss: Any, cache: Any, name: str, like: Array) -> Array:
+    """The gradient that `loss` returns, or a ShapeError unless it has the shape and dtype of `like`."""
+    gradient = loss.backward(cache)
+    if not is_array(gradient) or (gradient.shape, gradient.dtype) != (like.shape, like.dtype):
+        raise ShapeError(
+            f"{type(loss).__name__}.backward must return {name} as an array {like.shape} of {like.dtype}, "
+            f"not {found(gradient)}"
+        )
+    return gradient
