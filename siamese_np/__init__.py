@@ -11,7 +11,7 @@ _PUBLIC = {
     "datasets": ("Dataset", "Split", "load_dataset", "load_images", "read_idx", "read_image"),
     "errors": ("SiameseError",),
     "storage": ("load_model", "save_model"),
-    "layers": ("Conv2D", "Dense", "Flatten", "Layer", "MaxPool2D", "ReLU"),
+    "layers": ("Conv2D", "Dense", "Flatten", "Layer", "MaxPool2D", "ReLU", "register_layer"),
     "losses": ("AllPairsContrastiveLoss", "ContrastiveLoss", "EuclideanDistance"),
     "network": ("Sequential", "SiameseNetwork", "cnn", "mlp"),
     "optimizers": ("SGD", "Adam"),

@@ -1,7 +1,7 @@
 """What users hand in, checked in one place: arrays, the caches of backward passes, and numbers."""
 
 import numbers
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,8 @@ MIN_MARGIN, MAX_MARGIN = 1e-15, 1e15  # far within the range in which float32 ho
 
 def as_array(name: str, value: Any) -> NDArray[Any]:
     """`value` as an array; ShapeError where it makes none, or has a mask, which NumPy would drop silently."""
+    if type(value) is np.ndarray:
+        return value
     if isinstance(value, np.ma.MaskedArray):
         raise ShapeError(f"{name} must be an array without a mask; fill or leave out what is masked")
     try:
@@ -35,13 +37,75 @@ def is_array(value: Any) -> bool:
 def check_gradient(owner: object, dout: Any, shape: tuple[int, ...], dtype: DTypeLike | None = None) -> NDArray[Any]:
     """`dout` as a C-contiguous array of `shape` and `dtype` (None: float32 or float64), or a ShapeError."""
     dout = as_array("dout", dout)
-    dtypes = FLOATS if dtype is None else (np.dtype(dtype),)
-    if dout.shape != shape or dout.dtype not in dtypes:
+    if dout.shape != shape or (dout.dtype not in FLOATS if dtype is None else dout.dtype != dtype):
+        dtypes = FLOATS if dtype is None else (np.dtype(dtype),)
         raise ShapeError(
             f"{owner} needs dout of its output's shape {shape} and dtype {_names(dtypes)}, "
             f"not {dout.shape} and {dout.dtype}"
         )
     return np.ascontiguousarray(dout)
+
+
+def assign(name: str, array: NDArray[Any], values: Any) -> None:
+    """Copy `values` into `array`, or ShapeError unless they are real numbers of its shape."""
+    if values is array:
+        return
+    values = as_array(name, values)
+    if values.shape != array.shape or values.dtype.kind not in "iuf":
+        raise ShapeError(f"{name} takes real numbers of shape {array.shape}, not {found(values)}")
+    with np.errstate(over="ignore"):  # infinity stays visible
+        array[...] = values
+
+
+class Arrays(MutableMapping[str, NDArray[Any]]):
+    """Arrays by name, which stay the same arrays: to assign to a name copies the values into its array.
+
+    So nothing tears an array off the vector that it is a part of, and kernels can trust its shape and dtype. What is
+    handed out is a view, for the shape of an array can be changed in place.
+
+    Parameters
+    ----------
+    arrays : mapping of str to ndarray
+    owner : str, optional
+        Who owns the arrays, as a sentence calls it; then no names can be added.
+    """
+
+    def __init__(self, arrays: Mapping[str, Any] | None = None, owner: str = "") -> None:
+        self.owner = owner
+        self.kept: dict[str, NDArray[Any]] = {}
+        for name, array in (arrays or {}).items():
+            self._add(name, array)
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return self.kept[name].view()
+
+    def __setitem__(self, name: str, values: Any) -> None:
+        if name in self.kept:
+            assign(f"the array {name!r}", self.kept[name], values)
+        elif self.owner:
+            raise ShapeError(f"{self.owner} has the arrays {', '.join(self.kept) or 'of no name'}, but no {name!r}")
+        else:
+            self._add(name, values)
+
+    def __delitem__(self, name: str) -> None:
+        raise ShapeError(f"the array {name!r} can be overwritten, but not taken away")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.kept)
+
+    def __len__(self) -> int:
+        return len(self.kept)
+
+    def __repr__(self) -> str:
+        return repr(self.kept)
+
+    def __reduce__(self) -> Any:
+        return Arrays, (self.kept,)  # a copy has no owner
+
+    def _add(self, name: str, array: Any) -> None:
+        if not isinstance(name, str) or not is_array(array):
+            raise ShapeError(f"arrays are kept under names, not {found(array)} under {name!r}")
+        self.kept[name] = array
 
 
 # --- Caches: what backward is given must be what the owner's own forward makes, for kernels trust it --------
@@ -65,13 +129,13 @@ def cache_array(
 
     None for `shape` admits any, None within it any length.
     """
-    dtypes = FLOATS if dtype is None else (np.dtype(dtype),)
     if (
         type(array) is not np.ndarray
-        or array.dtype not in dtypes
+        or (array.dtype not in FLOATS if dtype is None else array.dtype != dtype)
         or not _fits(array.shape, shape)
         or not array.flags.c_contiguous
     ):
+        dtypes = FLOATS if dtype is None else (np.dtype(dtype),)
         lengths = "" if shape is None else f" ({', '.join('any' if n is None else str(n) for n in shape)})"
         wanted = f"{name} a C-contiguous array{lengths} of {_names(dtypes)}"
         raise ShapeError(f"{_needs(owner)}, with {wanted}, not {found(array)}")
@@ -97,7 +161,8 @@ def cache_argmax(owner: object, argmax: Any, shape: tuple[int, ...], dtype: DTyp
 def _fits(given: tuple[int, ...], shape: Sequence[int | None] | None) -> bool:
     if shape is None or given == shape:
         return True
-    return len(given) == len(shape) and all(n in (None, length) for n, length in zip(shape, given, strict=True))
+    differing = [n for n, length in zip(shape, given, strict=False) if n not in (None, length)]
+    return len(given) == len(shape) and not differing
 
 
 def _needs(owner: object) -> str:

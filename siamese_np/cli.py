@@ -55,7 +55,8 @@ def train(args: argparse.Namespace) -> int:
     """Train, judge on the test images, draw, save."""
     from siamese_np.datasets import load_dataset
     from siamese_np.run_folder import judge, text, write_history, write_run
-    from siamese_np.training import Options, Training, versions
+    from siamese_np.storage import versions
+    from siamese_np.training import Options, Training
 
     names = ("preset", "protocol", "epochs", "batch_size", "seed", "margin", "learning_rate", "optimizer", "schedule")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
@@ -122,12 +123,11 @@ def embed(args: argparse.Namespace) -> int:
     import time
 
     from siamese_np.datasets import load_images
-    from siamese_np.embeddings import FORMATS, write_embeddings
-    from siamese_np.storage import fingerprint
+    from siamese_np.storage import EMBEDDING_SUFFIXES, fingerprint, write_embeddings
 
     output = Path(args.output)
-    if output.suffix not in FORMATS:
-        raise OptionError(f"--output must end in one of {', '.join(FORMATS)}, not {output.name!r}")
+    if output.suffix not in EMBEDDING_SUFFIXES:
+        raise OptionError(f"--output must end in one of {', '.join(EMBEDDING_SUFFIXES)}, not {output.name!r}")
     if not output.parent.is_dir():
         raise OptionError(f"there is no folder {output.parent} for --output")
     siamese = _load(args.model)
@@ -164,9 +164,8 @@ def compare(args: argparse.Namespace) -> int:
 def search(args: argparse.Namespace) -> int:
     """List the images of an index that are nearest to a query image."""
     from siamese_np.datasets import read_image
-    from siamese_np.embeddings import read_embeddings
     from siamese_np.metrics import nearest
-    from siamese_np.storage import fingerprint
+    from siamese_np.storage import fingerprint, read_embeddings
 
     siamese = _load(args.model)
     emb, paths = read_embeddings(Path(args.index), siamese.network.output_shape[0], fingerprint(siamese))
@@ -224,7 +223,7 @@ def info(args: argparse.Namespace) -> int:
 
     from siamese_np.runtime.jit import cache_folder
     from siamese_np.runtime.scheduler import get_threads
-    from siamese_np.training import versions
+    from siamese_np.storage import versions
 
     seconds: dict[str, float] = {}
     if args.warm_up:

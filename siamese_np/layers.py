@@ -5,52 +5,132 @@ never kept on the layer, so one layer can serve several branches; backward adds 
 ``layer.grads``. Images are (N, H, W, C), vectors (N, D); arrays are C-contiguous and of the layer's dtype.
 """
 
+import inspect
+import json
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from siamese_np._checks import (
     FLOATS,
+    Arrays,
     as_array,
     cache_argmax,
     cache_array,
     cache_parts,
     cache_shape,
     check_gradient,
-    is_array,
+    found,
     is_whole,
 )
 from siamese_np.backend import ops
-from siamese_np.errors import OptionError, ShapeError
+from siamese_np.errors import ModelError, OptionError, ShapeError
 from siamese_np.runtime import buffers, scheduler
 
 Array = NDArray[np.floating]
 Shape = tuple[int, ...]
+LayerClass = TypeVar("LayerClass", bound="type[Layer]")
 
 # Smallest shard of a batch: below it, starting a thread costs more than it saves.
 IMAGES, ROWS, NUMBERS = 4, 32, 1 << 15
+
+MAX_SIZE = (1 << 31) - 1  # of a window, a stride or a number of features: kernels compute with 64 bits
 
 
 class Layer:
     """Base of all layers: no parameters, any floating dtype.
 
+    A layer of one's own derives from it and defines `forward`, `backward` and, where shapes change, `output_shape`.
+    Parameters are set in its constructor, ``self.params = {"w": array}``, which makes gradients for them, and
+    backward adds to ``self.grads["w"]``. `register_layer` above the class lets saved models load.
+
     Attributes
     ----------
-    params, grads : dict of str to ndarray
-        The parameters (``"w"``, ``"b"``) and, under the same names, their gradients.
+    params, grads : mapping of str to ndarray
+        The parameters (``"w"``, ``"b"``) and, under the same names, their gradients. To assign to one, or to all,
+        copies the values into the arrays there are; ShapeError where they do not fit.
+    trainable : bool
+        False: the layer is frozen. Backward adds nothing to its gradients, and optimizers leave its parameters alone.
     """
 
-    def __init__(self) -> None:
-        self._use({})
+    trainable = True
+    _params = _grads = Arrays(owner="a layer that did not call super().__init__()")
 
-    def _use(self, params: dict[str, Array]) -> None:
+    def __init__(self) -> None:
+        self._params, self._grads = Arrays(), Arrays()
+
+    @property
+    def params(self) -> Any:
+        return self._params
+
+    @params.setter
+    def params(self, arrays: Mapping[str, Any]) -> None:
+        if self._params:
+            _assign_all(f"the params of {self}", self._params, arrays)
+        else:
+            given = self._grads
+            self._use(arrays)
+            if _can_take_gradients(given, self._params):  # the class makes its own
+                self._grads = given
+
+    @property
+    def grads(self) -> Any:
+        return self._grads
+
+    @grads.setter
+    def grads(self, arrays: Mapping[str, Any]) -> None:
+        own = _as_arrays(arrays)
+        if not self._params or (not self._grads.owner and _can_take_gradients(own, self._params)):
+            self._grads = own  # the class makes its own
+        else:
+            _assign_all(f"the grads of {self}", self._grads, arrays)
+
+    def _use(self, params: Mapping[str, Any]) -> None:
         """Work with `params` from now on, and with gradients of their shapes and dtypes, zero at first."""
-        self.params = params
-        self.grads = {name: np.zeros_like(value) for name, value in params.items()}
-        self._made = {name: (value.shape, value.dtype) for name, value in params.items()}
+        self._params = _as_arrays(params)
+        self._grads = Arrays({name: np.zeros_like(array) for name, array in self._params.kept.items()})
+
+    def _check_arrays(self) -> None:
+        """ShapeError or OptionError unless a network can take all arrays of the layer."""
+        if type(self).params is not Layer.params or type(self).grads is not Layer.grads:
+            raise OptionError(f"{self} must keep its arrays in the params and grads that Layer gives it")
+        if self._params and self._params.owner:
+            raise OptionError(
+                f"{self} belongs to a network, which could not train it any more: give the new one "
+                "copy.deepcopy(layer), or use the first layers of a network with network.upto(k)"
+            )
+        for name, array in self._params.kept.items():
+            if array.dtype not in FLOATS:
+                raise ShapeError(f"{self} needs params[{name!r}] of float32 or float64, not {array.dtype}")
+        if not _can_take_gradients(self._grads, self._params):
+            raise ShapeError(
+                f"{self} needs grads like its params, {_forms(self._params)}, and that can be written, "
+                f"not {_forms(self._grads)}"
+            )
+        for value in vars(self).values():
+            for part in value if isinstance(value, (list, tuple)) else (value,):
+                if isinstance(part, Layer) and part._params and part._params is not self._params:
+                    raise OptionError(
+                        f"{self} holds {part}, whose weights the network would not reach: give the network all layers "
+                        "themselves, or set params and grads to those of the layer within"
+                    )
+
+    def _move(self, params: Array, grads: Array, start: int) -> int:
+        """Keep all arrays in two vectors, as views from `start` on; return where those of the next layer begin."""
+        for arrays, vector in ((self._params, params), (self._grads, grads)):
+            end = start
+            for name in self._params:
+                array = arrays.kept[name]
+                arrays.kept[name] = vector[end : end + array.size].reshape(array.shape)
+                end += array.size
+                for key, value in list(vars(self).items()):
+                    if value is array:  # forward may use self.w
+                        setattr(self, key, arrays.kept[name])
+            arrays.owner = arrays.owner or str(self)
+        return end
 
     def output_shape(self, shape: Shape) -> Shape:
         """Shape of one output (without N) for one input of `shape`; ShapeError where it does not fit."""
@@ -64,11 +144,48 @@ class Layer:
         """Add to ``grads`` and return dx, the gradient of the input (None unless `need_dx`)."""
         raise NotImplementedError
 
+    def config(self) -> dict[str, Any]:
+        """The keyword arguments that make such a layer with other weights, as JSON values.
+
+        They are all arguments of the constructor but ``seed``, read from the attributes of the same names; a class
+        that keeps them elsewhere overrides this.
+
+        Raises
+        ------
+        ModelError
+            An argument is kept in no attribute, or JSON cannot hold it.
+        """
+        names = [name for name in inspect.signature(type(self)).parameters if name != "seed"]
+        missing = [name for name in names if not hasattr(self, name)]
+        if missing:
+            raise ModelError(
+                f"{type(self).__name__} keeps its argument {missing[0]!r} in no attribute of that name, so it "
+                "cannot be described; keep it there, or define config()"
+            )
+        try:
+            values = {name: getattr(self, name) for name in names}
+            return dict(json.loads(json.dumps(values, allow_nan=False, default=_plain)))
+        except (TypeError, ValueError) as error:
+            raise ModelError(f"{type(self).__name__} has an argument that JSON cannot hold: {error}") from None
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "Layer":
+        """A layer such as the one that `config` is of, with weights of its own."""
+        return cls(**config)
+
+    @classmethod
+    def param_shapes(cls, *_: Any, **config: Any) -> dict[str, Shape]:
+        """The shapes of the parameters of a layer of this `config`.
+
+        What a model file says is checked against its arrays with them, before a layer of the size that it claims is
+        made. A class whose parameters may be large computes them here; others are made and looked at.
+        """
+        return {name: array.shape for name, array in cls.from_config(config).params.items()}
+
     def _check(self, x: Array) -> Array:
         """`x` as a C-contiguous array of this layer's dtype, or a ShapeError."""
-        self._check_params()
         x = as_array(f"the input of {self}", x)
-        expected = self.params["w"].dtype if self.params else x.dtype
+        expected = getattr(self, "dtype", x.dtype)
         if x.dtype != expected or x.dtype not in FLOATS:
             wanted = expected if expected in FLOATS else "float32 or float64"
             raise ShapeError(f"{self} needs its input as {wanted}, not {x.dtype}")
@@ -77,32 +194,62 @@ class Layer:
         self.output_shape(x.shape[1:])
         return np.ascontiguousarray(x)
 
-    def _check_params(self) -> None:
-        """Kernels trust parameters and gradients: demand that they are as they were made, or raise a ShapeError."""
-        for name, (shape, dtype) in self._made.items():
-            for kind, arrays in (("params", self.params), ("grads", self.grads)):
-                array: Any = arrays.get(name)
-                fits = is_array(array) and (array.shape, array.dtype) == (shape, dtype)
-                if not fits or not array.flags.c_contiguous or not (array.flags.writeable or kind == "params"):
-                    raise ShapeError(
-                        f'{self} needs {kind}["{name}"] as a C-contiguous array {shape} of {dtype} '
-                        f'that can be written, as it was made; copy yours into it: layer.{kind}["{name}"][:] = ...'
-                    )
-
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
+
+
+_REGISTERED: dict[str, type[Layer]] = {}
+
+
+def register_layer(cls: LayerClass) -> LayerClass:
+    """Keep a class of layers by its name, so that models with such layers can be saved and loaded; a decorator.
+
+    Raises
+    ------
+    OptionError
+        `cls` is no class of layers, or another class of that name is registered. One that was defined in ``__main__``
+        may be defined again, as a notebook does.
+    """
+    if not (isinstance(cls, type) and issubclass(cls, Layer)):
+        raise OptionError(f"only classes derived from Layer can be registered, not {cls!r}")
+    known = _REGISTERED.get(cls.__name__, cls)
+    again = known.__module__ == cls.__module__ == "__main__" and known.__qualname__ == cls.__qualname__
+    if known is not cls and not again:
+        raise OptionError(f"there is another layer called {cls.__name__}, {known.__module__}.{known.__qualname__}")
+    _REGISTERED[cls.__name__] = cls
+    return cls
+
+
+def registered_layer(name: Any) -> type[Layer]:
+    """The registered class called `name`, or a ModelError."""
+    if not isinstance(name, str) or name not in _REGISTERED:
+        raise ModelError(
+            f"there is no layer {name!r}; if it is one of yours, import its class, with @register_layer above it, first"
+        )
+    return _REGISTERED[name]
 
 
 class _Weighted(Layer):
     """A layer with weights ``w``, drawn Glorot-uniform, and biases ``b``, zero."""
 
-    def _make(self, w_shape: Shape, fan_in: int, fan_out: int, seed: Any, dtype: DTypeLike) -> None:
+    def _make(self, shapes: dict[str, Shape], fan_in: int, fan_out: int, seed: Any, dtype: DTypeLike) -> None:
         # X. Glorot, Y. Bengio, AISTATS 2010, equation 16
         limit = np.sqrt(6 / (fan_in + fan_out))
-        w = np.random.default_rng(seed).uniform(-limit, limit, w_shape)
-        self._use({"w": w.astype(dtype), "b": np.zeros(w_shape[-1], dtype)})
+        w = np.random.default_rng(seed).uniform(-limit, limit, shapes["w"])
+        self._use({"w": w.astype(dtype), "b": np.zeros(shapes["b"], dtype)})
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the parameters and so of the input, float32 or float64."""
+        return self._params.kept["w"].dtype
+
+    def _added(self) -> tuple[Array, Array]:
+        """Where backward adds the gradients of w and b; those of a frozen layer are thrown away."""
+        dw, db = self.grads["w"], self.grads["b"]
+        return (dw, db) if self.trainable else (np.zeros_like(dw), np.zeros_like(db))
 
 
+@register_layer
 class Conv2D(_Weighted):
     """2-D convolution (cross-correlation) with bias.
 
@@ -147,7 +294,14 @@ class Conv2D(_Weighted):
         self.pad = _pair("pad", pad, 0)
         self.channels = _at_least("channels", channels, 1)
         self.filters = _at_least("filters", filters, 1)
-        self._make((KH, KW, channels, filters), KH * KW * channels, KH * KW * filters, seed, _float(dtype))
+        shapes = self.param_shapes(channels, filters, self.kernel_size)
+        self._make(shapes, KH * KW * channels, KH * KW * filters, seed, as_dtype(dtype))
+
+    @classmethod
+    def param_shapes(
+        cls, channels: int, filters: int, kernel_size: int | Sequence[int] = 3, **_: Any
+    ) -> dict[str, Shape]:
+        return {"w": (*_pair("kernel_size", kernel_size, 1), channels, filters), "b": (filters,)}
 
     def output_shape(self, shape: Shape) -> Shape:
         if len(shape) != 3 or shape[2] != self.channels:
@@ -169,13 +323,12 @@ class Conv2D(_Weighted):
         return out, x
 
     def backward(self, dout: Array, cache: Array, need_dx: bool = True) -> Array | None:
-        self._check_params()
         x = cache_array(self, "x", cache, (None, None, None, self.channels), self.params["w"].dtype)
         dout = check_gradient(self, dout, (len(x), *self.output_shape(x.shape[1:])), x.dtype)
         dx = buffers.empty((len(x) if need_dx else 0, *x.shape[1:]), x.dtype)
         scheduler.wake()
         ops.conv2d_backward(
-            dx, self.grads["w"], self.grads["b"], dout, x, self.params["w"], self.stride, self.pad
+            dx, *self._added(), dout, x, self.params["w"], self.stride, self.pad
         )  # fmt: skip
         return dx if need_dx else None
 
@@ -184,6 +337,7 @@ class Conv2D(_Weighted):
         return f"Conv2D({self.channels}, {self.filters}, {KH}x{KW}, stride={self.stride}, pad={self.pad})"
 
 
+@register_layer
 class MaxPool2D(Layer):
     """2-D max-pooling without padding; a tie goes to the first maximum in row-major order.
 
@@ -244,6 +398,7 @@ class MaxPool2D(Layer):
         return f"MaxPool2D({self.window[0]}x{self.window[1]}, stride={self.stride})"
 
 
+@register_layer
 class ReLU(Layer):
     """max(x, 0), element by element; the slope at 0 is 0."""
 
@@ -272,6 +427,7 @@ class ReLU(Layer):
         return dx
 
 
+@register_layer
 class Flatten(Layer):
     """(N, H, W, C) to (N, H*W*C), without a copy."""
 
@@ -301,7 +457,23 @@ class ConvReLUPool:
     """
 
     def __init__(self, conv: Conv2D, pool: MaxPool2D) -> None:
-        self.conv, self.pool, self.params = conv, pool, conv.params
+        self.conv, self.pool = conv, pool
+
+    @property
+    def params(self) -> Any:
+        return self.conv.params
+
+    @property
+    def grads(self) -> Any:
+        return self.conv.grads
+
+    @grads.setter
+    def grads(self, arrays: Mapping[str, Any]) -> None:
+        self.conv.grads = arrays
+
+    @property
+    def trainable(self) -> bool:
+        return self.conv.trainable
 
     @staticmethod
     def fits(layers: Sequence[Layer]) -> bool:
@@ -324,7 +496,6 @@ class ConvReLUPool:
     def backward(self, dout: Array, cache: Any, need_dx: bool = True) -> Array | None:
         """As `Layer.backward`."""
         conv = self.conv
-        conv._check_params()
         argmax, x = cache_parts(self, cache, tuple, 2)
         x = cache_array(self, "x", x, (None, None, None, conv.channels), conv.params["w"].dtype)
         out_shape = (len(x), *self.pool.output_shape(conv.output_shape(x.shape[1:])))
@@ -332,15 +503,14 @@ class ConvReLUPool:
         dout = check_gradient(self, dout, out_shape, x.dtype)
         dx = buffers.empty((len(x) if need_dx else 0, *x.shape[1:]), x.dtype)
         scheduler.wake()
-        ops.conv_relu_pool_backward(
-            dx, conv.grads["w"], conv.grads["b"], dout, argmax, x, conv.params["w"], conv.stride, conv.pad
-        )
+        ops.conv_relu_pool_backward(dx, *conv._added(), dout, argmax, x, conv.params["w"], conv.stride, conv.pad)
         return dx if need_dx else None
 
     def __repr__(self) -> str:
         return f"{self.conv}, ReLU() and {self.pool} in one"
 
 
+@register_layer
 class Dense(_Weighted):
     """Fully connected layer: x @ w + b.
 
@@ -364,7 +534,11 @@ class Dense(_Weighted):
         super().__init__()
         self.features = _at_least("features", features, 1)
         self.units = _at_least("units", units, 1)
-        self._make((features, units), features, units, seed, _float(dtype))
+        self._make(self.param_shapes(features, units), features, units, seed, as_dtype(dtype))
+
+    @classmethod
+    def param_shapes(cls, features: int, units: int, **_: Any) -> dict[str, Shape]:
+        return {"w": (features, units), "b": (units,)}
 
     def output_shape(self, shape: Shape) -> Shape:
         if shape != (self.features,):
@@ -379,16 +553,47 @@ class Dense(_Weighted):
         return out, x
 
     def backward(self, dout: Array, cache: Array, need_dx: bool = True) -> Array | None:
-        self._check_params()
         x = cache_array(self, "x", cache, (None, self.features), self.params["w"].dtype)
         dout = check_gradient(self, dout, (len(x), self.units), x.dtype)
         dx = buffers.empty((len(x) if need_dx else 0, self.features), x.dtype)
         scheduler.wake()
-        ops.dense_backward(dx, self.grads["w"], self.grads["b"], dout, x, self.params["w"])
+        ops.dense_backward(dx, *self._added(), dout, x, self.params["w"])
         return dx if need_dx else None
 
     def __repr__(self) -> str:
         return f"Dense({self.features}, {self.units})"
+
+
+def _assign_all(name: str, arrays: Arrays, values: Any) -> None:
+    """Copy `values`, arrays of the same names, into `arrays`; ShapeError where names or shapes differ."""
+    if values is arrays:
+        return
+    if not isinstance(values, Mapping) or set(values) != set(arrays):
+        names = ", ".join(values) if isinstance(values, Mapping) else found(values)
+        raise ShapeError(f"{name} are the arrays {', '.join(arrays) or 'of no name'}, not {names}")
+    arrays.update(values)
+
+
+def _as_arrays(arrays: Any) -> Arrays:
+    if not isinstance(arrays, Mapping):
+        raise ShapeError(f"params and grads are mappings of names to arrays, not {found(arrays)}")
+    return arrays if isinstance(arrays, Arrays) else Arrays(arrays)
+
+
+def _can_take_gradients(grads: Arrays, params: Arrays) -> bool:
+    return _forms(grads) == _forms(params) and all(array.flags.writeable for array in grads.kept.values())
+
+
+def _forms(arrays: Arrays) -> dict[str, str]:
+    """Shape, dtype and layout of each array."""
+    return {name: found(array) for name, array in arrays.kept.items()}
+
+
+def _plain(value: Any) -> Any:
+    """A number or a dtype of NumPy as a JSON value, or a TypeError."""
+    if isinstance(value, np.generic):
+        return value.item()
+    return np.dtype(value).name
 
 
 def _pair(name: str, value: int | Sequence[int], least: int) -> tuple[int, int]:
@@ -401,10 +606,13 @@ def _pair(name: str, value: int | Sequence[int], least: int) -> tuple[int, int]:
 def _at_least(name: str, value: Any, least: int) -> int:
     if not is_whole(value) or value < least:
         raise OptionError(f"{name} must be a whole number of at least {least}, not {value!r}")
+    if value > MAX_SIZE:
+        raise OptionError(f"{name} must be at most {MAX_SIZE}, not {value!r}")
     return int(value)
 
 
-def _float(dtype: DTypeLike) -> np.dtype[Any]:
+def as_dtype(dtype: Any) -> np.dtype[Any]:
+    """`dtype`, if it is float32 or float64; else an OptionError."""
     try:
         found = np.dtype(dtype)
     except TypeError:

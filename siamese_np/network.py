@@ -1,22 +1,27 @@
 """Layers in a row, the two presets, and the Siamese network: two branches, one set of weights."""
 
-import copy
+import math
 import numbers
-from collections.abc import Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from siamese_np._checks import as_array, cache_parts, found, is_array
+from siamese_np._checks import as_array, as_number, assign, cache_parts, found, is_array, is_whole
 from siamese_np.backend import ops
-from siamese_np.errors import OptionError, ShapeError
-from siamese_np.layers import Conv2D, ConvReLUPool, Dense, Flatten, Layer, MaxPool2D, ReLU, Shape
+from siamese_np.errors import ModelError, OptionError, ShapeError
+from siamese_np.layers import Conv2D, ConvReLUPool, Dense, Flatten, Layer, MaxPool2D, ReLU, Shape, registered_layer
 from siamese_np.losses import EuclideanDistance, check_margin
+from siamese_np.reading import one_line, open_npz
 from siamese_np.runtime import scheduler
 from siamese_np.runtime.scheduler import chunks_of
 
 Array = NDArray[np.floating]
+Value = TypeVar("Value")
 
 EMBED_BATCH = 256  # images embedded at a time: bounds the memory of the activations
 
@@ -30,44 +35,68 @@ class Sequential:
     Parameters
     ----------
     layers : sequence of Layer
+        From now on they belong to this network.
     input_shape : tuple of int
         Shape of one input, (H, W, C) or (D,).
 
     Attributes
     ----------
+    layers : tuple of Layer
     params, grads : (P,) ndarray
-        All parameters and their gradients; the arrays of the layers are views of these two.
-    chunks : (S, 2) ndarray
-        How threads share them (`siamese_np.runtime.scheduler.chunks_of`).
+        All parameters and their gradients; the arrays of the layers are views of these two. To assign to one copies
+        the values; ShapeError where they do not fit.
     output_shape : tuple of int
         Shape of one output.
 
     Raises
     ------
+    OptionError
+        A layer is no `Layer`, belongs to another network, or is given twice.
     ShapeError
-        A layer does not fit the output of the one before; or, later, an array of a layer is no view any more, as it
-        was replaced or went into another network.
+        A layer does not fit the output of the one before, or its arrays do not fit one another.
     """
 
     def __init__(self, layers: Sequence[Layer], input_shape: Shape) -> None:
-        self.layers = list(layers)
-        self._fused = _fused(self.layers)
-        self.input_shape = self.output_shape = tuple(input_shape)
+        self.layers = tuple(layers)
+        _check_layers(self.layers)
+        self.input_shape = self.output_shape = _shape(input_shape)
         for layer in self.layers:
-            self.output_shape = layer.output_shape(self.output_shape)
-        self.params = _share([layer.params for layer in self.layers])
-        self.grads = _share([layer.grads for layer in self.layers])
-        self.chunks = chunks_of([array.size for layer in self.layers for array in layer.params.values()])
+            self.output_shape = tuple(layer.output_shape(self.output_shape))
+        self._fused = _fused(self.layers)
+        self._params = _joined([layer.params[name] for layer in self.layers for name in layer.params])
+        self._grads = _joined([layer.grads[name] for layer in self.layers for name in layer.params])
+        self._chunks = chunks_of([array.size for layer in self.layers for array in layer.params.values()])
+        self._own_layers()
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Sequential":
-        """A network of its own: the arrays of its layers are views of its own two vectors."""
-        other = type(self)(copy.deepcopy(self.layers, memo), self.input_shape)
-        memo[id(self.params)], memo[id(self.grads)] = other.params, other.grads  # of an optimizer copied with it
-        return other
+    def _own_layers(self) -> None:
+        """Make the arrays of all layers views of the two vectors."""
+        start = 0
+        for layer in self.layers:
+            start = layer._move(self._params, self._grads, start)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Of a copy, or from a pickle, where the arrays of the layers are arrays of their own."""
+        self.__dict__.update(state)
+        self._own_layers()
+
+    @property
+    def params(self) -> Array:
+        return self._params
+
+    @params.setter
+    def params(self, values: Any) -> None:
+        assign("network.params", self._params, values)
+
+    @property
+    def grads(self) -> Array:
+        return self._grads
+
+    @grads.setter
+    def grads(self, values: Any) -> None:
+        assign("network.grads", self._grads, values)
 
     def forward(self, x: Array) -> tuple[Array, Any]:
         """Output for a batch x (N, ...), and what backward needs to know."""
-        self._check_views()
         steps: Sequence[Any] = self._fused if ops.name == "compiled" else self.layers
         out, caches = x, []
         for step in steps:
@@ -82,44 +111,111 @@ class Sequential:
             raise ShapeError("the network needs the cache that its own forward returned, not that of another network")
         cache_parts("the network", caches, list, len(steps))
         dx: Array | None = dout
-        first = 0 if need_dx else next((i for i, step in enumerate(steps) if step.params), 0)
+        trained = (i for i, step in enumerate(steps) if step.params and step.trainable)
+        first = 0 if need_dx else next(trained, len(steps))
         for i in reversed(range(first, len(steps))):
             assert dx is not None
+            kept = None if steps[i].trainable else {name: grad.copy() for name, grad in steps[i].grads.items()}
             dx = steps[i].backward(dx, caches[i], need_dx=need_dx or i > first)
+            if kept:  # a class of one's own may have added to them
+                steps[i].grads = kept
         return dx if need_dx else None
 
     def zero_grads(self) -> None:
         """Set all gradients to 0, as before each training step."""
-        self._check_views()
         scheduler.wake()
-        ops.fill_zero(self.grads, self.chunks)
+        ops.fill_zero(self._grads, self._chunks)
+
+    def upto(self, count: int) -> "Sequential":
+        """The network of the first `count` layers, which stay this network's: its output is their feature maps.
+
+        Weights are shared, so either network trains both.
+        """
+        if not is_whole(count) or not 1 <= count <= len(self.layers):
+            raise OptionError(
+                f"a network of {len(self.layers)} layers can be cut after 1 to all of them, not {count!r}"
+            )
+        return _Cut(self, int(count))
 
     def named_params(self) -> dict[str, Array]:
         """Every parameter array under a name such as ``conv2d_1.w``, numbered per kind of layer."""
-        named, seen = {}, {}  # type: dict[str, Array], dict[str, int]
-        for layer in self.layers:
-            kind = type(layer).__name__.lower()
-            seen[kind] = seen.get(kind, 0) + 1
-            named.update({f"{kind}_{seen[kind]}.{name}": value for name, value in layer.params.items()})
-        return named
+        return _numbered((type(layer).__name__, layer.params) for layer in self.layers)
 
-    def _check_views(self) -> None:
-        """Optimizers see the two vectors only: demand that the layers' arrays are views of them, or a ShapeError."""
-        for layer in self.layers:
-            for kind, arrays, vector in (("params", layer.params, self.params), ("grads", layer.grads, self.grads)):
-                for name, array in arrays.items():
-                    if getattr(array, "base", None) is not vector:
-                        raise ShapeError(
-                            f'{kind}["{name}"] of {layer} is no part of network.{kind} any more, so training would '
-                            f'not reach it; copy values in with layer.{kind}["{name}"][:] = ..., and give every '
-                            "network layers of its own"
-                        )
+    def load_params(self, params: Mapping[str, Any] | str | Path) -> None:
+        """Copy in parameters by the names of `named_params`, all or none.
+
+        Parameters
+        ----------
+        params : mapping of str to array, or path
+            Of any real dtype. A path is of an ``.npz`` file; a model file is one.
+
+        Raises
+        ------
+        ModelError
+            A name is missing or not of this network, or the file cannot be read.
+        ShapeError
+            An array has another shape, or holds NaN or infinity.
+        """
+        own = self.named_params()
+        if isinstance(params, Mapping):
+            given = {name: as_array(f"the array {name!r}", array) for name, array in params.items()}
+            _check_names(own, {name: array.shape for name, array in given.items()})
+        else:
+            with open_npz(Path(params), ModelError, "an .npz file of arrays") as archive:
+                _check_names(own, {name: archive.announced(name)[0] for name in archive if name != "header"})
+                given = {name: archive.read(name) for name in own}
+        for name, array in given.items():
+            with np.errstate(over="ignore"):  # told as infinity
+                fits = array.dtype.kind in "iuf" and np.isfinite(array.astype(self.params.dtype)).all()
+            if not fits:
+                raise ShapeError(f"the array {name!r} must hold finite real numbers of {self.params.dtype}")
+        for name, array in given.items():
+            own[name][...] = array
+
+    def config(self) -> dict[str, Any]:
+        """All that makes such a network with other weights, as JSON values: layers and input_shape."""
+        layers = [{"class": type(layer).__name__, **layer.config()} for layer in self.layers]
+        return {"layers": layers, "input_shape": list(self.input_shape)}
+
+    @staticmethod
+    def from_config(config: Mapping[str, Any]) -> "Sequential":
+        """A network such as the one that `config` is of, with weights of its own.
+
+        Raises
+        ------
+        ModelError
+            `config` describes no network, or a layer of it is of an unknown class (see `register_layer`).
+        """
+        layers = []
+        for kind, arguments in _layer_configs(config):
+            with _described(kind.__name__):
+                layers.append(kind.from_config(arguments))
+        with _described("the network"):
+            return Sequential(layers, config["input_shape"])
 
     def __repr__(self) -> str:
         return "\n".join(repr(layer) for layer in self.layers)
 
 
-def _fused(layers: Sequence[Layer]) -> list[Layer | ConvReLUPool]:
+class _Cut(Sequential):
+    """The first layers of another network, which they belong to. It never fuses, so its last layer may be any."""
+
+    def __init__(self, whole: Sequential, count: int) -> None:
+        self._whole = whole
+        self.layers = whole.layers[:count]
+        self._fused = self.layers
+        self.input_shape = self.output_shape = whole.input_shape
+        for layer in self.layers:
+            self.output_shape = tuple(layer.output_shape(self.output_shape))
+        self._chunks = chunks_of([array.size for layer in self.layers for array in layer.params.values()])
+        self._own_layers()
+
+    def _own_layers(self) -> None:
+        size = sum(array.size for layer in self.layers for array in layer.params.values())
+        self._params, self._grads = self._whole.params[:size], self._whole.grads[:size]
+
+
+def _fused(layers: Sequence[Layer]) -> tuple[Layer | ConvReLUPool, ...]:
     """The steps that `layers` amount to: convolution, ReLU and pooling in a row are one."""
     steps: list[Layer | ConvReLUPool] = []
     i = 0
@@ -130,19 +226,91 @@ def _fused(layers: Sequence[Layer]) -> list[Layer | ConvReLUPool]:
         else:
             steps.append(layers[i])
             i += 1
-    return steps
+    return tuple(steps)
 
 
-def _share(dicts: list[dict[str, Array]]) -> Array:
-    """Move all arrays of `dicts` into one new vector, and leave views of it in their place."""
-    arrays = [array for group in dicts for array in group.values()]
-    vector = np.concatenate([array.ravel() for array in arrays]) if arrays else np.empty(0, np.float32)
-    start = 0
-    for group in dicts:
-        for name, array in group.items():
-            group[name] = vector[start : start + array.size].reshape(array.shape)
-            start += array.size
-    return vector
+def _check_layers(layers: Sequence[Any]) -> None:
+    """OptionError or ShapeError unless one network can own all `layers`."""
+    seen, dtypes = set(), {}  # type: set[int], dict[np.dtype[Any], Layer]
+    for layer in layers:
+        if not isinstance(layer, Layer):
+            raise OptionError(f"a network is made of layers, objects of classes derived from Layer, not {found(layer)}")
+        layer._check_arrays()
+        if layer.params and id(layer.params) in seen:
+            raise OptionError(f"{layer} is given twice: give each place a layer of its own, copy.deepcopy(layer)")
+        seen.add(id(layer.params))
+        dtypes.update({array.dtype: layer for array in layer.params.values()})
+    if len(dtypes) > 1:
+        each = " and ".join(f"{layer} has {dtype}" for dtype, layer in dtypes.items())
+        raise ShapeError(f"all parameters of a network must have one dtype, but {each}")
+
+
+def _joined(arrays: list[Array]) -> Array:
+    """One vector of all the numbers of `arrays`."""
+    return np.concatenate([array.ravel() for array in arrays]) if arrays else np.empty(0, np.float32)
+
+
+def _shape(shape: Any) -> Shape:
+    if not isinstance(shape, (list, tuple)) or not shape or not all(is_whole(n) and n >= 1 for n in shape):
+        raise ShapeError(f"an input shape is (H, W, C) or (D,), whole numbers of at least 1, not {shape!r}")
+    return tuple(int(length) for length in shape)
+
+
+def _check_names(own: Mapping[str, Array], shapes: Mapping[str, Shape]) -> None:
+    """ModelError or ShapeError unless arrays of these names and `shapes` are those of the network."""
+    for name in own:
+        if name not in shapes:
+            raise ModelError(f"the array {name!r} is missing; the network has {', '.join(own)}")
+    for name, shape in shapes.items():
+        if name not in own:
+            raise ModelError(f"the network has no {name!r}, only {', '.join(own) or 'layers without parameters'}")
+        if shape != own[name].shape:
+            raise ShapeError(f"the array {name!r} must have the shape {own[name].shape}, not {shape}")
+
+
+def param_shapes(config: Mapping[str, Any]) -> dict[str, Shape]:
+    """The shapes of `Sequential.named_params` of a network of this `config`, found without making it.
+
+    Raises
+    ------
+    ModelError
+        As `Sequential.from_config`.
+    """
+    shapes = []
+    for kind, arguments in _layer_configs(config):
+        with _described(kind.__name__):
+            shapes.append((kind.__name__, kind.param_shapes(**arguments)))
+    return _numbered(shapes)
+
+
+def _layer_configs(config: Any) -> list[tuple[type[Layer], dict[str, Any]]]:
+    """The class and the arguments of each layer that `config` lists, or a ModelError."""
+    layers = config.get("layers") if isinstance(config, Mapping) else None
+    if not isinstance(layers, list) or not all(isinstance(layer, dict) and "class" in layer for layer in layers):
+        raise ModelError("a network is described by a list of layers, each with its class and its arguments")
+    return [
+        (registered_layer(layer["class"]), {name: value for name, value in layer.items() if name != "class"})
+        for layer in layers
+    ]
+
+
+@contextmanager
+def _described(name: str) -> Iterator[None]:
+    """Turns what a wrong description of `name` leads to, in a user's class anything, into one sentence."""
+    try:
+        yield
+    except Exception as error:
+        raise ModelError(f"{name} cannot be made from its description: {one_line(error)}") from error
+
+
+def _numbered(groups: Iterable[tuple[str, Mapping[str, Value]]]) -> dict[str, Value]:
+    """All values of groups, each a class name and its named values, under names such as ``conv2d_1.w``."""
+    numbered, seen = {}, Counter()  # type: dict[str, Value], Counter[str]
+    for kind, values in groups:
+        seen[kind.lower()] += 1
+        for name, value in values.items():
+            numbered[f"{kind.lower()}_{seen[kind.lower()]}.{name}"] = value
+    return numbered
 
 
 def cnn(
@@ -221,9 +389,10 @@ class SiameseNetwork:
     margin : float, default 1.0
         Margin of the contrastive loss it is trained with.
     threshold : float, optional
-        Two images closer than this count as similar; by default half the margin, until calibrated.
-    preset : str, default "custom"
-        Name of the preset the network was made by.
+        Two images closer than this count as similar, finite and at least 0; by default half the margin, until
+        calibrated.
+    class_names : sequence of str, optional
+        What the classes are called, in the order of their numbers; kept in model files.
     """
 
     def __init__(
@@ -231,14 +400,14 @@ class SiameseNetwork:
         network: Sequential,
         margin: float = 1.0,
         threshold: float | None = None,
-        preset: str = "custom",
+        class_names: Sequence[str] | None = None,
     ) -> None:
         if len(network.output_shape) != 1:
             raise ShapeError(f"an embedding network must end in vectors (N, E), not {network.output_shape}")
         self.network = network
         self.margin = check_margin(margin)
-        self.threshold = self.margin / 2 if threshold is None else float(threshold)
-        self.preset = preset
+        self.threshold = self.margin / 2 if threshold is None else check_threshold(threshold)
+        self.class_names = check_class_names(class_names)
         self._distance = EuclideanDistance()
 
     def forward(self, images_a: Array, images_b: Array) -> tuple[Array, Any]:
@@ -246,10 +415,12 @@ class SiameseNetwork:
 
         ShapeError where the images do not fit, as in `embed`, or where one batch is longer than the other.
         """
-        images_a, images_b = self._check_images(images_a), self._check_images(images_b)
+        images_a, images_b = self._as_images(images_a), self._as_images(images_b)
         if len(images_a) != len(images_b):
             raise ShapeError(f"pairs need as many images_a as images_b, not {len(images_a)} and {len(images_b)}")
-        emb, caches = self.network.forward(np.concatenate([images_a, images_b]))
+        images = np.concatenate([images_a, images_b])
+        _check_finite(images, len(images_a))
+        emb, caches = self.network.forward(images)
         dist, cache = self._distance.forward(emb[: len(images_a)], emb[len(images_a) :])
         return dist, (caches, cache)
 
@@ -323,25 +494,53 @@ class SiameseNetwork:
         return self.distances(images_a, images_b) < self.threshold
 
     def _check_images(self, images: Array) -> Array:
+        images = self._as_images(images)
+        _check_finite(images, len(images))
+        return images
+
+    def _as_images(self, images: Array) -> Array:
+        """`images` in the dtype of the network, or a ShapeError where they have no such shape or are no floats."""
         images = as_array("images", images)
-        shape = self.network.input_shape
+        shape, dtype = self.network.input_shape, self.network.params.dtype
         if images.shape[1:] != shape or images.ndim != len(shape) + 1:
             raise ShapeError(f"the model was made for images (N, {', '.join(map(str, shape))}), not {images.shape}")
-        if not np.issubdtype(images.dtype, np.floating):
+        if images.dtype.kind != "f":
             raise ShapeError(f"images must be floats in [0, 1], not {images.dtype}; divide grey levels by 255")
+        if images.dtype == dtype:
+            return images
         with np.errstate(over="ignore"):  # told as infinity
-            images = images.astype(self.network.params.dtype, copy=False)
-        finite = np.isfinite(images)
-        if not finite.all():
-            bad = int(finite.reshape(len(images), -1).all(axis=1).argmin())
-            raise ShapeError(f"image {bad} holds NaN or infinity; every pixel must be a finite number")
-        return images
+            return images.astype(dtype)
+
+
+def _check_finite(images: Array, count: int) -> None:
+    """ShapeError where one of `images`, batches of `count`, is not finite."""
+    flat = images.reshape(-1)
+    if not math.isfinite(flat.max(initial=0)) or not math.isfinite(flat.min(initial=0)):
+        bad = int(np.isfinite(images.reshape(len(images), -1)).all(axis=1).argmin()) % count
+        raise ShapeError(f"image {bad} holds NaN or infinity; every pixel must be a finite number")
 
 
 def _image_shape(shape: Shape) -> tuple[int, int, int]:
     if len(shape) != 3 or min(shape) < 1:
         raise ShapeError(f"an image shape is (H, W, C), all at least 1, not {tuple(shape)}")
     return shape
+
+
+def check_threshold(threshold: Any) -> float:
+    """`threshold` as a finite number of at least 0, or an OptionError."""
+    number = as_number(threshold)
+    if not 0 <= number < np.inf:
+        raise OptionError(f"threshold must be a finite number of at least 0, not {threshold!r}")
+    return number
+
+
+def check_class_names(names: Any) -> list[str] | None:
+    """`names` as a list, or an OptionError unless all are text; None where there are none."""
+    if names is None:
+        return None
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+        raise OptionError(f"class names must be a list of text, not {names!r}")
+    return list(names)
 
 
 def _forward(loss: Any, inputs: Array, targets: Any) -> tuple[float, Any]:

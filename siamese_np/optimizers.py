@@ -1,95 +1,141 @@
 """SGD with momentum and Adam, each one fused kernel over all parameters, and learning-rate schedules."""
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from siamese_np._checks import FLOATS, as_array, as_number, is_array
+from siamese_np._checks import FLOATS, Arrays, as_number, found, is_array
 from siamese_np.backend import ops
 from siamese_np.errors import OptionError, ShapeError
+from siamese_np.layers import Layer
+from siamese_np.network import Sequential
 from siamese_np.runtime import scheduler
 from siamese_np.runtime.scheduler import chunks_of
 
 Array = NDArray[np.floating]
-Chunks = NDArray[np.int64]
+Stretches = list[tuple[slice, NDArray[np.int64]]]
 
 
-class SGD:
+class _Vectors(NamedTuple):
+    """What an optimizer needs of a network, where there is none."""
+
+    params: Array
+    grads: Array
+
+
+class Optimizer:
+    """What all optimizers share: the parameters of a network, or a vector of them, and what is kept between steps.
+
+    Parameters
+    ----------
+    params : Sequential, or (P,) array
+        Updated in place. Of a network, frozen layers are left alone; and each thread updates mostly the weights that
+        it also uses in the layers, which saves time.
+    grads : (P,) array, optional
+        Read; only beside a vector of parameters.
+    kept : str
+        Names of the vectors (P,) in `state`, 0 at first.
+
+    Attributes
+    ----------
+    state : mapping of str to (P,) ndarray
+    steps : int
+        Steps taken.
+    """
+
+    def __init__(self, params: Sequential | Array, grads: Array | None, *kept: str) -> None:
+        if isinstance(params, Sequential) and grads is not None:
+            raise OptionError("an optimizer takes a network alone, or a vector params and a vector grads")
+        self._source: Any = params if isinstance(params, Sequential) else _Vectors(params, grads)  # type: ignore[arg-type]
+        _check(self.params, self.grads)
+        self.state = Arrays({name: np.zeros_like(self.params) for name in kept}, type(self).__name__)
+        self.steps = 0
+        self._layers = [layer for layer in getattr(params, "layers", ()) if layer.params]
+        self._trainable: list[bool] = []
+        self._stretches: Stretches = [(slice(None), chunks_of([self.params.size]))]
+
+    @property
+    def params(self) -> Array:
+        return self._source.params
+
+    @property
+    def grads(self) -> Array:
+        return self._source.grads
+
+    def stretches(self) -> Stretches:
+        """The parts of the vectors that are not frozen, and how threads share each (`chunks_of`)."""
+        trainable = [layer.trainable for layer in self._layers]
+        if trainable != self._trainable:
+            self._trainable, self._stretches = trainable, _stretches(self._layers)
+        return self._stretches
+
+
+class SGD(Optimizer):
     """Stochastic gradient descent with momentum (Polyak 1964).
 
     Parameters
     ----------
-    params, grads : (P,) arrays
-        Updated in place; read.
+    params, grads : Sequential, or two (P,) arrays
+        As of `Optimizer`.
     momentum : float, default 0.9
         In [0, 1).
-    chunks : (S, 2) array, optional
-        As `chunks_of` gives them: (start, end), every parameter in exactly one; no result depends on them.
     """
 
-    def __init__(self, params: Array, grads: Array, momentum: float = 0.9, chunks: Chunks | None = None) -> None:
+    def __init__(self, params: Sequential | Array, grads: Array | None = None, momentum: float = 0.9) -> None:
         if not 0 <= as_number(momentum) < 1:
             raise OptionError(f"momentum must be at least 0 and below 1, not {momentum!r}")
-        self.chunks = _check(params, grads, chunks)
-        self.params, self.grads, self.momentum = params, grads, params.dtype.type(momentum)
-        self.state = {"velocity": np.zeros_like(params)}
-        self.steps = 0
+        super().__init__(params, grads, "velocity")
+        self.momentum = momentum
 
     def step(self, learning_rate: float) -> None:
         """Take one step with `learning_rate`; OptionError unless it is a finite number of at least 0."""
         w, dw, velocity = self.params, self.grads, self.state["velocity"]
-        rate = _check_rate(learning_rate, w)
-        _check_state(self.state, w)
+        scalars = [w.dtype.type(number) for number in (_check_rate(learning_rate, w), self.momentum)]
         self.steps += 1
         scheduler.wake()
-        ops.sgd_step(w, velocity, dw, self.chunks, w.dtype.type(rate), self.momentum)
+        for part, chunks in self.stretches():
+            ops.sgd_step(w[part], velocity[part], dw[part], chunks, *scalars)
 
 
-class Adam:
+class Adam(Optimizer):
     """Adam (Kingma & Ba 2015).
 
     Parameters
     ----------
-    params, grads : (P,) arrays
-        Updated in place; read.
+    params, grads : Sequential, or two (P,) arrays
+        As of `Optimizer`.
     beta1, beta2 : float, default 0.9, 0.999
         Decay of the running means of the gradient and its square, in [0, 1).
     epsilon : float, default 1e-7
         Added to the root of the mean square, > 0 (Keras' default).
-    chunks : (S, 2) array, optional
-        As `chunks_of` gives them: (start, end), every parameter in exactly one; no result depends on them.
     """
 
     def __init__(
         self,
-        params: Array,
-        grads: Array,
+        params: Sequential | Array,
+        grads: Array | None = None,
         beta1: float = 0.9,
         beta2: float = 0.999,
         epsilon: float = 1e-7,
-        chunks: Chunks | None = None,
     ) -> None:
-        self.chunks = _check(params, grads, chunks)
-        least, largest = _range(params)
-        in_range = least <= as_number(epsilon) <= largest  # else it would be 0 or infinite
+        super().__init__(params, grads, "m", "v")
+        limits = np.finfo(self.params.dtype)
+        in_range = limits.smallest_subnormal <= as_number(epsilon) <= limits.max  # else it would be 0 or infinite
         if not (0 <= as_number(beta1) < 1 and 0 <= as_number(beta2) < 1 and in_range):
             raise OptionError(
-                f"Adam needs 0 <= beta1, beta2 < 1 and epsilon > 0, a finite {params.dtype}, "
+                f"Adam needs 0 <= beta1, beta2 < 1 and epsilon > 0, a finite {self.params.dtype}, "
                 f"not {beta1!r}, {beta2!r} and {epsilon!r}"
             )
-        self.params, self.grads = params, grads
         self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
-        self.state = {"m": np.zeros_like(params), "v": np.zeros_like(params)}
-        self.steps = 0
 
     def step(self, learning_rate: float) -> None:
         """Take one step with `learning_rate`; OptionError unless it is a finite number of at least 0."""
         w, dw, m, v = self.params, self.grads, self.state["m"], self.state["v"]
         rate = _check_rate(learning_rate, w)
-        _check_state(self.state, w)
         self.steps += 1
         numbers = (
             rate,
@@ -101,15 +147,26 @@ class Adam:
         )
         scalars = [w.dtype.type(number) for number in numbers]  # else float32 work would become float64
         scheduler.wake()
-        ops.adam_step(w, m, v, dw, self.chunks, *scalars)
+        for part, chunks in self.stretches():
+            ops.adam_step(w[part], m[part], v[part], dw[part], chunks, *scalars)
 
 
-def _check(params: Array, grads: Array, chunks: Chunks | None) -> Chunks:
-    """The chunks, made where none are given; ShapeError unless all three are as the kernels trust them to be."""
+def _stretches(layers: Sequence[Layer]) -> Stretches:
+    """Where the parameters of trainable layers lie in a network's vector, and how threads share them."""
+    stretches, start = [], 0
+    for trainable, group in groupby(layers, key=lambda layer: layer.trainable):
+        sizes = [array.size for layer in group for array in layer.params.values()]
+        if trainable:
+            stretches.append((slice(start, start + sum(sizes)), chunks_of(sizes)))
+        start += sum(sizes)
+    return stretches
+
+
+def _check(params: Any, grads: Any) -> None:
+    """ShapeError unless both vectors are as the kernels trust them to be."""
     for name, array in (("params", params), ("grads", grads)):
         if not is_array(array) or array.ndim != 1 or array.dtype not in FLOATS:
-            found = f"{array.shape} of {array.dtype}" if is_array(array) else type(array).__name__
-            raise ShapeError(f"an optimizer needs {name} as a vector (P,) of float32 or float64, not {found}")
+            raise ShapeError(f"an optimizer needs {name} as a vector (P,) of float32 or float64, not {found(array)}")
         if not array.flags.c_contiguous or not (array.flags.writeable or array is grads):
             raise ShapeError(f"an optimizer needs {name} contiguous, and params writeable")
     if (params.shape, params.dtype) != (grads.shape, grads.dtype):
@@ -117,49 +174,17 @@ def _check(params: Array, grads: Array, chunks: Chunks | None) -> Chunks:
             f"an optimizer needs params and grads of one shape and dtype, not {params.shape} of {params.dtype} "
             f"and {grads.shape} of {grads.dtype}"
         )
-    if chunks is None:
-        return chunks_of([params.size])
-    return _check_chunks(chunks, params.size)
-
-
-def _check_chunks(chunks: Any, size: int) -> Chunks:
-    """`chunks` as an array of pairs (start, end) that cover 0 to `size` exactly once, or a ShapeError."""
-    chunks = as_array("chunks", chunks)
-    fits = chunks.ndim == 2 and chunks.shape[1] == 2 and (chunks.dtype.kind in "iu" or not chunks.size)
-    if fits:
-        start, end = chunks[np.lexsort((chunks[:, 1], chunks[:, 0]))].T
-        fits = (start <= end).all() and [0, *end] == [*start, size]  # each begins where the one before ends
-    if not fits:
-        raise ShapeError(f"chunks must be pairs (start, end) that hold each of the {size} parameters exactly once")
-    return np.ascontiguousarray(chunks, np.int64)
-
-
-def _range(params: Array) -> tuple[float, float]:
-    """The smallest and the largest number above 0 of the dtype of `params`."""
-    limits = np.finfo(params.dtype)
-    return float(limits.smallest_subnormal), float(limits.max)
 
 
 def _check_rate(learning_rate: float, params: Array) -> float:
     """`learning_rate` as a number, or an OptionError."""
-    rate, largest = as_number(learning_rate), _range(params)[1]
+    rate, largest = as_number(learning_rate), float(np.finfo(params.dtype).max)
     if not 0 <= rate <= largest:
         raise OptionError(
             f"the learning rate of a step must be from 0 to {largest:.3g}, the largest {params.dtype}, "
             f"not {learning_rate!r}"
         )
     return rate
-
-
-def _check_state(state: dict[str, Array], params: Array) -> None:
-    """Kernels trust what is kept from step to step: demand that it is as it was made, or raise a ShapeError."""
-    for name, array in state.items():
-        fits = is_array(array) and (array.shape, array.dtype) == (params.shape, params.dtype)
-        if not fits or not array.flags.c_contiguous or not array.flags.writeable:
-            raise ShapeError(
-                f'an optimizer needs state["{name}"] as a contiguous array {params.shape} of {params.dtype} '
-                f'that can be written; copy yours into it: optimizer.state["{name}"][:] = ...'
-            )
 
 
 OPTIMIZERS = {"adam": Adam, "sgd": SGD}

@@ -5,11 +5,15 @@ import math
 import os
 import stat
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from siamese_np.errors import SiameseError
 
 # What a compressed file may unpack to. MNIST's images are compressed to a fifth, drawings in two colours to a
 # twentieth, a file made to fill the memory to a thousandth. MNIST's 60,000 training images are 47 MB even if blank.
@@ -127,6 +131,9 @@ class Npz:
     def __contains__(self, name: str) -> bool:
         return f"{name}.npy" in self._members
 
+    def __iter__(self) -> Iterator[str]:
+        return (name.removesuffix(".npy") for name in self._members if name.endswith(".npy"))
+
     def size(self, name: str) -> int:
         """Bytes of the array `name` with its header, as the archive announces them."""
         return self._member(name).file_size
@@ -181,6 +188,22 @@ class Npz:
         if nbytes != there:
             raise ValueError(f"the array {name!r} announces {shape} {dtype}, {nbytes} bytes, but has {there}")
         return shape, dtype, "F" if fortran_order else "C"
+
+
+@contextmanager
+def open_npz(path: str | os.PathLike[str], error: type[SiameseError], kind: str) -> Iterator[Npz]:
+    """The ``.npz`` file `path`, of some `kind`; whatever is wrong with it becomes an `error`, in one sentence."""
+    try:
+        with Npz(path) as archive:
+            yield archive
+    except SiameseError:
+        raise
+    except FileNotFoundError:
+        raise error(f"there is no file {path}") from None
+    except OSError as failure:
+        raise error(f"cannot read {path}: {failure.strerror or failure}") from None
+    except Exception as failure:  # zipfile, zlib, json and numpy fail in many ways on damaged bytes
+        raise error(f"{path} is damaged or not {kind} ({one_line(failure)})") from None
 
 
 class _SmallReads:

@@ -1,17 +1,20 @@
-"""Files that are read back: arrays with a JSON header in one ``.npz``, models and checkpoints made of them.
+"""Files that are read back: models and checkpoints, which are arrays with a JSON header, and embeddings.
 
 A file is written beside its final name and then renamed, so there is always a whole old one or a whole new
 one. Reading never unpickles, and an array is read only after its announced shape has been found right.
 """
 
 import contextlib
+import csv
 import hashlib
+import io
 import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import import_module, metadata
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,12 +22,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from siamese_np.errors import ModelError, SiameseError
-from siamese_np.network import PRESETS, SiameseNetwork, make_network
-from siamese_np.reading import Npz, one_line
+from siamese_np.errors import DataError, ModelError
+from siamese_np.layers import as_dtype, registered_layer
+from siamese_np.network import Sequential, SiameseNetwork, check_class_names, check_threshold, param_shapes
+from siamese_np.reading import Npz, open_npz
 
 LARGEST_HEADER = 1 << 20
-MODEL_FORMAT = "siamese_np model 1"
+MODEL_FORMAT, OLD_MODEL_FORMAT = "siamese_np model 2", "siamese_np model 1"
+EMBEDDING_SUFFIXES = (".npy", ".npz", ".csv")
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -57,21 +62,21 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 def save_arrays(path: Path, header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write `arrays` and a JSON `header` to the ``.npz`` file `path`."""
-    import io
-
     content = io.BytesIO()
     np.savez(content, allow_pickle=False, header=np.array(json.dumps(header)), **arrays)
     write_atomically(path, content.getvalue())
 
 
-def load_arrays(path: Path, kind: str, shapes: Any = None) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+def load_arrays(
+    path: Path, kind: str | Sequence[str], shapes: Callable[[dict[str, Any]], Mapping[str, Any]]
+) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """Read what `save_arrays` wrote.
 
     Parameters
     ----------
     path : Path
-    kind : str
-        The header's ``"format"`` must be this.
+    kind : str or sequence of str
+        The header's ``"format"`` must be this, or one of these.
     shapes : callable
         Given the header, the names, shapes and dtypes that the file must hold, as a dict of arrays or `ArraySpec`.
 
@@ -80,21 +85,12 @@ def load_arrays(path: Path, kind: str, shapes: Any = None) -> tuple[dict[str, An
     ModelError
         In one sentence: the file is missing, damaged, of another kind, or holds other arrays.
     """
-    try:
-        with Npz(path) as archive:
-            header = _read_header(archive, path, kind)
-            expected = shapes(header)
-            for name, like in expected.items():  # all, before the first is read
-                _check_announced(archive, path, name, like)
-            return header, {name: _read_array(archive, path, name) for name in expected}
-    except FileNotFoundError:
-        raise ModelError(f"there is no file {path}") from None
-    except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror or error}") from None
-    except SiameseError:
-        raise
-    except Exception as error:  # zipfile, zlib, json and numpy fail in many ways on damaged bytes
-        raise ModelError(f"{path} is damaged or not a file that siamese_np wrote ({one_line(error)})") from None
+    with open_npz(path, ModelError, "a file that siamese_np wrote") as archive:
+        header = _read_header(archive, path, (kind,) if isinstance(kind, str) else kind)
+        expected = shapes(header)
+        for name, like in expected.items():  # all, before the first is read
+            _check_announced(archive, path, name, like)
+        return header, {name: _read_array(archive, path, name) for name in expected}
 
 
 class ArraySpec(NamedTuple):
@@ -104,14 +100,15 @@ class ArraySpec(NamedTuple):
     dtype: np.dtype[Any]
 
 
-def _read_header(archive: Npz, path: Path, kind: str) -> dict[str, Any]:
+def _read_header(archive: Npz, path: Path, kinds: Sequence[str]) -> dict[str, Any]:
     size = archive.size("header")
     if size > LARGEST_HEADER:
         raise ModelError(f"{path} has a header of {size} bytes, more than any siamese_np wrote")
     header = json.loads(str(archive.read("header")))
-    if not isinstance(header, dict) or header.get("format") != kind:
+    if not isinstance(header, dict) or header.get("format") not in kinds:
         found = header.get("format") if isinstance(header, dict) else header
-        raise ModelError(f"{path} is not a {kind!r} file, its header says {found!r}")
+        wanted = " or ".join(map(repr, kinds))
+        raise ModelError(f"{path} is not a {wanted} file, its header says {found!r}")
     return header
 
 
@@ -132,39 +129,42 @@ def _read_array(archive: Npz, path: Path, name: str) -> NDArray[Any]:
     return array
 
 
-def save_model(path: Path, siamese: SiameseNetwork, notes: Mapping[str, Any] | None = None) -> None:
+# --- Models -------------------------------------------------------------------------------------------------
+
+
+def save_model(path: str | Path, siamese: SiameseNetwork, notes: Mapping[str, Any] | None = None) -> None:
     """Write the weights and all that is needed to use them to the ``.npz`` file `path`.
 
     Parameters
     ----------
-    path : Path
+    path : str or Path
     siamese : SiameseNetwork
-        Made of one of the presets.
+        Of layers whose classes are registered (`siamese_np.register_layer`).
     notes : mapping, optional
-        Anything JSON can hold, kept in the header: seed, versions, how it was trained.
+        Anything JSON can hold, kept in the header: seed, how it was trained.
+
+    Raises
+    ------
+    ModelError
+        A layer cannot be described, or its class is not registered.
+    OptionError
+        The threshold or a class name is not as `SiameseNetwork` takes it.
     """
-    if siamese.preset not in PRESETS:
-        presets = ", ".join(sorted(PRESETS))
-        raise ModelError(f"only networks made by a preset ({presets}) can be saved, not {siamese.preset!r}")
     network = siamese.network
-    params = network.named_params()
+    for layer in network.layers:
+        if registered_layer(type(layer).__name__) is not type(layer):
+            raise ModelError(f"{layer} is of another class than the registered {type(layer).__name__}")
     header = {
         "format": MODEL_FORMAT,
-        "preset": siamese.preset,
-        "input_shape": network.input_shape,
-        "embedding_size": network.output_shape[0],
+        **network.config(),
         "dtype": network.params.dtype.name,
-        "shapes": {name: value.shape for name, value in params.items()},
+        "class_names": check_class_names(siamese.class_names),
         "margin": siamese.margin,
-        "threshold": siamese.threshold,
-        **(notes or {}),
+        "threshold": check_threshold(siamese.threshold),
+        "versions": versions(),
+        "notes": dict(notes or {}),
     }
-    save_arrays(path, header, params)
-
-
-def fingerprint(siamese: SiameseNetwork) -> str:
-    """Hash of a model's weights: embeddings of two models cannot be compared."""
-    return hashlib.sha256(siamese.network.params.tobytes()).hexdigest()
+    save_arrays(Path(path), header, network.named_params())
 
 
 def load_model(model: str | Path) -> SiameseNetwork:
@@ -181,22 +181,24 @@ def load_model(model: str | Path) -> SiameseNetwork:
 
     def params_of(header: dict[str, Any]) -> dict[str, ArraySpec]:
         with _described_by(path):
-            dtype = make_network(header["preset"], input_shape=(4, 4, 1), dtype=header["dtype"]).params.dtype
-            return _param_specs(header["preset"], header["input_shape"], header["embedding_size"], dtype)
+            if header["format"] == OLD_MODEL_FORMAT:
+                header.update(_preset_config(**{name: header[name] for name in _PRESET_KEYS}))
+            dtype = as_dtype(header["dtype"])
+            return {name: ArraySpec(shape, dtype) for name, shape in param_shapes(header).items()}
 
-    header, arrays = load_arrays(path, MODEL_FORMAT, params_of)
+    header, arrays = load_arrays(path, (MODEL_FORMAT, OLD_MODEL_FORMAT), params_of)
     with _described_by(path):
-        network = make_network(
-            header["preset"],
-            input_shape=tuple(header["input_shape"]),
-            embedding_size=header["embedding_size"],
-            dtype=header["dtype"],
-        )
-        margin, threshold = (_distance(name, header[name]) for name in ("margin", "threshold"))
-        siamese = SiameseNetwork(network, margin, threshold, header["preset"])
-    for name, param in network.named_params().items():
-        param[:] = arrays[name]
-    return siamese
+        network = Sequential.from_config(header)
+        network.load_params(arrays)
+        if network.params.dtype != header["dtype"]:
+            raise ModelError(f"dtype is {header['dtype']}, but its layers have {network.params.dtype}")
+        threshold = check_threshold(header["threshold"])  # None would be one by default
+        return SiameseNetwork(network, header["margin"], threshold, header.get("class_names"))
+
+
+def fingerprint(siamese: SiameseNetwork) -> str:
+    """Hash of a model's weights: embeddings of two models cannot be compared."""
+    return hashlib.sha256(siamese.network.params.tobytes()).hexdigest()
 
 
 @contextmanager
@@ -204,28 +206,35 @@ def _described_by(path: Path) -> Iterator[None]:
     """Turns what a wrong header leads to into one sentence."""
     try:
         yield
-    except (KeyError, TypeError, ValueError) as error:
+    except KeyError as error:
+        raise ModelError(f"{path} has a header that describes no network: it lacks {error}") from None
+    except (TypeError, ValueError) as error:
         raise ModelError(f"{path} has a header that describes no network: {error}") from None
 
 
-def _param_specs(preset: str, input_shape: Any, embedding_size: Any, dtype: np.dtype[Any]) -> dict[str, ArraySpec]:
-    """What the parameters of a preset are, without making any: a file can claim a network of any size."""
+_PRESET_KEYS = ("preset", "input_shape", "embedding_size", "dtype")
+
+
+def _preset_config(preset: Any, input_shape: Any, embedding_size: Any, dtype: Any) -> dict[str, Any]:
+    """What `Sequential.config` says of a preset: files of format 1 only name it."""
     if not isinstance(input_shape, list) or len(input_shape) != 3:
         raise ModelError(f"input_shape must be [H, W, C], not {input_shape!r}")
     H, W, C = (_size("each number of input_shape", length) for length in input_shape)
     E = _size("embedding_size", embedding_size)
-    weights: dict[str, tuple[int, ...]] = {}
+    layers: list[dict[str, Any]] = []
     if preset == "cnn":
-        weights = {"conv2d_1": (3, 3, C, 32), "conv2d_2": (3, 3, 32, 64)}
+        for channels, filters in ((C, 32), (32, 64)):
+            conv = {"channels": channels, "filters": filters, "kernel_size": 3, "pad": "same", "dtype": dtype}
+            layers += [{"class": "Conv2D", **conv}, {"class": "ReLU"}, {"class": "MaxPool2D"}]
         sizes = [(H // 4) * (W // 4) * 64, 128, E]
-    else:
+    elif preset == "mlp":
         sizes = [H * W * C, 512, 256, E]
-    weights.update({f"dense_{i}": shape for i, shape in enumerate(pairwise(sizes), 1)})
-    specs = {}
-    for layer, shape in weights.items():
-        specs[f"{layer}.w"] = ArraySpec(shape, dtype)
-        specs[f"{layer}.b"] = ArraySpec(shape[-1:], dtype)
-    return specs
+    else:
+        raise ModelError(f"there is no preset {preset!r}; siamese_np knew cnn and mlp")
+    layers.append({"class": "Flatten"})
+    for features, units in pairwise(sizes):
+        layers += [{"class": "Dense", "features": features, "units": units, "dtype": dtype}, {"class": "ReLU"}]
+    return {"layers": layers[:-1], "input_shape": input_shape}
 
 
 def _size(name: str, value: Any) -> int:
@@ -234,10 +243,66 @@ def _size(name: str, value: Any) -> int:
     return value
 
 
-def _distance(name: str, value: Any) -> float:
-    if type(value) not in (int, float) or not 0 <= value <= sys.float_info.max:
-        raise ModelError(f"{name} must be a finite number of at least 0, not {value!r}")
-    return float(value)
+# --- Embeddings ---------------------------------------------------------------------------------------------
+
+
+def write_embeddings(path: Path, emb: NDArray[np.floating], paths: Sequence[str], model: str = "") -> None:
+    """Write embeddings (N, E) of the images `paths` as ``.npy``, ``.npz`` (with paths) or ``.csv`` (with paths).
+
+    An ``.npz`` also holds `model`, the fingerprint of the model that made them.
+    """
+    content = io.BytesIO()
+    if path.suffix == ".npy":
+        np.save(content, emb, allow_pickle=False)
+    elif path.suffix == ".npz":
+        np.savez(content, allow_pickle=False, embeddings=emb, paths=np.array(paths), model=np.array(model))
+    else:
+        lines = io.StringIO(newline="")
+        writer = csv.writer(lines)
+        writer.writerow(["path", *(f"e{e}" for e in range(emb.shape[1]))])
+        writer.writerows([name, *row] for name, row in zip(paths, emb.tolist(), strict=True))
+        content.write(lines.getvalue().encode("utf-8", "surrogateescape"))  # the bytes of any file name
+    write_atomically(path, content.getvalue())
+
+
+def read_embeddings(path: Path, embedding_size: int, model: str = "") -> tuple[NDArray[np.floating], list[str]]:
+    """Read the embeddings and paths of an ``.npz`` that `write_embeddings` wrote.
+
+    Raises
+    ------
+    DataError
+        The file is missing, damaged, of another kind, its embeddings are not finite or have not `embedding_size`
+        numbers, or they were made by another model than `model`.
+    """
+    kind = "an .npz of embeddings and paths, as `siamese-np embed` writes it"
+    with open_npz(path, DataError, kind) as archive:
+        (shape, dtype), (paths_shape, paths_dtype) = archive.announced("embeddings"), archive.announced("paths")
+        if len(shape) != 2 or dtype.kind != "f" or not shape[0] or paths_shape != shape[:1] or paths_dtype.kind != "U":
+            raise DataError(
+                f"{path} must hold embeddings (N, E) and the paths (N,) of their images, "
+                f"not {dtype} {shape} and {paths_dtype} {paths_shape}"
+            )
+        if shape[1] != embedding_size:
+            raise DataError(f"{path} holds embeddings of {shape[1]} numbers, but the model makes {embedding_size}")
+        emb, paths = archive.read("embeddings"), archive.read("paths").tolist()
+        made_by = str(archive.read("model")) if "model" in archive else ""
+    if not np.isfinite(emb).all():
+        raise DataError(f"{path} holds embeddings with NaN or infinity")
+    if model and made_by and model != made_by:
+        raise DataError(f"{path} was made by another model: embed its images again with this one")
+    return emb, paths
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides a run's numbers."""
+    return {"python": sys.version.split()[0], **{name: _version(name) for name in ("siamese_np", "numpy", "numba")}}
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:  # on the path, but not installed
+        return str(getattr(import_module(name), "__version__", "unknown"))
 
 
 def _umask() -> int:

@@ -5,7 +5,6 @@ import dataclasses
 import hashlib
 import json
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -184,8 +183,8 @@ class Training:
         self.dataset, self.options, self.folder = dataset, options, folder
         shape = dataset.train.images.shape[1:]
         network = make_network(options.preset, input_shape=shape, seed=options.seed)
-        self.siamese = SiameseNetwork(network, options.margin, preset=options.preset)
-        self.optimizer = OPTIMIZERS[options.optimizer](network.params, network.grads, chunks=network.chunks)
+        self.siamese = SiameseNetwork(network, options.margin)
+        self.optimizer = OPTIMIZERS[options.optimizer](network)
         self.protocol = PROTOCOLS[options.protocol](dataset, options)
         self.history: list[dict[str, float]] = []
         self.images_seen = 0
@@ -368,7 +367,7 @@ class Training:
     def _save_model(self) -> None:
         if self.folder is None:
             return
-        notes = {"options": dataclasses.asdict(self.options), "epoch": self._best["epoch"], "versions": versions()}
+        notes = {"options": dataclasses.asdict(self.options), "epoch": self._best["epoch"]}
         now = self.siamese.network.params.copy()
         self.siamese.network.params[:] = self._best_params
         self.siamese.threshold = self._best["threshold"]
@@ -376,19 +375,6 @@ class Training:
             save_model(self.folder / "model.npz", self.siamese, notes)
         finally:
             self.siamese.network.params[:] = now
-
-
-def versions() -> dict[str, str]:
-    """Versions of what decides a run's numbers."""
-    from importlib import import_module, metadata
-
-    def version(name: str) -> str:
-        try:
-            return metadata.version(name)
-        except metadata.PackageNotFoundError:  # on the path, but not installed
-            return str(getattr(import_module(name), "__version__", "unknown"))
-
-    return {"python": sys.version.split()[0], **{name: version(name) for name in ("siamese_np", "numpy", "numba")}}
 
 
 def _line(row: dict[str, float], epochs: int) -> str:

@@ -9,7 +9,7 @@ import struct
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -143,3 +143,12 @@ def small_mnist(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_idx(folder / f"{name}-images-idx3-ubyte.gz", images)
         write_idx(folder / f"{name}-labels-idx1-ubyte", split.classes[:count])
     return folder
+
+
+@pytest.fixture(params=["compiled", "textbook"])
+def backend(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Runs a test on both back ends; `pytestmark = pytest.mark.usefixtures("backend")` all of a file."""
+    from siamese_np.backend import use_kernels
+
+    with use_kernels(request.param):
+        yield request.param

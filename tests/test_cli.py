@@ -307,7 +307,7 @@ def test_search_finds_the_query_itself_first(trained, digits, tmp_path, capsys):
 def test_search_refuses_the_index_of_another_model(trained, digits, tmp_path, capsys):
     from siamese_np import SiameseNetwork, cnn, save_model
 
-    save_model(tmp_path / "model.npz", SiameseNetwork(cnn(seed=9), preset="cnn"))
+    save_model(tmp_path / "model.npz", SiameseNetwork(cnn(seed=9)))
     assert main(["embed", str(tmp_path), str(digits), "-o", str(tmp_path / "index.npz")]) == 0
     query = ["search", trained[0], digits / "7-1.png", "--index", tmp_path / "index.npz"]
     assert "made by another model" in mistake(capsys, *query)
@@ -342,7 +342,7 @@ def test_models_and_images_that_are_none(trained, digits, tmp_path, capsys):
 def test_a_model_for_images_of_another_size(small_mnist, tmp_path, digits, capsys):
     from siamese_np import SiameseNetwork, mlp, save_model
 
-    save_model(tmp_path / "model.npz", SiameseNetwork(mlp((8, 8, 1)), preset="mlp"))
+    save_model(tmp_path / "model.npz", SiameseNetwork(mlp((8, 8, 1))))
     for arguments in (["evaluate", tmp_path, "--data", small_mnist], ["compare", tmp_path, *[digits / "0-0.png"] * 2]):
         assert "was made for images (N, 8, 8, 1)" in mistake(capsys, *arguments)
 

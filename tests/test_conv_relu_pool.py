@@ -136,7 +136,7 @@ def test_sequential_makes_the_block_by_itself_and_still_lists_the_layers():
     ],
 )
 def test_other_layers_stay_apart(layers):
-    assert Sequential(layers, (8, 8, 1))._fused == layers
+    assert Sequential(layers, (8, 8, 1))._fused == tuple(layers)
 
 
 def test_winograds_rounding_is_not_larger_than_that_of_the_plain_sum():

@@ -1,17 +1,14 @@
 """Layers in a row and the Siamese network: shapes, shared parameters, checks, and sentences for mistakes."""
 
-import copy
-import pickle
-
 import numpy as np
 import pytest
 
 from siamese_np import Conv2D, Dense, Flatten, MaxPool2D, ReLU, Sequential, SiameseNetwork, cnn, mlp
 from siamese_np.errors import OptionError, ShapeError
 from siamese_np.layers import ConvReLUPool
-from siamese_np.losses import AllPairsContrastiveLoss
 from siamese_np.network import make_network
-from siamese_np.optimizers import Adam
+
+pytestmark = pytest.mark.usefixtures("backend")
 
 
 def random_images(N, shape=(8, 8, 1), seed=0):
@@ -77,13 +74,14 @@ def test_nothing_is_kept_on_the_layers():
 
 
 @pytest.mark.parametrize("make", [cnn, mlp])
-def test_an_embedding_does_not_depend_on_its_company(make):
+def test_an_embedding_does_not_depend_on_its_company(make, backend):
+    tolerance = 0 if backend == "compiled" else 1e-5  # the order of BLAS's sums depends on the size of the batch
     siamese = SiameseNetwork(make((8, 8, 1)))
     images = random_images(300)
     together = siamese.embed(images)
     for part in (slice(0, 1), slice(7, 8), slice(100, 290)):
-        np.testing.assert_array_equal(siamese.embed(images[part]), together[part])
-    np.testing.assert_array_equal(siamese.embed(images[::-1])[::-1], together)
+        np.testing.assert_allclose(siamese.embed(images[part]), together[part], rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(siamese.embed(images[::-1])[::-1], together, rtol=tolerance, atol=tolerance)
     assert siamese.embed(images[:0]).shape == (0, together.shape[1])
 
 
@@ -109,7 +107,7 @@ def test_float64_images_are_brought_to_the_network_dtype():
         (np.zeros((8, 8, 1), np.float32), r"made for images \(N, 8, 8, 1\)"),
         (np.zeros((2, 8, 8, 1), np.uint8), r"floats in \[0, 1\], not uint8"),
         (np.full((2, 8, 8, 1), np.nan, np.float32), "image 0 holds NaN"),
-        (np.concatenate([np.zeros((3, 8, 8, 1)), np.full((1, 8, 8, 1), np.inf)]), "image 3 holds NaN or infinity"),
+        (np.concatenate([np.zeros((1, 8, 8, 1)), np.full((1, 8, 8, 1), np.inf)]), "image 1 holds NaN or infinity"),
         (np.full((2, 8, 8, 1), 1e300), "image 0 holds NaN or infinity"),  # as a float32
         (np.ma.zeros((2, 8, 8, 1), np.float32), "images must be an array without a mask"),
         ([np.zeros((8, 8, 1)), np.zeros((8, 9, 1))], "images must be an array, but a list that makes none"),
@@ -154,12 +152,35 @@ def test_forward_gives_the_distances_of_the_embeddings_in_any_float_dtype():
         (lambda: Dense(3, 2.5), OptionError, "units must be a whole number of at least 1, not 2.5"),
         (lambda: Conv2D(1, 2, (3, 3, 3)), OptionError, "kernel_size must be one number or two"),
         (lambda: Conv2D(1, 2, stride=0), OptionError, "stride must be a whole number of at least 1, not 0"),
+        (lambda: Conv2D(1, 2, stride=1 << 70), OptionError, "stride must be at most 2147483647, not 1180591"),
+        (lambda: MaxPool2D(2, 1 << 31), OptionError, "stride must be at most 2147483647"),
         (lambda: Conv2D(1, 2, pad=-1), OptionError, "pad must be a whole number of at least 0, not -1"),
         (lambda: Conv2D(1, 2, 2, pad="same"), OptionError, "odd kernels, stride 1 only"),
         (lambda: Conv2D(1, 2, pad="valid"), OptionError, 'pad must be a number, a pair, or "same"'),
         (lambda: Conv2D(1, 2, None), OptionError, "kernel_size must be a whole number of at least 1, not None"),
         (lambda: Dense(3, 2, dtype=np.int32), OptionError, "dtype must be float32 or float64, not int32"),
         (lambda: Dense(3, 2, dtype="flat32"), OptionError, "dtype must be float32 or float64, not 'flat32'"),
+        (lambda: Sequential([Dense(5, 3)], ("5",)), ShapeError, "whole numbers of at least 1, not"),
+        (lambda: Sequential([Dense(5, 3)], 5), ShapeError, r"an input shape is \(H, W, C\) or \(D,\)"),
+        (lambda: Sequential([Dense], (5,)), OptionError, "a network is made of layers, objects .* not type"),
+        (lambda: Sequential([mlp()], (28, 28, 1)), OptionError, "a network is made of layers, .* not Sequential"),
+        (
+            lambda: Sequential([Dense(5, 3), Dense(3, 2, dtype=float)], (5,)),
+            ShapeError,
+            r"must have one dtype, but Dense\(5, 3\) has float32 and Dense\(3, 2\) has float64",
+        ),
+        (
+            lambda: SiameseNetwork(mlp(), threshold=np.nan),
+            OptionError,
+            "threshold must be a finite number of at least 0",
+        ),
+        (
+            lambda: SiameseNetwork(mlp(), threshold="0.5"),
+            OptionError,
+            "threshold must be a finite number of at least 0",
+        ),
+        (lambda: SiameseNetwork(mlp(), class_names="ab"), OptionError, "class names must be a list of text, not 'ab'"),
+        (lambda: SiameseNetwork(mlp(), class_names=[0, 1]), OptionError, "class names must be a list of text"),
         (lambda: make_network("vgg"), OptionError, "there is no preset 'vgg'; choose one of cnn, mlp"),
     ],
 )
@@ -213,84 +234,6 @@ def test_any_memory_layout_gives_the_same(layer):
         np.testing.assert_array_equal(layer.backward(np.asfortranarray(out), other_cache), layer.backward(out, cache))
 
 
-@pytest.mark.parametrize("w", [np.ones((4, 6), np.float32).T, np.ones((3, 2), np.float32), np.ones((6, 4)), "w"])
-def test_replaced_weights_must_be_as_they_were(w):
-    layer = Dense(6, 4)
-    layer.params["w"] = w
-    with pytest.raises(ShapeError, match=r'needs params\["w"\] as a C-contiguous array \(6, 4\) of float32'):
-        layer.forward(np.ones((2, 6), np.float32))
-
-
-TORN = r'params\["w"\] of Dense\(16, 3\) is no part of network.params any more, so training would not reach it'
-
-
-def small():
-    return Sequential([Flatten(), Dense(16, 3, seed=0)], (4, 4, 1))
-
-
-def torn():
-    """Networks that an optimizer no longer reaches, each in its own way."""
-    replaced = small()
-    replaced.layers[1].params["w"] = replaced.layers[1].params["w"].copy()
-    vector = small()
-    vector.params = vector.params.copy()
-    shared = small()
-    Sequential(shared.layers[1:], (16,))
-    return {"replaced": replaced, "vector": vector, "shared": shared, "pickled": pickle.loads(pickle.dumps(small()))}
-
-
-@pytest.mark.parametrize("how", torn())
-def test_a_network_that_training_would_not_reach_is_refused(how):
-    x, network = random_images(2, (4, 4, 1)), torn()[how]
-    for call in (
-        lambda: network.forward(x),
-        network.zero_grads,
-        lambda: SiameseNetwork(network).embed(x),
-    ):
-        with pytest.raises(ShapeError, match=TORN):
-            call()
-
-
-def test_replaced_gradients_are_refused():
-    network = small()
-    network.layers[1].grads["b"] = np.zeros(3, np.float32)
-    with pytest.raises(ShapeError, match=r'grads\["b"\] of Dense'):
-        network.zero_grads()
-
-
-@pytest.mark.parametrize("whole", [False, True])
-def test_a_deep_copy_trains_like_its_original_and_apart_from_it(whole):
-    network = cnn((8, 8, 1), embedding_size=4)
-    optimizer = Adam(network.params, network.grads, chunks=network.chunks)
-    other, own = copy.deepcopy((network, optimizer)) if whole else (copy.deepcopy(network), None)
-    before = network.params.copy()
-    own = own or Adam(other.params, other.grads)
-    images, classes, loss = random_images(8), np.arange(8) % 2, AllPairsContrastiveLoss()
-
-    def train(network, optimizer):
-        losses = []
-        for _ in range(20):
-            emb, caches = network.forward(images)
-            value, cache = loss.forward(emb, classes)
-            network.zero_grads()
-            network.backward(loss.backward(cache), caches, need_dx=False)
-            optimizer.step(0.01)
-            losses.append(value)
-        return losses
-
-    losses = train(other, own)
-    assert losses[-1] < 0.5 * losses[0]
-    np.testing.assert_array_equal(network.params, before)
-    assert train(network, optimizer) == losses
-    np.testing.assert_array_equal(network.params, other.params)
-
-
-def frozen(array):
-    array = array.copy()
-    array.flags.writeable = False
-    return array
-
-
 @pytest.mark.parametrize(
     ("layer", "x"),
     [
@@ -299,22 +242,37 @@ def frozen(array):
         (ConvReLUPool(Conv2D(2, 3, 3), MaxPool2D(2)), np.ones((2, 6, 6, 2), np.float32)),
     ],
 )
-def test_backward_trusts_no_more_than_forward(layer, x):
+def test_the_arrays_of_a_layer_stay_as_kernels_trust_them_to_be(layer, x):
     """Else a kernel would read and write beyond the ends of arrays."""
     out, cache = layer.forward(x)
     weighted = layer.conv if isinstance(layer, ConvReLUPool) else layer
-    for arrays in (weighted.grads, weighted.params):
-        right = arrays["w"]
-        for wrong in (np.zeros(5, np.float32), right.astype(np.float64), None):
-            arrays["w"] = wrong
-            with pytest.raises(ShapeError, match=r'\["w"\] as a C-contiguous array'):
-                layer.backward(out, cache)
-        arrays["w"] = right
-    weighted.grads["b"] = frozen(weighted.grads["b"])
-    with pytest.raises(ShapeError, match="that can be written"):
-        layer.backward(out, cache)
-    weighted.grads["b"] = np.zeros_like(weighted.params["b"])
+    for kind in ("params", "grads"):
+        arrays = getattr(weighted, kind)
+        w = arrays["w"]
+        for wrong in (np.zeros(5, np.float32), w[..., 0], np.float32(1), w.astype(complex), w > 0, None, "w", w.T):
+            with pytest.raises(ShapeError, match=r"'w' takes real numbers of shape|'w' must be an array"):
+                arrays["w"] = wrong
+            with pytest.raises(ShapeError):
+                setattr(weighted, kind, {"w": wrong, "b": arrays["b"]})
+        with pytest.raises(ShapeError, match="must be an array without a mask"):
+            arrays["w"] = np.ma.ones(w.shape)
+        for change in (lambda arrays: arrays.pop("b"), lambda arrays: arrays.clear(), lambda arrays: arrays.popitem()):
+            with pytest.raises(ShapeError, match="can be overwritten, but not taken away"):
+                change(arrays)
+        arrays["w"].flags.writeable = False  # of a view, that nobody keeps
+        arrays["w"] = w.astype(np.float64) + 1
+        assert (arrays["w"] == w).all() and w.dtype == np.float32
+        arrays.update(w=w - 1)
     for wrong in (x[..., :1], x.astype(np.float64), None):
         with pytest.raises(ShapeError):
             layer.backward(out, (cache[0], wrong) if isinstance(layer, ConvReLUPool) else wrong)
     layer.backward(out, cache)
+
+
+@pytest.mark.parametrize("kind", ["params", "grads"])
+def test_all_arrays_of_a_layer_can_be_assigned_at_once(kind):
+    layer = Dense(2, 1)
+    before = getattr(layer, kind)
+    setattr(layer, kind, {"w": np.array([[1], [2]]), "b": np.array([3])})
+    assert getattr(layer, kind) is before or kind == "grads"
+    assert [array.tolist() for array in getattr(layer, kind).values()] == [[[1], [2]], [3]]

@@ -1,17 +1,36 @@
 """Networks of one's own: described, saved, loaded, copied, replaced, shared, cut, frozen; each trains afterwards."""
 
+import copy
+import json
+import pickle
+
 import numpy as np
 import pytest
 
-from siamese_np import AllPairsContrastiveLoss, ContrastiveLoss, SiameseNetwork, cnn, mlp
-from siamese_np.backend import BACKENDS, use_kernels
-from siamese_np.errors import ShapeError
+from siamese_np import (
+    SGD,
+    Adam,
+    AllPairsContrastiveLoss,
+    ContrastiveLoss,
+    Conv2D,
+    Dense,
+    Flatten,
+    Layer,
+    MaxPool2D,
+    ReLU,
+    Sequential,
+    SiameseNetwork,
+    cnn,
+    load_model,
+    mlp,
+    register_layer,
+    save_model,
+)
+from siamese_np.errors import ModelError, OptionError, ShapeError, SiameseError
+from siamese_np.layers import _REGISTERED
+from siamese_np.storage import fingerprint
 
-
-@pytest.fixture(params=BACKENDS, autouse=True)
-def backend(request):
-    with use_kernels(request.param):
-        yield request.param
+pytestmark = pytest.mark.usefixtures("backend")
 
 
 def random_images(N, shape=(8, 8, 1), seed=0, dtype=np.float32):
@@ -93,3 +112,524 @@ def test_a_loss_may_be_a_numpy_number_of_any_kind():
     for value in (np.float32(0.5), np.array(0.5), 0.5, np.array(0.5)[()]):
         found = siamese.gradients(images, [0, 1], GivenLoss((value, None), np.zeros((2, 128), np.float32)))
         assert found == 0.5 and type(found) is float
+
+
+# --- A network of one's own, with a layer of one's own ------------------------------------------------------
+
+
+@register_layer
+class Scale(Layer):
+    """Multiplies each feature by a weight; written as a user would."""
+
+    def __init__(self, features, start=1.0, dtype=np.float32):
+        self.features, self.start, self.dtype = features, start, dtype
+        self.w = np.full(features, start, dtype)
+        self.params = {"w": self.w}
+
+    def forward(self, x):
+        return x * self.w, x
+
+    def backward(self, dout, cache, need_dx=True):
+        self.grads["w"] += (dout * cache).sum(axis=0)
+        return dout * self.w
+
+
+def own(dtype=np.float32):
+    """A small network of all kinds of layers."""
+    layers = [
+        Conv2D(1, 4, 3, pad="same", seed=0, dtype=dtype),
+        ReLU(),
+        MaxPool2D(2),
+        Flatten(),
+        Dense(64, 8, seed=1, dtype=dtype),
+        Scale(8, dtype=dtype),
+        Dense(8, 3, seed=2, dtype=dtype),
+    ]
+    return Sequential(layers, (8, 8, 1))
+
+
+IMAGES, CLASSES = random_images(12), np.arange(12) % 3
+
+
+def losses(network, optimizer=None, steps=15):
+    """The losses of some training steps."""
+    siamese, optimizer = SiameseNetwork(network), optimizer or Adam(network)
+    found = []
+    for _ in range(steps):
+        network.zero_grads()
+        found.append(siamese.gradients(IMAGES, CLASSES, AllPairsContrastiveLoss()))
+        optimizer.step(0.01)
+    return found
+
+
+def trains(network, optimizer=None):
+    """The loss falls, and every weight that is not frozen has a part in it."""
+    before = network.named_params()
+    before = {name: array.copy() for name, array in before.items()}
+    found = losses(network, optimizer)
+    assert found[-1] < 0.9 * found[0]
+    last = list(before)[-1]  # the last bias moves all embeddings alike
+    return {name for name, array in network.named_params().items() if name != last and (array == before[name]).all()}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_an_own_network_trains(dtype):
+    network = own(dtype)
+    assert network.params.dtype == dtype and trains(network) == set()
+    scale = network.layers[5]
+    assert (scale.w != 1).all() and scale.w.base is network.params
+
+
+def test_described(tmp_path):
+    network = own()
+    config = network.config()
+    assert json.loads(json.dumps(config)) == config
+    assert config["layers"][0]["pad"] == [1, 1] and config["layers"][5] == {
+        "class": "Scale", "features": 8, "start": 1.0, "dtype": "float32"
+    }  # fmt: skip
+    again = Sequential.from_config(config)
+    assert again.config() == config and trains(again) == set()
+    for layer in network.layers:
+        assert type(layer).from_config(layer.config()).config() == layer.config()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_saved_and_loaded(tmp_path, dtype):
+    network = own(dtype)
+    losses(network)
+    siamese = SiameseNetwork(network, 2.0, 0.25, ["a", "b", "c"])
+    save_model(tmp_path / "model.npz", siamese)
+    again = load_model(tmp_path)
+    assert (again.margin, again.threshold, again.class_names) == (2.0, 0.25, ["a", "b", "c"])
+    assert fingerprint(again) == fingerprint(siamese)
+    np.testing.assert_array_equal(again.embed(IMAGES), siamese.embed(IMAGES))
+    assert trains(again.network) == set() and fingerprint(again) != fingerprint(siamese)
+
+
+COPIES = {"copied": copy.deepcopy, "pickled": lambda thing: pickle.loads(pickle.dumps(thing))}
+
+
+@pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES)
+@pytest.mark.parametrize("make", [own, lambda: cnn((8, 8, 1), 4), lambda: mlp((8, 8, 1), 4)])
+def test_a_copy_trains_like_its_original_and_apart_from_it(make, copied):
+    network = make()
+    losses(network, steps=2)
+    other, before = copied(network), network.params.copy()
+    np.testing.assert_array_equal(other.params, before)
+    assert trains(other) == set()
+    np.testing.assert_array_equal(network.params, before)
+    losses(network)
+    np.testing.assert_array_equal(network.params, other.params)
+
+
+@pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES)
+@pytest.mark.parametrize("optimizer", [Adam, SGD])
+@pytest.mark.parametrize("vectors", [False, True])
+def test_a_copy_with_its_optimizer(copied, optimizer, vectors):
+    network = own()
+    made = optimizer(network.params, network.grads) if vectors else optimizer(network)
+    losses(network, made, steps=3)
+    other, other_made, siamese = copied((network, made, SiameseNetwork(network)))
+    assert siamese.network is other
+    assert losses(other, other_made) == losses(network, made)
+    np.testing.assert_array_equal(other.params, network.params)
+    assert not np.shares_memory(other.params, network.params)
+
+
+def test_a_shallow_copy_shares_the_weights():
+    network = own()
+    other = copy.copy(network)
+    assert trains(other) == set()
+    np.testing.assert_array_equal(network.params, other.params)
+    assert trains(network) == set() and np.shares_memory(network.params, other.params)
+
+
+@pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES)
+def test_copied_layers_may_go_into_another_network(copied):
+    network = own()
+    before = network.params.copy()
+    other = Sequential(copied(network.layers[:5]), (8, 8, 1))
+    np.testing.assert_array_equal(other.params, before[: other.params.size])
+    assert trains(other) == set()
+    np.testing.assert_array_equal(network.params, before)
+    assert trains(network) == set()
+
+
+def test_replaced_weights_train():
+    network = own()
+    pretrained = np.random.default_rng(3).standard_normal((64, 8))
+    network.layers[4].params["w"] = pretrained
+    network.layers[6].params = {"w": np.ones((8, 3)) / 8 + np.eye(8, 3), "b": [0, 0, 0]}
+    np.testing.assert_array_equal(network.named_params()["dense_1.w"], pretrained.astype(np.float32))
+    assert network.params.sum() == pytest.approx(
+        sum(array.sum() for array in network.named_params().values()), rel=1e-5
+    )
+    assert trains(network) == set()
+    network.params = np.arange(network.params.size)
+    np.testing.assert_array_equal(network.layers[0].params["w"].ravel(), np.arange(36))
+    with pytest.raises(ShapeError, match=r"network.params takes real numbers of shape \(595,\), not ndarray \(5,\)"):
+        network.params = np.zeros(5)
+    with pytest.raises(ShapeError, match=r"Dense\(64, 8\) has the arrays w, b, but no 'v'"):
+        network.layers[4].params["v"] = np.ones(3)
+    with pytest.raises(ShapeError, match=r"the params of Dense\(64, 8\) are the arrays w, b, not w"):
+        network.layers[4].params = {"w": pretrained}
+    network.layers[4].grads = {"w": pretrained, "b": np.zeros(8)}
+    network.zero_grads()
+    assert not network.layers[4].grads["w"].any() and pretrained.any()
+
+
+def test_shared_networks_train_together():
+    network = own()
+    first, second = SiameseNetwork(network), SiameseNetwork(network, 2.0)
+    assert trains(first.network) == set() and trains(second.network) == set()
+    np.testing.assert_array_equal(first.embed(IMAGES), second.embed(IMAGES))
+
+
+NAMES_BOTH = r"belongs to a network.*copy\.deepcopy\(layer\).*network\.upto\(k\)"
+
+
+def test_layers_of_another_network_are_refused():
+    network = own()
+    before = network.params.copy()
+    for layers in (network.layers, network.layers[3:5], [Flatten(), network.layers[4]]):
+        with pytest.raises(OptionError, match=NAMES_BOTH):
+            Sequential(layers, (8, 8, 1))
+    np.testing.assert_array_equal(network.params, before)
+    assert trains(network) == set()
+    Sequential([network.layers[3], ReLU()], (8, 8, 1))  # they have no weights
+
+
+def test_a_layer_given_twice_is_refused():
+    for again in (lambda layer: layer, copy.copy):
+        layer, relu = Dense(3, 3), ReLU()
+        with pytest.raises(OptionError, match=r"Dense\(3, 3\) is given twice: .*copy\.deepcopy\(layer\)"):
+            Sequential([layer, relu, again(layer)], (3,))
+        assert Sequential([layer, relu, copy.deepcopy(layer), relu], (3,)).params.size == 24
+
+
+def test_a_layer_of_a_network_that_could_not_be_made_is_free():
+    layer = Dense(3, 2)
+    with pytest.raises(ShapeError):
+        Sequential([layer, Dense(3, 2)], (3,))
+    assert Sequential([layer], (3,)).params.size == 8
+
+
+# --- Cut ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [own, lambda: cnn((8, 8, 1), 4)])
+def test_a_cut_gives_the_feature_maps(make):
+    network, maps = make(), IMAGES
+    for count, layer in enumerate(network.layers, 1):
+        maps, _ = layer.forward(maps)
+        cut = network.upto(count)
+        assert cut.output_shape == maps.shape[1:] and cut.layers == network.layers[:count]
+        np.testing.assert_array_equal(cut.forward(IMAGES)[0], maps)
+        assert list(cut.named_params()) == list(network.named_params())[: len(cut.named_params())]
+    assert network.upto(4).upto(2).output_shape == network.upto(2).output_shape
+    for count in (0, -1, len(network.layers) + 1, 1.0, True, None):
+        with pytest.raises(OptionError, match=f"cut after 1 to all of them, not {count!r}"):
+            network.upto(count)
+
+
+def test_a_cut_shares_its_weights_and_trains():
+    network = own()
+    cut = network.upto(6)
+    rest = {"dense_2.w", "dense_2.b"}
+    before = network.named_params()["dense_2.w"].copy()
+    assert trains(cut) == set()
+    np.testing.assert_array_equal(cut.params, network.params[: cut.params.size])
+    np.testing.assert_array_equal(network.named_params()["dense_2.w"], before)
+    assert trains(network) == set()
+    np.testing.assert_array_equal(cut.params, network.params[: cut.params.size])
+    assert set(network.named_params()) - set(cut.named_params()) == rest
+
+
+@pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES)
+def test_a_cut_is_copied_alone_and_with_its_network(copied):
+    network = own()
+    network, cut = copied((network, network.upto(6)))
+    assert trains(cut) == set() and trains(network) == set()
+    np.testing.assert_array_equal(cut.params, network.params[: cut.params.size])
+    alone, before = copied(cut), cut.params.copy()
+    assert trains(alone) == set()
+    np.testing.assert_array_equal(cut.params, before)
+
+
+def test_a_cut_is_saved(tmp_path):
+    cut = own().upto(5)
+    save_model(tmp_path / "cut.npz", SiameseNetwork(cut))
+    again = load_model(tmp_path / "cut.npz")
+    np.testing.assert_allclose(again.embed(IMAGES), SiameseNetwork(cut).embed(IMAGES), rtol=1e-6)
+    assert trains(again.network) == set()
+
+
+# --- Frozen -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["network", "vectors"])
+@pytest.mark.parametrize("frozen", [(0,), (4,), (5,), (0, 5), (4, 5), (0, 4, 5)])
+def test_frozen_layers_stay_and_the_rest_trains(frozen, form):
+    network = own()
+    for i in frozen:
+        network.layers[i].trainable = False
+    names = {0: {"conv2d_1.w", "conv2d_1.b"}, 4: {"dense_1.w", "dense_1.b"}, 5: {"scale_1.w"}}
+    optimizer = Adam(network) if form == "network" else Adam(network.params, network.grads)
+    assert trains(network, optimizer) == set.union(*(names[i] for i in frozen))
+
+
+def test_a_frozen_layer_adds_nothing_and_still_passes_the_gradient_on():
+    network = own()
+    out, cache = network.forward(IMAGES)
+    dx = network.backward(np.ones_like(out), cache)
+    grads = network.grads.copy()
+    for layer in network.layers:
+        layer.trainable = False
+    np.testing.assert_array_equal(network.backward(np.ones_like(out), cache), dx)
+    np.testing.assert_array_equal(network.grads, grads)
+    assert network.backward(out, cache, need_dx=False) is None
+    np.testing.assert_array_equal(network.grads, grads)
+    for layer in (Conv2D(1, 2), Dense(3, 2)):
+        layer.trainable = False
+        out, cache = layer.forward(np.ones((2, 4, 4, 1) if isinstance(layer, Conv2D) else (2, 3), np.float32))
+        assert layer.backward(out, cache).any() and not any(array.any() for array in layer.grads.values())
+
+
+def test_a_thawed_layer_trains_again():
+    network = own()
+    optimizer = Adam(network)
+    network.layers[0].trainable = False
+    assert trains(network, optimizer) == {"conv2d_1.w", "conv2d_1.b"}
+    network.layers[0].trainable = True
+    assert trains(network, optimizer) == set()
+
+
+# --- Weights by name ----------------------------------------------------------------------------------------
+
+
+def test_weights_by_name(tmp_path):
+    network, other = own(), own()
+    losses(network)
+    arrays = {name: array.astype(np.float64) for name, array in network.named_params().items()}
+    np.savez(tmp_path / "arrays.npz", **arrays)
+    save_model(tmp_path / "model.npz", SiameseNetwork(network))
+    for source in (arrays, network.named_params(), tmp_path / "arrays.npz", str(tmp_path / "model.npz")):
+        other.zero_grads()
+        other.params = np.zeros(other.params.size)
+        other.load_params(source)
+        np.testing.assert_array_equal(other.params, network.params)
+    assert trains(other) == set()
+    third = own()
+    third.upto(1).load_params({name: arrays[name] for name in ("conv2d_1.b", "conv2d_1.w")})
+    np.testing.assert_array_equal(third.params[:40], network.params[:40])
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"dense_1.w": None}, "the array 'dense_1.w' is missing; the network has conv2d_1.w, conv2d_1.b, dense_1.w"),
+        ({"dense_9.w": np.ones(3)}, "the network has no 'dense_9.w', only conv2d_1.w"),
+        ({"dense_1.w": np.ones((8, 64))}, r"'dense_1.w' must have the shape \(64, 8\), not \(8, 64\)"),
+        ({"scale_1.w": np.full(8, np.nan)}, "'scale_1.w' must hold finite real numbers of float32"),
+        ({"scale_1.w": np.full(8, 1e300)}, "'scale_1.w' must hold finite real numbers of float32"),
+        ({"scale_1.w": np.full(8, 1j)}, "'scale_1.w' must hold finite real numbers"),
+        ({"scale_1.w": np.full(8, "a")}, "'scale_1.w' must hold finite real numbers"),
+    ],
+)
+def test_weights_that_do_not_fit_change_nothing(changes, sentence, tmp_path):
+    network = own()
+    before = network.params.copy()
+    arrays = {name: array + 1 for name, array in network.named_params().items()} | changes
+    arrays = {name: array for name, array in arrays.items() if array is not None}
+    np.savez(tmp_path / "arrays.npz", **arrays)
+    for source in (arrays, tmp_path / "arrays.npz"):
+        with pytest.raises(SiameseError, match=sentence):
+            network.load_params(source)
+        np.testing.assert_array_equal(network.params, before)
+
+
+def test_files_that_hold_no_weights(tmp_path):
+    network = own()
+    (tmp_path / "text.npz").write_text("no")
+    np.savez(tmp_path / "objects.npz", **network.named_params() | {"scale_1.w": np.array([print] * 8)})
+    for path, sentence in (
+        (tmp_path / "none.npz", "there is no file .*none.npz"),
+        (tmp_path / "text.npz", "text.npz is damaged or not an .npz file of arrays"),
+        (tmp_path / "objects.npz", "holds Python objects"),
+        (tmp_path, "cannot read .*directory"),
+    ):
+        with pytest.raises(ModelError, match=sentence):
+            network.load_params(path)
+
+
+# --- Classes of one's own -----------------------------------------------------------------------------------
+
+
+def test_another_class_of_the_same_name_is_refused(monkeypatch):
+    def define(module):
+        return type("Scale", (Layer,), {"__module__": module, "__qualname__": "Scale"})
+
+    assert register_layer(Scale) is Scale
+    for module in (__name__, "__main__"):
+        with pytest.raises(OptionError, match=f"there is another layer called Scale, {__name__}.Scale"):
+            register_layer(define(module))
+    for wrong in (print, Dense(2, 2), int, "Scale"):
+        with pytest.raises(OptionError, match="only classes derived from Layer can be registered"):
+            register_layer(wrong)
+    monkeypatch.setitem(_REGISTERED, "Scale", define("__main__"))
+    again = define("__main__")  # as when a notebook's cell runs again
+    assert register_layer(again) is again and _REGISTERED["Scale"] is again
+
+
+def test_a_class_that_is_not_registered(tmp_path, monkeypatch):
+    siamese = SiameseNetwork(own())
+    save_model(tmp_path / "model.npz", siamese)
+    monkeypatch.delitem(_REGISTERED, "Scale")
+    for call in (
+        lambda: save_model(tmp_path / "other.npz", siamese),
+        lambda: load_model(tmp_path / "model.npz"),
+        lambda: Sequential.from_config(siamese.network.config()),
+    ):
+        with pytest.raises(ModelError, match=r"there is no layer 'Scale'; .*with @register_layer above it"):
+            call()
+    register_layer(type("Scale", (Layer,), {}))
+    with pytest.raises(ModelError, match="is of another class than the registered Scale"):
+        save_model(tmp_path / "other.npz", siamese)
+    assert not (tmp_path / "other.npz").exists()
+
+
+class Forgetful(Layer):
+    def __init__(self, size=3, rate=None):
+        self.rate = rate
+        self.kept = size
+
+
+def test_what_cannot_be_described_earns_a_sentence():
+    with pytest.raises(ModelError, match="Forgetful keeps its argument 'size' in no attribute of that name"):
+        Forgetful().config()
+    for rate in (np.ones(3), np.nan, print, {1j}):
+        layer = Forgetful(3, rate)
+        layer.size = 3
+        with pytest.raises(ModelError, match="Forgetful has an argument that JSON cannot hold"):
+            layer.config()
+    layer = Forgetful(3, np.float32(0.5))
+    layer.size = np.int64(3)
+    assert layer.config() == {"size": 3, "rate": 0.5}
+
+
+def test_a_class_that_fails_when_made_from_its_description(monkeypatch):
+    monkeypatch.setitem(_REGISTERED, "Forgetful", Forgetful)
+    config = {"layers": [{"class": "Forgetful", "colour": 1}], "input_shape": [3]}
+    with pytest.raises(ModelError, match=r"Forgetful cannot be made from its description: .*'colour'"):
+        Sequential.from_config(config)
+    monkeypatch.setattr(Forgetful, "from_config", classmethod(lambda cls, config: 1 / 0))
+    with pytest.raises(ModelError, match="Forgetful cannot be made from its description: division by zero"):
+        Sequential.from_config(config)
+
+
+class Gradients(Layer):
+    """A layer that makes its gradients itself, in either order."""
+
+    def __init__(self, first):
+        self.w, self.dw = np.ones(3, np.float32), np.zeros(3, np.float32)
+        if first == "grads":
+            self.grads = {"w": self.dw}
+        self.params = {"w": self.w}
+        if first == "params":
+            self.grads = {"w": self.dw}
+
+    def forward(self, x):
+        return x * self.w, x
+
+    def backward(self, dout, cache, need_dx=True):
+        self.dw += (dout * cache).sum(axis=0)
+        return dout * self.w
+
+
+@pytest.mark.parametrize("first", ["grads", "params"])
+@pytest.mark.parametrize("copied", [lambda thing: thing, *COPIES.values()])
+def test_a_layer_with_gradients_of_its_own_trains(first, copied):
+    network = copied(Sequential([Flatten(), Dense(64, 3, seed=0), Gradients(first)], (8, 8, 1)))
+    last = network.layers[2]
+    before = last.w.copy()
+    losses(network)
+    assert (last.w != before).all() and np.shares_memory(last.dw, network.grads)
+
+
+class Around(Layer):
+    """A layer with another one inside."""
+
+    def __init__(self, inner, shared):
+        super().__init__()
+        self.inner = inner
+        if shared:
+            self.params, self.grads = inner.params, inner.grads
+
+    def forward(self, x):
+        return self.inner.forward(x)
+
+    def backward(self, dout, cache, need_dx=True):
+        return self.inner.backward(dout, cache, need_dx)
+
+
+def test_a_layer_within_a_layer():
+    network = Sequential(
+        [Flatten(), Dense(64, 4, seed=0), Around(Dense(4, 4, seed=1), True), Dense(4, 3, seed=2)], (8, 8, 1)
+    )
+    assert trains(network) == set() and trains(copy.deepcopy(network)) == set()
+    for inner in (Dense(64, 3), [Dense(64, 3)]):
+        with pytest.raises(
+            OptionError, match=r"Around\(\) holds Dense\(64, 3\), whose weights the network would not reach"
+        ):
+            Sequential([Flatten(), Around(inner, False)], (8, 8, 1))
+
+
+class Odd(Layer):
+    def __init__(self, params, grads=None):
+        super().__init__()
+        self.params = params
+        if grads:
+            self.grads.update(grads)
+            self._grads = type(self._grads)(grads)
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: Odd({"w": np.ones(3, int)}), r"needs params\['w'\] of float32 or float64, not int64"),
+        (lambda: Odd({"w": np.ones(3, np.float16)}), "float32 or float64, not float16"),
+        (lambda: Odd({"w": [1.0]}), "arrays are kept under names, not a list of 1 under 'w'"),
+        (lambda: Odd({1: np.ones(3)}), "arrays are kept under names, not .* under 1"),
+        (lambda: Odd(np.ones(3)), "params and grads are mappings of names to arrays, not ndarray"),
+        (lambda: Odd({"w": np.ones(3)}, {"v": np.ones(3)}), "needs grads like its params"),
+    ],
+)
+def test_arrays_that_no_network_can_own(make, sentence):
+    with pytest.raises(ShapeError, match=sentence):
+        Sequential([make()], (3,))
+
+
+def test_params_that_are_a_property_are_refused():
+    class Computed(Layer):
+        params = property(lambda self: {"w": np.ones(3)})
+
+    with pytest.raises(OptionError, match="must keep its arrays in the params and grads that Layer gives it"):
+        Sequential([Computed()], (3,))
+
+
+def test_a_layer_that_does_not_call_super_needs_no_weights():
+    class Twice(Layer):
+        def __init__(self):
+            pass
+
+        def forward(self, x):
+            return 2 * x, None
+
+        def backward(self, dout, cache, need_dx=True):
+            return 2 * dout
+
+    network = Sequential([Flatten(), Dense(64, 3, seed=0), Twice()], (8, 8, 1))
+    found = losses(network)
+    assert found[-1] < 0.9 * found[0]
+    with pytest.raises(ShapeError, match=r"did not call super\(\).__init__\(\) has the arrays of no name, but no 'w'"):
+        Twice().params["w"] = np.ones(3)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,12 +16,14 @@ from conftest import IRREGULAR, irregular_files, long_npy_header, refusals, writ
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siamese_np import SiameseNetwork, cnn, load_model, mlp, save_model, storage
+from siamese_np import Sequential, SiameseNetwork, cnn, load_model, mlp, save_model, storage
 from siamese_np.errors import ModelError
 from siamese_np.network import PRESETS
 from siamese_np.storage import write_atomically
 
 READ = "from siamese_np.storage import load_model as read"
+DATA = Path(__file__).parent / "data"
+OLD = DATA / "model-1.npz"
 
 
 @pytest.fixture(scope="module")
@@ -28,34 +31,54 @@ def model(tmp_path_factory):
     """A small model of the mlp preset on disk."""
     path = tmp_path_factory.mktemp("model") / "model.npz"
     network = mlp((4, 4, 1), embedding_size=3, seed=5)
-    save_model(path, SiameseNetwork(network, margin=2.0, threshold=0.7, preset="mlp"), {"seed": 5})
+    save_model(path, SiameseNetwork(network, margin=2.0, threshold=0.7, class_names=["a", "b"]), {"seed": 5})
     return path
 
 
-@pytest.mark.parametrize(("make", "preset"), [(cnn, "cnn"), (mlp, "mlp")])
+@pytest.mark.parametrize("make", [cnn, mlp])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_a_model_comes_back_to_the_bit(make, preset, dtype, tmp_path):
+def test_a_model_comes_back_to_the_bit(make, dtype, tmp_path):
     network = make((8, 9, 2), embedding_size=5, seed=3, dtype=dtype)
     network.params[:] += np.arange(network.params.size, dtype=dtype) / 7
-    save_model(tmp_path / "model.npz", SiameseNetwork(network, 1.5, 0.3, preset), {"note": "kept"})
+    save_model(tmp_path / "model.npz", SiameseNetwork(network, 1.5, 0.3), {"note": "kept"})
     for path in (tmp_path, tmp_path / "model.npz", str(tmp_path)):
         again = load_model(path)
         np.testing.assert_array_equal(again.network.params, network.params)
-        assert (again.margin, again.threshold, again.preset) == (1.5, 0.3, preset)
+        assert (again.margin, again.threshold, again.class_names) == (1.5, 0.3, None)
         assert again.network.params.dtype == dtype and again.network.input_shape == (8, 9, 2)
+        assert again.network.config() == network.config()
 
 
 def test_the_header_says_what_the_model_is(model):
     with np.load(model, allow_pickle=False) as archive:
         header = json.loads(str(archive["header"]))
         assert archive["dense_1.w"].shape == (16, 512)
-    assert header["preset"] == "mlp" and header["margin"] == 2.0 and header["threshold"] == 0.7
-    assert header["shapes"]["dense_3.w"] == [256, 3] and header["seed"] == 5
+    assert header["margin"] == 2.0 and header["class_names"] == ["a", "b"] and header["notes"] == {"seed": 5}
+    assert header["layers"][1] == {"class": "Dense", "features": 16, "units": 512, "dtype": "float32"}
+    assert header["input_shape"] == [4, 4, 1] and header["versions"]["numpy"] == np.__version__
+    assert load_model(model).class_names == ["a", "b"]
 
 
-def test_only_presets_can_be_saved(tmp_path):
-    with pytest.raises(ModelError, match="only networks made by a preset"):
-        save_model(tmp_path / "model.npz", SiameseNetwork(mlp((4, 4, 1))))
+@pytest.mark.parametrize(
+    ("version", "form", "emb"),
+    [
+        (1, (2.0, 0.75, None), [[-0.0066413879, -0.0271759033], [0.0472984314, -0.0611076355]]),
+        (2, (1.5, 0.25, ["zero", "one"]), [[-0.24902344, 0.47363281, -0.0625], [-0.18066406, 0.15527344, -0.19042969]]),
+    ],
+)
+def test_a_model_file_of_each_format_loads_for_ever(version, form, emb):
+    siamese = load_model(DATA / f"model-{version}.npz")
+    assert (siamese.margin, siamese.threshold, siamese.class_names) == form
+    images = (np.arange(32) % 5 / 4).reshape(2, 4, 4, 1)
+    np.testing.assert_allclose(siamese.embed(images), emb, rtol=1e-5)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_format_1_names_the_preset_alone(preset, dtype):
+    network = PRESETS[preset]((9, 6, 2), embedding_size=3, dtype=dtype)
+    config = storage._preset_config(preset, [9, 6, 2], 3, dtype)
+    assert Sequential.from_config(config).config() == network.config()
 
 
 def rewritten(model, tmp_path, **changes):
@@ -82,7 +105,7 @@ def header_with(model, **changes):
         ({"dense_1.w": np.full((16, 512), np.nan, np.float32)}, "NaN or infinity in 'dense_1.w'"),
         ({"header": None}, "damaged"),
         ({"header": np.array("{")}, "damaged"),
-        ({"header": np.array("[]")}, "is not a 'siamese_np model 1' file"),
+        ({"header": np.array("[]")}, "is not a 'siamese_np model 2' or 'siamese_np model 1' file"),
         ({"header": np.array([object()], dtype=object)}, "damaged"),  # would have to be unpickled
     ],
 )
@@ -91,28 +114,85 @@ def test_a_wrong_model_earns_a_sentence(changes, sentence, model, tmp_path):
         load_model(rewritten(model, tmp_path, **changes))
 
 
+DENSE, DENSE_2, DENSE_3 = ({"class": "Dense", "features": D, "units": E} for D, E in ((16, 512), (512, 256), (256, 3)))
+FLATTEN = {"class": "Flatten"}
+
+
+@pytest.mark.parametrize("name", ["layers", "input_shape", "dtype", "margin", "threshold"])
+def test_a_header_must_be_whole(name, model, tmp_path):
+    with np.load(model, allow_pickle=False) as archive:
+        header = json.loads(str(archive["header"]))
+    del header[name]
+    with pytest.raises(ModelError, match=f"changed.npz has a header that describes no network: .*({name}|a list of)"):
+        load_model(rewritten(model, tmp_path, header=np.array(json.dumps(header))))
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
         ({"preset": "vgg"}, "no preset 'vgg'"),
-        ({"preset": None}, "describes no network"),
-        ({"format": "siamese_np model 2"}, "is not a 'siamese_np model 1' file"),
-        ({"input_shape": [4, 4]}, "describes no network"),
-        ({"input_shape": "big"}, "describes no network"),
-        ({"dtype": "int8"}, "dtype must be float32 or float64"),
-        ({"embedding_size": 0}, "at least 1"),
-        ({"embedding_size": 10**12}, "its network has"),
-        ({"embedding_size": True}, "embedding_size must be a whole number"),
+        ({"preset": None}, "no preset None"),
+        ({"input_shape": [4, 4]}, r"input_shape must be \[H, W, C\]"),
         ({"input_shape": [4, 4.0, 1]}, "each number of input_shape must be a whole number"),
+        ({"embedding_size": 0}, "at least 1, not 0"),
+        ({"embedding_size": True}, "embedding_size must be a whole number"),
+        ({"embedding_size": 10**12}, "its network has"),
+        ({"dtype": "float16"}, "dtype must be float32 or float64"),
+        ({"threshold": None}, "threshold must be a finite number"),
+    ],
+)
+def test_a_wrong_header_of_format_1_earns_a_sentence(changes, sentence, tmp_path):
+    with pytest.raises(ModelError, match=sentence):
+        load_model(rewritten(OLD, tmp_path, header=header_with(OLD, **changes)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"format": "siamese_np model 3"}, "is not a 'siamese_np model 2' or 'siamese_np model 1' file"),
+        ({"layers": None}, "a list of layers, each with its class"),
+        ({"layers": {}}, "a list of layers"),
+        ({"layers": [DENSE, 5]}, "a list of layers"),
+        ({"layers": [{"features": 16}]}, "a list of layers"),
+        ({"layers": [{"class": "LayerNorm"}]}, "there is no layer 'LayerNorm'; .* @register_layer above it"),
+        ({"layers": [{"class": ["Dense"]}]}, r"there is no layer \['Dense'\]"),
+        ({"layers": [{"class": "Dense"}]}, "Dense cannot be made from its description: .*features"),
+        ({"layers": [{**DENSE, "colour": 1}]}, "Dense cannot be made from its description|its network has"),
+        ({"layers": [{**DENSE, "units": 10**12}]}, "its network has"),
+        (
+            {"layers": [{**DENSE, "units": 512.0}, DENSE_2, DENSE_3]},
+            "units must be a whole number of at least 1, not 512.0",
+        ),
+        ({"layers": [{**DENSE, "dtype": "float64"}, DENSE_2, DENSE_3]}, "must have one dtype"),
+        (
+            {"layers": [FLATTEN, *({**each, "dtype": "float64"} for each in (DENSE, DENSE_2, DENSE_3))]},
+            "its layers have float64",
+        ),
+        ({"layers": [DENSE, DENSE_2, DENSE_3]}, r"Dense\(16, 512\) needs vectors \(N, 16\), not"),
+        ({"layers": [FLATTEN, DENSE, DENSE_2]}, None),  # another network, which the file holds
+        ({"layers": [{"class": "MaxPool2D", "window": 0}]}, "window must be a whole number of at least 1, not 0"),
+        ({"layers": []}, "must end in vectors"),
+        ({"input_shape": [4, 5, 1]}, r"Dense\(16, 512\) needs vectors \(N, 16\), not"),
+        ({"input_shape": [4, 4.0, 1]}, "an input shape is .* whole numbers of at least 1, not"),
+        ({"input_shape": "big"}, "an input shape is"),
+        ({"input_shape": None}, "an input shape is"),
+        ({"dtype": "int8"}, "dtype must be float32 or float64"),
+        ({"dtype": [4]}, "dtype must be float32 or float64"),
+        ({"dtype": "float64"}, r"holds 'dense_1.w' as \(16, 512\) float32"),
+        ({"class_names": "ab"}, "class names must be a list of text"),
+        ({"class_names": [1, 2]}, "class names must be a list of text"),
         *[
-            ({name: value}, f"{name} must be a finite number of at least 0, not")
-            for name in ("threshold", "margin")
+            ({name.split()[-1]: value}, f"{name} must be a finite number (of at least|above) 0, not")
+            for name in ("threshold", "the margin")
             for value in (float("nan"), float("inf"), -1, -1e-9, 10**400, None, True, "0.5", "low", [0.5])
         ],
         ({"margin": 0}, "margin must be a finite number above 0"),
     ],
 )
 def test_a_wrong_header_earns_a_sentence(changes, sentence, model, tmp_path):
+    if sentence is None:
+        load_model(rewritten(model, tmp_path, header=header_with(model, **changes)))
+        return
     with pytest.raises(ModelError, match=sentence):
         load_model(rewritten(model, tmp_path, header=header_with(model, **changes)))
 
@@ -150,12 +230,8 @@ def test_a_bomb_is_refused_before_it_is_unpacked(model, tmp_path):
         load_model(path)
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("shape", [(4, 4, 1), (9, 6, 2)])
-def test_the_parameters_of_a_preset_are_known_before_it_is_made(preset, shape):
-    network = PRESETS[preset](shape, embedding_size=3, dtype=np.float64)
-    made = {name: (param.shape, param.dtype) for name, param in network.named_params().items()}
-    assert storage._param_specs(preset, list(shape), 3, np.dtype(np.float64)) == made
+def described(model, *layers):
+    return header_with(model, layers=[FLATTEN, *layers])
 
 
 def test_a_small_file_takes_little_memory(model, tmp_path):
@@ -164,17 +240,18 @@ def test_a_small_file_takes_little_memory(model, tmp_path):
         arrays = {**archive}
     zeros = np.zeros(60_000_000, np.float32)
     large = {
-        "embedding": {"header": header_with(model, embedding_size=4_000_000)},
-        "images": {"header": header_with(model, input_shape=[10**6] * 3)},
-        "cnn": {"header": header_with(model, preset="cnn", input_shape=[10**6, 10**6, 1])},
+        "embedding": {"header": described(model, DENSE, DENSE_2, {**DENSE_3, "units": 4_000_000})},
+        "images": {"header": described(model, {**DENSE, "features": 10**18})},
+        "cnn": {"header": described(model, {"class": "Conv2D", "channels": 10**6, "filters": 10**6})},
         "nothing": {name: None for name in arrays if name != "header"}
-        | {"header": header_with(model, embedding_size=4_000_000)},
+        | {"header": described(model, {**DENSE, "units": 4_000_000})},
+        "old": {"header": header_with(OLD, preset="mlp", embedding_size=4_000_000, input_shape=[4, 4, 1])},
         "npy-header": {"dense_1.w": long_npy_header(200_000_000)},
         "first-npy-header": {"header": long_npy_header(1_000_000)},
         "bomb": {"dense_1.w": zeros},
         "beside": {"more": zeros[:20_000_000]},
         "honest": {
-            "header": header_with(model, embedding_size=230_000),
+            "header": described(model, DENSE, DENSE_2, {**DENSE_3, "units": 230_000}),
             "dense_3.w": zeros[: 256 * 230_000].reshape(256, -1),
             "dense_3.b": zeros[:230_000],
         },
@@ -188,6 +265,7 @@ def test_a_small_file_takes_little_memory(model, tmp_path):
         r"its network has (1000000000000000000, 512)",
         r"lacks the array 'conv2d_1.w'",
         r"lacks the array 'dense_1.w'",
+        r"its network has (256, 4000000)",
         r"would unpack to 2005",
         r"header of 1000000 bytes, more than 4096",
         *[r"times its size or 64 MiB"] * 3,

@@ -10,7 +10,8 @@ from siamese_np import ContrastiveLoss, Dataset, Options, SiameseNetwork, Split,
 from siamese_np.errors import ModelError, OptionError, TrainingError
 from siamese_np.losses import AllPairsContrastiveLoss
 from siamese_np.optimizers import Adam, one_cycle
-from siamese_np.training import BatchProtocol, NotebookProtocol, versions
+from siamese_np.storage import versions
+from siamese_np.training import BatchProtocol, NotebookProtocol
 
 
 @pytest.fixture(scope="module")

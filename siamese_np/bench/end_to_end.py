@@ -108,7 +108,7 @@ def embeddings(
     chosen = split.images[np.arange(images) % len(split.images)]
     runs = {}
     for preset in ("cnn", "mlp"):
-        siamese = SiameseNetwork(untrained(preset, chosen.shape[1:]), preset=preset)
+        siamese = SiameseNetwork(untrained(preset, chosen.shape[1:]))
         for count in threads:
             runs[preset, count] = on_threads(count, partial(siamese.embed, chosen))
     timings = measure({str(case): run for case, run in runs.items()}, repetitions, seconds)

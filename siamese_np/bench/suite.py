@@ -168,7 +168,7 @@ def _section(name: str, options: dict[str, Any], say: Callable[[str], None]) -> 
 
 def environment_facts() -> dict[str, Any]:
     """What the numbers depend on, as far as the system tells."""
-    from siamese_np.training import versions
+    from siamese_np.storage import versions
 
     facts: dict[str, Any] = {
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

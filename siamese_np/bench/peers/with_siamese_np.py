@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from siamese_np import training
+from siamese_np import storage
 from siamese_np.losses import ContrastiveLoss
 from siamese_np.network import Sequential, SiameseNetwork, make_network
 from siamese_np.optimizers import Adam
@@ -12,7 +12,7 @@ from siamese_np.optimizers import Adam
 
 def versions() -> dict[str, str]:
     """What runs here."""
-    return training.versions()
+    return storage.versions()
 
 
 def untrained(preset: str, input_shape: tuple[int, ...]) -> Sequential:
@@ -41,7 +41,7 @@ class Model:
         for name, value in network.named_params().items():
             value[:] = params[name]
         self.siamese, self.loss = SiameseNetwork(network), ContrastiveLoss()
-        self.optimizer = Adam(network.params, network.grads, chunks=network.chunks)
+        self.optimizer = Adam(network)
 
     def load_images(self, images: np.ndarray) -> np.ndarray:
         """Images (N, H, W, C) as the network takes them."""
