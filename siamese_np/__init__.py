@@ -12,7 +12,7 @@ _PUBLIC = {
     "errors": ("SiameseError",),
     "storage": ("load_model", "save_model"),
     "layers": ("Conv2D", "Dense", "Flatten", "Layer", "MaxPool2D", "ReLU", "register_layer"),
-    "losses": ("AllPairsContrastiveLoss", "ContrastiveLoss", "EuclideanDistance"),
+    "losses": ("AllPairsContrastiveLoss", "ContrastiveLoss", "EuclideanDistance", "PairwiseDistances"),
     "network": ("Sequential", "SiameseNetwork", "cnn", "mlp"),
     "optimizers": ("SGD", "Adam"),
     "pairs": ("balanced_batches", "random_pairs"),

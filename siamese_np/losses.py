@@ -1,5 +1,14 @@
-"""The distance of two embeddings and the contrastive loss: of given pairs, and of all pairs of a batch."""
+"""Distances of embeddings, and the contrastive loss: of given pairs, and of all pairs of a batch.
 
+A loss is an object with two methods, of one of two kinds, told by the names of forward's parameters:
+
+- a pair loss: ``forward(dist, label) -> (value, cache)``, ``backward(cache) -> ddist``
+- a batch loss: ``forward(emb, classes) -> (value, cache)``, ``backward(cache) -> demb``
+
+A new batch loss is some NumPy between the two methods of `PairwiseDistances`; `train_run` shows one.
+"""
+
+import inspect
 from typing import Any
 
 import numpy as np
@@ -12,9 +21,9 @@ from siamese_np._checks import (
     cache_parts,
     check_classes,
     check_embeddings,
+    check_margin,
     check_pairs,
 )
-from siamese_np._checks import check_margin as check_margin
 from siamese_np.backend import ops
 from siamese_np.errors import OptionError, ShapeError
 from siamese_np.runtime import buffers, scheduler
@@ -44,11 +53,9 @@ class EuclideanDistance:
         emb_a = cache_array("EuclideanDistance", "emb_a", emb_a, (None, None))
         emb_b = cache_array("EuclideanDistance", "emb_b", emb_b, emb_a.shape, emb_a.dtype)
         dist = cache_array("EuclideanDistance", "dist", dist, (len(emb_a),), emb_a.dtype)
-        ddist = as_array("ddist", ddist)
-        if ddist.shape != dist.shape or ddist.dtype != dist.dtype:
-            raise ShapeError(f"ddist must be {dist.shape} {dist.dtype}, not {ddist.shape} {ddist.dtype}")
+        ddist = _check_ddist(ddist, dist)
         demb_a, demb_b = np.empty_like(emb_a), np.empty_like(emb_b)
-        ops.euclidean_backward(demb_a, demb_b, np.ascontiguousarray(ddist), emb_a, emb_b, dist)
+        ops.euclidean_backward(demb_a, demb_b, ddist, emb_a, emb_b, dist)
         return demb_a, demb_b
 
 
@@ -85,6 +92,45 @@ class ContrastiveLoss:
         ddist, each = np.empty_like(dist), np.full_like(dist, _factor(dloss) / max(len(dist), 1))
         ops.contrastive_backward(ddist, each, dist, label, dist.dtype.type(self.margin))
         return ddist
+
+
+class PairwiseDistances:
+    """Distances between all rows of an array of embeddings; the gradient at distance 0 is 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> distances = PairwiseDistances()
+    >>> dist, cache = distances.forward(np.array([[0.0, 0.0], [3.0, 4.0]]))
+    >>> dist.tolist()
+    [[0.0, 5.0], [5.0, 0.0]]
+    >>> distances.backward(np.array([[0.0, 1.0], [0.0, 0.0]]), cache).tolist()
+    [[-0.6, -0.8], [0.6, 0.8]]
+    """
+
+    def forward(self, emb: Array) -> tuple[Array, Any]:
+        """Distances (N, N) of the embeddings emb (N, E), and the cache for backward.
+
+        ShapeError unless emb is a float32 or float64 array of two dimensions.
+        """
+        emb = check_embeddings("emb", emb, for_loss=True)
+        dist = buffers.empty((len(emb), len(emb)), emb.dtype)
+        ops.pairwise_forward(dist, emb)
+        return dist, (dist, emb)
+
+    def backward(self, ddist: Array, cache: Any) -> Array:
+        """Gradient demb (N, E) of the embeddings from that of the distances, ddist (N, N).
+
+        A loss that uses dist[i, j] but not dist[j, i] has its gradient in ddist[i, j] alone. ShapeError where ddist
+        or the cache does not fit.
+        """
+        dist, emb = cache_parts("PairwiseDistances", cache, tuple, 2)
+        emb = cache_array("PairwiseDistances", "emb", emb, (None, None))
+        dist = cache_array("PairwiseDistances", "dist", dist, (len(emb), len(emb)), emb.dtype)
+        ddist = _check_ddist(ddist, dist)
+        demb = np.empty_like(emb)
+        ops.pairwise_backward(demb, ddist, dist, emb)
+        return demb
 
 
 class AllPairsContrastiveLoss:
@@ -128,6 +174,34 @@ class AllPairsContrastiveLoss:
         scheduler.wake()
         ops.all_pairs_backward(demb, weight, dist, emb, classes, emb.dtype.type(self.margin))
         return demb
+
+
+LOSS_FORMS = {"pairs": ("dist", "label"), "batch": ("emb", "classes")}  # kind of loss: parameters of its forward
+
+
+def loss_kind(loss: Any) -> str:
+    """Whether `loss` is a loss of given "pairs" or of a "batch", or an OptionError where it is neither."""
+    try:
+        names = list(inspect.signature(loss.forward).parameters)
+    except (AttributeError, TypeError, ValueError):
+        names = []
+    backward = callable(getattr(loss, "backward", None))
+    for kind, form in LOSS_FORMS.items():
+        if tuple(names[:2]) == form and backward:
+            return kind
+    has = (f"forward({', '.join(names)})" if names else "no forward") + ("" if backward else " and no backward")
+    raise OptionError(
+        "a loss has forward(dist, label), for given pairs, or forward(emb, classes), for a batch, and "
+        f"backward(cache), but {loss!r:.100} has {has}"
+    )
+
+
+def _check_ddist(ddist: Array, dist: Array) -> Array:
+    """`ddist` as a C-contiguous array of the shape and dtype of `dist`, or a ShapeError."""
+    ddist = as_array("ddist", ddist)
+    if ddist.shape != dist.shape or ddist.dtype != dist.dtype:
+        raise ShapeError(f"ddist must be {dist.shape} {dist.dtype}, not {ddist.shape} {ddist.dtype}")
+    return np.ascontiguousarray(ddist)
 
 
 def _factor(dloss: float) -> float:

@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from siamese_np._checks import as_array, as_number, assign, cache_parts, found, is_array, is_whole
+from siamese_np._checks import as_array, as_number, assign, cache_parts, check_margin, found, is_array, is_whole
 from siamese_np.backend import ops
 from siamese_np.errors import ModelError, OptionError, ShapeError
 from siamese_np.layers import Conv2D, ConvReLUPool, Dense, Flatten, Layer, MaxPool2D, ReLU, Shape, registered_layer
-from siamese_np.losses import EuclideanDistance, check_margin
+from siamese_np.losses import EuclideanDistance
 from siamese_np.reading import one_line, open_npz
 from siamese_np.runtime import scheduler
 from siamese_np.runtime.scheduler import chunks_of

@@ -14,10 +14,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from siamese_np._checks import as_number, is_whole
+from siamese_np._checks import as_number, check_margin, is_whole
 from siamese_np.datasets import Dataset, Split
 from siamese_np.errors import ModelError, OptionError, TrainingError
-from siamese_np.losses import AllPairsContrastiveLoss, ContrastiveLoss, check_margin
+from siamese_np.losses import AllPairsContrastiveLoss, ContrastiveLoss
 from siamese_np.metrics import calibrate_threshold, pair_accuracy, pair_distances
 from siamese_np.network import PRESETS, SiameseNetwork, make_network
 from siamese_np.optimizers import OPTIMIZERS, SCHEDULES

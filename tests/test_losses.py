@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from siamese_np._checks import check_embeddings
+from siamese_np.backend import BACKENDS, use_kernels
 from siamese_np.errors import OptionError, ShapeError
-from siamese_np.losses import AllPairsContrastiveLoss, ContrastiveLoss, EuclideanDistance
+from siamese_np.losses import AllPairsContrastiveLoss, ContrastiveLoss, EuclideanDistance, PairwiseDistances
 
 
 @pytest.mark.parametrize("kind", [int, np.uint8, np.float16, np.float32, np.float64, np.longdouble, ">f4", ">i2"])
@@ -60,6 +61,12 @@ def test_masked_embeddings_are_refused():
             call()
 
 
+@pytest.mark.parametrize("number", [1e-300, 1e-16, 1e16, 1e300])
+def test_a_margin_whose_square_may_be_no_float32_is_refused(number):
+    with pytest.raises(OptionError, match=r"the margin must be from 1e-15 to 1e\+15, not"):
+        ContrastiveLoss(number)
+
+
 @pytest.mark.parametrize("number", [None, "1", True, np.nan, np.inf, 1j, np.ones(2), 10**400])
 def test_what_is_no_number_is_refused(number):
     with pytest.raises(OptionError, match="the margin must be a finite number above 0, not"):
@@ -71,3 +78,41 @@ def test_what_is_no_number_is_refused(number):
     ):
         with pytest.raises(OptionError, match="dloss must be a finite number, not"):
             loss.backward(cache, number)
+
+
+@pytest.mark.parametrize("kernels", BACKENDS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_distances_of_a_batch_and_their_gradients(kernels, dtype):
+    emb = np.random.default_rng(0).standard_normal((21, 7))
+    emb[4] = emb[3]  # at distance 0, of which the gradient is 0
+    ddist, distances = np.random.default_rng(1).standard_normal((21, 21)), PairwiseDistances()
+
+    def value(x):
+        return float((np.linalg.norm(x[:, None] - x, axis=2) * ddist).sum())
+
+    with use_kernels(kernels):
+        dist, cache = distances.forward(emb.astype(dtype))
+        demb = distances.backward(ddist.astype(dtype), cache)
+    assert dist.dtype == demb.dtype == dtype
+    np.testing.assert_allclose(dist, np.linalg.norm(emb[:, None] - emb, axis=2), rtol=1e-5, atol=1e-6)
+    ddist[3, 4] = ddist[4, 3] = 0
+    numeric = np.zeros_like(emb)
+    for i in np.ndindex(emb.shape):
+        step = np.zeros_like(emb)
+        step[i] = 1e-6
+        numeric[i] = (value(emb + step) - value(emb - step)) / 2e-6
+    np.testing.assert_allclose(demb, numeric, rtol=1e-4, atol=1e-4)
+
+
+def test_what_does_not_fit_distances_of_a_batch_is_refused():
+    distances = PairwiseDistances()
+    dist, cache = distances.forward(np.eye(3))
+    for ddist in (np.ones((3, 2)), np.ones((3, 3), np.float32), np.ma.ones((3, 3)), "x"):
+        with pytest.raises(ShapeError, match="ddist must be"):
+            distances.backward(ddist, cache)
+    for wrong in (None, (dist,), (dist, np.eye(4)), (np.ones((2, 2)), np.eye(3))):
+        with pytest.raises(ShapeError, match="PairwiseDistances needs the cache that its own forward returned"):
+            distances.backward(dist, wrong)
+    for wrong in (np.ones(3), np.ones((3, 3), int), None):
+        with pytest.raises(ShapeError, match="emb must be"):
+            distances.forward(wrong)
