@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import Any
 
 _PUBLIC = {
+    "augment": ("RandomShift",),
     "datasets": ("Dataset", "Split", "load_dataset", "load_images", "read_idx", "read_image"),
     "errors": ("SiameseError",),
     "storage": ("load_model", "save_model"),
@@ -16,7 +17,7 @@ _PUBLIC = {
     "network": ("Sequential", "SiameseNetwork", "cnn", "mlp"),
     "optimizers": ("SGD", "Adam"),
     "pairs": ("balanced_batches", "random_pairs"),
-    "training": ("Options", "Training"),
+    "training": ("Run", "TrainConfig", "train_run"),
 }
 _MODULE = {name: module for module, names in _PUBLIC.items() for name in names}
 

@@ -5,31 +5,26 @@ user's mistake, 3 a check could not decide, 130 interrupted.
 """
 
 import argparse
-import codecs
-import contextlib
-import io
+import dataclasses
 import json
-import os
+import shlex
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from siamese_np.errors import ModelError, OptionError, SiameseError
+from siamese_np._process import discard, safe_streams
+from siamese_np.errors import OptionError, SiameseError
 
 if TYPE_CHECKING:
     from siamese_np.network import SiameseNetwork
 
-# What --overwrite removes, in this order: what is left when it is interrupted is a run that can be resumed, or none
-RUN_FILES = ("metrics.json", "report.html", "history.csv", "model.npz", "checkpoint.npz")
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status."""
-    with _streams():
-        args = _parser().parse_args(arguments)
+    with safe_streams():
         try:
+            args = _parse(sys.argv[1:] if arguments is None else list(arguments))
             if args.threads is not None:
                 from siamese_np.runtime.scheduler import set_threads
 
@@ -52,69 +47,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def train(args: argparse.Namespace) -> int:
-    """Train, judge on the test images, draw, save."""
+    """Train, evaluate on the test images, draw, save."""
     from siamese_np.datasets import load_dataset
-    from siamese_np.run_folder import judge, text, write_history, write_run
-    from siamese_np.storage import versions
-    from siamese_np.training import Options, Training
+    from siamese_np.run_folder import text
+    from siamese_np.training import TrainConfig, train_run
 
-    names = ("preset", "protocol", "epochs", "batch_size", "seed", "margin", "learning_rate", "optimizer", "schedule")
+    names = [field.name for field in dataclasses.fields(TrainConfig)]
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    if args.resume is not None:
-        if given or args.out is not None:
-            wrong = "--" + next(iter([*given, "out"])).replace("_", "-")
-            raise OptionError(f"{wrong} cannot go with --resume: a resumed run keeps its options and its folder")
-        dataset = load_dataset(args.data)
-        folder = Path(args.resume)
-        run = Training.resume(dataset, folder)
-        _log(f"resuming {folder} after epoch {len(run.history)}")
+    config = None
+    if args.resume is None:
+        config = TrainConfig(**given)
+        folder = Path("runs") / f"{config.preset}-*" if args.out is None else Path(args.out)
+    elif given or args.out is not None:
+        wrong = "--" + next(iter([*given, "out"])).replace("_", "-")
+        raise OptionError(f"{wrong} cannot go with --resume: a resumed run keeps its options and its folder")
     else:
-        options = Options.of(**given)
-        dataset = load_dataset(args.data)
-        run = Training(dataset, options)
-        folder = run.folder = _new_run_folder(args.out, options.preset, args.overwrite)
-
-    _log(f"{dataset.name}: training on {run.protocol.says}")
-    _log("options: " + ", ".join(f"{name} {value}" for name, value in vars(run.options).items()))
-    _log(f"run folder: {folder}")
-    try:
-        run.run(_log_beside_bar, show_bar=sys.stderr.isatty())
-    except BaseException:
-        with contextlib.suppress(OSError):  # what ended the training is what the user must hear of
-            write_history(folder, run.history)
-        raise
-    write_history(folder, run.history)
-    _log(f"trained in {run.seconds:.1f} s; compiling or loading the kernels before took {run.compile_seconds:.1f} s")
+        folder = Path(args.resume)
+    run = train_run(
+        config,
+        load_dataset(args.data),
+        folder,
+        resume=args.resume is not None,
+        overwrite=args.overwrite,
+        on_metrics=lambda told: _result(args, told, text(told) + f"\n  trained in {told['seconds']:.1f} s"),
+        log=_log_beside_bar,
+        show_bar=sys.stderr.isatty(),
+    )
     if run.interrupted:
-        _log(f"interrupted; the weights of epoch {run.best_epoch} are kept, `--resume {folder}` goes on")
+        again = ["--resume", str(run.folder), *(["--data", args.data] if args.data else [])]
+        _log(f"`siamese-np train {shlex.join(again)}` goes on")
         return 130
-
-    _log("judging on the test images")
-    judgement = judge(run.siamese, dataset)
-    figures = {
-        **judgement.figures,
-        "seconds": run.seconds,
-        "images_per_second": run.history[-1]["images_per_second"],
-        "compile_seconds": run.compile_seconds,
-        "epoch": run.best_epoch,
-        "options": vars(run.options),
-        "versions": versions(),
-        "run": str(folder),
-    }
-    _result(args, figures, text(figures) + f"\n  trained in {run.seconds:.1f} s")
-    _log("drawing")
-    write_run(folder, judgement, dataset, run.history, figures)
-    _log(f"pictures and page: {folder / 'report.html'}")
     return 0
 
 
 def evaluate(args: argparse.Namespace) -> int:
-    """Judge a saved model on the test images."""
+    """Measure a saved model on the test images."""
+    from siamese_np import run_folder
     from siamese_np.datasets import load_dataset
-    from siamese_np.run_folder import judge, text
 
-    figures = judge(_load(args.model), load_dataset(args.data)).figures
-    _result(args, figures, text(figures))
+    metrics = run_folder.evaluate(_load(args.model), load_dataset(args.data)).metrics
+    _result(args, metrics, run_folder.text(metrics))
     return 0
 
 
@@ -137,14 +109,14 @@ def embed(args: argparse.Namespace) -> int:
     emb = siamese.embed(images)
     seconds = time.perf_counter() - start
     write_embeddings(output, emb, names, fingerprint(siamese))
-    figures = {
+    result = {
         "images": len(emb),
         "embedding_size": emb.shape[1],
         "output": str(output),
         "seconds": seconds,
         "images_per_second": len(emb) / seconds,
     }
-    _result(args, figures, f"{len(emb):,} embeddings of {emb.shape[1]} numbers written to {output}")
+    _result(args, result, f"{len(emb):,} embeddings of {emb.shape[1]} numbers written to {output}")
     return 0
 
 
@@ -155,9 +127,9 @@ def compare(args: argparse.Namespace) -> int:
     siamese = _load(args.model)
     a, b = (read_image(path)[None, :, :, None] for path in (args.a, args.b))
     distance = float(siamese.distances(a, b)[0])
-    figures = {"distance": distance, "threshold": siamese.threshold, "similar": distance < siamese.threshold}
-    verdict, sign = ("similar", "below") if figures["similar"] else ("dissimilar", "not below")
-    _result(args, figures, f"{verdict}: distance {distance:.4f} is {sign} the threshold {siamese.threshold:.4f}")
+    result = {"distance": distance, "threshold": siamese.threshold, "similar": distance < siamese.threshold}
+    verdict, sign = ("similar", "below") if result["similar"] else ("dissimilar", "not below")
+    _result(args, result, f"{verdict}: distance {distance:.4f} is {sign} the threshold {siamese.threshold:.4f}")
     return 0
 
 
@@ -183,7 +155,7 @@ def search(args: argparse.Namespace) -> int:
 
 
 def gradcheck(args: argparse.Namespace) -> int:
-    """Check the gradients of everything here, of one operation, or of a person's own layer."""
+    """Check the gradients of everything here, of one operation, or of a user's layer."""
     import time
 
     from siamese_np.gradcheck import check_target
@@ -231,7 +203,7 @@ def info(args: argparse.Namespace) -> int:
 
         seconds = warm_up()
     folder = cache_folder()
-    figures: dict[str, Any] = {
+    result: dict[str, Any] = {
         "versions": versions(),
         "processor": platform.processor() or platform.machine(),
         "threads": get_threads(),
@@ -239,19 +211,29 @@ def info(args: argparse.Namespace) -> int:
         "compiled_kernels": len(list(folder.rglob("*.nbc"))) if folder else 0,
         "warm_up_seconds": seconds,
     }
-    lines = [f"{name} {version}" for name, version in figures["versions"].items()]
+    lines = [f"{name} {version}" for name, version in result["versions"].items()]
     lines += [
-        f"threads {figures['threads']} ({figures['processor']})",
-        f"compiled kernels: {figures['compiled_kernels']} in {folder or 'no folder, compiled anew at each start'}",
+        f"threads {result['threads']} ({result['processor']})",
+        f"compiled kernels: {result['compiled_kernels']} in {folder or 'no folder, compiled anew at each start'}",
     ]
     if seconds:
         lines += [f"  {name}: {value:.2f} s" for name, value in seconds.items()]
         lines.append(f"compiled or loaded in {sum(seconds.values()):.1f} s")
-    _result(args, figures, "\n".join(lines))
+    _result(args, result, "\n".join(lines))
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The command's arguments; what is wrong with them ends the process with status 2."""
+    parser = _parser(with_config=list(arguments[:1]) == ["train"])
+    for argument in arguments:
+        if argument.startswith("--") and argument.endswith("=--"):  # of which argparse makes an empty list
+            parser.error(f"argument {argument[:-3]}: expected a value, not --")
+    return parser.parse_args(arguments)
+
+
+def _parser(with_config: bool) -> argparse.ArgumentParser:
+    """All commands; the options of `TrainConfig` only when asked for, since to import it takes a second."""
     parser = argparse.ArgumentParser(
         prog="siamese-np",
         description="Siamese networks on MNIST with contrastive loss, every gradient by hand, in NumPy and Numba.",
@@ -270,22 +252,15 @@ def _parser() -> argparse.ArgumentParser:
     model_help = "run folder, or a model.npz"
     data_help = "folder of IDX files with MNIST's names (the bundled MNIST)"
 
-    sub = command(train, "train a network, judge it on the test images, draw and save the results")
-    sub.add_argument("--preset", metavar="P", help="cnn or mlp (cnn)")
-    sub.add_argument("--protocol", metavar="P", help="batch or notebook (batch)")
-    sub.add_argument("--epochs", type=int, metavar="N", help="passes over the data (batch 4, notebook 5)")
-    sub.add_argument("--batch-size", type=int, metavar="B", help="images (batch 256) or pairs (notebook 32) a step")
-    sub.add_argument("--seed", type=int, metavar="S", help="seed of everything random (0)")
-    sub.add_argument("--margin", type=float, metavar="M", help="margin of the contrastive loss (1)")
-    sub.add_argument("--learning-rate", type=float, metavar="R", help="at the top of the schedule")
-    sub.add_argument("--optimizer", metavar="O", help="adam or sgd (adam)")
-    sub.add_argument("--schedule", metavar="S", help="constant, cosine or one-cycle (one-cycle)")
+    sub = command(train, "train a network, evaluate it on the test images, draw and save the results")
+    if with_config:
+        _add_config(sub)
     sub.add_argument("--data", metavar="DIR", help=data_help)
     sub.add_argument("--out", metavar="RUN", help="run folder to write (runs/PRESET-1, -2, ...)")
     sub.add_argument("--overwrite", action="store_true", help="write into --out though it holds a run")
     sub.add_argument("--resume", metavar="RUN", help="go on with an interrupted run")
 
-    sub = command(evaluate, "judge a saved model on the test images")
+    sub = command(evaluate, "measure a saved model on the test images")
     sub.add_argument("model", metavar="MODEL", help=model_help)
     sub.add_argument("--data", metavar="DIR", help=data_help)
 
@@ -345,6 +320,25 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    """One option for each field of `TrainConfig`."""
+    from siamese_np.training import PROTOCOL_DEFAULTS, TrainConfig
+
+    for field in dataclasses.fields(TrainConfig):
+        *others, last = sorted(field.metadata["choices"]) or [""]
+        choices = f": {', '.join(others)} or {last}" if others else ""
+        defaults = {protocol: values.get(field.name) for protocol, values in PROTOCOL_DEFAULTS.items()}
+        default = field.default
+        if default is None:
+            default = ", ".join(f"{protocol} {value}" for protocol, value in defaults.items())
+        parser.add_argument(
+            "--" + field.name.replace("_", "-"),
+            type=cast(Any, field.type),
+            metavar=field.metadata["metavar"],
+            help=f"{field.metadata['help']}{choices} ({default})",
+        )
+
+
 def _shape(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(length) for length in text.split(","))
@@ -358,34 +352,11 @@ def _load(model: str) -> "SiameseNetwork":
     return load_model(model)
 
 
-def _new_run_folder(out: str | None, preset: str, overwrite: bool) -> Path:
-    """Make the run folder: `out`, or the next free one; never over an existing run unless asked."""
-    if out is None:
-        number = 1
-        while (folder := Path("runs") / f"{preset}-{number}").exists():
-            number += 1
-    else:
-        folder = Path(out)
-        if folder.exists() and not folder.is_dir():
-            raise ModelError(f"{folder} is a file, but a run needs a folder")
-        if folder.is_dir() and any(folder.iterdir()):
-            if not overwrite:
-                raise ModelError(f"{folder} is not empty; choose another --out, or add --overwrite to write over it")
-            for name in RUN_FILES:
-                (folder / name).unlink(missing_ok=True)
+def _result(args: argparse.Namespace, result: dict[str, Any], lines: str) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise ModelError(f"the run folder {folder} cannot be written: {error.strerror or error}") from None
-    return folder
-
-
-def _result(args: argparse.Namespace, figures: dict[str, Any], lines: str) -> None:
-    try:
-        print(json.dumps(figures) if args.json else lines, flush=True)
+        print(json.dumps(result) if args.json else lines, flush=True)
     except BrokenPipeError:  # the reader has gone, but a command may have more to do than to print
-        _discard(sys.stdout)
+        discard(sys.stdout)
     except OSError as error:
         raise OSError(error.errno, error.strerror, "standard output") from None
 
@@ -398,64 +369,3 @@ def _log_beside_bar(line: str) -> None:
     from tqdm import tqdm
 
     tqdm.write(line, file=sys.stderr)
-
-
-class _Log:
-    """Standard error for the time of a command: what cannot be written to it is dropped, and ends nothing."""
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-
-    def write(self, text: str) -> int:
-        with contextlib.suppress(OSError, ValueError):
-            self._stream.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            self._stream.flush()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-
-@contextlib.contextmanager
-def _streams() -> Iterator[None]:
-    """Make standard output and standard error safe to write to, whatever the caller of the command made of them.
-
-    A reader of the log may leave, its disk may be full, or there may be no stream at all: that is no reason to
-    end a training. Python itself writes what is left in its buffers at exit, and failing there changes the exit
-    status, so such a stream is turned to nowhere.
-    """
-    for name in ("stdin", "stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed; its descriptor must not become that of a file we write
-            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="siamese_np.escape")
-    out, log = sys.stdout, sys.stderr
-    try:
-        with contextlib.redirect_stderr(cast(Any, _Log(log))):
-            yield
-    finally:
-        for stream in (out, log):
-            try:
-                stream.flush()
-            except (OSError, ValueError):
-                _discard(stream)
-
-
-def _discard(stream: Any) -> None:
-    """Let all that is still written to `stream` go nowhere."""
-    with contextlib.suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), stream.fileno())
-
-
-def _escape(error: UnicodeError) -> tuple[str | bytes, int]:
-    """Encode what a stream cannot: a file name's bytes as they are, any other character as an escape."""
-    try:
-        return codecs.lookup_error("surrogateescape")(error)
-    except UnicodeError:
-        return codecs.backslashreplace_errors(error)
-
-
-codecs.register_error("siamese_np.escape", _escape)

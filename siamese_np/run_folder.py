@@ -1,10 +1,11 @@
-"""Judges a trained model on the test images, and writes what a run folder shows: figures, pictures, a page."""
+"""Evaluation of a trained model on the test images, and what a run folder shows: metrics, history, pictures, a page."""
 
 import base64
 import csv
 import html
 import io
 import json
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,13 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamese_np.datasets import Dataset, Split
+from siamese_np.errors import ModelError
 from siamese_np.metrics import all_pairs_metrics, knn_accuracy, nearest, pair_distances, pair_metrics
 from siamese_np.network import SiameseNetwork
 from siamese_np.pairs import random_pairs
 from siamese_np.storage import write_atomically
-from siamese_np.training import EVALUATION_SEED
 
+EVALUATION_SEED = 20061  # evaluation pairs are the same for every run and every seed
 NEIGHBOURS = 5  # k of the nearest-neighbour classifier
+
+# What overwriting removes, in this order: what is left when it is interrupted is a run that can be resumed, or none
+RUN_FILES = ("metrics.json", "report.html", "history.csv", "model.npz", "checkpoint.npz")
 
 # What is said of a model, in this order, on the terminal and on the page: JSON key, words, format.
 LINES = [
@@ -39,10 +44,10 @@ LINES = [
 
 
 @dataclass(frozen=True, eq=False)
-class Judgement:
-    """A model's test figures, ready for JSON, and the arrays the pictures are drawn from."""
+class Evaluation:
+    """What was measured on the test images, ready for JSON, and the arrays the pictures are drawn from."""
 
-    figures: dict[str, Any]
+    metrics: dict[str, Any]
     emb: NDArray[Any]
     gallery: NDArray[Any]
     pairs: NDArray[np.int64]
@@ -50,14 +55,14 @@ class Judgement:
     dist: NDArray[Any]
 
 
-def judge(siamese: SiameseNetwork, dataset: Dataset) -> Judgement:
+def evaluate(siamese: SiameseNetwork, dataset: Dataset) -> Evaluation:
     """Embed the test images and measure; nothing is chosen here, the threshold is the model's own.
 
     Parameters
     ----------
     siamese : SiameseNetwork
     dataset : Dataset
-        Its test part is judged; its training part (without validation) is the gallery of the
+        Its test part is measured; its training part (without validation) is the gallery of the
         nearest-neighbour classifier. The test pairs are the same for every model: one similar and one
         dissimilar pair for each image, drawn with a fixed seed.
     """
@@ -68,17 +73,17 @@ def judge(siamese: SiameseNetwork, dataset: Dataset) -> Judgement:
     gallery = siamese.embed(dataset.train.images)
     pairs, label = random_pairs(dataset.test.classes, np.random.default_rng(EVALUATION_SEED))
     dist = pair_distances(emb, pairs)
-    figures = pair_metrics(dist, label, siamese.threshold, siamese.margin)
+    metrics = pair_metrics(dist, label, siamese.threshold, siamese.margin)
     all_pairs = all_pairs_metrics(emb, dataset.test.classes)
-    figures["auc_all_pairs"], figures["eer_all_pairs"] = all_pairs["auc"], all_pairs["eer"]
+    metrics["auc_all_pairs"], metrics["eer_all_pairs"] = all_pairs["auc"], all_pairs["eer"]
     k = min(NEIGHBOURS, len(gallery))
-    figures["knn_accuracy"] = knn_accuracy(emb, dataset.test.classes, gallery, dataset.train.classes, k)
-    figures["embeddings_per_second"] = len(emb) / embedding_seconds
-    figures["margin"] = siamese.margin
-    figures["data"] = dataset.name
-    figures["test_images"], figures["test_pairs"] = len(emb), len(pairs)
-    figures["demonstration"] = _demonstration(siamese, emb, dataset.test)
-    return Judgement(figures, emb, gallery, pairs, label, dist)
+    metrics["knn_accuracy"] = knn_accuracy(emb, dataset.test.classes, gallery, dataset.train.classes, k)
+    metrics["embeddings_per_second"] = len(emb) / embedding_seconds
+    metrics["margin"] = siamese.margin
+    metrics["data"] = dataset.name
+    metrics["test_images"], metrics["test_pairs"] = len(emb), len(pairs)
+    metrics["demonstration"] = _demonstration(siamese, emb, dataset.test)
+    return Evaluation(metrics, emb, gallery, pairs, label, dist)
 
 
 def _demonstration(siamese: SiameseNetwork, emb: NDArray[Any], test: Split) -> list[dict[str, Any]]:
@@ -101,16 +106,16 @@ def _demonstration(siamese: SiameseNetwork, emb: NDArray[Any], test: Split) -> l
     ]
 
 
-def text(figures: Mapping[str, Any]) -> str:
-    """The figures as lines for a terminal."""
-    lines = [f"{figures['data']}: {figures['test_images']:,} test images, {figures['test_pairs']:,} test pairs"]
-    lines += [f"  {figures[key]:<9{form}} {words}" for key, words, form in LINES]
+def text(metrics: Mapping[str, Any]) -> str:
+    """The metrics as lines for a terminal."""
+    lines = [f"{metrics['data']}: {metrics['test_images']:,} test images, {metrics['test_pairs']:,} test pairs"]
+    lines += [f"  {metrics[key]:<9{form}} {words}" for key, words, form in LINES]
     for kind in ("similar", "dissimilar"):
-        of = figures[f"{kind}_distance"]
+        of = metrics[f"{kind}_distance"]
         lines.append(
             f"  distance of {kind} pairs: median {of['p50']:.3f}, 1 to 99 percent {of['p1']:.3f} to {of['p99']:.3f}"
         )
-    for pair in figures["demonstration"]:
+    for pair in metrics["demonstration"]:
         (one, other), verdict = pair["classes"], _verdict(pair)
         lines.append(f"  an image of a {one} and one of a {other}: distance {pair['distance']:.3f}, {verdict}")
     return "\n".join(lines)
@@ -122,20 +127,20 @@ def _verdict(pair: Mapping[str, Any]) -> str:
 
 def write_run(
     folder: Path,
-    judgement: Judgement,
+    evaluation: Evaluation,
     dataset: Dataset,
     history: Sequence[Mapping[str, float]],
-    figures: Mapping[str, Any],
+    metrics: Mapping[str, Any],
 ) -> None:
     """Write ``history.csv``, the pictures and ``report.html`` to the run folder, then ``metrics.json``.
 
     ``metrics.json`` comes last because it marks the run as complete: until then the run can be resumed.
     """
     write_history(folder, history)
-    pictures = draw(folder, judgement, dataset, history)
+    pictures = draw(folder, evaluation, dataset, history)
     # a file name in it may hold bytes that are no UTF-8
-    write_atomically(folder / "report.html", page(figures, pictures).encode(errors="backslashreplace"))
-    write_atomically(folder / "metrics.json", (json.dumps(figures, indent=2) + "\n").encode())
+    write_atomically(folder / "report.html", page(metrics, pictures).encode(errors="backslashreplace"))
+    write_atomically(folder / "metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
 
 
 def write_history(folder: Path, history: Sequence[Mapping[str, float]]) -> None:
@@ -148,26 +153,26 @@ def write_history(folder: Path, history: Sequence[Mapping[str, float]]) -> None:
 
 
 def draw(
-    folder: Path, judgement: Judgement, dataset: Dataset, history: Sequence[Mapping[str, float]]
+    folder: Path, evaluation: Evaluation, dataset: Dataset, history: Sequence[Mapping[str, float]]
 ) -> list[tuple[Path, str]]:
     """Draw the pictures of a run; return their paths, each with a sentence that says what it shows."""
     from siamese_np import plots
 
-    j, test, threshold = judgement, dataset.test, judgement.figures["threshold"]
+    e, test, threshold = evaluation, dataset.test, evaluation.metrics["threshold"]
     shown = np.sort(np.unique(test.classes, return_index=True)[1])
-    indices, distances = nearest(j.emb[shown], j.gallery, min(8, len(j.gallery)))
-    pair_arrays = (test.images, j.pairs, j.dist, j.label, threshold, test.classes)
+    indices, distances = nearest(e.emb[shown], e.gallery, min(8, len(e.gallery)))
+    pair_arrays = (test.images, e.pairs, e.dist, e.label, threshold, test.classes)
     return [
         (
-            plots.plot_embedding_map(folder / "embedding_map.png", j.emb, test.classes),
+            plots.plot_embedding_map(folder / "embedding_map.png", e.emb, test.classes),
             "Embeddings of the test images, the two directions of largest variance, one colour a class.",
         ),
         (
-            plots.plot_distances(folder / "distances.png", j.dist, j.label, threshold, j.figures["margin"]),
+            plots.plot_distances(folder / "distances.png", e.dist, e.label, threshold, e.metrics["margin"]),
             "Distances of similar and of dissimilar test pairs, and the threshold between them.",
         ),
         (
-            plots.plot_roc(folder / "roc.png", j.dist, j.label),
+            plots.plot_roc(folder / "roc.png", e.dist, e.label),
             "True accepts against false accepts, for every threshold.",
         ),
         (
@@ -197,15 +202,15 @@ def draw(
     ]
 
 
-def page(figures: Mapping[str, Any], pictures: Sequence[tuple[Path, str]]) -> str:
-    """One HTML page, complete in itself, with the figures and the pictures."""
-    lines = [(words, f"{figures[key]:{form}}") for key, words, form in LINES]
-    for pair in figures["demonstration"]:
+def page(metrics: Mapping[str, Any], pictures: Sequence[tuple[Path, str]]) -> str:
+    """One HTML page, complete in itself, with the metrics and the pictures."""
+    lines = [(words, f"{metrics[key]:{form}}") for key, words, form in LINES]
+    for pair in metrics["demonstration"]:
         (a, b), (one, other), verdict = pair["images"], pair["classes"], _verdict(pair)
         lines.append((f"test images {a} (a {one}) and {b} (a {other})", f"{verdict}, {pair['distance']:.3f}"))
-    lines.append(("seconds of training, without compiling", f"{figures['seconds']:.1f}"))
+    lines.append(("seconds of training, without compiling", f"{metrics['seconds']:.1f}"))
     rows = "\n".join(f"<tr><td>{html.escape(words)}</td><td>{figure}</td></tr>" for words, figure in lines)
-    options = ", ".join(f"{key} {value}" for key, value in figures.get("options", {}).items())
+    options = ", ".join(f"{key} {value}" for key, value in metrics.get("options", {}).items())
     shown = "\n".join(
         f'<figure><img alt="{html.escape(words)}" src="data:image/png;base64,'
         f'{base64.b64encode(path.read_bytes()).decode()}"><figcaption>{html.escape(words)}</figcaption></figure>'
@@ -215,7 +220,7 @@ def page(figures: Mapping[str, Any], pictures: Sequence[tuple[Path, str]]) -> st
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>siamese_np: {html.escape(figures["data"])}</title>
+<title>siamese_np: {html.escape(metrics["data"])}</title>
 <style>
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222 }}
 table {{ border-collapse: collapse }}
@@ -225,8 +230,8 @@ figure {{ margin: 2.5rem 0 }}
 img {{ max-width: 100% }}
 figcaption, .options {{ color: #555; font-size: .9rem }}
 </style>
-<h1>{html.escape(figures["data"])}</h1>
-<p>{figures["test_images"]:,} test images, {figures["test_pairs"]:,} test pairs.</p>
+<h1>{html.escape(metrics["data"])}</h1>
+<p>{metrics["test_images"]:,} test images, {metrics["test_pairs"]:,} test pairs.</p>
 <p class="options">{html.escape(options)}</p>
 <table>
 {rows}
@@ -234,3 +239,42 @@ figcaption, .options {{ color: #555; font-size: .9rem }}
 {shown}
 </html>
 """
+
+
+def make_folder(folder: Path, overwrite: bool = False) -> Path:
+    """Make a new run folder; a ``*`` in its name becomes the first number that no other run has taken.
+
+    Raises
+    ------
+    ModelError
+        It is a file, cannot be written, or is not empty; with `overwrite` the files of a run in it are removed.
+    """
+    new, numbered = folder, 0
+    while True:
+        if "*" in folder.name:
+            numbered += 1
+            new = folder.with_name(folder.name.replace("*", str(numbered)))
+        elif new.exists() and not new.is_dir():
+            raise ModelError(f"{new} is a file, but a run needs a folder")
+        try:
+            new.mkdir(parents=True, exist_ok=not numbered)
+            tempfile.TemporaryFile(dir=new).close()
+            break
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise ModelError(f"the run folder {new} cannot be written: {error.strerror or error}") from None
+    if any(new.iterdir()):
+        if not overwrite:
+            raise ModelError(f"{new} is not empty; choose another --out, or add --overwrite to write over it")
+        for name in RUN_FILES:
+            (new / name).unlink(missing_ok=True)
+        remove_leftovers(new)
+    return new
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a killed run had begun to write: files beside those of a run, as `write_atomically` names them."""
+    for name in (*RUN_FILES, "*.png"):
+        for path in folder.glob(f".{name}-????????"):
+            path.unlink(missing_ok=True)

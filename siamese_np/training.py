@@ -1,118 +1,131 @@
-"""The training loop: protocols, history, checkpoints, and what happens on Ctrl-C."""
+"""Training: its configuration, its two protocols, the loop with its checkpoints, and a whole run of it all.
 
-import contextlib
+A run goes through these states. The file named is the last one written on the way into its state, and written as a
+whole or not at all; from each state `train_run` with ``resume=True`` goes on, to the same bits.
+
+    started, trained to epoch k      checkpoint.npz, after model.npz and history.csv of the k epochs
+    interrupted by Ctrl-C            checkpoint.npz, in the middle of an epoch
+    trained                          checkpoint.npz, of the last epoch
+    evaluated                        none: the measurements are repeated
+    drawn                            metrics.json, after the pictures and report.html
+"""
+
 import dataclasses
-import hashlib
-import json
-import signal
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from siamese_np._checks import as_number, check_margin, is_whole
-from siamese_np.datasets import Dataset, Split
-from siamese_np.errors import ModelError, OptionError, TrainingError
-from siamese_np.losses import AllPairsContrastiveLoss, ContrastiveLoss
+from siamese_np._process import on_interrupt
+from siamese_np.augment import Augmentation, augmented
+from siamese_np.checkpoint import check_identity, check_progress, identity, own_parts
+from siamese_np.datasets import Dataset
+from siamese_np.errors import ModelError, OptionError, ShapeError, TrainingError
+from siamese_np.losses import LOSS_FORMS, AllPairsContrastiveLoss, ContrastiveLoss, loss_kind
 from siamese_np.metrics import calibrate_threshold, pair_accuracy, pair_distances
-from siamese_np.network import PRESETS, SiameseNetwork, make_network
+from siamese_np.network import PRESETS, Sequential, SiameseNetwork, make_network
 from siamese_np.optimizers import OPTIMIZERS, SCHEDULES
 from siamese_np.pairs import balanced_batches, check_pairable, random_pairs
-from siamese_np.storage import load_arrays, save_arrays, save_model
+from siamese_np.run_folder import EVALUATION_SEED, evaluate, make_folder, remove_leftovers, write_history, write_run
+from siamese_np.storage import load_arrays, save_arrays, save_model, versions
 
-EVALUATION_SEED = 20061  # evaluation pairs are the same for every run and every seed
 CHECKPOINT_FORMAT = "siamese_np checkpoint 1"
+
+Images = NDArray[np.floating]
+Change = Callable[[Images], Images]
+Log = Callable[[str], None]
+
+PROTOCOL_DEFAULTS: dict[str, dict[str, Any]] = {
+    "batch": {"epochs": 4, "batch_size": 256, "learning_rate": 3e-3},
+    "notebook": {"epochs": 5, "batch_size": 32, "learning_rate": 1e-3},
+}
+
+
+def _option(default: Any, metavar: str, about: str, choices: Collection[str] = ()) -> Any:
+    """A field of `TrainConfig`, with what the command line says of it; the default None is the protocol's."""
+    return dataclasses.field(default=default, metadata={"metavar": metavar, "help": about, "choices": choices})
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class TrainConfig:
     """How to train; together with the data and the versions of the packages it decides every number.
 
-    Attributes
-    ----------
-    preset : "cnn" or "mlp"
-    protocol : "batch" or "notebook"
-        ``batch``: class-balanced batches of images, all pairs of a batch. ``notebook``: random pairs drawn
-        once, as in the original notebook.
-    epochs : int, at least 1
-    batch_size : int, at least 2
-        Images (batch) or pairs (notebook) per step.
-    seed : int, at least 0
-    margin : float, above 0
-    learning_rate : float, above 0
-        At the top of the schedule.
-    optimizer : "adam" or "sgd"
-    schedule : "constant", "cosine" or "one-cycle"
+    Each field's metadata hold its help text. None for `epochs`, `batch_size` and `learning_rate` stands for what
+    `PROTOCOL_DEFAULTS` has for the protocol: ``batch``, class-balanced batches of images and all pairs of a batch, or
+    ``notebook``, random pairs drawn once, as in the original notebook.
+
+    Raises
+    ------
+    OptionError
+        In one sentence: which field is wrong, and what would be right.
     """
 
-    preset: str = "cnn"
-    protocol: str = "batch"
-    epochs: int = 4
-    batch_size: int = 256
-    seed: int = 0
-    margin: float = 1.0
-    learning_rate: float = 3e-3
-    optimizer: str = "adam"
-    schedule: str = "one-cycle"
+    preset: str = _option("cnn", "P", "network to train", PRESETS)
+    protocol: str = _option("batch", "P", "what a step compares", PROTOCOL_DEFAULTS)
+    epochs: int = _option(None, "N", "passes over the data")
+    batch_size: int = _option(None, "B", "images (batch) or pairs (notebook) a step")
+    seed: int = _option(0, "S", "seed of everything random")
+    margin: float = _option(1.0, "M", "margin of the contrastive loss")
+    learning_rate: float = _option(None, "R", "at the top of the schedule")
+    optimizer: str = _option("adam", "O", "rule of a step", OPTIMIZERS)
+    schedule: str = _option("one-cycle", "S", "course of the learning rate", SCHEDULES)
 
     def __post_init__(self) -> None:
-        known: dict[str, Collection[str]] = {
-            "preset": PRESETS,
-            "protocol": PROTOCOLS,
-            "optimizer": OPTIMIZERS,
-            "schedule": SCHEDULES,
-        }
-        for name, choices in known.items():
-            value = getattr(self, name)
-            if not isinstance(value, str) or value not in choices:
-                raise OptionError(f"there is no {name} {value!r}; choose one of {', '.join(sorted(choices))}")
+        for field in dataclasses.fields(self):
+            value, choices = getattr(self, field.name), field.metadata["choices"]
+            if choices and (not isinstance(value, str) or value not in choices):
+                raise OptionError(f"there is no {field.name} {value!r}; choose one of {', '.join(sorted(choices))}")
+        for name, default in PROTOCOL_DEFAULTS[self.protocol].items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, default)
         for name, least in {"epochs": 1, "batch_size": 1, "seed": 0}.items():
             value = getattr(self, name)
             if not is_whole(value) or value < least:
                 raise OptionError(f"{name} must be at least {least} and a whole number, not {value!r}")
             object.__setattr__(self, name, int(value))  # JSON knows no numbers of NumPy
-        rate = as_number(self.learning_rate)
-        if not 0 < rate < np.inf:
-            raise OptionError(f"the learning rate must be a finite number above 0, not {self.learning_rate!r}")
+        rate, largest = as_number(self.learning_rate), float(np.finfo(np.float32).max)
+        if not 0 < rate <= largest:
+            raise OptionError(
+                f"the learning rate must be a finite number above 0, at most {largest:.2g}, not {self.learning_rate!r}"
+            )
         object.__setattr__(self, "margin", check_margin(self.margin))
         object.__setattr__(self, "learning_rate", rate)
 
-    @classmethod
-    def of(cls, protocol: str = "batch", **given: Any) -> "Options":
-        """Options with the defaults of `protocol`, but for those given."""
-        defaults = PROTOCOLS[protocol].defaults if protocol in PROTOCOLS else {}
-        return cls(protocol=protocol, **{**defaults, **given})
-
 
 class BatchProtocol:
-    """Every training image once an epoch, in class-balanced batches; loss over all pairs of a batch."""
+    """Every training image once an epoch, in class-balanced batches; the loss is that of a whole batch."""
 
-    defaults: ClassVar[dict[str, Any]] = {}
+    loss_kind = "batch"
     keeps_best = True
 
-    def __init__(self, dataset: Dataset, options: Options) -> None:
-        self.split, self.options = dataset.train, options
+    def __init__(self, config: TrainConfig, dataset: Dataset, loss: Any = None) -> None:
+        self.split, self.config = dataset.train, config
         check_pairable(self.split.classes)
-        self.loss = AllPairsContrastiveLoss(options.margin)
+        self.loss = AllPairsContrastiveLoss(config.margin) if loss is None else loss
         self.steps = sum(1 for _ in self.batches(0))
-        images = len(self.split.images)
-        self.says = f"{images:,} images in class-balanced batches, all pairs of each batch"
+        self.description = f"{len(self.split):,} images in class-balanced batches, all pairs of each batch"
 
     def batches(self, epoch: int) -> Iterator[NDArray[np.int64]]:
         """One epoch's batches of image indices."""
-        rng = np.random.default_rng([self.options.seed, 1, epoch])
-        return balanced_batches(self.split.classes, self.options.batch_size, rng)
+        rng = np.random.default_rng([self.config.seed, 1, epoch])
+        return balanced_batches(self.split.classes, self.config.batch_size, rng)
 
-    def gradients(self, siamese: SiameseNetwork, batch: NDArray[np.int64]) -> tuple[float, int]:
-        """Add the batch's gradients; return its loss and the number of images embedded."""
-        emb, caches = siamese.network.forward(self.split.images[batch])
-        loss, cache = self.loss.forward(emb, self.split.classes[batch])
-        siamese.network.backward(self.loss.backward(cache), caches, need_dx=False)
-        return loss, len(batch)
+    def images_in(self, steps: int) -> int:
+        """How many images the first `steps` of an epoch embed."""
+        size, larger = divmod(len(self.split), self.steps)  # the first batches hold one image more
+        return steps * size + min(steps, larger)
+
+    def gradients(self, siamese: SiameseNetwork, batch: NDArray[np.int64], change: Change | None = None) -> float:
+        """Add the gradients of a batch; return its loss."""
+        images = self.split.images[batch]
+        return siamese.gradients(change(images) if change else images, self.split.classes[batch], self.loss)
 
 
 class NotebookProtocol:
@@ -122,35 +135,37 @@ class NotebookProtocol:
     are not of unseen images here; they choose no weights (the last epoch's are kept) but the threshold.
     """
 
-    defaults: ClassVar[dict[str, Any]] = {"epochs": 5, "batch_size": 32, "learning_rate": 1e-3}
+    loss_kind = "pairs"
     keeps_best = False
 
-    def __init__(self, dataset: Dataset, options: Options) -> None:
-        self.images, self.options = dataset.all_train.images, options
-        self.pairs, self.label = random_pairs(dataset.all_train.classes, np.random.default_rng([options.seed, 2]))
-        if options.batch_size > len(self.label):
-            pairs = len(self.label)
-            raise OptionError(f"the batch size must be at most the {pairs} pairs there are, not {options.batch_size}")
-        self.loss = ContrastiveLoss(options.margin)
-        self.steps = -(-len(self.label) // options.batch_size)
-        self.says = f"{len(self.label):,} random pairs of {len(self.images):,} images"
+    def __init__(self, config: TrainConfig, dataset: Dataset, loss: Any = None) -> None:
+        self.images, self.config = dataset.all_train.images, config
+        self.pairs, self.label = random_pairs(dataset.all_train.classes, np.random.default_rng([config.seed, 2]))
+        pairs = len(self.label)
+        if config.batch_size > pairs:
+            raise OptionError(f"the batch size must be at most the {pairs} pairs there are, not {config.batch_size}")
+        self.loss = ContrastiveLoss(config.margin) if loss is None else loss
+        self.steps = (pairs + config.batch_size - 1) // config.batch_size
+        self.description = f"{pairs:,} random pairs of {len(self.images):,} images"
 
     def batches(self, epoch: int) -> Iterator[NDArray[np.int64]]:
         """One epoch's batches of pair numbers, shuffled."""
-        order = np.random.default_rng([self.options.seed, 1, epoch]).permutation(len(self.label))
-        size = self.options.batch_size
+        order = np.random.default_rng([self.config.seed, 1, epoch]).permutation(len(self.label))
+        size = self.config.batch_size
         return (order[start : start + size] for start in range(0, len(order), size))
 
-    def gradients(self, siamese: SiameseNetwork, batch: NDArray[np.int64]) -> tuple[float, int]:
-        """Add the batch's gradients; return its loss and the number of images embedded."""
-        a, b = self.pairs[batch].T
-        dist, cache = siamese.forward(self.images[a], self.images[b])
-        loss, loss_cache = self.loss.forward(dist, self.label[batch])
-        siamese.backward(self.loss.backward(loss_cache), cache)
-        return loss, 2 * len(batch)
+    def images_in(self, steps: int) -> int:
+        """How many images the first `steps` of an epoch embed."""
+        return 2 * min(steps * self.config.batch_size, len(self.label))
+
+    def gradients(self, siamese: SiameseNetwork, batch: NDArray[np.int64], change: Change | None = None) -> float:
+        """Add the gradients of a batch; return its loss."""
+        images_a, images_b = (self.images[side] for side in self.pairs[batch].T)
+        if change:
+            images_a, images_b = change(images_a), change(images_b)
+        return siamese.pair_gradients(images_a, images_b, self.label[batch], self.loss)
 
 
-Protocol = BatchProtocol | NotebookProtocol
 PROTOCOLS: dict[str, type[BatchProtocol] | type[NotebookProtocol]] = {
     "batch": BatchProtocol,
     "notebook": NotebookProtocol,
@@ -158,204 +173,248 @@ PROTOCOLS: dict[str, type[BatchProtocol] | type[NotebookProtocol]] = {
 
 
 class Training:
-    """One training run, from its first step to its last; a checkpoint holds all of its state.
+    """The training of a run, from its first step to its last; its checkpoint holds all of its state.
 
-    Parameters
-    ----------
-    dataset : Dataset
-    options : Options
-    folder : Path, optional
-        Where ``checkpoint.npz`` and ``model.npz`` are written after each epoch; by default nowhere.
-
-    Attributes
-    ----------
-    siamese : SiameseNetwork
-        The network, with the best weights so far once `run` is over.
-    history : list of dict
-        One row per finished epoch.
-    compile_seconds, seconds : float
-        Time to compile (or load) the kernels, and time of the training steps, without validation.
-    interrupted : bool
-        Whether Ctrl-C ended the run.
+    Parameters are those of `train_run`. `siamese` has the best weights so far once `run` is over; `history` has one row
+    for each finished epoch, `losses` one number for each step of the epoch after them.
     """
 
-    def __init__(self, dataset: Dataset, options: Options, folder: Path | None = None) -> None:
-        self.dataset, self.options, self.folder = dataset, options, folder
-        shape = dataset.train.images.shape[1:]
-        network = make_network(options.preset, input_shape=shape, seed=options.seed)
-        self.siamese = SiameseNetwork(network, options.margin)
-        self.optimizer = OPTIMIZERS[options.optimizer](network)
-        self.protocol = PROTOCOLS[options.protocol](dataset, options)
+    folder: Path | None = None
+    seconds = compile_seconds = 0.0  # of the steps, without validation; of compiling or loading the kernels before
+    interrupted = False
+
+    def __init__(
+        self, config: TrainConfig, dataset: Dataset, network: Any = None, loss: Any = None, augment: Any = None
+    ) -> None:
+        self.config, self.dataset, self.augment = config, dataset, augment
+        self.own = own_parts(network, loss, augment)
+        protocol, shape = PROTOCOLS[config.protocol], dataset.train.images.shape[1:]
+        if loss is not None and loss_kind(loss) != protocol.loss_kind:
+            wanted = f"forward({', '.join(LOSS_FORMS[protocol.loss_kind])})"
+            raise OptionError(
+                f"the {config.protocol} protocol needs a loss with {wanted}, but {type(loss).__name__} has another"
+            )
+        if network is None:
+            network = make_network(config.preset, input_shape=shape, seed=config.seed)
+        elif network.input_shape != shape:
+            raise ShapeError(f"the images of {dataset.name} are {shape}, but the network takes {network.input_shape}")
+        self.siamese = SiameseNetwork(network, config.margin)
+        self.optimizer = OPTIMIZERS[config.optimizer](network)
+        self.protocol = protocol(config, dataset, loss)
         self.history: list[dict[str, float]] = []
-        self.images_seen = 0
-        self.seconds = 0.0
-        self.compile_seconds = 0.0
-        self.interrupted = False
-        self._best_params = network.params.copy()
-        self._best = {"accuracy": -1.0, "threshold": options.margin / 2, "epoch": 0}
+        self.losses: list[float] = []
+        self._best_params, self._best = network.params.copy(), self.best_of([])
         self._pairs = random_pairs(dataset.validation.classes, np.random.default_rng(EVALUATION_SEED))
 
     @classmethod
-    def resume(cls, dataset: Dataset, folder: Path) -> "Training":
-        """Take up the run in `folder` after its last finished epoch (from the start if there is none).
+    def resume(cls, dataset: Dataset, folder: Path, config: TrainConfig | None = None, **own: Any) -> "Training":
+        """Take up the run in `folder` after the last step of its checkpoint.
 
         Raises
         ------
         ModelError
-            There is no checkpoint, it is damaged, it was trained on other data, or the run is complete: trained,
-            judged and drawn.
+            There is no checkpoint, it is damaged, the run had another configuration, data, network, loss or
+            augmentation, or it is complete: trained, evaluated and drawn.
         """
-        path = folder / "checkpoint.npz"
-        made: list[Training] = []
+        path, training = folder / "checkpoint.npz", None
 
         def arrays_of(header: dict[str, Any]) -> dict[str, NDArray[Any]]:
-            if header.get("data") != _fingerprint(dataset):
-                raise ModelError(f"the run in {folder} was trained on other data than {dataset.name}")
+            nonlocal training
+            check_identity(path, header, dataset, own_parts(**own))
             try:
-                made.append(cls(dataset, Options(**header["options"]), folder))
-            except (KeyError, TypeError) as error:
-                raise ModelError(f"{path} has a header that describes no training run: {error}") from None
-            return made[0]._arrays()
+                training = cls(TrainConfig(**header["options"]), dataset, **own)
+                if dataclasses.asdict(training.config) != header["options"]:
+                    raise OptionError("its options are not all there")
+            except (KeyError, TypeError, OptionError) as error:
+                raise ModelError(f"{path} has a header that describes no training: {error}") from None
+            if config not in (None, training.config):
+                raise ModelError(f"the run in {folder} keeps its configuration: {training.config}")
+            check_progress(path, header, training)
+            training.history, training._best = header["history"], header["best"]
+            training.optimizer.steps, training.seconds = header["steps"], header["seconds"]
+            training.losses = [0.0] * (header["steps"] - len(training.history) * training.protocol.steps)
+            return training._arrays()
 
         if not path.exists():
             raise ModelError(f"there is nothing to resume in {folder}: it has no checkpoint.npz")
-        header, arrays = load_arrays(path, CHECKPOINT_FORMAT, arrays_of)
-        run = made[0]
-        for name, array in run._arrays().items():
+        _, arrays = load_arrays(path, CHECKPOINT_FORMAT, arrays_of)
+        assert training is not None
+        for name, array in training._arrays().items():
             array[:] = arrays[name]
-        run.history, run._best = header["history"], header["best"]
-        run.optimizer.steps = header["steps"]
-        run.images_seen, run.seconds = header["images_seen"], header["seconds"]
-        if len(run.history) >= run.options.epochs and (folder / "metrics.json").exists():
-            raise ModelError(f"the run in {folder} is complete: all its {run.options.epochs} epochs are done")
-        return run
+        training.losses = arrays["losses"].tolist() if training.losses else []
+        training.folder = folder
+        if len(training.history) == training.config.epochs and (folder / "metrics.json").exists():
+            raise ModelError(f"the run in {folder} is complete: all its {training.config.epochs} epochs are done")
+        return training
 
-    def run(self, say: Callable[[str], None] = lambda line: None, show_bar: bool = False) -> None:
+    def run(self, log: Log = lambda line: None, show_bar: bool = False) -> None:
         """Train to the last epoch, or until Ctrl-C; then put the best weights into `siamese`.
 
-        Parameters
-        ----------
-        say : callable
-            Is given one line of text for each epoch and each event.
-        show_bar : bool
-            Show a progress bar on standard error.
-
-        Raises
-        ------
-        TrainingError
-            The loss is no longer finite. Model and checkpoint of the last good epoch are kept.
+        TrainingError where the loss is no longer finite; model and checkpoint of the last good epoch are kept.
         """
         from tqdm import tqdm
 
         self._compile()
-        self._save_checkpoint()  # from now on there is something to resume
-        if self.history:
-            self._save_model()  # the run may have ended after its last checkpoint and before its model
-        first, last = len(self.history), self.options.epochs
-        total = last * self.protocol.steps
+        self._save()  # from now on there is something to resume
         with (
-            _on_interrupt() as stop,
-            tqdm(total=total, initial=first * self.protocol.steps, disable=not show_bar, unit="step") as bar,
+            on_interrupt() as stop,
+            tqdm(total=self.total_steps, initial=self.optimizer.steps, disable=not show_bar, unit="step") as bar,
         ):
-            for epoch in range(first, last):
-                loss = self._epoch(epoch, bar, stop)
-                row = self._validate(epoch, loss)
-                if stop.is_set():
-                    self.interrupted = True
-                    break
-                self.history.append(row)
-                say(_line(row, last))
-                if _collapsed(row, self.options.margin):
-                    say(
-                        "warning: the embedding has collapsed: the loss sits at margin^2/4 = "
-                        f"{self.options.margin**2 / 4:g} because all images get the same embedding; "
-                        "try a lower learning rate or another seed"
-                    )
-                self._save_checkpoint()
-                self._save_model()
-        if self.interrupted:
-            self._save_model()
+            while len(self.history) < self.config.epochs and not stop.is_set():
+                self._train_epoch(bar, stop)
+                if len(self.losses) < self.protocol.steps:
+                    self._save()  # before these weights may become the best: no other run looks at them
+                    self._validate()
+                    self._save_model()
+                else:
+                    row = self._validate()
+                    self.history.append(row)
+                    self.losses = []
+                    self._save()
+                    self._log_epoch(row, log)
+            self.interrupted = stop.is_set()
         self.siamese.network.params[:] = self._best_params
         self.siamese.threshold = self._best["threshold"]
 
     @property
-    def best_epoch(self) -> int:
-        """Epoch (from 1) after which the kept weights stood."""
-        return int(self._best["epoch"])
+    def best_epoch(self) -> float:
+        """Passes over the data after which the kept weights stood; no whole number where Ctrl-C came between."""
+        return self._best["epoch"]
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of all epochs."""
+        return self.config.epochs * self.protocol.steps
+
+    @property
+    def images_seen(self) -> int:
+        """Images embedded in all steps so far."""
+        whole, part = (self.protocol.images_in(steps) for steps in (self.protocol.steps, len(self.losses)))
+        return len(self.history) * whole + part
 
     def _compile(self) -> None:
         """Compile or load every kernel of a step before the clock of training starts."""
         start = time.perf_counter()
-        few = np.arange(2)
         params = self.siamese.network.params.copy()
-        optimizer = OPTIMIZERS[self.options.optimizer](params, np.zeros_like(params))
-        self.protocol.gradients(self.siamese, few)
-        optimizer.step(self.options.learning_rate)
+        optimizer = OPTIMIZERS[self.config.optimizer](params, np.zeros_like(params))
+        self.protocol.gradients(self.siamese, next(iter(self.protocol.batches(0))))
+        optimizer.step(self.config.learning_rate)
         self.siamese.network.zero_grads()
         self.compile_seconds = time.perf_counter() - start
 
-    def _epoch(self, epoch: int, bar: Any, stop: threading.Event) -> float:
-        """Train one epoch, or part of it if `stop` is set; return the mean loss of its steps."""
-        schedule = SCHEDULES[self.options.schedule]
-        total = self.options.epochs * self.protocol.steps
-        losses: list[float] = []
+    def _train_epoch(self, bar: Any, stop: threading.Event) -> None:
+        """Train what is left of an epoch, or part of it if `stop` is set."""
+        epoch, config = len(self.history), self.config
+        schedule = SCHEDULES[config.schedule]
         validated = f", val {self.history[-1]['validation_pair_accuracy']:.4f}" if self.history else ""
         seen_before, start, shown = self.images_seen, time.perf_counter(), 0.0
-        for number, batch in enumerate(self.protocol.batches(epoch)):
+        for step, batch in islice(enumerate(self.protocol.batches(epoch)), len(self.losses), None):
             if stop.is_set():
                 break
             self.siamese.network.zero_grads()
-            loss, images = self.protocol.gradients(self.siamese, batch)
+            loss = self.protocol.gradients(self.siamese, batch, self._change(epoch, step))
             if not np.isfinite(loss):
-                raise TrainingError(
-                    f"the loss became {loss} in epoch {epoch + 1}, step {number + 1}; "
-                    f"lower the learning rate (it is {self.options.learning_rate:g}) and start again, "
-                    "in another run folder or with --overwrite"
-                )
-            self.optimizer.step(self.options.learning_rate * schedule(self.optimizer.steps / total))
-            losses.append(loss)
-            self.images_seen += images
+                raise self._diverged(f"the loss became {loss} in epoch {epoch + 1}, step {step + 1}")
+            self.optimizer.step(config.learning_rate * schedule(self.optimizer.steps / self.total_steps))
+            self.losses.append(loss)
             bar.update()
             if time.perf_counter() - shown > 0.5:
                 shown = time.perf_counter()
                 rate = (self.images_seen - seen_before) / (shown - start)
-                bar.set_postfix_str(f"loss {np.mean(losses[-50:]):.4f}{validated}, {rate:,.0f} images/s")
+                bar.set_postfix_str(f"loss {np.mean(self.losses[-50:]):.4f}{validated}, {rate:,.0f} images/s")
         self.seconds += time.perf_counter() - start
-        return float(np.mean(losses)) if losses else float("nan")
 
-    def _validate(self, epoch: int, loss: float) -> dict[str, float]:
+    def _change(self, epoch: int, step: int) -> Change | None:
+        """The augmentation of one step: a resumed run draws the same."""
+        augment = self.augment
+        if augment is None:
+            return None
+        rng = np.random.default_rng([self.config.seed, 3, epoch, step])
+        return lambda images: augmented(augment, images, rng)
+
+    def _validate(self) -> dict[str, float]:
         """One row of history for the weights as they are; remember them if they are the best."""
-        split: Split = self.dataset.validation
+        epoch, steps = len(self.history), len(self.losses)
         pairs, label = self._pairs
-        dist = pair_distances(self.siamese.embed(split.images), pairs)
+        try:
+            dist = pair_distances(self.siamese.embed(self.dataset.validation.images), pairs)
+            validation_loss = ContrastiveLoss(self.config.margin).forward(dist, label)[0]
+        except ShapeError:
+            raise self._diverged(f"the embeddings became too large to be measured in epoch {epoch + 1}") from None
         threshold = calibrate_threshold(dist, label)
-        accuracy = pair_accuracy(dist, label, threshold)
-        if not self.protocol.keeps_best or accuracy > self._best["accuracy"]:
-            self._best = {"accuracy": accuracy, "threshold": threshold, "epoch": epoch + 1}
-            self._best_params[:] = self.siamese.network.params
-        return {
-            "epoch": epoch + 1,
-            "loss": loss,
-            "validation_loss": ContrastiveLoss(self.options.margin).forward(dist, label)[0],
-            "validation_pair_accuracy": accuracy,
+        row = {
+            "epoch": epoch + 1 if steps == self.protocol.steps else epoch + steps / self.protocol.steps,
+            "loss": float(np.mean(self.losses)) if self.losses else float("nan"),
+            "validation_loss": validation_loss,
+            "validation_pair_accuracy": pair_accuracy(dist, label, threshold),
             "validation_dissimilar_distance": float(dist[label == 1].mean()),
             "threshold": threshold,
             "seconds": self.seconds,
             "images_per_second": self.images_seen / self.seconds if self.seconds else 0.0,
         }
+        best = self.best_of([*self.history, row])
+        if best["epoch"] == row["epoch"]:
+            self._best = best
+            self._best_params[:] = self.siamese.network.params
+        return row
+
+    def best_of(self, history: list[dict[str, float]]) -> dict[str, float]:
+        """Accuracy, threshold and epoch of the row whose weights are kept."""
+        best = {"accuracy": -1.0, "threshold": self.config.margin / 2, "epoch": 0}
+        for row in history:
+            if not self.protocol.keeps_best or row["validation_pair_accuracy"] > best["accuracy"]:
+                best = {
+                    "accuracy": row["validation_pair_accuracy"],
+                    "threshold": row["threshold"],
+                    "epoch": row["epoch"],
+                }
+        return best
+
+    def _diverged(self, what: str) -> TrainingError:
+        return TrainingError(
+            f"{what}; lower the learning rate (it is {self.config.learning_rate:g}) and start again, "
+            "in another run folder or with --overwrite"
+        )
+
+    def _log_epoch(self, row: dict[str, float], log: Log) -> None:
+        log(
+            f"epoch {row['epoch']}/{self.config.epochs}: loss {row['loss']:.4f}, "
+            f"validation loss {row['validation_loss']:.4f}, "
+            f"validation pair accuracy {row['validation_pair_accuracy']:.4f}, "
+            f"{row['seconds']:.1f} s, {row['images_per_second']:,.0f} images/s"
+        )
+        collapsed_loss = self.config.margin**2 / 4  # dissimilar images, too, are (almost) at distance 0
+        at_collapse = abs(row["validation_loss"] / collapsed_loss - 1) < 0.05
+        if at_collapse and row["validation_dissimilar_distance"] < 0.05 * self.config.margin and not self.own:
+            log(
+                f"warning: the embedding has collapsed: the loss sits at margin^2/4 = {collapsed_loss:g} because all "
+                "images get the same embedding; try a lower learning rate or another seed"
+            )
+
+    # --- Its files ------------------------------------------------------------------------------------------
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
-        """Every array a checkpoint holds, as views of the run's own."""
-        state = {f"optimizer.{name}": array for name, array in self.optimizer.state.items()}
-        return {"params": self.siamese.network.params, "best_params": self._best_params, **state}
+        """Every array a checkpoint holds, as views of the training's own."""
+        arrays = {"params": self.siamese.network.params, "best_params": self._best_params}
+        arrays.update({f"optimizer.{name}": array for name, array in self.optimizer.state.items()})
+        if self.losses:
+            arrays["losses"] = np.array(self.losses)
+        return arrays
 
-    def _save_checkpoint(self) -> None:
+    @cached_property
+    def _identity(self) -> dict[str, Any]:
+        return identity(self.config, self.dataset, self.own)
+
+    def _save(self) -> None:
+        """Write model and history of the finished epochs, then the checkpoint that a resumed run goes on from."""
         if self.folder is None:
             return
+        if self.history:
+            self._save_model()
+        write_history(self.folder, self.history)
         header = {
             "format": CHECKPOINT_FORMAT,
-            "options": dataclasses.asdict(self.options),
-            "data": _fingerprint(self.dataset),
+            **self._identity,
             "history": self.history,
             "best": self._best,
             "steps": self.optimizer.steps,
@@ -365,9 +424,10 @@ class Training:
         save_arrays(self.folder / "checkpoint.npz", header, self._arrays())
 
     def _save_model(self) -> None:
+        """Write the best weights to ``model.npz``."""
         if self.folder is None:
             return
-        notes = {"options": dataclasses.asdict(self.options), "epoch": self._best["epoch"]}
+        notes = {"options": self.described(), "epoch": self._best["epoch"]}
         now = self.siamese.network.params.copy()
         self.siamese.network.params[:] = self._best_params
         self.siamese.threshold = self._best["threshold"]
@@ -376,43 +436,181 @@ class Training:
         finally:
             self.siamese.network.params[:] = now
 
+    def described(self) -> dict[str, Any]:
+        """The configuration as JSON, with the user's own parts by name; an own network takes the preset's place."""
+        told = {**dataclasses.asdict(self.config), **self.own}
+        if "network" in self.own:
+            del told["preset"]
+        return told
 
-def _line(row: dict[str, float], epochs: int) -> str:
-    return (
-        f"epoch {row['epoch']}/{epochs}: loss {row['loss']:.4f}, validation loss {row['validation_loss']:.4f}, "
-        f"validation pair accuracy {row['validation_pair_accuracy']:.4f}, "
-        f"{row['seconds']:.1f} s, {row['images_per_second']:,.0f} images/s"
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run:
+    """What `train_run` leaves.
+
+    Attributes
+    ----------
+    siamese : SiameseNetwork
+        The trained network with the weights and the threshold that were kept.
+    history : list of dict
+        One row per finished epoch, as in ``history.csv``.
+    metrics : dict
+        What was measured on the test images, as in ``metrics.json``; empty where the training was interrupted.
+    folder : Path or None
+        The run folder.
+    interrupted : bool
+        Whether Ctrl-C ended the training; with ``resume=True`` it goes on.
+    """
+
+    siamese: SiameseNetwork
+    history: list[dict[str, float]]
+    metrics: dict[str, Any]
+    folder: Path | None
+    interrupted: bool
+
+
+def train_run(
+    config: TrainConfig | None,
+    dataset: Dataset,
+    folder: str | Path | None = None,
+    *,
+    network: Sequential | None = None,
+    loss: Any = None,
+    augment: Augmentation | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    on_metrics: Callable[[dict[str, Any]], None] | None = None,
+    log: Log | None = None,
+    show_bar: bool = False,
+) -> Run:
+    """Train, evaluate on the test images, draw and save: all that ``siamese-np train`` does.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        With `resume` it may be None: the run's own.
+    dataset : Dataset
+    folder : path, optional
+        Run folder to write, new or without a run in it; a ``*`` in its name becomes the first number that is free. By
+        default nothing is written.
+    network : Sequential, optional
+        A network of your own in place of the preset's; it is trained itself, not a copy.
+    loss : object, optional
+        A loss of your own in place of the contrastive one, of the kind that the protocol takes (`siamese_np.losses`): a
+        batch loss for ``batch``, a pair loss for ``notebook``. Validation loss and test loss stay contrastive.
+    augment : callable, optional
+        Changes the images of each step (`siamese_np.augment`).
+    resume : bool
+        Go on with the run in `folder`, from whichever state it was left in. Data, network, loss and augmentation
+        must be those of the run; a checkpoint knows a loss and an augmentation by their ``repr``.
+    overwrite : bool
+        Replace the run in `folder`.
+    on_metrics : callable, optional
+        Is given the metrics as soon as they are known, before the pictures are drawn.
+    log : callable, optional
+        Is given one line of text for each event.
+    show_bar : bool
+        Show a progress bar on standard error.
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    OptionError, ShapeError, DataError
+        Something given does not fit; nothing was written.
+    ModelError
+        The folder cannot be used, or not be resumed.
+    TrainingError
+        The loss is no longer finite. The run folder keeps the last good epoch.
+
+    Examples
+    --------
+    The batch-hard loss with a soft margin (Hermans, Beyer & Leibe 2017, section 2): for each image the distance to the
+    furthest one of its class, less that to the nearest one of another class.
+
+    >>> import numpy as np
+    >>> from siamese_np import Dataset, PairwiseDistances, RandomShift, Split, TrainConfig, train_run
+    >>> class BatchHardLoss:
+    ...     distances = PairwiseDistances()
+    ...
+    ...     def forward(self, emb, classes):
+    ...         dist, cache = self.distances.forward(emb)
+    ...         same, rows = classes[:, None] == classes, np.arange(len(emb))
+    ...         far = np.where(same, dist, -1).argmax(axis=1)
+    ...         near = np.where(same, np.inf, dist).argmin(axis=1)
+    ...         gap = dist[rows, far] - dist[rows, near]
+    ...         return float(np.logaddexp(0, gap).mean()), (gap, rows, far, near, cache)
+    ...
+    ...     def backward(self, cache):
+    ...         gap, rows, far, near, cache = cache
+    ...         slope = 1 / (1 + np.exp(-gap)) / len(gap)
+    ...         ddist = np.zeros((len(gap), len(gap)), gap.dtype)
+    ...         ddist[rows, far] += slope
+    ...         ddist[rows, near] -= slope
+    ...         return self.distances.backward(ddist, cache)
+    >>> images = np.random.default_rng(0).random((60, 8, 8, 1), np.float32) / 4
+    >>> images[::2, :4] += 0.5  # two classes, told apart by their upper halves
+    >>> split = Split(images, np.arange(60) % 2)
+    >>> config = TrainConfig(preset="mlp", epochs=3, batch_size=20)
+    >>> run = train_run(config, Dataset("halves", split, split, split), loss=BatchHardLoss(), augment=RandomShift(1))
+    >>> run.history[-1]["loss"] < run.history[0]["loss"], run.metrics["pair_accuracy"]
+    (True, 1.0)
+    """
+    log = log or (lambda line: None)
+    if not (isinstance(config, TrainConfig) or (config is None and resume)) or not isinstance(dataset, Dataset):
+        given = f"{type(config).__name__} and {type(dataset).__name__}"
+        raise OptionError(f"train_run needs a TrainConfig and a Dataset, not {given}")
+    if resume:
+        if folder is None:
+            raise OptionError("a run is resumed from its folder, but no folder was given")
+        training = Training.resume(dataset, Path(folder), config, network=network, loss=loss, augment=augment)
+        remove_leftovers(Path(folder))
+        log(f"resuming {folder} after {training.optimizer.steps} of {training.total_steps} steps")
+    else:
+        assert config is not None
+        training = Training(config, dataset, network, loss, augment)
+        if folder is not None:
+            training.folder = make_folder(Path(folder), overwrite)
+    log(f"{dataset.name}: training on {training.protocol.description}")
+    log("options: " + ", ".join(f"{name} {value}" for name, value in training.described().items()))
+    if training.folder:
+        log(f"run folder: {training.folder}")
+    classes = len(np.unique(dataset.train.classes))
+    if training.protocol.loss_kind == "batch" and training.config.batch_size <= classes:
+        log(
+            f"warning: batches of {training.config.batch_size} images of {classes} classes hold hardly any similar pair"
+        )
+
+    training.run(log, show_bar)
+    siamese, history = training.siamese, training.history
+    if training.interrupted:
+        log(
+            f"interrupted after {training.optimizer.steps} of {training.total_steps} steps; "
+            f"the weights after {training.best_epoch:.3g} of {training.config.epochs} epochs are kept"
+        )
+        return Run(siamese, history, {}, training.folder, interrupted=True)
+    log(
+        f"trained in {training.seconds:.1f} s; compiling or loading the kernels before took "
+        f"{training.compile_seconds:.1f} s"
     )
-
-
-def _collapsed(row: dict[str, float], margin: float) -> bool:
-    """Whether the loss sits at margin^2/4 because dissimilar images, too, are (almost) at distance 0."""
-    at_collapse = abs(row["validation_loss"] / (margin**2 / 4) - 1) < 0.05
-    return at_collapse and row["validation_dissimilar_distance"] < 0.05 * margin
-
-
-def _fingerprint(dataset: Dataset) -> str:
-    """Hash that tells data sets apart, of the training labels and the image size."""
-    digest = hashlib.sha256(json.dumps(dataset.train.images.shape[1:]).encode())
-    digest.update(dataset.all_train.classes.tobytes())
-    return digest.hexdigest()
-
-
-@contextlib.contextmanager
-def _on_interrupt() -> Iterator[threading.Event]:
-    """Ctrl-C sets the event that is given out, so that a step is never torn; a second one interrupts at once."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop  # only the main thread may handle signals
-        return
-
-    def handle(number: int, frame: Any) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    before = signal.signal(signal.SIGINT, handle)
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGINT, before)
+    log("evaluating on the test images")
+    evaluation = evaluate(siamese, dataset)
+    metrics = {
+        **evaluation.metrics,
+        "seconds": training.seconds,
+        "images_per_second": history[-1]["images_per_second"],
+        "compile_seconds": training.compile_seconds,
+        "epoch": training.best_epoch,
+        "options": training.described(),
+        "versions": versions(),
+        "run": str(training.folder) if training.folder else None,
+    }
+    if on_metrics:
+        on_metrics(metrics)
+    if training.folder:
+        log("drawing")
+        write_run(training.folder, evaluation, dataset, history, metrics)
+        log(f"pictures and page: {training.folder / 'report.html'}")
+    return Run(siamese, history, metrics, training.folder, interrupted=False)

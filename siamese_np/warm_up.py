@@ -1,4 +1,4 @@
-"""Compiles ahead what training, judging and searching with the presets would compile when first used."""
+"""Compiles ahead what training, evaluating and searching with the presets would compile when first used."""
 
 import time
 from collections.abc import Callable
@@ -45,11 +45,10 @@ def _pass(siamese: SiameseNetwork, images: np.ndarray) -> None:
 
 
 def _losses(siamese: SiameseNetwork, images: np.ndarray, classes: np.ndarray) -> None:
-    all_pairs, of_pairs = AllPairsContrastiveLoss(), ContrastiveLoss()
-    all_pairs.backward(all_pairs.forward(siamese.embed(images), classes)[1])
-    dist, cache = siamese.forward(images, images[::-1])
-    siamese.backward(of_pairs.backward(of_pairs.forward(dist, classes)[1]), cache)
-    of_pairs.forward(dist.astype(np.float64), classes)  # as validation does
+    siamese.gradients(images, classes, AllPairsContrastiveLoss())
+    siamese.pair_gradients(images, images[::-1], classes, ContrastiveLoss())
+    siamese.network.zero_grads()
+    ContrastiveLoss().forward(np.ones(8), classes)  # of float64, as in validation
 
 
 def _evaluation(emb: np.ndarray, classes: np.ndarray) -> None:

@@ -1,5 +1,6 @@
 """The command line from outside: files, exit statuses, JSON, and a sentence for every mistake."""
 
+import dataclasses
 import json
 import os
 import re
@@ -9,14 +10,17 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from siamese_np import Training, load_dataset, load_model
+from siamese_np import load_dataset, load_model
 from siamese_np.cli import main
+from siamese_np.run_folder import make_folder
+from siamese_np.training import TrainConfig, Training
 
 PICTURES = ["distances", "embedding_map", "history", "mistakes", "neighbours", "pairs", "roc"]
 FIGURES = ["pair_accuracy", "pair_accuracy_at_half_margin", "threshold", "auc", "eer", "tar_at_far_1e-3"]
@@ -103,6 +107,49 @@ def test_default_run_folders_are_numbered(small_mnist, tmp_path, monkeypatch, ca
     assert sorted(path.name for path in Path("runs").iterdir()) == ["mlp-1", "mlp-2"]
 
 
+def test_runs_started_together_never_take_the_same_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with ThreadPoolExecutor(8) as threads:
+        folders = list(threads.map(make_folder, [Path("runs/cnn-*")] * 40))
+    assert sorted(folders) == sorted(Path(f"runs/cnn-{number}") for number in range(1, 41))
+
+
+def test_help_tells_every_field_of_the_configuration_and_its_default(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    for field in dataclasses.fields(TrainConfig):
+        assert f"--{field.name.replace('_', '-')} {field.metadata['metavar']}" in told
+    for words in (
+        "passes over the data (batch 4, notebook 5)",
+        "a step (batch 256, notebook 32)",
+        "top of the schedule (batch 0.003, notebook 0.001)",
+        "cnn or mlp (cnn)",
+        "(one-cycle)",
+    ):
+        assert words in told
+
+
+def test_an_option_of_two_dashes_is_the_users_mistake(capsys):
+    for option in ("epochs", "preset", "out", "threads", "data"):
+        with pytest.raises(SystemExit, match="2"):
+            main(["train", f"--{option}=--"])
+        assert f"argument --{option}: expected a value" in capsys.readouterr().err
+
+
+def test_training_on_the_textbook(small_mnist, tmp_path, monkeypatch, capsys):
+    """The whole command, with the plain NumPy of the textbook in place of the kernels."""
+    options = ["train", "--preset", "mlp", "--epochs", "1", "--batch-size", "50", "--data", str(small_mnist), "--json"]
+    environment = {**os.environ, "SIAMESE_NP_KERNELS": "textbook"}
+    command = [sys.executable, "-c", QUICK, *options, "--out", tmp_path / "textbook"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    monkeypatch.setattr("siamese_np.run_folder.draw", lambda *arguments: [])
+    assert main([*options, "--out", str(tmp_path / "compiled")]) == 0
+    textbook, compiled = json.loads(done.stdout), json.loads(capsys.readouterr().out)
+    assert list(textbook) == list(compiled) and textbook["auc"] == pytest.approx(compiled["auc"], abs=0.01)
+    assert (tmp_path / "textbook" / "report.html").exists()
+
+
 def test_notebook_protocol(small_mnist, tmp_path, capsys):
     options = ["--preset", "mlp", "--protocol", "notebook", "--epochs", "2", "--data", str(small_mnist)]
     assert main(["train", *options, "--out", str(tmp_path / "run"), "--json"]) == 0
@@ -123,6 +170,7 @@ def test_ctrl_c_keeps_the_weights_and_a_resumed_run_ends_as_if_never_stopped(tra
     rest = process.communicate(timeout=60)[1]
     assert process.returncode == 130, rest
     assert "interrupted" in rest and "Traceback" not in rest
+    assert f"`siamese-np train --resume {folder} --data {small_mnist}` goes on" in rest
     assert load_model(folder).network.params.any()
     assert main(["train", "--resume", str(folder), "--data", str(small_mnist)]) == 0
     np.testing.assert_array_equal(load_model(folder).network.params, load_model(trained[0]).network.params)
@@ -141,9 +189,11 @@ def test_ctrl_c_before_the_first_epoch_ends_leaves_something_to_resume(tmp_path)
     process.send_signal(signal.SIGINT)
     rest = process.communicate(timeout=60)[1]
     assert process.returncode == 130 and "Traceback" not in rest, rest
-    assert "weights of epoch 1 are kept" in rest
+    steps = re.search(r"interrupted after (\d+) of 6252 steps; the weights after \S+ of 4 epochs are kept", rest)[1]
+    assert f"`siamese-np train --resume {folder}` goes on" in rest
     assert load_model(folder).network.params.any()
-    assert not Training.resume(load_dataset(), folder).history
+    again = Training.resume(load_dataset(), folder)
+    assert not again.history and again.optimizer.steps == int(steps)
 
 
 @pytest.mark.parametrize(
@@ -156,6 +206,8 @@ def test_ctrl_c_before_the_first_epoch_ends_leaves_something_to_resume(tmp_path)
         (["--margin", "0"], r"margin must be a finite number above 0, not 0"),
         (["--margin", "-1"], r"margin must be a finite number above 0"),
         (["--margin", "nan"], r"margin must be a finite number above 0"),
+        (["--margin", "1e-300"], r"margin must be from 1e-15 to 1e\+15, not 1e-300"),
+        (["--learning-rate", "1e300"], r"learning rate must be a finite number above 0, at most 3.4e\+38"),
         (["--epochs", "0"], r"epochs must be at least 1"),
         (["--seed", "-1"], r"seed must be at least 0"),
         (["--learning-rate", "0"], r"learning rate must be a finite number above 0"),
@@ -223,16 +275,6 @@ def test_a_data_folder_whose_name_is_not_utf_8(small_mnist, tmp_path, monkeypatc
     assert main(["train", *options, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["run"] == str(folder)
     assert "data-\\udce9" in (folder / "report.html").read_text("utf-8")
-
-
-def test_a_history_that_cannot_be_written_hides_no_error(small_mnist, tmp_path, monkeypatch, capsys):
-    def full(*arguments):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("siamese_np.run_folder.write_history", full)
-    options = ["--data", small_mnist, "--preset", "mlp"]
-    said = mistake(capsys, "train", *options, "--learning-rate", "1e30", "--out", tmp_path / "run")
-    assert "lower the learning rate" in said
 
 
 @pytest.mark.parametrize("name", [".writable", "notes.txt"])
@@ -313,7 +355,7 @@ def test_search_refuses_the_index_of_another_model(trained, digits, tmp_path, ca
     assert "made by another model" in mistake(capsys, *query)
 
 
-def test_a_run_that_was_trained_but_not_judged_can_be_resumed(trained, small_mnist, tmp_path, capsys):
+def test_a_run_that_was_trained_but_not_evaluated_can_be_resumed(trained, small_mnist, tmp_path, capsys):
     folder = tmp_path / "run"
     folder.mkdir()
     for name in ("checkpoint.npz", "model.npz"):
@@ -450,9 +492,11 @@ def test_output_that_does_not_fit_on_the_disk_is_told(tmp_path):
 @posix
 def test_no_file_takes_the_place_of_a_closed_stream(tmp_path):
     """What a library writes to descriptor 2 must not end up in a file that happens to have got this number."""
-    script = (
-        "import os\nfrom siamese_np import cli\nwith cli._streams(), open('file', 'w') as f:\n    os.write(2, b'x')\n"
-    )
+    script = """if True:
+        import os
+        from siamese_np.cli import safe_streams
+        with safe_streams(), open("file", "w"):
+            os.write(2, b"x")"""
     subprocess.run(["sh", "-c", '"$0" -c "$1" 2>&-', sys.executable, script], cwd=tmp_path, check=True)
     assert (tmp_path / "file").read_bytes() == b""
 

@@ -1,4 +1,4 @@
-"""Options of a training: what is refused, and what is kept of a number."""
+"""The configuration of a training: what is refused, and what is kept of a number."""
 
 import dataclasses
 import json
@@ -7,28 +7,34 @@ import numpy as np
 import pytest
 
 from siamese_np.errors import OptionError
-from siamese_np.training import Options
+from siamese_np.training import PROTOCOLS, TrainConfig
 
 
 @pytest.mark.parametrize(
     "options",
     [
-        *(
-            {name: wrong}
-            for name in ("epochs", "batch_size")
-            for wrong in (np.nan, 2.5, 2.0, np.inf, True, None, "2", 0)
-        ),
+        *({name: wrong} for name in ("epochs", "batch_size") for wrong in (np.nan, 2.5, 2.0, np.inf, True, "2", 0)),
         *({"seed": wrong} for wrong in (-1, 0.0, np.nan, False, None)),
-        *({name: wrong} for name in ("margin", "learning_rate") for wrong in (np.nan, np.inf, 0, -1, True, None, "1")),
+        *({name: wrong} for name in ("margin", "learning_rate") for wrong in (np.nan, np.inf, 0, -1, True, "1", 1e300)),
+        *({"margin": wrong} for wrong in (None, 1e-300, 1e25)),
         *({name: wrong} for name in ("preset", "protocol", "optimizer", "schedule") for wrong in (None, [], 3, "x")),
     ],
 )
 def test_options_that_make_no_training_are_refused(options):
     with pytest.raises(OptionError, match=r"must be|there is no"):
-        Options(**options)
+        TrainConfig(**options)
 
 
 def test_options_take_numbers_of_numpy_and_can_be_saved():
-    options = Options(epochs=np.int64(2), seed=np.uint8(1), margin=np.float32(0.5), learning_rate=1)
+    options = TrainConfig(epochs=np.int64(2), seed=np.uint8(1), margin=np.float32(0.5), learning_rate=1)
     assert json.loads(json.dumps(dataclasses.asdict(options)))["epochs"] == 2
-    assert options == Options(epochs=2, seed=1, margin=0.5, learning_rate=1.0)
+    assert options == TrainConfig(epochs=2, seed=1, margin=0.5, learning_rate=1.0)
+
+
+def test_what_is_not_given_is_the_protocols():
+    assert TrainConfig() == TrainConfig(protocol="batch", epochs=4, batch_size=256, learning_rate=3e-3)
+    assert TrainConfig(protocol="notebook") == TrainConfig("cnn", "notebook", 5, 32, learning_rate=1e-3)
+    assert TrainConfig(protocol="notebook", batch_size=5).batch_size == 5
+    assert list(PROTOCOLS) == ["batch", "notebook"]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        TrainConfig().epochs = 3

@@ -1,39 +1,40 @@
-"""Judging a model: the figures are those of the test images, and the page shows them."""
+"""Evaluation of a model: the metrics are those of the test images, and the page shows them."""
 
 import json
 
 import numpy as np
 import pytest
 
-from siamese_np import Options, Training, load_dataset, random_pairs, run_folder
+from siamese_np import TrainConfig, load_dataset, random_pairs, run_folder
 from siamese_np.metrics import knn_accuracy, pair_accuracy, roc_auc
+from siamese_np.training import Training
 
 
 @pytest.fixture(scope="module")
-def judged(small_mnist):
+def evaluated(small_mnist):
     data = load_dataset(small_mnist)
-    run = Training(data, Options(preset="mlp", epochs=2, batch_size=64))
+    run = Training(TrainConfig(preset="mlp", epochs=2, batch_size=64), data)
     run.run()
-    return data, run, run_folder.judge(run.siamese, data)
+    return data, run, run_folder.evaluate(run.siamese, data)
 
 
-def test_the_figures_are_those_of_the_test_images(judged):
-    data, run, judgement = judged
-    figures, emb = judgement.figures, run.siamese.embed(data.test.images)
+def test_the_metrics_are_those_of_the_test_images(evaluated):
+    data, run, evaluation = evaluated
+    metrics, emb = evaluation.metrics, run.siamese.embed(data.test.images)
     pairs, label = random_pairs(data.test.classes, np.random.default_rng(run_folder.EVALUATION_SEED))
     dist = np.linalg.norm(emb[pairs[:, 0]].astype(np.float64) - emb[pairs[:, 1]], axis=1)
-    assert figures["pair_accuracy"] == pytest.approx(pair_accuracy(dist, label, run.siamese.threshold), abs=1e-3)
-    assert figures["threshold"] == run.siamese.threshold
-    assert figures["auc"] == pytest.approx(roc_auc(dist, label), abs=1e-5)
+    assert metrics["pair_accuracy"] == pytest.approx(pair_accuracy(dist, label, run.siamese.threshold), abs=1e-3)
+    assert metrics["threshold"] == run.siamese.threshold
+    assert metrics["auc"] == pytest.approx(roc_auc(dist, label), abs=1e-5)
     gallery = run.siamese.embed(data.train.images)
-    assert figures["knn_accuracy"] == knn_accuracy(emb, data.test.classes, gallery, data.train.classes, 5)
-    assert (figures["test_images"], figures["test_pairs"]) == (300, 600)
-    json.dumps(figures)
+    assert metrics["knn_accuracy"] == knn_accuracy(emb, data.test.classes, gallery, data.train.classes, 5)
+    assert (metrics["test_images"], metrics["test_pairs"]) == (300, 600)
+    json.dumps(metrics)
 
 
-def test_the_demonstration_is_two_images_of_a_3_and_one_of_a_7(judged):
-    data, run, judgement = judged
-    shown = judgement.figures["demonstration"]
+def test_the_demonstration_is_two_images_of_a_3_and_one_of_a_7(evaluated):
+    data, run, evaluation = evaluated
+    shown = evaluation.metrics["demonstration"]
     assert [pair["classes"] for pair in shown] == [[3, 3], [3, 7], [3, 7]]
     for pair in shown:
         a, b = pair["images"]
@@ -43,20 +44,20 @@ def test_the_demonstration_is_two_images_of_a_3_and_one_of_a_7(judged):
         assert pair["similar"] == (pair["distance"] < run.siamese.threshold)
 
 
-def test_the_page_shows_every_figure_and_picture(judged, tmp_path):
-    data, run, judgement = judged
-    figures = {**judgement.figures, "seconds": 1.5, "options": vars(run.options)}
-    run_folder.write_run(tmp_path, judgement, data, run.history, figures)
+def test_the_page_shows_every_metric_and_picture(evaluated, tmp_path):
+    data, run, evaluation = evaluated
+    metrics = {**evaluation.metrics, "seconds": 1.5, "options": vars(run.config)}
+    run_folder.write_run(tmp_path, evaluation, data, run.history, metrics)
     page = (tmp_path / "report.html").read_text()
     for key, words, form in run_folder.LINES:
-        assert f"<td>{words}</td><td>{figures[key]:{form}}</td>" in page
-        assert f"{figures[key]:{form}}" in run_folder.text(figures)
+        assert f"<td>{words}</td><td>{metrics[key]:{form}}</td>" in page
+        assert f"{metrics[key]:{form}}" in run_folder.text(metrics)
     assert page.count("<img ") == len(list(tmp_path.glob("*.png"))) == 7
-    assert f"{figures['demonstration'][0]['distance']:.3f}" in page
+    assert f"{metrics['demonstration'][0]['distance']:.3f}" in page
 
 
-def test_a_run_folder_of_links_has_its_links_replaced(judged, tmp_path):
-    data, _, judgement = judged
+def test_a_run_folder_of_links_has_its_links_replaced(evaluated, tmp_path):
+    data, _, evaluation = evaluated
     folder, other = tmp_path / "run", tmp_path / "other"
     folder.mkdir()
     other.write_bytes(b"other")
@@ -66,9 +67,10 @@ def test_a_run_folder_of_links_has_its_links_replaced(judged, tmp_path):
     ]
     for name in names:
         (folder / name).symlink_to(other)
-    run = Training(data, Options(preset="mlp", epochs=1, batch_size=250), folder)
+    run = Training(TrainConfig(preset="mlp", epochs=1, batch_size=250), data)
+    run.folder = folder
     run.run()
-    run_folder.write_run(folder, judgement, data, run.history, {**judgement.figures, "seconds": 1.5})
+    run_folder.write_run(folder, evaluation, data, run.history, {**evaluation.metrics, "seconds": 1.5})
     assert other.read_bytes() == b"other"
     assert sorted(path.name for path in folder.iterdir()) == sorted(names)
     assert not any(path.is_symlink() for path in folder.iterdir())

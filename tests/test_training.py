@@ -1,17 +1,23 @@
 """The training loop: its options, its two protocols, what it notices, and that a step is what it says."""
 
+import signal
 from importlib import metadata
 
 import numba
 import numpy as np
 import pytest
 
-from siamese_np import ContrastiveLoss, Dataset, Options, SiameseNetwork, Split, Training, load_dataset, mlp
-from siamese_np.errors import ModelError, OptionError, TrainingError
+from siamese_np import ContrastiveLoss, Dataset, SiameseNetwork, Split, TrainConfig, load_dataset, load_model, mlp
+from siamese_np.errors import ModelError, TrainingError
 from siamese_np.losses import AllPairsContrastiveLoss
 from siamese_np.optimizers import Adam, one_cycle
 from siamese_np.storage import versions
-from siamese_np.training import BatchProtocol, NotebookProtocol
+from siamese_np.training import BatchProtocol, NotebookProtocol, Training
+
+
+def in_folder(training: Training, folder) -> Training:
+    training.folder = folder
+    return training
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +40,8 @@ def blobs() -> Dataset:
 
 
 def test_training_learns_and_keeps_a_row_per_epoch(data):
-    run, said = Training(data, Options(epochs=3, batch_size=64)), []
-    run.run(say=said.append)
+    run, said = Training(TrainConfig(epochs=3, batch_size=64), data), []
+    run.run(log=said.append)
     assert [row["epoch"] for row in run.history] == [1, 2, 3] and len(said) == 3
     assert run.history[-1]["loss"] < run.history[0]["loss"] / 2
     assert run.history[-1]["validation_pair_accuracy"] > 0.85
@@ -44,9 +50,9 @@ def test_training_learns_and_keeps_a_row_per_epoch(data):
 
 
 def test_the_kept_weights_are_those_of_the_best_validation_accuracy(blobs):
-    run = Training(blobs, Options(preset="mlp", epochs=6, batch_size=16, learning_rate=0.02, optimizer="sgd"))
+    run = Training(TrainConfig(preset="mlp", epochs=6, batch_size=16, learning_rate=0.02, optimizer="sgd"), blobs)
     weights = []
-    run.run(say=lambda line: weights.append(run.siamese.network.params.copy()))
+    run.run(log=lambda line: weights.append(run.siamese.network.params.copy()))
     accuracy = [row["validation_pair_accuracy"] for row in run.history]
     best = int(np.argmax(accuracy))  # the first of the best
     assert run.best_epoch == best + 1
@@ -56,12 +62,12 @@ def test_the_kept_weights_are_those_of_the_best_validation_accuracy(blobs):
 
 def test_a_step_of_the_notebook_protocol_done_by_hand(data):
     """One epoch of one step: mean gradient over the pairs, one Adam step at the scheduled rate."""
-    options = Options.of("notebook", preset="mlp", epochs=1, batch_size=3600, seed=4)
-    run = Training(data, options)
+    config = TrainConfig(protocol="notebook", preset="mlp", epochs=1, batch_size=3600, seed=4)
+    run = Training(config, data)
     run.run()
 
     siamese, loss = SiameseNetwork(mlp(seed=4)), ContrastiveLoss()
-    protocol = NotebookProtocol(data, options)
+    protocol = NotebookProtocol(config, data)
     a, b = protocol.pairs[next(protocol.batches(0))].T
     label = protocol.label[next(protocol.batches(0))]
     dist, cache = siamese.forward(data.all_train.images[a], data.all_train.images[b])
@@ -73,23 +79,23 @@ def test_a_step_of_the_notebook_protocol_done_by_hand(data):
 
 
 def test_the_batch_protocol_sees_every_image_once_an_epoch_and_every_pair_of_a_batch(data):
-    protocol = BatchProtocol(data, Options(batch_size=100))
+    protocol = BatchProtocol(TrainConfig(batch_size=100), data)
     batches = list(protocol.batches(0))
     assert len(batches) == protocol.steps == 15
     np.testing.assert_array_equal(np.sort(np.concatenate(batches)), np.arange(1500))
     assert any((a != b).any() for a, b in zip(batches, protocol.batches(1), strict=True))  # another order each epoch
 
     siamese = SiameseNetwork(mlp())
-    loss, images = protocol.gradients(siamese, batches[0])
+    loss = protocol.gradients(siamese, batches[0])
     emb = siamese.network.forward(data.train.images[batches[0]])[0]
-    assert images == 100
+    assert [protocol.images_in(steps) for steps in range(16)] == [100 * steps for steps in range(16)]
     assert loss == pytest.approx(AllPairsContrastiveLoss().forward(emb, data.train.classes[batches[0]])[0])
 
 
 def test_the_test_images_play_no_part(data):
     """Training gives the same to the bit whatever the test images are."""
     other = Dataset(data.name, data.train, data.validation, Split(1 - data.test.images, data.test.classes[::-1]))
-    runs = [Training(each, Options(preset="mlp", epochs=1, batch_size=128)) for each in (data, other)]
+    runs = [Training(TrainConfig(preset="mlp", epochs=1, batch_size=128), each) for each in (data, other)]
     for run in runs:
         run.run()
     np.testing.assert_array_equal(runs[0].siamese.network.params, runs[1].siamese.network.params)
@@ -100,7 +106,7 @@ def test_the_batch_protocol_does_not_learn_from_validation_images(data):
     other = Dataset(
         data.name, data.train, Split(data.validation.images[::-1], data.validation.classes[::-1]), data.test
     )
-    runs = [Training(each, Options(preset="mlp", epochs=1, batch_size=128)) for each in (data, other)]
+    runs = [Training(TrainConfig(preset="mlp", epochs=1, batch_size=128), each) for each in (data, other)]
     for run in runs:
         run.run()
     np.testing.assert_array_equal(runs[0].siamese.network.params, runs[1].siamese.network.params)
@@ -108,26 +114,26 @@ def test_the_batch_protocol_does_not_learn_from_validation_images(data):
 
 @pytest.mark.parametrize("protocol", ["batch", "notebook"])
 def test_a_resumed_run_ends_with_the_same_bits(protocol, data, tmp_path):
-    options = Options.of(protocol, preset="mlp", epochs=3, batch_size=128)
-    whole = Training(data, options)
+    config = TrainConfig(protocol=protocol, preset="mlp", epochs=3, batch_size=128)
+    whole = Training(config, data)
     whole.run()
 
     class Killed(Exception):
         pass
 
-    def killed_after_epoch_2(line):
-        if line.startswith("epoch 2"):
-            raise Killed  # before the checkpoint of epoch 2
+    def killed_after_epoch_1(line):
+        if line.startswith("epoch 1"):
+            raise Killed
 
     with pytest.raises(Killed):
-        Training(data, options, tmp_path).run(say=killed_after_epoch_2)
+        in_folder(Training(config, data), tmp_path).run(log=killed_after_epoch_1)
     again = Training.resume(data, tmp_path)
     assert len(again.history) == 1
     again.run()
     np.testing.assert_array_equal(again.siamese.network.params, whole.siamese.network.params)
     for ours, theirs in zip(again.history, whole.history, strict=True):
         assert {**ours, "seconds": 0, "images_per_second": 0} == {**theirs, "seconds": 0, "images_per_second": 0}
-    # trained, but not judged yet: there is something left to do
+    # trained, but not evaluated yet: there is something left to do
     np.testing.assert_array_equal(Training.resume(data, tmp_path)._best_params, whole.siamese.network.params)
     (tmp_path / "metrics.json").touch()
     with pytest.raises(ModelError, match="is complete"):
@@ -135,55 +141,46 @@ def test_a_resumed_run_ends_with_the_same_bits(protocol, data, tmp_path):
 
 
 def test_resume_refuses_other_data(data, blobs, tmp_path):
-    Training(data, Options(preset="mlp", epochs=1), tmp_path).run()
+    in_folder(Training(TrainConfig(preset="mlp", epochs=1), data), tmp_path).run()
     with pytest.raises(ModelError, match="other data than blobs"):
         Training.resume(blobs, tmp_path)
+    inverted = Dataset(data.name, Split(1 - data.train.images, data.train.classes), data.validation, data.test)
+    with pytest.raises(ModelError, match="other data than small-mnist"):
+        Training.resume(inverted, tmp_path)
     relabelled = Dataset(data.name, data.train, Split(data.validation.images, data.validation.classes[::-1]), data.test)
     with pytest.raises(ModelError, match="other data"):
         Training.resume(relabelled, tmp_path)
 
 
 def test_a_collapse_is_noticed_and_said(blobs):
-    run, said = Training(blobs, Options(preset="mlp", epochs=1, batch_size=16)), []
+    run, said = Training(TrainConfig(preset="mlp", epochs=1, batch_size=16), blobs), []
     run.siamese.network.params[:] = 0  # every image gets the embedding 0, and no gradient leads away
-    run.run(say=said.append)
+    run.run(log=said.append)
     assert run.history[0]["validation_loss"] == pytest.approx(0.25)
     assert any("collapsed" in line and "0.25" in line for line in said)
 
 
 def test_a_healthy_run_is_not_called_collapsed(data):
     said = []
-    Training(data, Options(preset="mlp", epochs=1, batch_size=128)).run(say=said.append)
+    Training(TrainConfig(preset="mlp", epochs=1, batch_size=128), data).run(log=said.append)
     assert not any("collapsed" in line for line in said)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_loss_that_is_not_finite_stops_training(value, blobs):
-    run = Training(blobs, Options(preset="mlp", epochs=1, batch_size=16))
+    run = Training(TrainConfig(preset="mlp", epochs=1, batch_size=16), blobs)
     run.siamese.network.params[5] = value
     with pytest.raises(TrainingError, match=r"the loss became (nan|inf) in epoch 1, step 1"):
         run.run()
 
 
-def test_options_refuse_what_they_do_not_know():
-    for wrong in ({"preset": "x"}, {"protocol": "x"}, {"optimizer": "x"}, {"schedule": "x"}):
-        with pytest.raises(OptionError, match="there is no"):
-            Options(**wrong)
-    with pytest.raises(OptionError, match="there is no protocol 'x'"):
-        Options.of("x")
-    for wrong in ({"epochs": 0}, {"batch_size": 0}, {"seed": -1}, {"margin": 0}, {"learning_rate": np.nan}):
-        with pytest.raises(OptionError):
-            Options(**wrong)
-    assert Options.of("notebook").batch_size == 32 and Options.of("notebook", batch_size=5).batch_size == 5
-
-
 def test_one_class_cannot_be_trained_on(blobs):
     alone = Split(blobs.train.images, np.zeros(64, np.int64))
     with pytest.raises(ValueError, match="two classes"):
-        Training(Dataset("alone", alone, alone, alone), Options(preset="mlp", batch_size=16))
+        Training(TrainConfig(preset="mlp", batch_size=16), Dataset("alone", alone, alone, alone))
     lone = Split(blobs.train.images, np.where(np.arange(64) == 5, 7, blobs.train.classes))
     with pytest.raises(ValueError, match="class 7 has a single image"):
-        Training(Dataset("lone", lone, blobs.validation, blobs.test), Options(preset="mlp", batch_size=16))
+        Training(TrainConfig(preset="mlp", batch_size=16), Dataset("lone", lone, blobs.validation, blobs.test))
 
 
 def test_versions_are_told_without_package_metadata(monkeypatch):
@@ -195,3 +192,38 @@ def test_versions_are_told_without_package_metadata(monkeypatch):
     monkeypatch.setattr(metadata, "version", missing)
     told = versions()
     assert (told["siamese_np"], told["numpy"], told["numba"]) == ("unknown", np.__version__, numba.__version__)
+
+
+def test_an_explosion_in_the_last_step_of_an_epoch_is_told_as_one(blobs):
+    run = Training(TrainConfig(preset="mlp", epochs=1, batch_size=64, learning_rate=1e30), blobs)
+    with pytest.raises(TrainingError, match="embeddings became too large to be measured in epoch 1; lower"):
+        run.run()
+
+
+@pytest.mark.parametrize("protocol", ["batch", "notebook"])
+def test_ctrl_c_loses_no_step(protocol, blobs, tmp_path, monkeypatch):
+    """Interrupted within an epoch, a run goes on with its next step, and ends with the same bits."""
+    config = TrainConfig(protocol=protocol, preset="mlp", epochs=2, batch_size=16)
+    whole = Training(config, blobs)
+    whole.run()
+    stopped = in_folder(Training(config, blobs), tmp_path)
+    gradients, steps = type(stopped.protocol).gradients, []
+
+    def counted(*arguments):
+        steps.append(1)
+        if len(steps) == 4:  # the first is the one that compiles
+            signal.raise_signal(signal.SIGINT)
+        return gradients(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(stopped.protocol), "gradients", counted)
+        stopped.run()
+    assert stopped.interrupted and not stopped.history
+    assert stopped.best_epoch == 3 / stopped.protocol.steps
+    np.testing.assert_array_equal(load_model(tmp_path).network.params, stopped.siamese.network.params)
+    again = Training.resume(blobs, tmp_path)
+    assert (again.optimizer.steps, len(again.losses), again.best_epoch) == (3, 3, 0)
+    again.run()
+    np.testing.assert_array_equal(again.siamese.network.params, whole.siamese.network.params)
+    assert [row["loss"] for row in again.history] == [row["loss"] for row in whole.history]
+    assert again.images_seen == whole.images_seen

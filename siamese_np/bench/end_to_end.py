@@ -146,10 +146,10 @@ def exact(dataset: Dataset, siamese: SiameseNetwork, repetitions: int, seconds: 
 
 def time_to_accuracy(dataset: Dataset, epochs: int, say: Say) -> tuple[SiameseNetwork, dict[str, Any]]:
     """Train the default way: the network, and seconds (without validation) and validation accuracy of each epoch."""
-    from siamese_np.training import Options, Training
+    from siamese_np.training import TrainConfig, Training
 
     say(f"end to end: training {epochs} epochs")
-    run = Training(dataset, Options(epochs=epochs, batch_size=min(256, len(dataset.train))))
+    run = Training(TrainConfig(epochs=epochs, batch_size=min(256, len(dataset.train))), dataset)
     run.run()
     rows = [{"seconds": row["seconds"], "pair_accuracy": row["validation_pair_accuracy"]} for row in run.history]
     # a row's seconds go on from the row before
@@ -170,7 +170,7 @@ def cost_per_image(split: Split, sizes: Sequence[int], sampled_steps: int, say: 
     A whole epoch's batches are drawn, and `sampled_steps` of them, spread over the epoch, are trained, now of one data
     set, now of another. Sizes that would take more than half of the free memory are left out.
     """
-    from siamese_np.training import BatchProtocol, Options
+    from siamese_np.training import BatchProtocol, TrainConfig
 
     sets: dict[int, Any] = {}
     for size in sizes:
@@ -180,7 +180,7 @@ def cost_per_image(split: Split, sizes: Sequence[int], sampled_steps: int, say: 
         say(f"end to end: cost per image of {size:,} images")
         repeated = np.arange(size) % len(split)
         large = Split(split.images[repeated], split.classes[repeated])
-        protocol = BatchProtocol(Dataset("repeated", large, split, split), Options(batch_size=min(256, size // 2)))
+        protocol = BatchProtocol(TrainConfig(batch_size=min(256, size // 2)), Dataset("repeated", large, split, split))
         start = time.perf_counter()
         batches = list(protocol.batches(0))
         drawing = (time.perf_counter() - start) / size
@@ -253,10 +253,10 @@ def memory(split: Split, protocol: str, pairs: int) -> dict[str, Any]:
 
 
 def _train_on_all_pairs(split: Split, pairs: int) -> int:
-    from siamese_np.training import BatchProtocol, Options
+    from siamese_np.training import BatchProtocol, TrainConfig
 
-    options = Options(batch_size=min(256, len(split)))
-    protocol = BatchProtocol(Dataset("", split, split, split), options)
+    config = TrainConfig(batch_size=min(256, len(split)))
+    protocol = BatchProtocol(config, Dataset("", split, split, split))
     model = _model("cnn", split)
     done = epoch = 0
     while done < pairs:

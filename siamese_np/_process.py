@@ -1,0 +1,92 @@
+"""What the process around a command brings: streams that cannot be written to, and Ctrl-C."""
+
+import codecs
+import contextlib
+import io
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any, cast
+
+
+class _Log:
+    """Standard error for the time of a command: what cannot be written to it is dropped, and ends nothing."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def safe_streams() -> Iterator[None]:
+    """Make standard output and standard error safe to write to, whatever the caller of the command made of them.
+
+    A reader of the log may leave, its disk may be full, or there may be no stream at all: that is no reason to
+    end a training. Python itself writes what is left in its buffers at exit, and failing there changes the exit
+    status, so such a stream is turned to nowhere.
+    """
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed; its descriptor must not become that of a file we write
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="siamese_np.escape")
+    out, log = sys.stdout, sys.stderr
+    try:
+        with contextlib.redirect_stderr(cast(Any, _Log(log))):
+            yield
+    finally:
+        for stream in (out, log):
+            try:
+                stream.flush()
+            except (OSError, ValueError):
+                discard(stream)
+
+
+def discard(stream: Any) -> None:
+    """Let all that is still written to `stream` go nowhere."""
+    with contextlib.suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), stream.fileno())
+
+
+def _escape(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Encode what a stream cannot: a file name's bytes as they are, any other character as an escape."""
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeError:
+        return codecs.backslashreplace_errors(error)
+
+
+codecs.register_error("siamese_np.escape", _escape)
+
+
+@contextlib.contextmanager
+def on_interrupt() -> Iterator[threading.Event]:
+    """Ctrl-C sets the event that is given out, so that a step is never torn; a second one interrupts at once."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop  # only the main thread may handle signals
+        return
+
+    def handle(number: int, frame: Any) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)

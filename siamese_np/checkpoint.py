@@ -1,0 +1,102 @@
+"""What ties a checkpoint to its training: a resumed one must be the same, and its progress one that can be.
+
+A checkpoint's header is JSON that anyone can have changed, or that a fault has. It is taken over only whole.
+"""
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from siamese_np._checks import as_number
+from siamese_np.datasets import Dataset
+from siamese_np.errors import ModelError, OptionError
+
+if TYPE_CHECKING:
+    from siamese_np.training import TrainConfig, Training
+
+ROW = {"epoch", "loss", "validation_loss", "validation_pair_accuracy", "validation_dissimilar_distance"}
+ROW |= {"threshold", "seconds", "images_per_second"}
+
+
+def own_parts(network: Any = None, loss: Any = None, augment: Any = None) -> dict[str, Any]:
+    """The user's own network, loss and augmentation as JSON; what is the default is left out."""
+    parts: dict[str, Any] = {}
+    if augment is not None and not callable(augment):
+        raise OptionError(f"an augmentation must be a function of images and rng, not {augment!r}")
+    if network is not None:
+        if not hasattr(network, "named_params"):
+            raise OptionError(f"a network must be a Sequential, not {network!r}")
+        arrays = {name: list(array.shape) for name, array in network.named_params().items()}
+        parts["network"] = [[type(layer).__name__ for layer in network.layers], arrays]
+    for name, part in (("loss", loss), ("augment", augment)):
+        if part is not None:
+            parts[name] = re.sub(" at 0x[0-9a-fA-F]+", "", repr(part))  # an address is another in each process
+    return parts
+
+
+def identity(config: "TrainConfig", dataset: Dataset, own: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a header that stays the same from the first step to the last."""
+    return {"options": dataclasses.asdict(config), "own": own, "dataset": dataset.name, **_digests(dataset)}
+
+
+def check_identity(path: Path, header: Mapping[str, Any], dataset: Dataset, own: Mapping[str, Any]) -> None:
+    """A ModelError where the checkpoint `path` is of a training with other data or other parts of the user's."""
+    run = f"the run in {path.parent}"
+    for name, digest in _digests(dataset).items():
+        if header.get(name, digest if name == "images" else None) != digest:  # older ones have no hash of the images
+            called = f", {header['dataset']!r}" if "dataset" in header else ""
+            raise ModelError(f"{run} was trained on other data than {dataset.name}; go on with its own{called}")
+    theirs = header.get("own", {})
+    for name in ("network", "loss", "augment"):
+        had, given = (parts.get(name, "the default") for parts in (theirs, own))
+        if had != given:
+            raise ModelError(f"{run} was trained with another {name}: {had}, not {given}")
+
+
+def check_progress(path: Path, header: Mapping[str, Any], training: "Training") -> None:
+    """A ModelError that names the entry of the header that a training like `training` cannot have written."""
+    for name, fits in _progress(header, training):
+        if not fits:
+            raise ModelError(f"{path} has a header that no training wrote: {name} cannot be {header.get(name)!r:.80}")
+
+
+def _progress(header: Mapping[str, Any], training: "Training") -> Iterator[tuple[str, Any]]:
+    """Names of entries, each with whether it fits; one may rely on those before it."""
+    history, steps, seconds = (header.get(name) for name in ("history", "steps", "seconds"))
+    epochs, protocol = training.config.epochs, training.protocol
+    yield "history", isinstance(history, list) and len(history) <= epochs and _is_history(history)
+    assert isinstance(history, list)
+    in_epoch = steps - len(history) * protocol.steps if type(steps) is int else -1
+    yield "steps", 0 <= in_epoch < (protocol.steps if len(history) < epochs else 1)
+    images = len(history) * protocol.images_in(protocol.steps) + protocol.images_in(in_epoch)
+    yield "images_seen", header.get("images_seen") == images
+    yield "seconds", (history[-1]["seconds"] if history else 0) <= as_number(seconds) < np.inf
+    yield "best", header.get("best") == training.best_of(history)
+
+
+def _is_history(rows: list[Any]) -> bool:
+    """Whether these can be the rows of `Training.history`."""
+    return all(
+        isinstance(row, dict)
+        and set(row) == ROW
+        and all(np.isfinite(as_number(value)) for value in row.values())
+        and all(row[name] >= 0 for name in ROW - {"loss"})  # a loss of the user's may be below 0
+        and row["epoch"] == number
+        and row["validation_pair_accuracy"] <= 1
+        for number, row in enumerate(rows, 1)
+    )
+
+
+def _digests(dataset: Dataset) -> dict[str, str]:
+    """Hashes of the classes, with the image size, and of the pixels of the images for training and validation."""
+    data, images = hashlib.sha256(json.dumps(dataset.train.images.shape[1:]).encode()), hashlib.sha256()
+    for split in (dataset.train, dataset.validation):
+        data.update(np.ascontiguousarray(split.classes).data)
+        images.update(np.ascontiguousarray(split.images).data)
+    return {"data": data.hexdigest(), "images": images.hexdigest()}

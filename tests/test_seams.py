@@ -1,0 +1,458 @@
+"""Where a user's own network, loss, augmentation and data go into a training, and the states a run is resumed from."""
+
+import doctest
+import json
+import shutil
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from siamese_np import (
+    AllPairsContrastiveLoss,
+    ContrastiveLoss,
+    Dataset,
+    RandomShift,
+    Sequential,
+    SiameseNetwork,
+    Split,
+    TrainConfig,
+    load_model,
+    losses,
+    mlp,
+    train_run,
+    training,
+)
+from siamese_np import augment as augment_module
+from siamese_np.augment import augmented
+from siamese_np.backend import BACKENDS, use_kernels
+from siamese_np.errors import ModelError, OptionError, ShapeError
+from siamese_np.losses import loss_kind
+from siamese_np.run_folder import evaluate
+from siamese_np.storage import save_arrays
+from siamese_np.training import CHECKPOINT_FORMAT, Training
+
+OLD = Path(__file__).parent / "data" / "checkpoint-format-1.npz"
+
+
+def blobs_split(N):
+    """Images of 4x4 pixels of two classes that anything can tell apart."""
+    images = np.arange(N * 16, dtype=np.float32).reshape(N, 4, 4, 1) % 7 / 28
+    images[1::2, :2] += np.float32(0.5)
+    return Split(images, np.arange(N) % 2)
+
+
+BLOBS = Dataset("blobs", blobs_split(64), blobs_split(32), blobs_split(32))
+QUICK = TrainConfig(preset="mlp", epochs=3, batch_size=16)
+PAIRS = TrainConfig(preset="mlp", protocol="notebook", epochs=2, batch_size=64)
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch):
+    monkeypatch.setattr("siamese_np.run_folder.draw", lambda *arguments: [])
+
+
+class CentreLoss:
+    """Half the mean squared distance to the mean embedding of the class, and to 1 between the classes' means."""
+
+    def forward(self, emb, classes):
+        same = (classes[:, None] == classes).astype(emb.dtype)
+        return float((emb**2).mean() / 2), (emb, same)
+
+    def backward(self, cache):
+        return cache[0] / cache[0].size
+
+
+class SquaredDistance:
+    """A loss of given pairs: mean of (dist - label)^2 / 2."""
+
+    def forward(self, dist, label):
+        return float(((dist - label) ** 2).mean() / 2), (dist, label)
+
+    def backward(self, cache):
+        dist, label = cache
+        return ((dist - label) / len(dist)).astype(dist.dtype)
+
+
+def flip(images, rng):
+    return np.where(rng.random((len(images), 1, 1, 1)) < 0.5, images, images[:, :, ::-1])
+
+
+def own_network():
+    return Sequential(mlp((4, 4, 1), embedding_size=5, seed=3).layers, (4, 4, 1))
+
+
+# --- Losses -----------------------------------------------------------------------------------------------
+
+
+def test_the_kind_of_a_loss_is_told_by_what_its_forward_takes():
+    assert [loss_kind(loss) for loss in (ContrastiveLoss(), SquaredDistance())] == ["pairs", "pairs"]
+    assert [loss_kind(loss) for loss in (AllPairsContrastiveLoss(), CentreLoss())] == ["batch", "batch"]
+
+
+class NoBackward:
+    def forward(self, emb, classes):
+        return 0.0, None
+
+
+class OtherNames(SquaredDistance):
+    def forward(self, x, y):
+        return 0.0, None
+
+
+@pytest.mark.parametrize(
+    ("loss", "sentence"),
+    [
+        (object(), r"backward\(cache\), but <object object .*> has no forward and no backward"),
+        ("contrastive", "but 'contrastive' has no forward and no backward"),
+        (NoBackward(), r"NoBackward object .* has forward\(emb, classes\) and no backward"),
+        (OtherNames(), r"OtherNames object .* has forward\(x, y\)$"),
+        (CentreLoss, r"CentreLoss'> has forward\(self, emb, classes\)$"),
+        (SquaredDistance(), r"the batch protocol needs a loss with forward\(emb, classes\), but SquaredDistance has"),
+    ],
+)
+def test_a_loss_that_cannot_be_trained_with_is_refused(loss, sentence, tmp_path):
+    with pytest.raises(OptionError, match=sentence):
+        train_run(QUICK, BLOBS, tmp_path / "run", loss=loss)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_batch_loss_is_none_of_pairs():
+    with pytest.raises(OptionError, match=r"the notebook protocol needs a loss with forward\(dist, label\)"):
+        train_run(PAIRS, BLOBS, loss=CentreLoss())
+
+
+def test_a_loss_with_another_gradient_is_refused_by_name():
+    class Transposed(CentreLoss):
+        def backward(self, cache):
+            return super().backward(cache).T
+
+    with pytest.raises(ShapeError, match=r"Transposed.backward must return demb as an array \(16, 128\) of float32"):
+        train_run(QUICK, BLOBS, loss=Transposed())
+
+
+# --- Augmentation -----------------------------------------------------------------------------------------
+
+
+def test_a_shifted_image_is_one_of_the_shifts_and_all_of_them_come():
+    images = np.arange(1, 13, dtype=np.float32).reshape(1, 3, 4, 1).repeat(400, axis=0) / 12
+    shifted = RandomShift(1)(images, np.random.default_rng(0))
+    assert shifted.shape == images.shape and shifted.dtype == np.float32
+    padded = np.pad(images[0, :, :, 0], 1)
+    possible = {padded[i : i + 3, j : j + 4].tobytes() for i in range(3) for j in range(3)}
+    assert {image[:, :, 0].tobytes() for image in shifted} == possible
+    np.testing.assert_array_equal(RandomShift(0)(images, np.random.default_rng(0)), images)
+
+
+@pytest.mark.parametrize("pixels", [-1, 1.5, None, True, "2"])
+def test_a_shift_is_a_whole_number_of_pixels(pixels):
+    with pytest.raises(OptionError, match="RandomShift needs a whole number of pixels"):
+        RandomShift(pixels)
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda images, rng: images[:-1], r"ndarray \(15, 4, 4, 1\) of float32"),
+        (lambda images, rng: images.astype(np.float64), r"ndarray \(16, 4, 4, 1\) of float64"),
+        (lambda images, rng: images.tolist(), "a list of 16"),
+        (lambda images, rng: None, "NoneType"),
+        (lambda images, rng: images - 0.1, "numbers from -0.1 to"),
+        (lambda images, rng: images + 0.5, "numbers from 0.5 to 1"),
+        (lambda images, rng: images * np.float32(np.nan), "numbers from nan to nan"),
+    ],
+)
+def test_an_augmentation_that_changes_more_than_pixels_is_refused(change, found):
+    with pytest.raises(OptionError, match=rf"images \(16, 4, 4, 1\) of float32 in \[0, 1\].* returned {found}"):
+        train_run(QUICK, BLOBS, augment=change)
+
+
+def test_an_augmentation_is_a_function():
+    with pytest.raises(OptionError, match="must be a function of images and rng, not 'shift'"):
+        train_run(QUICK, BLOBS, augment="shift")
+
+
+@pytest.mark.parametrize("config", [QUICK, PAIRS])
+def test_the_augmentation_draws_from_seed_epoch_and_step(config):
+    seen = []
+
+    def spy(images, rng):
+        seen.append(rng.random())
+        return images
+
+    plain, spied = train_run(config, BLOBS), train_run(config, BLOBS, augment=spy)
+    np.testing.assert_array_equal(plain.siamese.network.params, spied.siamese.network.params)
+    steps, calls = (4, 1) if config is QUICK else (3, 2)  # both sides of a pair are changed
+    expected = [
+        number
+        for epoch in range(config.epochs)
+        for step in range(steps)
+        for number in np.random.default_rng([config.seed, 3, epoch, step]).random(calls)
+    ]
+    assert seen == expected
+    changed = train_run(config, BLOBS, augment=flip)
+    assert (plain.siamese.network.params != changed.siamese.network.params).any()
+
+
+def test_an_augmentation_is_applied_to_a_copy():
+    before = BLOBS.train.images.copy()
+
+    def blacken(images, rng):
+        images[:] = 0
+        return images
+
+    train_run(QUICK, BLOBS, augment=blacken)
+    np.testing.assert_array_equal(BLOBS.train.images, before)
+    out = augmented(RandomShift(1), before, np.random.default_rng(0))
+    np.testing.assert_array_equal(out, RandomShift(1)(before, np.random.default_rng(0)))
+
+
+# --- A run in Python ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("module", [augment_module, losses, training])
+def test_the_examples_of_the_docstrings(module):
+    failed, tried = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert tried and not failed
+
+
+@pytest.mark.parametrize("kernels", BACKENDS)
+@pytest.mark.parametrize(("config", "own"), [(QUICK, CentreLoss()), (PAIRS, SquaredDistance())])
+def test_an_own_loss_is_what_falls(kernels, config, own):
+    with use_kernels(kernels):
+        run = train_run(config, BLOBS, loss=own, augment=RandomShift(1))
+    assert run.history[-1]["loss"] < run.history[0]["loss"]
+    assert not run.interrupted and run.folder is None and run.metrics["run"] is None
+    assert run.metrics["options"]["augment"] == "RandomShift(1)"
+    assert type(own).__name__ in run.metrics["options"]["loss"]
+
+
+@pytest.mark.parametrize("config", [QUICK, PAIRS])
+def test_the_default_training_is_that_of_the_siamese_network(config, monkeypatch):
+    name = "gradients" if config is QUICK else "pair_gradients"
+    method, calls = getattr(SiameseNetwork, name), []
+
+    def counted(self, *arguments):
+        calls.append(type(arguments[-1]))
+        return method(self, *arguments)
+
+    monkeypatch.setattr(SiameseNetwork, name, counted)
+    train_run(config, BLOBS)
+    steps = 3 * 4 if config is QUICK else 2 * 3
+    assert calls == [AllPairsContrastiveLoss if config is QUICK else ContrastiveLoss] * (1 + steps)
+
+
+def test_an_own_network_is_trained_itself():
+    network = own_network()
+    before = network.params.copy()
+    run = train_run(QUICK, BLOBS, network=network)
+    assert run.siamese.network is network and (network.params != before).any()
+    assert run.metrics["pair_accuracy"] == 1.0
+    assert "preset" not in run.metrics["options"] and "Dense" in run.metrics["options"]["network"][0]
+
+
+def test_a_network_that_does_not_fit_is_refused():
+    with pytest.raises(ShapeError, match=r"the images of blobs are \(4, 4, 1\), but the network takes \(8, 8, 1\)"):
+        train_run(QUICK, BLOBS, network=mlp((8, 8, 1)))
+    with pytest.raises(OptionError, match="a network must be a Sequential, not 'cnn'"):
+        train_run(QUICK, BLOBS, network="cnn")
+
+
+@pytest.mark.parametrize("arguments", [(BLOBS, QUICK), (None, BLOBS), (QUICK, None), ({}, BLOBS)])
+def test_a_run_needs_a_configuration_and_data(arguments):
+    with pytest.raises(OptionError, match="train_run needs a TrainConfig and a Dataset, not"):
+        train_run(*arguments)
+
+
+def test_a_run_leaves_what_the_command_leaves(tmp_path):
+    told, said = [], []
+    run = train_run(QUICK, BLOBS, tmp_path / "run-*", on_metrics=told.append, log=said.append)
+    assert run.folder == tmp_path / "run-1" and train_run(QUICK, BLOBS, tmp_path / "run-*").folder.name == "run-2"
+    assert sorted(path.name for path in run.folder.iterdir()) == [
+        "checkpoint.npz",
+        "history.csv",
+        "metrics.json",
+        "model.npz",
+        "report.html",
+    ]
+    assert json.loads((run.folder / "metrics.json").read_text()) == run.metrics == told[0]
+    assert len(run.history) == 3 and any(line.startswith("epoch 3/3") for line in said)
+    np.testing.assert_array_equal(load_model(run.folder).network.params, run.siamese.network.params)
+    with pytest.raises(ModelError, match="is not empty"):
+        train_run(QUICK, BLOBS, run.folder)
+    (run.folder / "notes.txt").write_text("mine")
+    (run.folder / ".model.npz-a1b2c3d4").touch()
+    train_run(TrainConfig(preset="mlp", epochs=1, batch_size=16), BLOBS, run.folder, overwrite=True)
+    assert (run.folder / "notes.txt").exists() and not (run.folder / ".model.npz-a1b2c3d4").exists()
+    assert len((run.folder / "history.csv").read_text().splitlines()) == 2
+
+
+def test_batches_that_hold_hardly_a_similar_pair_are_told(tmp_path):
+    said = []
+    train_run(TrainConfig(preset="mlp", epochs=1, batch_size=2), BLOBS, log=said.append)
+    assert any(line.startswith("warning: batches of 2 images of 2 classes hold hardly any similar") for line in said)
+
+
+# --- Resumed ------------------------------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    pass
+
+
+def killed_when(*beginnings):
+    def log(line):
+        if line.startswith(beginnings):
+            raise Killed
+
+    return log
+
+
+@pytest.mark.parametrize("state", ["run folder", "epoch 1", "epoch 3", "trained", "evaluating", "drawing"])
+@pytest.mark.parametrize("own", [{}, {"loss": CentreLoss(), "augment": partial(flip)}])
+def test_a_run_goes_on_from_every_state(state, own, tmp_path):
+    whole = train_run(QUICK, BLOBS, tmp_path / "whole", **own)
+    folder = tmp_path / "run"
+    with pytest.raises(Killed):
+        train_run(QUICK, BLOBS, folder, log=killed_when(state), **own)
+    if state == "run folder":  # before the first step there is nothing to resume
+        with pytest.raises(ModelError, match="nothing to resume"):
+            train_run(QUICK, BLOBS, folder, resume=True, **own)
+        return
+    run = train_run(None, BLOBS, folder, resume=True, **own)
+    np.testing.assert_array_equal(run.siamese.network.params, whole.siamese.network.params)
+    reported, found = (json.loads((folder / "metrics.json").read_text()), evaluate(load_model(folder), BLOBS).metrics)
+    for name in ("threshold", "pair_accuracy", "auc", "loss", "knn_accuracy"):
+        assert reported[name] == found[name] == whole.metrics[name]
+    with pytest.raises(ModelError, match="is complete"):
+        train_run(QUICK, BLOBS, folder, resume=True, **own)
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory) -> Path:
+    """A run with an own loss and augmentation, one epoch of three done."""
+    folder = tmp_path_factory.mktemp("begun") / "run"
+    with pytest.raises(Killed):
+        train_run(QUICK, BLOBS, folder, loss=CentreLoss(), augment=RandomShift(1), log=killed_when("epoch 1"))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("own", "sentence"),
+    [
+        ({}, "another loss: .*CentreLoss object>, not the default"),
+        ({"loss": CentreLoss()}, r"another augment: RandomShift\(1\), not the default"),
+        ({"loss": AllPairsContrastiveLoss(), "augment": RandomShift(1)}, "CentreLoss object>, not <.*AllPairs"),
+        ({"loss": CentreLoss(), "augment": RandomShift(2)}, r"RandomShift\(1\), not RandomShift\(2\)"),
+        ({"loss": CentreLoss(), "augment": RandomShift(1), "network": own_network()}, "another network: the default"),
+    ],
+)
+def test_a_resumed_run_has_the_parts_it_had(own, sentence, begun):
+    before = (begun / "checkpoint.npz").read_bytes()
+    with pytest.raises(ModelError, match=sentence):
+        train_run(QUICK, BLOBS, begun, resume=True, **own)
+    assert (begun / "checkpoint.npz").read_bytes() == before
+
+
+def test_a_resumed_run_has_the_configuration_it_had(begun):
+    own = {"loss": CentreLoss(), "augment": RandomShift(1)}
+    with pytest.raises(ModelError, match=r"keeps its configuration: TrainConfig\(preset="):
+        train_run(TrainConfig(preset="mlp", epochs=4, batch_size=16), BLOBS, begun, resume=True, **own)
+    with pytest.raises(OptionError, match="a run is resumed from its folder"):
+        train_run(QUICK, BLOBS, resume=True)
+
+
+def test_a_checkpoint_of_before_goes_on(tmp_path):
+    """Made by version 0.1.0 before runs had parts of the user's, after the first of two epochs."""
+    shutil.copy(OLD, tmp_path / "checkpoint.npz")
+    run = train_run(None, BLOBS, tmp_path, resume=True)
+    assert [row["epoch"] for row in run.history] == [1, 2]
+    assert run.history[0]["loss"] == 0.14776753175881044
+    assert run.history[1]["loss"] == pytest.approx(0.08090233413765548, rel=1e-3)  # as that version went on
+    assert run.siamese.threshold == 0.1893821757054222 and run.metrics["options"]["optimizer"] == "sgd"
+    assert (tmp_path / "report.html").exists()
+
+
+def damaged(change) -> dict:
+    """The old checkpoint's header after `change`."""
+    with np.load(OLD) as archive:
+        header = json.loads(str(archive["header"]))
+    change(header)
+    return header
+
+
+def changed(name, value):
+    return lambda header: header.update({name: value})
+
+
+def row(name, value):
+    return lambda header: header["history"][0].update({name: value})
+
+
+def option(name, value):
+    return lambda header: header["options"].update({name: value})
+
+
+def dropped(name):
+    return lambda header: header.pop(name)
+
+
+DAMAGES = [
+    *((name, dropped(name)) for name in ("options", "history", "best", "steps", "images_seen", "seconds", "data")),
+    *(("history", changed("history", value)) for value in (None, {}, "x", [1], [{}], [[]], 3)),
+    *(("history", row("epoch", value)) for value in (2, "1", None, 0, 1.5)),
+    *(("history", row("loss", value)) for value in (np.nan, np.inf, None, "x")),
+    *(("history", row("threshold", value)) for value in (np.nan, "x", -1, [])),
+    *(("history", row("validation_pair_accuracy", value)) for value in (2, -1, np.nan, True)),
+    *(("history", row("seconds", value)) for value in (-1, np.nan, {})),
+    ("history", lambda header: header["history"][0].pop("loss")),
+    ("history", row("surplus", 1)),
+    ("history", lambda header: header.update(history=header["history"] * 3)),
+    *(("steps", changed("steps", value)) for value in (1.5, 10**30, -1, 3, 8, "4", None, True, np.nan)),
+    *(("images_seen", changed("images_seen", value)) for value in (None, "x", 63, 10**30, np.nan, -64)),
+    *(("seconds", changed("seconds", value)) for value in (None, "x", -1, np.nan, np.inf, 0.001)),
+    *(("best", changed("best", value)) for value in (None, {}, [], 1)),
+    ("best", lambda header: header["best"].update(threshold=np.nan)),
+    ("best", lambda header: header["best"].update(threshold="x")),
+    ("best", lambda header: header["best"].update(accuracy=2)),
+    ("best", lambda header: header["best"].update(epoch=2)),
+    *(("options", changed("options", value)) for value in (None, [], "x", {})),
+    *(("epochs", option("epochs", value)) for value in (2.5, 0, None, "2", np.nan)),
+    ("describes no training", lambda header: header["options"].pop("seed")),
+    ("margin", option("margin", 0)),
+    ("learning rate", option("learning_rate", "x")),
+    ("preset", option("preset", "resnet")),
+    ("steps", option("protocol", "notebook")),
+    ("steps", option("batch_size", 8)),
+    ("batch size", option("batch_size", 10**9)),
+    ("velocity|optimizer", option("optimizer", "adam")),
+    ("params", option("preset", "mlp")),
+    ("other data", changed("data", 3)),
+    ("other data", changed("images", "x")),
+    ("another loss", changed("own", {"loss": "x"})),
+]
+
+
+@pytest.mark.parametrize("number", range(len(DAMAGES)))
+def test_a_damaged_header_is_told_in_a_sentence(number, tmp_path):
+    name, change = DAMAGES[number]
+    with np.load(OLD) as archive:
+        arrays = {key: archive[key] for key in archive if key != "header"}
+    save_arrays(tmp_path / "checkpoint.npz", damaged(change), arrays)
+    before = (tmp_path / "checkpoint.npz").read_bytes()
+    with pytest.raises(ModelError) as told:
+        Training.resume(BLOBS, tmp_path)
+    sentence = str(told.value)
+    assert str(tmp_path) in sentence and "\n" not in sentence and len(sentence) < 500
+    assert any(part in sentence for part in (*name.split("|"), "describes no training", "other data"))
+    assert "is damaged or not a file" not in sentence  # which is said of what was not foreseen
+    assert (tmp_path / "checkpoint.npz").read_bytes() == before
+
+
+def test_the_undamaged_header_is_taken(tmp_path):
+    with np.load(OLD) as archive:
+        arrays = {key: archive[key] for key in archive if key != "header"}
+    save_arrays(tmp_path / "checkpoint.npz", damaged(lambda header: None), arrays)
+    assert len(Training.resume(BLOBS, tmp_path).history) == 1
+    assert damaged(lambda header: None)["format"] == CHECKPOINT_FORMAT
