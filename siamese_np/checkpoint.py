@@ -53,10 +53,9 @@ def check_identity(path: Path, header: Mapping[str, Any], dataset: Dataset, own:
             called = f", {header['dataset']!r}" if "dataset" in header else ""
             raise ModelError(f"{run} was trained on other data than {dataset.name}; go on with its own{called}")
     theirs = header.get("own", {})
-    for name in ("network", "loss", "augment"):
-        had, given = (parts.get(name, "the default") for parts in (theirs, own))
-        if had != given:
-            raise ModelError(f"{run} was trained with another {name}: {had}, not {given}")
+    if theirs != own:
+        parts = "network, loss or augmentation"
+        raise ModelError(f"{run} was trained with another {parts} of the user's: {theirs!r:.200}, not {own!r:.200}")
 
 
 def check_progress(path: Path, header: Mapping[str, Any], training: "Training") -> None:

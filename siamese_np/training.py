@@ -27,7 +27,7 @@ from siamese_np._process import on_interrupt
 from siamese_np.augment import Augmentation, augmented
 from siamese_np.checkpoint import check_identity, check_progress, identity, own_parts
 from siamese_np.datasets import Dataset
-from siamese_np.errors import ModelError, OptionError, ShapeError, TrainingError
+from siamese_np.errors import DataError, ModelError, OptionError, ShapeError, TrainingError
 from siamese_np.losses import LOSS_FORMS, AllPairsContrastiveLoss, ContrastiveLoss, loss_kind
 from siamese_np.metrics import calibrate_threshold, pair_accuracy, pair_distances
 from siamese_np.network import PRESETS, Sequential, SiameseNetwork, make_network
@@ -131,7 +131,7 @@ class BatchProtocol:
 class NotebookProtocol:
     """The original notebook: for every image one similar and one dissimilar pair, drawn once.
 
-    As there, all training images take part, those of the validation split included. So validation figures
+    As there, all training images take part, those of the validation split included. So validation metrics
     are not of unseen images here; they choose no weights (the last epoch's are kept) but the threshold.
     """
 
@@ -441,6 +441,7 @@ class Training:
         told = {**dataclasses.asdict(self.config), **self.own}
         if "network" in self.own:
             del told["preset"]
+            told["network"] = ", ".join(self.own["network"][0])
         return told
 
 
@@ -571,6 +572,7 @@ def train_run(
     else:
         assert config is not None
         training = Training(config, dataset, network, loss, augment)
+        _check_test(dataset)
         if folder is not None:
             training.folder = make_folder(Path(folder), overwrite)
     log(f"{dataset.name}: training on {training.protocol.description}")
@@ -614,3 +616,11 @@ def train_run(
         write_run(training.folder, evaluation, dataset, history, metrics)
         log(f"pictures and page: {training.folder / 'report.html'}")
     return Run(siamese, history, metrics, training.folder, interrupted=False)
+
+
+def _check_test(dataset: Dataset) -> None:
+    """A DataError where the test images could not be evaluated: told before the training, not after it."""
+    try:
+        check_pairable(dataset.test.classes)
+    except DataError as error:
+        raise DataError(f"the test images of {dataset.name} cannot be evaluated: {error}") from None

@@ -27,7 +27,7 @@ from siamese_np import (
 from siamese_np import augment as augment_module
 from siamese_np.augment import augmented
 from siamese_np.backend import BACKENDS, use_kernels
-from siamese_np.errors import ModelError, OptionError, ShapeError
+from siamese_np.errors import DataError, ModelError, OptionError, ShapeError
 from siamese_np.losses import loss_kind
 from siamese_np.run_folder import evaluate
 from siamese_np.storage import save_arrays
@@ -53,15 +53,14 @@ def no_pictures(monkeypatch):
     monkeypatch.setattr("siamese_np.run_folder.draw", lambda *arguments: [])
 
 
-class CentreLoss:
-    """Half the mean squared distance to the mean embedding of the class, and to 1 between the classes' means."""
+class ShrinkLoss:
+    """A loss of a batch: half the mean square of its embeddings."""
 
     def forward(self, emb, classes):
-        same = (classes[:, None] == classes).astype(emb.dtype)
-        return float((emb**2).mean() / 2), (emb, same)
+        return float((emb**2).mean() / 2), emb
 
     def backward(self, cache):
-        return cache[0] / cache[0].size
+        return cache / cache.size
 
 
 class SquaredDistance:
@@ -88,7 +87,7 @@ def own_network():
 
 def test_the_kind_of_a_loss_is_told_by_what_its_forward_takes():
     assert [loss_kind(loss) for loss in (ContrastiveLoss(), SquaredDistance())] == ["pairs", "pairs"]
-    assert [loss_kind(loss) for loss in (AllPairsContrastiveLoss(), CentreLoss())] == ["batch", "batch"]
+    assert [loss_kind(loss) for loss in (AllPairsContrastiveLoss(), ShrinkLoss())] == ["batch", "batch"]
 
 
 class NoBackward:
@@ -108,7 +107,7 @@ class OtherNames(SquaredDistance):
         ("contrastive", "but 'contrastive' has no forward and no backward"),
         (NoBackward(), r"NoBackward object .* has forward\(emb, classes\) and no backward"),
         (OtherNames(), r"OtherNames object .* has forward\(x, y\)$"),
-        (CentreLoss, r"CentreLoss'> has forward\(self, emb, classes\)$"),
+        (ShrinkLoss, r"ShrinkLoss'> has forward\(self, emb, classes\)$"),
         (SquaredDistance(), r"the batch protocol needs a loss with forward\(emb, classes\), but SquaredDistance has"),
     ],
 )
@@ -120,11 +119,11 @@ def test_a_loss_that_cannot_be_trained_with_is_refused(loss, sentence, tmp_path)
 
 def test_a_batch_loss_is_none_of_pairs():
     with pytest.raises(OptionError, match=r"the notebook protocol needs a loss with forward\(dist, label\)"):
-        train_run(PAIRS, BLOBS, loss=CentreLoss())
+        train_run(PAIRS, BLOBS, loss=ShrinkLoss())
 
 
 def test_a_loss_with_another_gradient_is_refused_by_name():
-    class Transposed(CentreLoss):
+    class Transposed(ShrinkLoss):
         def backward(self, cache):
             return super().backward(cache).T
 
@@ -218,7 +217,7 @@ def test_the_examples_of_the_docstrings(module):
 
 
 @pytest.mark.parametrize("kernels", BACKENDS)
-@pytest.mark.parametrize(("config", "own"), [(QUICK, CentreLoss()), (PAIRS, SquaredDistance())])
+@pytest.mark.parametrize(("config", "own"), [(QUICK, ShrinkLoss()), (PAIRS, SquaredDistance())])
 def test_an_own_loss_is_what_falls(kernels, config, own):
     with use_kernels(kernels):
         run = train_run(config, BLOBS, loss=own, augment=RandomShift(1))
@@ -249,7 +248,7 @@ def test_an_own_network_is_trained_itself():
     run = train_run(QUICK, BLOBS, network=network)
     assert run.siamese.network is network and (network.params != before).any()
     assert run.metrics["pair_accuracy"] == 1.0
-    assert "preset" not in run.metrics["options"] and "Dense" in run.metrics["options"]["network"][0]
+    assert "preset" not in run.metrics["options"] and run.metrics["options"]["network"].startswith("Flatten, Dense, ")
 
 
 def test_a_network_that_does_not_fit_is_refused():
@@ -310,7 +309,7 @@ def killed_when(*beginnings):
 
 
 @pytest.mark.parametrize("state", ["run folder", "epoch 1", "epoch 3", "trained", "evaluating", "drawing"])
-@pytest.mark.parametrize("own", [{}, {"loss": CentreLoss(), "augment": partial(flip)}])
+@pytest.mark.parametrize("own", [{}, {"loss": ShrinkLoss(), "augment": partial(flip)}])
 def test_a_run_goes_on_from_every_state(state, own, tmp_path):
     whole = train_run(QUICK, BLOBS, tmp_path / "whole", **own)
     folder = tmp_path / "run"
@@ -334,18 +333,18 @@ def begun(tmp_path_factory) -> Path:
     """A run with an own loss and augmentation, one epoch of three done."""
     folder = tmp_path_factory.mktemp("begun") / "run"
     with pytest.raises(Killed):
-        train_run(QUICK, BLOBS, folder, loss=CentreLoss(), augment=RandomShift(1), log=killed_when("epoch 1"))
+        train_run(QUICK, BLOBS, folder, loss=ShrinkLoss(), augment=RandomShift(1), log=killed_when("epoch 1"))
     return folder
 
 
 @pytest.mark.parametrize(
     ("own", "sentence"),
     [
-        ({}, "another loss: .*CentreLoss object>, not the default"),
-        ({"loss": CentreLoss()}, r"another augment: RandomShift\(1\), not the default"),
-        ({"loss": AllPairsContrastiveLoss(), "augment": RandomShift(1)}, "CentreLoss object>, not <.*AllPairs"),
-        ({"loss": CentreLoss(), "augment": RandomShift(2)}, r"RandomShift\(1\), not RandomShift\(2\)"),
-        ({"loss": CentreLoss(), "augment": RandomShift(1), "network": own_network()}, "another network: the default"),
+        ({}, r"of the user's: {'loss': '<.*ShrinkLoss object>', 'augment': 'RandomShift\(1\)'}, not {}$"),
+        ({"loss": ShrinkLoss()}, r"'RandomShift\(1\)'}, not {'loss': '<.*ShrinkLoss object>'}$"),
+        ({"loss": AllPairsContrastiveLoss(), "augment": RandomShift(1)}, "ShrinkLoss object>.* not .*AllPairs"),
+        ({"loss": ShrinkLoss(), "augment": RandomShift(2)}, r"RandomShift\(1\).*, not .*RandomShift\(2\)"),
+        ({"loss": ShrinkLoss(), "augment": RandomShift(1), "network": own_network()}, "not {'network': .*'Flatten', "),
     ],
 )
 def test_a_resumed_run_has_the_parts_it_had(own, sentence, begun):
@@ -356,7 +355,7 @@ def test_a_resumed_run_has_the_parts_it_had(own, sentence, begun):
 
 
 def test_a_resumed_run_has_the_configuration_it_had(begun):
-    own = {"loss": CentreLoss(), "augment": RandomShift(1)}
+    own = {"loss": ShrinkLoss(), "augment": RandomShift(1)}
     with pytest.raises(ModelError, match=r"keeps its configuration: TrainConfig\(preset="):
         train_run(TrainConfig(preset="mlp", epochs=4, batch_size=16), BLOBS, begun, resume=True, **own)
     with pytest.raises(OptionError, match="a run is resumed from its folder"):
@@ -430,7 +429,7 @@ DAMAGES = [
     ("params", option("preset", "mlp")),
     ("other data", changed("data", 3)),
     ("other data", changed("images", "x")),
-    ("another loss", changed("own", {"loss": "x"})),
+    *(("another network", changed("own", value)) for value in ({"loss": "x"}, {"x": 1}, 3, None)),
 ]
 
 
@@ -456,3 +455,10 @@ def test_the_undamaged_header_is_taken(tmp_path):
     save_arrays(tmp_path / "checkpoint.npz", damaged(lambda header: None), arrays)
     assert len(Training.resume(BLOBS, tmp_path).history) == 1
     assert damaged(lambda header: None)["format"] == CHECKPOINT_FORMAT
+
+
+def test_test_images_that_cannot_be_evaluated_are_told_before_the_training(tmp_path):
+    lone = Split(BLOBS.test.images, np.where(np.arange(32) == 5, 7, BLOBS.test.classes))
+    with pytest.raises(DataError, match="the test images of blobs cannot be evaluated: class 7 has a single image"):
+        train_run(QUICK, Dataset("blobs", BLOBS.train, BLOBS.validation, lone), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
