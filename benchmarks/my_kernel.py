@@ -1,8 +1,8 @@
 """A kernel of your own on the ladder: ``siamese-np bench --rung my_kernel.py``.
 
-It is verified against the reference in float64 first, like every rung, and refused with one sentence if it is
-wrong. The arguments are those of `siamese_np.reference`'s function of the same name; the ladder's convolution
-is 3x3 with stride 1 and padding 1. Release the GIL (``nogil=True``), or its threads wait for each other.
+It is verified against the textbook in float64 first, like every rung, and refused with one sentence if it is wrong.
+The arguments are those of `siamese_np.kernels`' function of the same name; the ladder's convolution is 3x3 with
+stride 1 and padding 1. A kernel that uses several threads itself says ``shares=True``, and is timed on 1, 2, 4, ...
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ from siamese_np.ladder.rung import rung
 
 
 @rung("conv2d_forward", name="mine")
-@njit(nogil=True, fastmath={"contract"})
+@njit(fastmath={"contract"})
 def conv2d_forward(out, x, w, b, stride, pad):
     """A whole output row at a time: its sums stay in the L1 cache while each weight passes by once."""
     N, OH, OW, F = out.shape

@@ -1,8 +1,10 @@
-"""The benchmark suite: statistics against known values, the ladder's judgement, and one small run of everything.
+"""The benchmark suite: statistics against known values, what the ladder refuses, and one small run of everything.
 
 Nothing here depends on how fast anything is.
 """
 
+import dataclasses
+import importlib.util
 import itertools
 import json
 import subprocess
@@ -15,20 +17,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siamese_np.bench import compare, end_to_end, figures, peers, probe, report, sampling, suite
-from siamese_np.bench.results import read_results, timings
+from siamese_np.bench import compare, end_to_end, probe, report, sampling, suite
+from siamese_np.bench.compare import read_results, timings
 from siamese_np.cli import main
-from siamese_np.datasets import load_dataset
+from siamese_np.datasets import Split, load_dataset
 from siamese_np.errors import DataError, OptionError
 from siamese_np.ladder import assembly, climb, operations
 from siamese_np.ladder import rung as rungs
 from siamese_np.runtime import scheduler
 
+ROOT = Path(__file__).parent.parent
+peers = suite.load_peers()
+
 SMOKE = suite.Sizes(
     name="smoke",
     repetitions=2,
     seconds=1e-4,
-    operations=("conv2d_backward_w", "conv_relu_pool_forward"),
+    operations=("conv2d_backward_w",),
     ladder_images=1,
     ladder_sweep=True,
     pairs=(2,),
@@ -36,10 +41,10 @@ SMOKE = suite.Sizes(
     epochs=1,
     data_sets=(40, 80),
     sampled_steps=2,
-    pair_counts=(100, 1000),
+    pair_counts=(100,),
     presets=("mlp",),
     processes=1,
-    peer_tasks=(peers.Task("mlp step, 2 pairs", "step", "mlp", 2), peers.Task("cnn embedding", "embed", "cnn", 4)),
+    peer_tasks=("step mlp 2", "embed cnn 4"),
     peers=("siamese_np", "jax"),
     data=200,
 )
@@ -122,9 +127,9 @@ def test_mann_whitney_counts_all_orders(values, first):
 
 
 def results_with(samples: list[float], name: str = "mlp") -> dict:
-    timing = sampling.Timing.of(samples).as_dict()
+    timing = sampling.Timing.of(samples)._asdict()
     row = {"preset": name, "pairs": 32, "threads": 1, "timing": timing, "images_per_second": 1.0, "dense_gflops": 1.0}
-    return {"format": suite.FORMAT, "environment": {}, "end_to_end": {"steps": [row]}}
+    return {"format": compare.FORMAT, "environment": {}, "end_to_end": {"steps": [row]}}
 
 
 STEADY = [1.0 + 0.001 * i for i in range(9)]
@@ -200,19 +205,19 @@ def test_the_problem_is_what_training_sees(problem):
 
 
 def kernel_of(operation: str):
-    """The truth itself as a kernel: right, and not compiled."""
-    return operations.OPERATIONS[operation].truth
+    """The reference itself as a kernel: correct, and not compiled."""
+    return operations.OPERATIONS[operation].reference
 
 
 @pytest.mark.parametrize("operation", operations.OPERATIONS)
 def test_wrong_kernels_are_found(problem, operation):
-    right, function = operations.truth(operation, problem), kernel_of(operation)
-    assert operations.check(operation, function, problem, right)[0] == ""
-    written = len(right)
+    expected, function = operations.expected(operation, problem), kernel_of(operation)
+    assert operations.check(operation, function, problem, expected)[0] == ""
+    written = len(expected)
 
     def off_by_little(*arguments):
         function(*arguments)
-        arguments[0].flat[0] += 1e-3 * abs(right[0]).max()
+        arguments[0].flat[0] += 1e-3 * abs(expected[0]).max()
 
     def changes_arguments(*arguments):
         function(*arguments)
@@ -238,30 +243,30 @@ def test_wrong_kernels_are_found(problem, operation):
         (raises, "raises ZeroDivisionError: division by zero"),
         (incomplete, "is off by"),
     ):
-        assert says in operations.check(operation, wrong, problem, right)[0]
+        assert says in operations.check(operation, wrong, problem, expected)[0]
     if not all(one.batched for one in operations.OPERATIONS[operation].outputs(problem)):
-        assert "is off by" in operations.check(operation, overwrites, problem, right)[0]
+        assert "is off by" in operations.check(operation, overwrites, problem, expected)[0]
 
 
-def test_wrong_winners_are_found(problem):
+def test_maxima_elsewhere_are_found(problem):
     def first_wins(out, argmax, *arguments):
         kernel_of("conv_relu_pool_forward")(out, argmax, *arguments)
         argmax[:] = 0
 
-    right = operations.truth("conv_relu_pool_forward", problem)
-    assert "of its winners" in operations.check("conv_relu_pool_forward", first_wins, problem, right)[0]
+    expected = operations.expected("conv_relu_pool_forward", problem)
+    assert "of its maxima" in operations.check("conv_relu_pool_forward", first_wins, problem, expected)[0]
 
 
 def test_the_references_of_dx_and_dw_apart_are_those_of_both(problem):
-    dx, dw = (operations.truth(f"conv2d_backward_{of}", problem)[0] for of in "xw")
-    both = operations.truth("conv_relu_pool_backward", problem)
+    dx, dw = (operations.expected(f"conv2d_backward_{of}", problem)[0] for of in "xw")
+    both = operations.expected("conv_relu_pool_backward", problem)
     for one, other in zip((dx, dw), both, strict=False):
         np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-6)
 
 
-def test_climb_times_the_right_and_refuses_the_wrong(problem, empty_ladder):
+def test_climb_times_the_correct_and_refuses_the_wrong(problem, empty_ladder):
     rungs.rung("conv2d_forward", "slow", small=True)(conv2d_reference)
-    rungs.rung("conv2d_forward", "fast", executed=lambda p: p.dout.size * p.wT[0].size)(conv2d_reference)
+    rungs.rung("conv2d_forward", "fast", shares=True, executed=lambda p: p.dout.size * p.wT[0].size)(conv2d_reference)
     entries = climb.climb(rungs.RUNGS, problem, problem, [1, 2], 2, 1e-4)
     assert [(entry["rung"], sorted(entry["timings"])) for entry in entries] == [("slow", ["1"]), ("fast", ["1", "2"])]
     assert climb.rate(entries[1], 2) == pytest.approx(2 * climb.rate(entries[1], 2, "executed_flops"))
@@ -270,7 +275,7 @@ def test_climb_times_the_right_and_refuses_the_wrong(problem, empty_ladder):
         climb.climb(rungs.RUNGS, problem, problem, [1], 1, 1e-4)
 
 
-conv2d_reference = operations.OPERATIONS["conv2d_forward"].truth
+conv2d_reference = operations.OPERATIONS["conv2d_forward"].reference
 
 
 def only_at_first(times):
@@ -282,16 +287,16 @@ def tired(*arguments):
     raise SystemExit("tired")
 
 
-def whole_batch_only(out, *arguments):
-    if len(out) > 1:
-        conv2d_reference(out, *arguments)
+def one_thread_only(*arguments):
+    if scheduler.get_threads() == 1:
+        conv2d_reference(*arguments)
 
 
 @pytest.mark.parametrize(
     ("function", "options", "says"),
     [
         (only_at_first(4), {}, "its result is off by"),  # after it was timed
-        (whole_batch_only, {}, "its result is off by"),  # on two threads
+        (one_thread_only, {"shares": True}, "its result is off by"),
         (tired, {}, "it raises SystemExit: tired"),
         (conv2d_reference, {"executed": lambda p: 1 / 0}, "it raises ZeroDivisionError"),
     ],
@@ -317,19 +322,12 @@ def test_a_rung_that_fails_while_timed_is_named(problem, empty_ladder):
         climb.climb(rungs.RUNGS, problem, problem, [1], 2, 1e-4)
 
 
-def test_parts_of_a_batch_give_the_whole(problem):
-    for operation in operations.OPERATIONS:
-        work = operations.Work(operation, kernel_of(operation), problem, threads=2)
-        assert len(work.parts) == 2
-        work()
-        for output, right in zip(work.outputs, operations.truth(operation, problem), strict=True):
-            np.testing.assert_allclose(output, right, rtol=1e-4, atol=1e-5)
-
-
-def test_every_rung_is_right(problem):
+def test_every_rung_is_correct(problem):
     """Also those that the small run leaves out; the unrolled and the fused ones are compiled for it."""
     for one in rungs.load_rungs():
-        assert operations.check(one.operation, one.function, problem, operations.truth(one.operation, problem))[0] == ""
+        assert (
+            operations.check(one.operation, one.function, problem, operations.expected(one.operation, problem))[0] == ""
+        )
     assert {one.operation for one in rungs.RUNGS} == set(operations.OPERATIONS)
     assert {"Winograd", "zero-skipping"} <= {one.name for one in rungs.RUNGS}
 
@@ -342,7 +340,10 @@ def test_every_rung_is_right(problem):
         ("syntax error", "fails with SyntaxError"),
         ("import sys; sys.exit(0)", "fails with SystemExit: 0$"),
         ("raise RuntimeError('one\\ntwo')", "fails with RuntimeError: one$"),
-        ('from siamese_np.ladder.rung import rung\nrung("conv2d_forward", name=7)', "by a string, not 7"),
+        (
+            'from siamese_np.ladder.rung import rung\nrung("conv2d_forward", name=7)',
+            "must be a string that is not empty, not 7",
+        ),
         ('from siamese_np.ladder.rung import rung\n@rung("matmul", name="m")\ndef f(): ...', "has no operation"),
         (
             'from siamese_np.ladder.rung import rung\n@rung("conv2d_forward", name="unrolled")\ndef f(): ...',
@@ -350,29 +351,43 @@ def test_every_rung_is_right(problem):
         ),
     ],
 )
-def test_own_file_is_refused_in_one_sentence(tmp_path, content, says):
-    own = tmp_path / "own_kernel.py"
-    own.write_text(content)
+def test_a_users_file_is_refused_in_one_sentence(tmp_path, content, says):
+    file = tmp_path / "my_kernel.py"
+    file.write_text(content)
     with pytest.raises(OptionError, match=says):
-        rungs.load_rungs(own)
+        rungs.load_rungs(file)
 
 
-def test_an_own_file_takes_no_place_and_prints_nothing(tmp_path, capsys, empty_ladder):
-    own = tmp_path / "subprocess.py"
-    own.write_text(
+def test_a_users_file_takes_no_place_and_prints_nothing(tmp_path, capsys, empty_ladder):
+    file = tmp_path / "subprocess.py"
+    file.write_text(
         'from siamese_np.ladder.rung import rung\nprint("hello")\n'
         '@rung("conv2d_forward", name="mine")\ndef f(*arguments): ...\n'
     )
     before = sys.modules["subprocess"]
-    assert rungs.load_rungs(own)[-1].name == "mine"
+    assert rungs.load_rungs(file)[-1].name == "mine"
     assert sys.modules["subprocess"] is before and capsys.readouterr() == ("", "hello\n")
 
 
-def test_an_own_file_that_fails_ends_the_run_in_one_sentence(tmp_path):
-    own = tmp_path / "failing_kernel.py"
-    own.write_text("1/0")
-    with pytest.raises(OptionError, match=r"failing_kernel\.py fails with ZeroDivisionError: division by zero$"):
-        suite.run(SMOKE, threads=1, only=("ladder",), own=own)
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("1/0", r"my_kernel\.py fails with ZeroDivisionError: division by zero$"),
+        ("import os; os._exit(7)", r"section ladder ended early with exit status 7, in a kernel of .*my_kernel\.py"),
+    ],
+)
+def test_a_users_file_that_fails_ends_the_section_in_one_sentence(tmp_path, content, says):
+    file = tmp_path / "my_kernel.py"
+    file.write_text(content)
+    options = {**dataclasses.asdict(SMOKE), "threads": [1], "user_file": str(file)}
+    with pytest.raises(OptionError, match=says):
+        suite._section("ladder", options, lambda line: None)
+
+
+def test_the_example_kernel_is_correct(problem, empty_ladder):
+    (mine,) = [one for one in rungs.load_rungs(ROOT / "benchmarks" / "my_kernel.py") if one.user]
+    expected = operations.expected(mine.operation, problem)
+    assert operations.check(mine.operation, mine.function.py_func, problem, expected)[0] == ""
 
 
 def test_vector_width_is_read_from_assembly():
@@ -397,7 +412,7 @@ def test_vector_width_is_read_from_assembly():
 
 def test_fma_loop_computes_what_it_says():
     """Twelve sums start at 1 ... 12, and each round makes s = s * m + 1: after n rounds with m = 0, all are 1."""
-    for lanes in probe.lane_widths():
+    for lanes in probe.vector_widths():
         loop = probe.fma_loop(lanes)
         assert loop(1, 0.0) == probe.SUMS
         assert loop(1, 1.0) == sum(range(1, probe.SUMS + 1)) + probe.SUMS
@@ -423,7 +438,7 @@ def test_what_follows_a_sweep_has_all_threads():
     before = scheduler.get_threads()
     try:
         for _ in range(3):  # measured in random order
-            end_to_end.embeddings(load_dataset().test, 2, [1, 2], 9, 1e-6, lambda line: None)
+            end_to_end.embeddings(load_dataset().test, 2, [1, 2], 2, 1e-6, lambda line: None)
             assert scheduler.get_threads() == 2
     finally:
         scheduler.set_threads(before)
@@ -431,19 +446,19 @@ def test_what_follows_a_sweep_has_all_threads():
 
 def test_a_peer_that_computes_something_else_is_not_timed():
     task = peers.Task("t", "step", "cnn", 2)
-    right = np.array([0.5, 0.4, 0.3])
-    assert peers._disagrees(task, {"losses": [0.50001, 0.401, 0.302]}, right) == ""
-    assert "its losses" in peers._disagrees(task, {"losses": [0.501, 0.4, 0.3]}, right)
-    assert "its losses" in peers._disagrees(task, {"losses": [0.5, 0.405, 0.3]}, right)
-    assert "its losses" in peers._disagrees(task, {"losses": [0.5, 0.4, float("nan")]}, right)
+    expected = np.array([0.5, 0.4, 0.3])
+    assert peers.disagreement(task, {"losses": [0.50001, 0.401, 0.302]}, expected) == ""
+    assert "its losses" in peers.disagreement(task, {"losses": [0.501, 0.4, 0.3]}, expected)
+    assert "its losses" in peers.disagreement(task, {"losses": [0.5, 0.405, 0.3]}, expected)
+    assert "its losses" in peers.disagreement(task, {"losses": [0.5, 0.4, float("nan")]}, expected)
     embed = peers.Task("e", "embed", "cnn", 2)
-    assert peers._disagrees(embed, {"embeddings": [[1.0, 2.0]]}, np.array([[1.0, 2.0005]])) == ""
-    assert "off by" in peers._disagrees(embed, {"embeddings": [[1.0, 2.0]]}, np.array([[1.0, 2.1]]))
+    assert peers.disagreement(embed, {"embeddings": [[1.0, 2.0]]}, np.array([[1.0, 2.0005]])) == ""
+    assert "off by" in peers.disagreement(embed, {"embeddings": [[1.0, 2.0]]}, np.array([[1.0, 2.1]]))
 
 
 FAKE_FRAMEWORK = """
 import os
-from siamese_np.bench.peers import with_siamese_np
+import with_siamese_np
 
 def versions():
     return {"fake": "1"}
@@ -469,24 +484,25 @@ def test_peers_that_fail_are_told_and_the_others_go_on(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     fakes = {
         name: peers.Known(name, "with_fake" if name != "broken" else "with_none", name, "siamese_np")
-        for name in ("right", "wrong", "dies", "broken")
+        for name in ("wrong", "dies", "broken")
     }
     monkeypatch.setattr(peers, "KNOWN", {"siamese_np": peers.KNOWN["siamese_np"], **fakes})
     monkeypatch.setattr(peers, "installed", lambda python: {"siamese_np"})
-    test, task = load_dataset().test, peers.Task("t", "step", "mlp", 8)
-    found = peers.run(test.images[:50], test.classes[:50], 1, None, (task,), tuple(peers.KNOWN), 9, 1e-3)
+    split, sizes = Split(load_dataset().test.images[:50], load_dataset().test.classes[:50]), dataclasses.asdict(SMOKE)
+    sizes.update(repetitions=3, seconds=1e-3, peer_tasks=("step mlp 8",), peers=())
+    found = peers.run(split, {**sizes, "threads": [1], "peer_python": None})
     status = {name: peer["status"] for name, peer in found["peers"].items()}
-    assert status["siamese_np"] == status["right"] == "present"
+    assert status["siamese_np"] == "present"
     assert status["wrong"].startswith("failed: its losses")
     assert status["dies"] == "failed: no more memory"
     assert status["broken"] == "failed: ModuleNotFoundError: No module named 'with_none'"
-    assert set(found["tasks"]["t"]) == {"siamese_np", "right"}
-    assert found["peers"]["right"]["versions"] == {"fake": "1"}
+    assert set(found["tasks"]["mlp step, 8 pairs"]) == {"siamese_np"}
+    assert found["peers"]["dies"]["versions"] == {"fake": "1"}
 
 
 def test_peers_run_without_what_holds_blas_back(monkeypatch):
     monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
-    environment = peers.environment(2)
+    environment = suite.environment(2)
     assert "OPENBLAS_CORETYPE" not in environment
     assert environment["OMP_NUM_THREADS"] == environment["SIAMESE_NP_THREADS"] == "2"
 
@@ -508,14 +524,12 @@ def results() -> dict:
 
 
 def test_every_section_is_in_the_results(results):
-    assert results["format"] == suite.FORMAT and results["threads"] == [1, 2]
+    assert results["format"] == compare.FORMAT and results["threads"] == [1, 2]
     assert {"probe", "clocks", "ladder", "end_to_end", "peers", "probe_at_end", "drift"} <= set(results)
     assert results["clocks"]["mlp"]["cold"]["first_step"] > results["clocks"]["mlp"]["cold"]["imports"] > 0
-    assert results["clocks"]["mlp"]["kernels"]
     on_ladder = {(entry["operation"], entry["rung"]) for entry in results["ladder"]}
     for name in ("Python loops", "naive njit", "im2col + BLAS", "channel-vectorised", "unrolled", "siamese_np"):
         assert ("conv2d_backward_w", name) in on_ladder
-    assert ("conv_relu_pool_forward", "siamese_np") in on_ladder
     unrolled = next(entry for entry in results["ladder"] if entry["rung"] == "unrolled")
     assert unrolled["vector_bits"] in (128, 256, 512) and unrolled["error"] < operations.TOLERANCE
     assert len(results["end_to_end"]["training"]["epochs"]) == 1
@@ -524,10 +538,10 @@ def test_every_section_is_in_the_results(results):
         "5 nearest of 400 for 200 images",
     }
     memory = results["end_to_end"]["memory"]
-    assert [(row["protocol"], row["pairs"]) for row in memory] == [
-        (protocol, pairs) for protocol in ("batch", "notebook") for pairs in (100, 1000)
+    assert [(row["protocol"], row["pairs"], row["pair_bytes"]) for row in memory] == [
+        ("batch", 100, 0),
+        ("notebook", 100, 100 * 32),
     ]
-    assert [row["pair_bytes"] for row in memory] == [0, 0, 100 * 32, 1000 * 32]
     assert memory[0]["as_copies"] == 2 * 100 * 784 * 4
 
 
@@ -549,7 +563,7 @@ def test_results_are_plain_json(results):
 
 def test_memory_is_that_of_the_process_alone():
     """Not what the process before it had, as some systems count."""
-    child = "from siamese_np.bench.end_to_end import highest_memory as highest; print(highest())"
+    child = "from siamese_np.bench.end_to_end import peak_memory; print(peak_memory())"
     parent = (
         f"import numpy, subprocess, sys; big = numpy.ones(10**8); subprocess.run([sys.executable, '-c', {child!r}])"
     )
@@ -561,7 +575,7 @@ def test_files_of_a_run(results, tmp_path, capsys):
     report.check_folder(tmp_path / "new")
     report.write(tmp_path / "new", results, "siamese-np bench")
     names = {path.name for path in (tmp_path / "new").iterdir()}
-    assert names == {"benchmark.json", "benchmark.md", "roofline.png", "ladder.png", "scaling.png"}
+    assert names == {"benchmark.json", "benchmark.md", "roofline.png", "ladder.png"}
     assert read_results(tmp_path / "new")["sizes"] == "smoke"
     page = (tmp_path / "new" / "benchmark.md").read_text()
     for words in (
@@ -578,17 +592,51 @@ def test_files_of_a_run(results, tmp_path, capsys):
     assert "0 slower, 0 faster" in capsys.readouterr().out
 
 
-def test_figures_are_read_from_the_results(results):
-    rows = figures.figures(results)
+def test_targets_are_read_from_the_results(results, tmp_path, capsys):
+    spec = importlib.util.spec_from_file_location("targets", ROOT / "benchmarks" / "targets.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    rows = module.targets(results)
     assert [row.number for row in rows] == sorted(row.number for row in rows)
     forged = json.loads(json.dumps(results))
-    ours = forged["peers"]["tasks"]["mlp step, 2 pairs"]["siamese_np"]
+    task = forged["peers"]["tasks"]["mlp step, 2 pairs"]
     forged["peers"]["peers"]["jax"] = {"title": "JAX jit", "status": "present"}
-    forged["peers"]["tasks"]["mlp step, 2 pairs"]["jax"] = {**ours, "ratio": 2.5}
-    first = figures.figures(forged)[0]
+    task["jax"] = {**task["siamese_np"], "ratio": 2.5}
+    first = module.targets(forged)[0]
     assert (first.number, first.measured, first.reached) == (2, 2.5, True)
     assert not first._replace(measured=1.9).reached
-    assert first._replace(measured=1.9, less_is_better=True).reached
+    assert first._replace(measured=1.9, at_most=True).reached
+    for ratio, status, verdict in ((2.5, 0, ": reached"), (1.5, 1, ": NOT REACHED")):
+        only = {"peers": {**forged["peers"], "tasks": {"mlp step, 2 pairs": {**task, "jax": {"ratio": ratio}}}}}
+        parts = {name: forged[name] for name in ("format", "threads", "environment")}
+        (tmp_path / "benchmark.json").write_text(json.dumps({**parts, **only}))
+        assert module.main([str(tmp_path)]) == status
+        assert verdict in capsys.readouterr().out
+    assert module.main([str(tmp_path / "nothing.json")]) == 2
+    assert "there is no file" in capsys.readouterr().err
+
+
+def test_every_ratio_names_the_machine(results):
+    where = f"{results['environment']['processors']} core"
+    page = report.markdown(results, "siamese-np bench")
+    for section in page.split("\n## ")[1:]:
+        if "% of peak" in section or "times siamese_np" in section:
+            assert section.splitlines()[2].startswith(f"On {where}"), section
+    assert "wanted" not in page and "reached" not in page
+
+
+def test_without_the_repository_the_peers_are_skipped_or_refused(monkeypatch, tmp_path, capsys, results):
+    """An installed package has no peers; all else runs."""
+    monkeypatch.setattr(suite, "PEERS", tmp_path / "benchmarks" / "peers")
+    monkeypatch.setattr(suite, "_section", lambda name, options, log: results[name.replace("-", "_")])
+    monkeypatch.setattr(scheduler, "get_threads", lambda: max(results["threads"]))
+    assert main(["bench", "--quick"]) == 0
+    said = capsys.readouterr()
+    assert suite.NO_PEERS in said.err
+    assert f"The section peers is missing: {suite.NO_PEERS}." in said.out and "first training step" in said.out
+    for arguments in (["--only", "peers"], ["--peer-python", sys.executable]):
+        assert main(["bench", "--quick", *arguments]) == 2
+        assert capsys.readouterr().err == f"siamese-np: {suite.NO_PEERS}\n"
 
 
 @pytest.mark.parametrize(
@@ -647,7 +695,7 @@ def test_the_benchmark_needs_compiled_kernels(monkeypatch, capsys):
 )
 def test_damaged_results(tmp_path, change):
     path = tmp_path / "benchmark.json"
-    path.write_text(json.dumps({"format": suite.FORMAT, **change}))
+    path.write_text(json.dumps({"format": compare.FORMAT, **change}))
     with pytest.raises(DataError, match="contents are not those of one"):
         read_results(path)
     path.write_text("[" * 100_000)

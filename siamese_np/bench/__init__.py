@@ -1,6 +1,7 @@
-"""The benchmark suite behind ``siamese-np bench``: what this machine can do, and how close the kernels come.
+"""The benchmark behind ``siamese-np bench``: what this machine can do, and how close the kernels come.
 
-Reading order: `probe` (the machine's roofs), `sampling` (how anything is timed), `ladder` (one convolution,
-from Python loops to what training runs), `end_to_end` (what a person waits for), `peers` (the same work in
-other frameworks), `suite` (all of it in one run), `report` and `compare` (what is done with the numbers).
+Reading order: `probe` (the machine's limits), `sampling` (how anything is timed), `siamese_np.ladder` (one convolution,
+from Python loops to what training runs), `end_to_end` (what a user waits for), `clocks` (start-up), `suite` (all of it
+in one run), `report`, `pictures` and `compare` (what is done with the numbers). Other frameworks do the same work in
+the repository's folder benchmarks/peers.
 """

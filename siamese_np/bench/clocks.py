@@ -1,7 +1,7 @@
 """The three clocks of compiled code: cold (everything is compiled), cached (loaded from disk), steady (just runs).
 
-Cold and cached are taken on whole processes, started for the purpose: the first with an empty folder for
-compiled kernels, the others with the folder it leaves behind.
+Each is taken on whole processes: the first has an empty folder for compiled kernels, the others the folder it leaves.
+``python -m siamese_np.bench.clocks PRESET SECONDS`` is one; SECONDS is `time.time()` just before it was started.
 """
 
 import json
@@ -15,51 +15,50 @@ from collections.abc import Sequence
 from typing import Any
 
 
-def clocks(threads: int, presets: Sequence[str], repetitions: int) -> dict[str, Any]:
-    """Seconds from process start to the first training step, cold and cached, by preset.
+def clocks(presets: Sequence[str], repetitions: int) -> dict[str, Any]:
+    """Seconds from process start to the first training steps, by preset: ``"cold"``, and ``"cached"`` (a median).
 
-    Returns
-    -------
-    dict
-        For each preset ``"cold"`` and ``"cached"`` (median of `repetitions` processes): the moments of
-        `first_step`; ``"compile_seconds"``, the first cold step less the second; and ``"kernels"``, the seconds
-        each took to compile and to load (a kernel two threads wait for counts twice). Besides,
-        ``"import_seconds"`` and ``"help_seconds"``: processes that only import the package, or only show the
-        command line's help.
+    ``"compile_seconds"`` is the first cold step less the second. Besides, ``"import_seconds"`` and ``"help_seconds"``
+    of processes that only import the package, or only show the command line's help.
     """
     result: dict[str, Any] = {}
     for preset in presets:
         with tempfile.TemporaryDirectory() as folder:
-            cold = _first_step(preset, folder, threads)
-            cached = [_first_step(preset, folder, threads) for _ in range(repetitions)]
-        moments = cold["moments"]
-        steady = moments["second_step"] - moments["first_step"]
-        result[preset] = {
-            "cold": moments,
-            "cached": {name: statistics.median(one["moments"][name] for one in cached) for name in moments},
-            "compile_seconds": moments["first_step"] - moments["imports"] - steady,
-            "kernels": {
-                name: {"cold": seconds, "cached": cached[-1]["kernels"].get(name)}
-                for name, seconds in cold["kernels"].items()
-            },
-        }
-    result["import_seconds"] = _seconds(["-c", "import siamese_np"], repetitions)
-    result["help_seconds"] = _seconds(["-m", "siamese_np", "--help"], repetitions)
+            cold, *cached = (_process(preset, folder) for _ in range(1 + repetitions))
+        steps = 2 * cold["first_step"] - cold["second_step"]
+        middle = {name: statistics.median(moments[name] for moments in cached) for name in cold}
+        result[preset] = {"cold": cold, "cached": middle, "compile_seconds": steps - cold["imports"]}
+    for name, arguments in {"import": ["-c", "import siamese_np"], "help": ["-m", "siamese_np", "--help"]}.items():
+        taken = []
+        for _ in range(repetitions):
+            start = time.perf_counter()
+            subprocess.run([sys.executable, *arguments], stdout=subprocess.DEVNULL, check=True)
+            taken.append(time.perf_counter() - start)
+        result[f"{name}_seconds"] = statistics.median(taken)
     return result
 
 
-def _first_step(preset: str, folder: str, threads: int) -> dict[str, Any]:
-    environment = {**os.environ, "NUMBA_CACHE_DIR": folder, "SIAMESE_NP_THREADS": str(threads)}
-    command = [sys.executable, "-m", "siamese_np.bench.first_step", preset, repr(time.time())]
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    answer: dict[str, Any] = json.loads(done.stdout)
-    return answer
+def _process(preset: str, folder: str) -> Any:
+    command = [sys.executable, "-m", "siamese_np.bench.clocks", preset, repr(time.time())]
+    environment = {**os.environ, "NUMBA_CACHE_DIR": folder}
+    return json.loads(subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout)
 
 
-def _seconds(arguments: list[str], repetitions: int) -> float:
-    taken = []
-    for _ in range(repetitions):
-        start = time.perf_counter()
-        subprocess.run([sys.executable, *arguments], stdout=subprocess.DEVNULL, check=True)
-        taken.append(time.perf_counter() - start)
-    return statistics.median(taken)
+def two_steps(preset: str, started: float) -> dict[str, float]:
+    """Train two steps on random images: the seconds since `started` when each thing was done."""
+    moments = {"interpreter": time.time() - started}
+    import numpy as np
+
+    from siamese_np.bench.end_to_end import Model
+
+    moments["imports"] = time.time() - started
+    model = Model(preset)
+    batch = model.load(np.random.default_rng(0).random((32, 28, 28, 1), np.float32), np.arange(16) % 2)
+    for name in ("first_step", "second_step"):
+        model.step(batch, 1e-3)
+        moments[name] = time.time() - started
+    return moments
+
+
+if __name__ == "__main__":
+    print(json.dumps(two_steps(sys.argv[1], float(sys.argv[2]))))

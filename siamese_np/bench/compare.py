@@ -1,18 +1,77 @@
-"""Two runs side by side: what became slower, by enough to matter and too surely to be chance.
+"""Two runs compared: what became slower, by enough to matter and too surely to be chance.
 
 A timing counts as slower (or faster) if its median moved by more than the limit *and* the rank test finds the
 two sets of samples different, at 5 % in all: with many timings each must pass 5 % divided by their number.
 """
 
+import json
 import math
+import statistics
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from siamese_np.bench.probe import DRIFT
-from siamese_np.bench.results import timings
+from siamese_np.bench.probe import DRIFT, threads_text
 from siamese_np.errors import DataError, OptionError
 
+FORMAT = "siamese_np benchmark 1"
 SIGNIFICANCE = 0.05
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """Read what ``siamese-np bench --out`` or ``--json`` wrote; ``path`` is the file or its folder.
+
+    Raises
+    ------
+    DataError
+        The file is missing, damaged, or of another format.
+    """
+    if path.is_dir():
+        path = path / "benchmark.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"there is no file {path}") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
+    except (ValueError, RecursionError):
+        raise DataError(f"{path} is damaged or no JSON, as `siamese-np bench --out` writes it") from None
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != FORMAT:
+        raise DataError(f"{path} is not a {FORMAT!r} file, it says {found!r}")
+    try:
+        timings(content)
+        if not isinstance(content.get("environment", {}), dict):
+            raise TypeError
+        sum(abs(change) for change in content.get("drift", {}).values())
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
+        raise DataError(f"{path} says it is a {FORMAT!r} file, but its contents are not those of one") from None
+    return content
+
+
+def timings(results: dict[str, Any]) -> dict[str, list[float]]:
+    """All samples of this package's timings, in seconds a call, by name."""
+    named: dict[str, Any] = {}
+    for entry in results.get("ladder", ()):
+        name = f"ladder: {entry['operation']}, {entry['rung']}, {entry['images']} images"
+        named.update({f"{name}, {threads_text(threads)}": timing for threads, timing in entry["timings"].items()})
+    whole = results.get("end_to_end", {})
+    for row in whole.get("steps", ()):
+        named[f"step: {row['preset']}, {row['pairs']} pairs, {threads_text(row['threads'])}"] = row["timing"]
+    for row in whole.get("embeddings", ()):
+        named[f"embedding: {row['preset']}, {row['images']:,} images, {threads_text(row['threads'])}"] = row["timing"]
+    named.update({f"exact: {name}": row["timing"] for name, row in whole.get("exact", {}).items()})
+    for task, by_peer in results.get("peers", {}).get("tasks", {}).items():
+        if "siamese_np" in by_peer:
+            named[f"beside peers: {task}"] = by_peer["siamese_np"]["timing"]
+    return {name: _samples(timing) for name, timing in named.items()}
+
+
+def _samples(timing: dict[str, Any]) -> list[float]:
+    samples = [float(sample) for sample in timing["samples"]]
+    if not isinstance(timing["samples"], list) or not samples or not all(0 < sample < math.inf for sample in samples):
+        raise ValueError
+    return samples
 
 
 class Row(NamedTuple):
@@ -41,18 +100,15 @@ def compare(old: dict[str, Any], new: dict[str, Any], limit: float) -> list[Row]
     level = SIGNIFICANCE / len(common)
     rows = []
     for name in common:
-        a, b = before[name], after[name]
-        ratio = median(b) / median(a)
-        p = mann_whitney(a, b)
-        large = ratio > 1 + limit or ratio < 1 / (1 + limit)
-        if not large:
+        a, b = statistics.median(before[name]), statistics.median(after[name])
+        ratio, p = b / a, mann_whitney(before[name], after[name])
+        if 1 / (1 + limit) <= ratio <= 1 + limit:
             verdict = "same"
         elif p < level:
             verdict = "slower" if ratio > 1 else "faster"
         else:
-            # too few samples to ever pass, or too much noise
-            verdict = "undecided"
-        rows.append(Row(name, median(a), median(b), ratio, p, verdict))
+            verdict = "undecided"  # too few samples to ever pass, or too much noise
+        rows.append(Row(name, a, b, ratio, p, verdict))
     return rows
 
 
@@ -60,22 +116,18 @@ def text(rows: Sequence[Row], old: dict[str, Any], new: dict[str, Any], limit: f
     """The comparison for a terminal."""
     width = max(len(row.name) for row in rows)
     lines = [f"{'':{width}}  {'old ms':>10} {'new ms':>10} {'new/old':>8} {'p':>8}"]
-    for row in rows:
-        mark = "" if row.verdict == "same" else row.verdict
-        old_ms, new_ms = 1e3 * row.old, 1e3 * row.new
-        lines.append(
-            f"{row.name:{width}}  {old_ms:>10.3f} {new_ms:>10.3f} {row.ratio:>8.3f} {row.p:>8.1g} {mark}".rstrip()
-        )
-    count = {verdict: sum(row.verdict == verdict for row in rows) for verdict in ("slower", "faster", "undecided")}
+    for name, a, b, ratio, p, verdict in rows:
+        mark = "" if verdict == "same" else verdict
+        lines.append(f"{name:{width}}  {1e3 * a:>10.3f} {1e3 * b:>10.3f} {ratio:>8.3f} {p:>8.1g} {mark}".rstrip())
+    slower, faster, undecided = (sum(row.verdict == v for row in rows) for v in ("slower", "faster", "undecided"))
     lines.append(
-        f"{len(rows)} timings, limit {100 * limit:g} %: {count['slower']} slower, {count['faster']} faster, "
-        f"{count['undecided']} moved by more but may be chance"
+        f"{len(rows)} timings, limit {100 * limit:g} %: {slower} slower, {faster} faster, "
+        f"{undecided} moved by more but may be chance"
     )
     for which, run in (("old", old), ("new", new)):
         if any(abs(change) > DRIFT for change in run.get("drift", {}).values()):
             lines.append(f"the machine drifted during the {which} run, as its report says: small changes mean little")
-    only = set(timings(old)) ^ set(timings(new))
-    if only:
+    if only := set(timings(old)) ^ set(timings(new)):
         lines.append(f"{len(only)} further timings are in one of the runs only")
     environments = [run.get("environment", {}) for run in (old, new)]
     machines = [(found.get("model_name"), found.get("processors")) for found in environments]
@@ -95,15 +147,8 @@ def parse_limit(value: str) -> float:
     return percent / 100
 
 
-def median(values: Sequence[float]) -> float:
-    """Median of a few numbers."""
-    ordered = sorted(values)
-    half = len(ordered) // 2
-    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
-
-
 def mann_whitney(a: Sequence[float], b: Sequence[float]) -> float:
-    """Two-sided p-value of the rank test: how often chance alone would part `a` and `b` this far.
+    """Two-sided p-value of the rank test: how often chance alone would separate `a` and `b` this far.
 
     U counts the pairs in which b's sample is the larger. Without ties its distribution is counted exactly;
     with ties it is taken as normal, corrected for ties and continuity.
@@ -113,7 +158,7 @@ def mann_whitney(a: Sequence[float], b: Sequence[float]) -> float:
     """
     n, m = len(a), len(b)
     u = sum((y > x) + 0.5 * (y == x) for x in a for y in b)
-    both = sorted([*a, *b])
+    both = [*a, *b]
     ties = [both.count(value) for value in set(both)]
     if max(ties) == 1:
         ways = _ways(n, m)

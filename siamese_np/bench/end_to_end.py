@@ -1,4 +1,4 @@
-"""What a person waits for: training steps, an epoch, embeddings, an accuracy, and exact figures over all pairs."""
+"""What a user waits for: training steps, an epoch, embeddings, an accuracy, and exact metrics over all pairs."""
 
 import os
 import time
@@ -9,73 +9,114 @@ from typing import Any
 
 import numpy as np
 
-from siamese_np.bench.peers.with_siamese_np import Model, untrained
-from siamese_np.bench.peers.worker import TIMED_RATE
-from siamese_np.bench.sampling import Run, Timing, measure, timed
+from siamese_np.bench.sampling import Log, Run, Timing, measure, timed
 from siamese_np.datasets import Dataset, Split
-from siamese_np.network import SiameseNetwork, make_network
-from siamese_np.pairs import random_pairs
+from siamese_np.losses import AllPairsContrastiveLoss, ContrastiveLoss
+from siamese_np.network import Sequential, SiameseNetwork, make_network
+from siamese_np.optimizers import Adam
+from siamese_np.pairs import balanced_batches, random_pairs
 from siamese_np.runtime import scheduler
 
-Say = Callable[[str], None]
-
+PRESETS = ("cnn", "mlp")
 STEP_PAIRS = 128  # of the thread sweep, and of the step whose rate is compared with the machine's peak
+# While the clock runs the weights do not change: a network that has learnt its few batches sends no gradients back,
+# and skipping zeros would look faster than it is.
+TIMED_RATE = 1e-8
 
 
-def step_flops(preset: str, input_shape: tuple[int, ...] = (28, 28, 1)) -> float:
+def untrained(preset: str) -> Sequential:
+    """The preset with seed 1, and with biases up to 0.05 as after some training.
+
+    With biases of 0, black pixels would stay black through all layers; skipping them would look faster than it is.
+    """
+    network = make_network(preset, seed=1)
+    rng = np.random.default_rng(1)
+    for name, value in network.named_params().items():
+        if name.endswith(".b"):
+            value[:] = rng.uniform(-0.05, 0.05, value.shape)
+    return network
+
+
+class Model:
+    """A preset with its optimizer; `params` are the weights it begins with, by default those of `untrained`."""
+
+    def __init__(self, preset: str, params: dict[str, np.ndarray] | None = None, dtype: str = "float32") -> None:
+        network, params = make_network(preset, dtype=dtype), params or untrained(preset).named_params()
+        for name, value in network.named_params().items():
+            value[:] = params[name]
+        self.siamese, self.loss, self.all_pairs = SiameseNetwork(network), ContrastiveLoss(), AllPairsContrastiveLoss()
+        self.optimizer = Adam(network)
+
+    def load(self, images: np.ndarray, label: np.ndarray) -> Any:
+        """A batch for `step`; `images` are the first of all pairs and then the second."""
+        a, b = np.split(images.astype(self.siamese.network.params.dtype), 2)
+        return a, b, label
+
+    def step(self, batch: Any, rate: float) -> float:
+        """One training step on pairs; returns the loss."""
+        a, b, label = batch
+        self.siamese.network.zero_grads()
+        dist, cache = self.siamese.forward(a, b)
+        loss, loss_cache = self.loss.forward(dist, label)
+        self.siamese.backward(self.loss.backward(loss_cache), cache)
+        self.optimizer.step(rate)
+        return loss
+
+    def all_pairs_step(self, images: np.ndarray, classes: np.ndarray, rate: float) -> None:
+        """One training step on all pairs of a batch, as in training by default."""
+        network = self.siamese.network
+        network.zero_grads()
+        emb, cache = network.forward(images)
+        _, loss_cache = self.all_pairs.forward(emb, classes)
+        network.backward(self.all_pairs.backward(loss_cache), cache, need_dx=False)
+        self.optimizer.step(rate)
+
+
+def step_flops(preset: str) -> float:
     """Operations of the dense work of one image's training step: forward, dw, and dx of all but the first layer.
 
     A multiply-add is two operations; biases, ReLU, pooling, loss and optimizer are not counted.
     """
-    network = make_network(preset, input_shape=input_shape)
-    shape, total, first = tuple(input_shape), 0.0, True
+    network, total, passes = make_network(preset), 0.0, 2
+    shape = network.input_shape
     for layer in network.layers:
-        out_shape = layer.output_shape(shape)
+        shape = layer.output_shape(shape)
         if "w" in layer.params:
             w = layer.params["w"]
-            pixels = out_shape[0] * out_shape[1] if w.ndim == 4 else 1
-            total += 2.0 * w.size * pixels * (2 if first else 3)
-            first = False
-        shape = out_shape
+            total += 2.0 * w.size * (shape[0] * shape[1] if w.ndim == 4 else 1) * passes
+            passes = 3
     return total
 
 
 def steps(
-    split: Split, pairs: Sequence[int], threads: Sequence[int], repetitions: int, seconds: float, say: Say
+    split: Split, pairs: Sequence[int], threads: Sequence[int], repetitions: int, seconds: float, log: Log
 ) -> list[dict[str, Any]]:
     """Training steps of both presets at several batch sizes, each with several numbers of threads.
 
     Most work on all threads; the sweep over threads is at `STEP_PAIRS` pairs, or the largest size there is.
     """
     most, swept = max(threads), STEP_PAIRS if STEP_PAIRS in pairs else max(pairs)
-    cases = [(preset, B, most) for preset in ("cnn", "mlp") for B in pairs]
-    cases += [(preset, swept, count) for preset in ("cnn", "mlp") for count in threads if count != most]
-    say(f"end to end: {len(cases)} training steps")
-    runs = {case: _step_run(split, *case) for case in cases}
-    timings = measure({str(case): run for case, run in runs.items()}, repetitions, seconds)
+    cases = [(preset, B, most) for preset in PRESETS for B in pairs]
+    cases += [(preset, swept, count) for preset in PRESETS for count in threads if count != most]
+    log(f"end to end: {len(cases)} training steps")
     rows = []
-    for preset, B, count in cases:
-        timing = timings[str((preset, B, count))]
-        rows.append(
-            {
-                "preset": preset,
-                "pairs": B,
-                "threads": count,
-                "timing": timing.as_dict(),
-                "images_per_second": 2 * B / timing.median,
-                "dense_gflops": step_flops(preset, split.images.shape[1:]) * 2 * B / timing.median / 1e9,
-            }
-        )
+    for case, timing in measure({case: _step_run(split, *case) for case in cases}, repetitions, seconds).items():
+        row = {**dict(zip(("preset", "pairs", "threads"), case, strict=True)), **_timed_images(timing, 2 * case[1])}
+        rows.append({**row, "dense_gflops": step_flops(case[0]) * row["images_per_second"] / 1e9})
     return rows
 
 
-def _step_run(split: Split, preset: str, B: int, count: int) -> Run:
-    model = _model(preset, split)
+def _timed_images(timing: Timing, images: int) -> dict[str, Any]:
+    return {"timing": timing._asdict(), "images_per_second": images / timing.median}
+
+
+def _step_run(split: Split, preset: str, B: int, threads: int) -> Run:
+    model = Model(preset)
     pairs, label = random_pairs(split.classes, np.random.default_rng(1))
     batches = []
     for number in range(4):
         chosen = np.arange(number * B, (number + 1) * B) % len(pairs)
-        batches.append(model.load(split.images[np.concatenate([pairs[chosen, 0], pairs[chosen, 1]])], label[chosen]))
+        batches.append(model.load(split.images[pairs[chosen].T.ravel()], label[chosen]))
     turn = 0
 
     def step() -> None:
@@ -83,7 +124,7 @@ def _step_run(split: Split, preset: str, B: int, count: int) -> Run:
         model.step(batches[turn % 4], TIMED_RATE)
         turn += 1
 
-    return on_threads(count, step)
+    return on_threads(threads, step)
 
 
 def on_threads(count: int, function: Callable[[], Any]) -> Run:
@@ -101,111 +142,86 @@ def on_threads(count: int, function: Callable[[], Any]) -> Run:
 
 
 def embeddings(
-    split: Split, images: int, threads: Sequence[int], repetitions: int, seconds: float, say: Say
+    split: Split, images: int, threads: Sequence[int], repetitions: int, seconds: float, log: Log
 ) -> list[dict[str, Any]]:
     """Embedding `images` images with both presets."""
-    say(f"end to end: embedding {images:,} images")
+    log(f"end to end: embedding {images:,} images")
     chosen = split.images[np.arange(images) % len(split.images)]
     runs = {}
-    for preset in ("cnn", "mlp"):
-        siamese = SiameseNetwork(untrained(preset, chosen.shape[1:]))
-        for count in threads:
-            runs[preset, count] = on_threads(count, partial(siamese.embed, chosen))
-    timings = measure({str(case): run for case, run in runs.items()}, repetitions, seconds)
-    scheduler.set_threads(max(threads))  # in whatever order they were measured, the next section has all
-    rows = []
-    for preset, count in runs:
-        timing = timings[str((preset, count))]
-        rate = images / timing.median
-        rows.append(
-            {
-                "preset": preset,
-                "images": images,
-                "threads": count,
-                "timing": timing.as_dict(),
-                "images_per_second": rate,
-            }
-        )
-    return rows
+    for preset in PRESETS:
+        embed = partial(SiameseNetwork(untrained(preset)).embed, chosen)
+        runs.update({(preset, count): on_threads(count, embed) for count in threads})
+    timings = measure(runs, repetitions, seconds)
+    scheduler.set_threads(max(threads))  # in whatever order they were measured, what follows has all
+    return [
+        {"preset": preset, "images": images, "threads": count, **_timed_images(timing, images)}
+        for (preset, count), timing in timings.items()
+    ]
 
 
-def exact(dataset: Dataset, siamese: SiameseNetwork, repetitions: int, seconds: float, say: Say) -> dict[str, Any]:
-    """Exact figures of a trained network over all pairs of test images, and their neighbours among training images."""
+def exact(dataset: Dataset, siamese: SiameseNetwork, repetitions: int, seconds: float, log: Log) -> dict[str, Any]:
+    """Exact metrics of a trained network over all pairs of test images, and their neighbours among training images."""
     from siamese_np.metrics import all_pairs_metrics, nearest
 
     emb, gallery = siamese.embed(dataset.test.images), siamese.embed(dataset.all_train.images)
-    say(f"end to end: exact figures of {len(emb):,} and {len(gallery):,} embeddings")
+    log(f"end to end: exact metrics of {len(emb):,} and {len(gallery):,} embeddings")
     k, pairs = min(5, len(gallery)), len(emb) * (len(emb) - 1) // 2
     runs = {
         f"AUC and EER of all {pairs:,} pairs": timed(partial(all_pairs_metrics, emb, dataset.test.classes)),
         f"{k} nearest of {len(gallery):,} for {len(emb):,} images": timed(partial(nearest, emb, gallery, k)),
     }
-    timings = measure(runs, repetitions, seconds)
-    return {name: {"timing": timing.as_dict()} for name, timing in timings.items()}
+    return {name: {"timing": timing._asdict()} for name, timing in measure(runs, repetitions, seconds).items()}
 
 
-def time_to_accuracy(dataset: Dataset, epochs: int, say: Say) -> tuple[SiameseNetwork, dict[str, Any]]:
+def time_to_accuracy(dataset: Dataset, epochs: int, log: Log) -> tuple[SiameseNetwork, dict[str, Any]]:
     """Train the default way: the network, and seconds (without validation) and validation accuracy of each epoch."""
     from siamese_np.training import TrainConfig, Training
 
-    say(f"end to end: training {epochs} epochs")
+    log(f"end to end: training {epochs} epochs")
     run = Training(TrainConfig(epochs=epochs, batch_size=min(256, len(dataset.train))), dataset)
     run.run()
+    # the seconds of each row are since the start
     rows = [{"seconds": row["seconds"], "pair_accuracy": row["validation_pair_accuracy"]} for row in run.history]
-    # a row's seconds go on from the row before
-    return run.siamese, {
-        "images": len(dataset.train),
-        "epochs": rows,
-        "epoch_seconds": rows[-1]["seconds"] / len(rows),
-        "seconds_to": {
-            f"{mark}": next((row["seconds"] for row in rows if row["pair_accuracy"] >= mark), None)
-            for mark in (0.97, 0.98, 0.99, 0.995)
-        },
+    reached = {
+        f"{level}": next((row["seconds"] for row in rows if row["pair_accuracy"] >= level), None)
+        for level in (0.97, 0.98, 0.99, 0.995)
     }
+    mean = rows[-1]["seconds"] / len(rows)
+    return run.siamese, {"images": len(dataset.train), "epochs": rows, "epoch_seconds": mean, "seconds_to": reached}
 
 
-def cost_per_image(split: Split, sizes: Sequence[int], sampled_steps: int, say: Say) -> list[dict[str, Any]]:
+def cost_per_image(split: Split, sizes: Sequence[int], sampled_steps: int, log: Log) -> list[dict[str, Any]]:
     """Microseconds of training for one image, for data sets from small to large, made by repeating images.
 
-    A whole epoch's batches are drawn, and `sampled_steps` of them, spread over the epoch, are trained, now of one data
-    set, now of another. Sizes that would take more than half of the free memory are left out.
+    A whole epoch's batches are drawn, and `sampled_steps` of them, spread over the epoch, are trained, alternating
+    between the data sets. Sizes that would take more than half of the free memory are left out.
     """
-    from siamese_np.training import BatchProtocol, TrainConfig
-
     sets: dict[int, Any] = {}
     for size in sizes:
         if size * split.images[0].nbytes > free_memory() / 2:
-            say(f"end to end: too little memory for {size:,} images")
+            log(f"end to end: too little memory for {size:,} images")
             continue
-        say(f"end to end: cost per image of {size:,} images")
+        log(f"end to end: cost per image of {size:,} images")
         repeated = np.arange(size) % len(split)
         large = Split(split.images[repeated], split.classes[repeated])
-        protocol = BatchProtocol(TrainConfig(batch_size=min(256, size // 2)), Dataset("repeated", large, split, split))
         start = time.perf_counter()
-        batches = list(protocol.batches(0))
+        batches = list(balanced_batches(large.classes, min(256, size // 2), np.random.default_rng([0, 1, 0])))
         drawing = (time.perf_counter() - start) / size
         chosen = [batches[number] for number in np.linspace(0, len(batches) - 1, sampled_steps + 1).astype(int)]
-        sets[size] = protocol, _model("cnn", split), chosen, drawing
+        sets[size] = large, Model("cnn"), chosen, drawing
     samples: dict[int, list[float]] = {size: [] for size in sets}
     for number in range(sampled_steps + 1):
         for size in np.random.default_rng(number).permutation(list(sets)).tolist():
-            protocol, model, chosen, _ = sets[size]
+            large, model, chosen, _ = sets[size]
+            batch = chosen[number]
             start = time.perf_counter()
-            model.siamese.network.zero_grads()
-            protocol.gradients(model.siamese, chosen[number])
-            model.optimizer.step(TIMED_RATE)
-            samples[size].append((time.perf_counter() - start) / len(chosen[number]))
+            model.all_pairs_step(large.images[batch], large.classes[batch], TIMED_RATE)
+            samples[size].append((time.perf_counter() - start) / len(batch))
     rows = []
     for size, (*_, drawing) in sets.items():
         timing = Timing.of(samples[size][1:])
-        rows.append(
-            {
-                "images": size,
-                "microseconds_per_image": 1e6 * (timing.median + drawing),
-                "drawing_microseconds": 1e6 * drawing,
-                "timing": timing.as_dict(),
-            }
-        )
+        costs = {"microseconds_per_image": 1e6 * (timing.median + drawing), "drawing_microseconds": 1e6 * drawing}
+        rows.append({"images": size, **costs, "timing": timing._asdict()})
     return rows
 
 
@@ -217,8 +233,8 @@ def free_memory() -> float:
         return float("inf")
 
 
-def highest_memory() -> int:
-    """Most bytes of memory this process has had at a time.
+def peak_memory() -> int | None:
+    """Most bytes of memory this process has had at a time; None where the system does not tell, as on Windows.
 
     Linux' `getrusage` begins with what the process had that started this one; ``VmHWM`` does not.
     """
@@ -226,42 +242,31 @@ def highest_memory() -> int:
     if status.exists():
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
         return 1024 * int(line.split()[1])
-    import resource  # in bytes on macOS
+    try:
+        import resource
+    except ImportError:
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in bytes on macOS
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
+def memory(split: Split, protocol: str, pairs: int, log: Log) -> dict[str, Any]:
+    """Peak memory of this process after training on `pairs` pairs; for a process started for it.
 
-def memory(split: Split, protocol: str, pairs: int) -> dict[str, Any]:
-    """Highest memory of this process after training on `pairs` pairs; for a process started for it.
-
-    Parameters
-    ----------
-    split : Split
-    protocol : "batch" or "notebook"
-        ``batch``: all pairs of each batch, which are nowhere stored. ``notebook``: pairs drawn beforehand, two row
-        numbers and a label each (``"pair_bytes"``); copies of their pixels would take ``"as_copies"``.
-    pairs : int
+    With protocol "batch" all pairs of each batch are trained and none is stored. With "notebook" pairs are drawn
+    beforehand, two row numbers and a label each (``"pair_bytes"``); copies of their pixels would take ``"as_copies"``.
     """
-    train = _train_on_all_pairs if protocol == "batch" else _train_on_given_pairs
-    return {
-        "protocol": protocol,
-        "pairs": pairs,
-        "pair_bytes": train(split, pairs),
-        "peak_bytes": highest_memory(),
-        "as_copies": 2 * pairs * split.images[0].nbytes,
-    }
+    log(f"end to end: memory with {pairs:,} pairs, protocol {protocol}")
+    stored = (_train_on_all_pairs if protocol == "batch" else _train_on_stored_pairs)(split, pairs)
+    copies = 2 * pairs * split.images[0].nbytes
+    sizes = {"pair_bytes": stored, "peak_bytes": peak_memory(), "as_copies": copies}
+    return {"protocol": protocol, "pairs": pairs, **sizes}
 
 
 def _train_on_all_pairs(split: Split, pairs: int) -> int:
-    from siamese_np.training import BatchProtocol, TrainConfig
-
-    config = TrainConfig(batch_size=min(256, len(split)))
-    protocol = BatchProtocol(config, Dataset("", split, split, split))
-    model = _model("cnn", split)
-    done = epoch = 0
+    model, done, epoch = Model("cnn"), 0, 0
     while done < pairs:
-        for batch in protocol.batches(epoch):
-            protocol.gradients(model.siamese, batch)
+        for batch in balanced_batches(split.classes, min(256, len(split)), np.random.default_rng([0, 1, epoch])):
+            model.all_pairs_step(split.images[batch], split.classes[batch], TIMED_RATE)
             done += len(batch) * (len(batch) - 1) // 2
             if done >= pairs:
                 break
@@ -269,23 +274,15 @@ def _train_on_all_pairs(split: Split, pairs: int) -> int:
     return 0
 
 
-def _train_on_given_pairs(split: Split, pairs: int) -> int:
-    model, batch = _model("mlp", split), 32
+def _train_on_stored_pairs(split: Split, pairs: int) -> int:
+    model, batch = Model("mlp"), 32
     rows, label = np.empty((pairs, 2), np.int64), np.empty(pairs, np.int64)
     for number, start in enumerate(range(0, pairs, 2 * len(split))):
-        drawn, labels = random_pairs(split.classes, np.random.default_rng(number))
-        rows[start : start + len(drawn)], label[start : start + len(drawn)] = (
-            drawn[: pairs - start],
-            labels[: pairs - start],
-        )
+        part = slice(start, min(start + 2 * len(split), pairs))
+        drawn, drawn_label = random_pairs(split.classes, np.random.default_rng(number))
+        rows[part], label[part] = drawn[: pairs - start], drawn_label[: pairs - start]
     order = np.random.default_rng(0).permutation(pairs)
     for start in range(0, min(pairs, 100 * batch), batch):
         chosen = order[start : start + batch]
-        images = split.images[np.concatenate([rows[chosen, 0], rows[chosen, 1]])]
-        model.step(model.load(images, label[chosen]), 1e-3)
+        model.step(model.load(split.images[rows[chosen].T.ravel()], label[chosen]), TIMED_RATE)
     return rows.nbytes + label.nbytes + order.nbytes
-
-
-def _model(preset: str, split: Split) -> Model:
-    params = untrained(preset, split.images.shape[1:]).named_params()
-    return Model(preset, params)

@@ -4,21 +4,20 @@ A machine has slow minutes. A candidate that is measured in one of them alone lo
 all candidates once, in a new random order. Ratios of medians within one run are what can be relied on.
 """
 
-import dataclasses
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 Run = Callable[[int], float]  # given a number of calls, makes them and returns the seconds they took
+Log = Callable[[str], None]
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
 
 
-@dataclasses.dataclass(frozen=True)
-class Timing:
+class Timing(NamedTuple):
     """Seconds of one call, from the samples of one candidate.
 
     Attributes
@@ -47,18 +46,13 @@ class Timing:
 
     @classmethod
     def of(cls, samples: list[float], calls: int = 1) -> "Timing":
-        """Statistics of `samples`, seconds a call."""
+        """The statistics of `samples`."""
         values = np.array(samples)
-        median = float(np.median(values))
-        p25, p75 = (float(value) for value in np.percentile(values, [25, 75]))
+        p25, median, p75 = (float(value) for value in np.percentile(values, [25, 50, 75]))
         fence = 1.5 * (p75 - p25)
         outliers = int(((values < p25 - fence) | (values > p75 + fence)).sum())
         mad = float(np.median(abs(values - median)))
         return cls(median, mad, p25, p75, *bootstrap(values), outliers, calls, samples)
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return dataclasses.asdict(self)
 
 
 def bootstrap(values: np.ndarray) -> tuple[float, float]:
@@ -93,14 +87,14 @@ def calibrate(run: Run, seconds: float) -> int:
     return calls
 
 
-def measure(runs: Mapping[str, Run], repetitions: int, seconds: float, seed: int = 0) -> dict[str, Timing]:
+def measure(runs: Mapping[Any, Run], repetitions: int, seconds: float, seed: int = 0) -> dict[Any, Timing]:
     """Time all of `runs`, each `repetitions` times for at least `seconds`, interleaved at random."""
     rng = np.random.default_rng(seed)
     calls = {name: calibrate(run, seconds) for name, run in runs.items()}
-    samples: dict[str, list[float]] = {name: [] for name in runs}
+    samples: dict[Any, list[float]] = {name: [] for name in runs}
     names = list(runs)
     for _ in range(repetitions):
-        for place in rng.permutation(len(names)):
-            name = names[place]
+        for number in rng.permutation(len(names)):
+            name = names[number]
             samples[name].append(runs[name](calls[name]) / calls[name])
     return {name: Timing.of(samples[name], calls[name]) for name in names}

@@ -1,10 +1,14 @@
 """All of it in one run: the sections in order, each in a process of its own, and the numbers they give.
 
-Each section's process gets an environment in which BLAS libraries are not held back, and the ladder one with an
-empty folder for compiled kernels, because code from the cache cannot be inspected.
+Each process gets an environment in which BLAS libraries are not held back, and the ladder one with an empty folder
+for compiled kernels, because code from the cache cannot be inspected. ``python -m siamese_np.bench.suite SECTION
+OPTIONS ANSWER`` is such a process: OPTIONS is a JSON object, and it writes ``{"result": ...}`` or
+``{"error": "one sentence"}`` to the file ANSWER.
 """
 
+import contextlib
 import dataclasses
+import importlib.util
 import json
 import os
 import platform
@@ -12,58 +16,47 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from siamese_np.bench.peers import KNOWN, OURS, TASKS, Task, environment
-from siamese_np.errors import OptionError
-from siamese_np.ladder.operations import OPERATIONS
+from siamese_np.bench import probe
+from siamese_np.bench.compare import FORMAT
+from siamese_np.bench.sampling import Log
+from siamese_np.datasets import Dataset, Split, load_dataset
+from siamese_np.errors import OptionError, SiameseError
+from siamese_np.ladder.operations import OPERATIONS, make_problem
 
-FORMAT = "siamese_np benchmark 1"
+SECTIONS = ("probe", "clocks", "ladder", "end-to-end", "peers")
+PEERS = Path(__file__).parents[2] / "benchmarks" / "peers"  # in a clone of the repository
+NO_PEERS = "the section peers needs the folder benchmarks/peers of the repository, which is not beside this package"
 
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """How much of everything."""
+    """How much of everything; by default, a full run."""
 
-    name: str
-    repetitions: int
-    seconds: float  # of a sample, at least
-    operations: tuple[str, ...]  # on the ladder
-    ladder_images: int
-    ladder_sweep: bool  # over all numbers of threads, else one thread
-    pairs: tuple[int, ...]
-    embedded: int
-    epochs: int  # of training, with exact figures over all pairs afterwards; 0: none
-    data_sets: tuple[int, ...]
-    sampled_steps: int
-    pair_counts: tuple[int, ...]
-    presets: tuple[str, ...]  # of the clocks
-    processes: int  # started for each of them
-    peer_tasks: tuple[Task, ...]
-    peers: tuple[str, ...]
+    name: str = "full"
+    repetitions: int = 11
+    seconds: float = 0.04  # of a sample, at least
+    operations: tuple[str, ...] = tuple(OPERATIONS)  # on the ladder
+    ladder_images: int = 64
+    ladder_sweep: bool = True  # over all numbers of threads, else one thread
+    pairs: tuple[int, ...] = (8, 16, 32, 64, 128, 256)
+    embedded: int = 10_000
+    epochs: int = 4  # of training, with exact metrics over all pairs afterwards; 0: none
+    data_sets: tuple[int, ...] = (6_000, 60_000, 600_000)
+    sampled_steps: int = 30
+    pair_counts: tuple[int, ...] = (100_000, 1_000_000, 10_000_000)
+    presets: tuple[str, ...] = ("cnn", "mlp")  # of the clocks
+    processes: int = 5  # started for each of them
+    # "step", preset and pairs, or "embed", preset and images
+    peer_tasks: tuple[str, ...] = ("step cnn 16", "step cnn 32", "step cnn 128", "step mlp 32", "embed cnn 10000")
+    peers: tuple[str, ...] = ()  # all
     data: int | None = None  # images of each part of the data; None: all
 
 
-FULL = Sizes(
-    name="full",
-    repetitions=11,
-    seconds=0.04,
-    operations=tuple(OPERATIONS),
-    ladder_images=64,
-    ladder_sweep=True,
-    pairs=(8, 16, 32, 64, 128, 256),
-    embedded=10_000,
-    epochs=4,
-    data_sets=(6_000, 60_000, 600_000),
-    sampled_steps=30,
-    pair_counts=(100_000, 1_000_000, 10_000_000),
-    presets=("cnn", "mlp"),
-    processes=5,
-    peer_tasks=TASKS,
-    peers=tuple(KNOWN),
-)
+FULL = Sizes()
 QUICK = Sizes(
     name="quick",
     repetitions=9,
@@ -79,20 +72,18 @@ QUICK = Sizes(
     pair_counts=(),
     presets=("mlp",),
     processes=1,
-    peer_tasks=(TASKS[1],),
-    peers=(OURS, "tensorflow"),  # the fastest of the others
+    peer_tasks=("step cnn 32",),
+    peers=("siamese_np", "tensorflow"),  # the fastest of the others
 )
-
-SECTIONS = ("probe", "clocks", "ladder", "end-to-end", "peers")
 
 
 def run(
     sizes: Sizes,
     threads: int,
-    only: Sequence[str] = SECTIONS,
+    only: Sequence[str] | None = None,
     peer_python: str | None = None,
-    own: Path | None = None,
-    say: Callable[[str], None] = lambda line: None,
+    user_file: Path | None = None,
+    log: Log = lambda line: None,
 ) -> dict[str, Any]:
     """Run the sections `only`; the probe runs first and once more at the end, whatever is chosen.
 
@@ -103,62 +94,108 @@ def run(
     sizes : Sizes
     threads : int
         The most threads anything uses; sweeps go 1, 2, 4, ... up to it.
-    only : sequence of str
-        Of `SECTIONS`.
+    only : sequence of str, optional
+        Of `SECTIONS`; by default all, without the peers where their folder is missing.
     peer_python : str, optional
         Interpreter that has the other frameworks; by default this one.
-    own : Path, optional
-        Python file with a person's own rungs.
+    user_file : Path, optional
+        Python file with a user's rungs.
 
     Raises
     ------
     OptionError
-        There is no such section, or none gave a result: one of the person's kernels is wrong, say.
+        There is no such section, or none gave a result: one of the user's kernels is wrong, say.
     """
-    for name in only:
+    for name in only or ():
         if name not in SECTIONS:
             raise OptionError(f"the benchmark has no section {name!r}; choose of {', '.join(SECTIONS)}")
-    counts = sorted({1, threads, *(1 << bit for bit in range(threads.bit_length()) if 1 << bit < threads)})
-    options = {**dataclasses.asdict(sizes), "threads": counts, "peer_python": peer_python}
-    started = time.time()
-    result: dict[str, Any] = {
-        "format": FORMAT,
-        "sizes": sizes.name,
-        "threads": counts,
-        "environment": environment_facts(),
-        "probe": _section("probe", options, say),
-    }
-    chosen, failed = [name for name in SECTIONS[1:] if name in only], {}
+    counts = sorted({threads, *(1 << bit for bit in range(threads.bit_length()))})
+    options = {**dataclasses.asdict(sizes), "threads": counts, "peer_python": peer_python, "user_file": None}
+    if user_file:
+        options["user_file"] = str(user_file)
+    chosen = [name for name in SECTIONS[1:] if name in (only or SECTIONS)]
+    result: dict[str, Any] = {"format": FORMAT, "sizes": sizes.name, "threads": counts, "failed": {}, "skipped": {}}
+    if only is None and not PEERS.is_dir():
+        chosen.remove("peers")
+        result["skipped"]["peers"] = NO_PEERS
+        log(NO_PEERS)
+    started, result["environment"] = time.time(), environment_facts()
+    result["probe"] = _section("probe", options, log)
     for name in chosen:
         try:
-            result[name.replace("-", "_")] = _section(name, {**options, "own": str(own) if own else None}, say)
+            result[name.replace("-", "_")] = _section(name, options, log)
+            if name == "end-to-end":
+                memory = [(protocol, pairs) for protocol in ("batch", "notebook") for pairs in sizes.pair_counts]
+                given = ({**options, "protocol": protocol, "pair_count": pairs} for protocol, pairs in memory)
+                result["end_to_end"]["memory"] = [_section("memory", one, log) for one in given]
         except OptionError as error:
-            failed[name] = str(error)
-            say(f"{name}: {error}")
-    if chosen and len(failed) == len(chosen):
-        raise OptionError("; ".join(failed.values()))
-    result["failed"] = failed
-    from siamese_np.bench.probe import drift
-
-    after = _section("probe", options, say)
-    result["probe_at_end"], result["drift"] = after, drift(result["probe"], after)
+            result["failed"][name] = str(error)
+            log(f"{name}: {error}")
+    if chosen and len(result["failed"]) == len(chosen):
+        raise OptionError("; ".join(result["failed"].values()))
+    result["probe_at_end"] = _section("probe", options, log)
+    result["drift"] = probe.drift(result["probe"], result["probe_at_end"])
     result["seconds"] = time.time() - started
     return result
 
 
-def _section(name: str, options: dict[str, Any], say: Callable[[str], None]) -> Any:
-    """What `section` prints for `name`, as run by a fresh interpreter."""
-    say(f"{name} ...")
+def load_peers() -> Any:
+    """The module that runs the peers, from the repository; OptionError where it is missing."""
+    if not PEERS.is_dir():
+        raise OptionError(NO_PEERS)
+    spec = importlib.util.spec_from_file_location("siamese_np_peers", PEERS / "run.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def environment(threads: int) -> dict[str, str]:
+    """This process' environment with `threads` threads for everything, and nothing that slows a BLAS down."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("OPENBLAS_")}
+    pools = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "SIAMESE_NP_THREADS", "NPROC")
+    return {**kept, **dict.fromkeys(pools, str(threads))}
+
+
+def environment_facts() -> dict[str, Any]:
+    """What the numbers depend on, as far as the system tells."""
+    from llvmlite import binding
+
+    from siamese_np.storage import versions
+
+    facts: dict[str, Any] = {
+        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "versions": versions(),
+        **{name: getattr(platform, name)() for name in ("system", "release", "machine")},
+        "processor": platform.processor() or platform.machine(),
+        "processors": os.cpu_count(),
+        "llvm_processor": binding.get_host_cpu_name(),
+    }
+    if hasattr(os, "getloadavg"):  # not on Windows
+        facts["load_average"] = os.getloadavg()
+    with contextlib.suppress(OSError):  # not Linux
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            name, _, value = (part.strip() for part in line.partition(":"))
+            if name in ("model name", "cpu family", "model"):
+                facts.setdefault(name.replace(" ", "_"), value)
+        governor = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+        facts["governor"] = governor.read_text().strip() if governor.exists() else None
+    return facts
+
+
+def _section(name: str, options: dict[str, Any], log: Log) -> Any:
+    """The result of section `name`, from a process of its own."""
+    log(f"{name} ...")
     with tempfile.TemporaryDirectory() as folder:
         child = {**environment(max(options["threads"])), "OPENBLAS_NUM_THREADS": "1"}
         if name == "ladder":
             child["NUMBA_CACHE_DIR"] = folder
         answer = Path(folder) / "answer.json"
-        command = [sys.executable, "-m", "siamese_np.bench.section", name, json.dumps(options), str(answer)]
+        command = [sys.executable, "-m", "siamese_np.bench.suite", name, json.dumps(options), str(answer)]
         done = subprocess.run(command, env=child, stdout=sys.stderr)
         if not answer.exists():
             how = f"signal {-done.returncode}" if done.returncode < 0 else f"exit status {done.returncode}"
-            whose = f", in a kernel of {options['own']} perhaps" if options.get("own") else ""
+            whose = f", in a kernel of {options['user_file']} perhaps" if options["user_file"] else ""
             raise OptionError(f"the benchmark's section {name} ended early with {how}{whose}")
         content = json.loads(answer.read_text())
     if "error" in content:
@@ -166,33 +203,62 @@ def _section(name: str, options: dict[str, Any], say: Callable[[str], None]) -> 
     return content["result"]
 
 
-def environment_facts() -> dict[str, Any]:
-    """What the numbers depend on, as far as the system tells."""
-    from siamese_np.storage import versions
+def _measure(name: str, options: dict[str, Any]) -> Any:
+    """Section `name`, in this process."""
+    how = options["repetitions"], options["seconds"], _log
+    if name == "probe":
+        return probe.probe(options["threads"], options["seconds"], options["repetitions"])
+    if name == "clocks":
+        from siamese_np.bench.clocks import clocks
 
-    facts: dict[str, Any] = {
-        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "versions": versions(),
-        "system": platform.system(),
-        "release": platform.release(),
-        "machine": platform.machine(),
-        "processor": platform.processor() or platform.machine(),
-        "processors": os.cpu_count(),
+        return clocks(options["presets"], options["processes"])
+    dataset = load_dataset()
+    if count := options["data"]:
+        parts = (dataset.train, dataset.validation, dataset.test)
+        dataset = Dataset(dataset.name, *(Split(part.images[:count], part.classes[:count]) for part in parts))
+    if name == "ladder":
+        from siamese_np.ladder import climb, rung
+
+        rungs = rung.load_rungs(Path(options["user_file"]) if options["user_file"] else None)
+        # with a user's kernels, the operations that these are rungs of
+        chosen = {one.operation for one in rungs if one.user} or options["operations"]
+        images = dataset.test.images
+        problem, small = make_problem(images[: options["ladder_images"]]), make_problem(images[:1], crop=4)
+        threads = options["threads"] if options["ladder_sweep"] else [1]
+        return climb.climb([one for one in rungs if one.operation in chosen], problem, small, threads, *how)
+    if name == "peers":
+        return load_peers().run(dataset.test, options, _log)
+    from siamese_np.bench import end_to_end
+
+    if name == "memory":
+        return end_to_end.memory(dataset.train, options["protocol"], options["pair_count"], _log)
+    result: dict[str, Any] = {
+        "steps": end_to_end.steps(dataset.test, options["pairs"], options["threads"], *how),
+        "embeddings": end_to_end.embeddings(dataset.test, options["embedded"], options["threads"], *how),
+        "cost_per_image": end_to_end.cost_per_image(
+            dataset.train, options["data_sets"], options["sampled_steps"], _log
+        ),
     }
-    try:
-        from llvmlite import binding
+    if options["epochs"]:
+        siamese, result["training"] = end_to_end.time_to_accuracy(dataset, options["epochs"], _log)
+        result["exact"] = end_to_end.exact(dataset, siamese, *how)
+    return result
 
-        facts["llvm_processor"] = binding.get_host_cpu_name()
-        facts["load_average"] = os.getloadavg()
-    except (ImportError, AttributeError, OSError):  # Windows has no load average
-        pass
+
+def _log(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _main(name: str, options: str, answer: str) -> None:
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            name, _, value = (part.strip() for part in line.partition(":"))
-            if name in ("model name", "cpu family", "model") and name.replace(" ", "_") not in facts:
-                facts[name.replace(" ", "_")] = value
-        governor = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
-        facts["governor"] = governor.read_text().strip() if governor.exists() else None
-    except OSError:
-        pass
-    return facts
+        content = {"result": _measure(name, json.loads(options))}
+    except SiameseError as error:
+        content = {"error": str(error)}
+    Path(answer).write_text(json.dumps(content))
+
+
+if __name__ == "__main__":
+    try:
+        _main(*sys.argv[1:])
+    except KeyboardInterrupt:  # the command got it too, and says so
+        sys.exit(130)

@@ -1,4 +1,4 @@
-"""Which vectors the generated code really uses, counted in its assembly."""
+"""Which vectors the compiled code really uses, counted in its assembly."""
 
 import re
 from collections.abc import Callable
@@ -14,24 +14,17 @@ PATTERNS = {
 
 
 def multiply_adds(function: Callable[..., Any]) -> dict[str, int] | None:
-    """Fused float32 multiply-adds in the code of a compiled `function`, by vector width in bits; None without code.
+    """Fused float32 multiply-adds in the code of a compiled `function`, by vector width in bits.
 
-    Code that Numba took from its cache cannot be inspected and counts as none.
+    None where there is no code to read: the function is not compiled, or Numba loaded it from its cache.
     """
-    inspect = getattr(function, "inspect_asm", None)
-    if inspect is None:
-        return None
     try:
-        text = "\n".join(inspect().values())
-    except RuntimeError:
+        text = "\n".join(function.inspect_asm().values())  # type: ignore[attr-defined]
+    except (AttributeError, RuntimeError):
         return None
-    if not text:
-        return None
-    return {str(width): len(re.findall(pattern, text)) for width, pattern in PATTERNS.items()}
+    return {str(width): len(re.findall(pattern, text)) for width, pattern in PATTERNS.items()} if text else None
 
 
 def widest(counts: dict[str, int] | None) -> int | None:
     """Width in bits of the widest vectors that multiply and add, or None where that is not known."""
-    if counts is None or not any(counts.values()):
-        return None
-    return max(int(width) for width, count in counts.items() if count)
+    return max((int(width) for width, count in (counts or {}).items() if count), default=None)

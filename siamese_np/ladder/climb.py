@@ -7,8 +7,8 @@ from typing import Any
 from siamese_np.bench.sampling import measure, timed
 from siamese_np.errors import OptionError
 from siamese_np.ladder.assembly import multiply_adds, widest
-from siamese_np.ladder.operations import OPERATIONS, Problem, Work, check, failure, truth
-from siamese_np.ladder.rung import Rung
+from siamese_np.ladder.operations import OPERATIONS, Problem, Work, check, expected
+from siamese_np.ladder.rung import Rung, error_text
 from siamese_np.runtime import scheduler
 
 
@@ -19,55 +19,46 @@ def climb(
     threads: Sequence[int],
     repetitions: int = 9,
     seconds: float = 0.02,
-    say: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> list[dict[str, Any]]:
-    """Time `rungs` on `problem` (slow ones on `small`), with each of `threads` numbers of threads.
+    """Time `rungs` on `problem`, slow ones on `small`; those that share their work with each of `threads` threads.
 
     Returns
     -------
     list of dict
-        One entry for each rung that is right, with ``"compile_seconds"``, ``"error"``, ``"multiply_adds"`` and,
-        for each number of threads, the timing.
+        One entry for each rung: ``"error"``, ``"multiply_adds"``, operations and bytes, ``"first_call_seconds"``
+        and, for each number of threads, the timing.
 
     Raises
     ------
     OptionError
-        A rung fails, or computes something else than the reference, with any of the numbers of threads, before or
-        after it was timed; the sentence says which and how far off it is.
+        A rung fails, or computes something else than the reference, with any number of threads, before or after
+        it was timed; the sentence says which and how far off it is.
     """
-    entries = []
-    for operation in OPERATIONS:
-        of_operation = [rung for rung in rungs if rung.operation == operation]
-        if not of_operation:
+    entries: list[dict[str, Any]] = []
+    for operation, details in OPERATIONS.items():
+        chosen = [rung for rung in rungs if rung.operation == operation]
+        if not chosen:
             continue
-        say(f"ladder: {OPERATIONS[operation].title}")
-        rights = {id(p): truth(operation, p) for p in (problem, small)}
-        works = {}
-        for rung in of_operation:
-            entry = _verify(rung, problem, small, rights)
-            entries.append(entry)
-            works[rung.name] = (rung, entry)
+        log(f"ladder: {details.title}")
+        on_small, on_problem = ((p, expected(operation, p)) for p in (small, problem))
+        places = {rung.name: on_small if rung.small else on_problem for rung in chosen}
+        described = {rung.name: _verified(rung, on_small, places[rung.name]) for rung in chosen}
         for count in threads:
             scheduler.set_threads(count)
-            used = {
-                name: small if rung.small else problem
-                for name, (rung, _) in works.items()
-                if not rung.small or count == 1
-            }
-            calls = {name: timed(_call(works[name][0], its, count)) for name, its in used.items()}
+            used = [rung for rung in chosen if rung.shares or count == 1]
+            calls = {rung.name: timed(_call(rung, places[rung.name][0])) for rung in used}
             timings = measure(calls, repetitions, seconds)
-            for name, its in used.items():
-                rung, entry = works[name]
-                wrong, _ = check(operation, rung.function, its, rights[id(its)], count, rung.shares)
-                if wrong:
-                    raise _refusal(rung, wrong)
-                entry["timings"][str(count)] = timings[name].as_dict()
+            for rung in used:
+                _check(rung, places[rung.name])
+                described[rung.name]["timings"][str(count)] = timings[rung.name]._asdict()
+        entries += described.values()
     return entries
 
 
-def _call(rung: Rung, problem: Problem, threads: int) -> Callable[[], None]:
+def _call(rung: Rung, problem: Problem) -> Callable[[], None]:
     """The rung at work; what it raises becomes a refusal."""
-    work = Work(rung.operation, rung.function, problem, threads, rung.shares)
+    work = Work(rung.operation, rung.function, problem)
 
     def call() -> None:
         try:
@@ -75,43 +66,46 @@ def _call(rung: Rung, problem: Problem, threads: int) -> Callable[[], None]:
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            raise _refusal(rung, failure(error)) from error
+            raise _refusal(rung, f"it raises {error_text(error)}") from error
 
     return call
+
+
+def _check(rung: Rung, place: tuple[Problem, Any]) -> float:
+    """The rung's error; a refusal where it is too large."""
+    wrong, error = check(rung.operation, rung.function, *place)
+    if wrong:
+        raise _refusal(rung, wrong)
+    return error
 
 
 def _refusal(rung: Rung, wrong: str) -> OptionError:
     return OptionError(f"the rung {rung.name!r} of {rung.operation} is refused: {wrong}")
 
 
-def _verify(rung: Rung, problem: Problem, small: Problem, rights: dict[int, Any]) -> dict[str, Any]:
+def _verified(rung: Rung, small: tuple[Problem, Any], place: tuple[Problem, Any]) -> dict[str, Any]:
+    """Check `rung` on the small problem, where it is compiled, and on its own: the entry, still without timings."""
     start = time.perf_counter()
-    wrong, error = check(rung.operation, rung.function, small, rights[id(small)])
-    first = time.perf_counter() - start
-    if not wrong and not rung.small:
-        wrong, error = check(rung.operation, rung.function, problem, rights[id(problem)])
-    if wrong:
-        raise _refusal(rung, wrong)
-    timed_problem = small if rung.small else problem
-    operation = OPERATIONS[rung.operation]
-    flops = operation.flops(timed_problem)
-    counts = multiply_adds(rung.code or rung.function)
+    _check(rung, small)
+    first_call_seconds = time.perf_counter() - start
+    error, problem, operation = _check(rung, place), place[0], OPERATIONS[rung.operation]
+    flops, counts = operation.flops(problem), multiply_adds(rung.code or rung.function)
     try:
-        executed = float(rung.executed(timed_problem)) if rung.executed else flops
-        scratch = float(rung.scratch(timed_problem)) if rung.scratch else 0.0
-    except Exception as error:
-        raise _refusal(rung, f"of its `executed` or `scratch`, {failure(error)}") from error
+        executed = float(rung.executed(problem)) if rung.executed else flops
+        scratch = float(rung.scratch(problem)) if rung.scratch else 0.0
+    except Exception as failure:
+        raise _refusal(rung, f"of its `executed` or `scratch`, it raises {error_text(failure)}") from failure
     return {
         "operation": rung.operation,
         "rung": rung.name,
-        "own": rung.own,
-        "images": len(timed_problem.x),
-        "shape": list(timed_problem.x.shape),
+        "own": rung.user,
+        "images": len(problem.x),
+        "shape": list(problem.x.shape),
         "error": error,
-        "first_call_seconds": first,
+        "first_call_seconds": first_call_seconds,
         "flops": flops,
         "executed_flops": executed,
-        "bytes": operation.bytes(timed_problem) + scratch,
+        "bytes": operation.bytes(problem) + scratch,
         "multiply_adds": counts,
         "vector_bits": widest(counts),
         "timings": {},

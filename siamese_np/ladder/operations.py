@@ -1,12 +1,11 @@
 """What a rung must compute, on which data, and how that is checked.
 
-The data are real: MNIST images, and what they become after the first block of the `cnn` preset, so as many
-numbers are zero as in training; and a gradient that comes back through max-pooling and ReLU, of which at most
-one entry in four is not zero. The reference is `siamese_np.textbook` in float64.
+The data are real: MNIST images after the first block of the `cnn` preset, with as many zeros as in training; and
+a gradient that comes back through max-pooling and ReLU, of which at most one entry in four is not zero. The
+reference is `siamese_np.textbook` in float64.
 """
 
 import dataclasses
-import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -15,20 +14,20 @@ from numpy.typing import DTypeLike, NDArray
 
 from siamese_np import kernels, textbook
 from siamese_np.backend import as_kernel
-from siamese_np.bench.words import error_text
+from siamese_np.ladder.rung import error_text
 from siamese_np.runtime import scheduler
 
 Array = NDArray[Any]
 
 TOLERANCE = 1e-4  # of the largest entry, for float32 work
-TIES = 0.01  # share of winners of pooling that rounding may turn over
+TIES = 0.01  # share of the maxima of pooling that rounding may move
 STRIDE = PAD = (1, 1)
 WINDOW = (2, 2)
 
 
 @dataclasses.dataclass
 class Problem:
-    """The second block of `cnn` and a dense layer, forward and backward: everything a rung may ask for, float32.
+    """The second block of `cnn` and a dense layer, forward and backward: all that a rung may need, in float32.
 
     Attributes
     ----------
@@ -36,7 +35,7 @@ class Problem:
     wT : (F, 3, 3, C) array
         The weights, transposed once for the whole batch.
     argmax : (N, H/2, W/2, F) array
-        Winner of each 2x2 window of the convolution's output, and 4 where ReLU lets nothing through.
+        Maximum of each 2x2 window of the convolution's output, and 4 where ReLU lets nothing through.
     dpooled : (N, H/2, W/2, F) array
         Gradient of the output after ReLU and pooling.
     dout : (N, H, W, F) array
@@ -66,47 +65,30 @@ def make_problem(
 ) -> Problem:
     """The work for `images` (N, H, W, 1), in the convolution only for the middle `crop` x `crop` pixels."""
     rng = np.random.default_rng(0)
-    x = _first_block(images.astype(np.float64), rng.uniform(-0.1, 0.1, (3, 3, 1, channels)))
+    w = rng.uniform(-0.1, 0.1, (3, 3, 1, channels))
+    x, _ = textbook.conv_relu_pool_forward(images.astype(np.float64), w, np.zeros(channels), STRIDE, PAD)
     if crop is not None:
         start = (x.shape[1] - crop) // 2
         x = x[:, start : start + crop, start : start + crop]
     w, b = _weights(rng, (3, 3, channels, filters), 9 * (channels + filters))
-    # the same numbers in both precisions, else a tie could go to different winners
-    x, w, b = (_single(array).astype(np.float64) for array in (x, w, b))
+    # the same numbers in both precisions, else a tie could have different maxima
+    x, w, b = (array.astype(np.float32).astype(np.float64) for array in (x, w, b))
     pooled, (argmax, *_) = textbook.conv_relu_pool_forward(x, w, b, STRIDE, PAD)
-    dpooled = np.asarray(rng.standard_normal(pooled.shape))
+    dpooled = rng.standard_normal(pooled.shape)
     dout = textbook.maxpool2d_backward(dpooled, (argmax, (*x.shape[:3], filters), WINDOW, WINDOW))
     dense_x = images.reshape(len(images), -1)
     dense_w, dense_b = _weights(rng, (dense_x.shape[1], units), dense_x.shape[1] + units)
     dense_dout = rng.standard_normal((len(images), units)) * (rng.random((len(images), units)) < 0.5)
-    return Problem(
-        x=_single(x),
-        w=_single(w),
-        b=_single(b),
-        wT=_single(w.transpose(3, 0, 1, 2)),
-        argmax=argmax.astype(np.uint8),
-        dpooled=_single(dpooled),
-        dout=_single(dout),
-        dense_x=_single(dense_x),
-        dense_w=_single(dense_w),
-        dense_b=_single(dense_b),
-        dense_dout=_single(dense_dout),
-        full_x=_single(rng.uniform(0.1, 1, dense_x.shape)),
-    )
+    fields = {"x": x, "w": w, "b": b, "wT": w.transpose(3, 0, 1, 2), "dpooled": dpooled, "dout": dout}
+    fields |= {"dense_x": dense_x, "dense_w": dense_w, "dense_b": dense_b, "dense_dout": dense_dout}
+    fields["full_x"] = rng.uniform(0.1, 1, dense_x.shape)
+    single = {name: np.ascontiguousarray(array, np.float32) for name, array in fields.items()}
+    return Problem(argmax=argmax.astype(np.uint8), **single)
 
 
 def _weights(rng: np.random.Generator, shape: tuple[int, ...], fans: int) -> tuple[Array, Array]:
     limit = np.sqrt(6 / fans)
     return rng.uniform(-limit, limit, shape), rng.uniform(-0.01, 0.01, shape[-1])
-
-
-def _first_block(x: Array, w: Array) -> Array:
-    pooled: Array = textbook.conv_relu_pool_forward(x, w, np.zeros(w.shape[3]), STRIDE, PAD)[0]
-    return pooled
-
-
-def _single(array: Array) -> Array:
-    return np.ascontiguousarray(array, np.float32)
 
 
 class Output(NamedTuple):
@@ -120,8 +102,7 @@ class Output(NamedTuple):
     dtype: DTypeLike = np.float32
 
 
-@dataclasses.dataclass(frozen=True)
-class Operation:
+class Operation(NamedTuple):
     """What all rungs of one section of the ladder compute.
 
     Attributes
@@ -130,22 +111,22 @@ class Operation:
     outputs : callable
         Given the problem, what is written: the first arguments of the kernel.
     arguments : callable
-        Given the problem and a part of the batch, the kernel's other arguments.
-    truth : callable
-        The kernel that is right by definition, slow, for any float type.
+        Given the problem, the kernel's other arguments.
+    reference : callable
+        A slow kernel for any float type that is correct by definition.
     flops : callable
         Given the problem, operations of the dense sum; a multiply-add is two, and padding counts like pixels.
     """
 
     title: str
     outputs: Callable[[Problem], tuple[Output, ...]]
-    arguments: Callable[[Problem, slice], tuple[Any, ...]]
-    truth: Callable[..., None]
+    arguments: Callable[[Problem], tuple[Any, ...]]
+    reference: Callable[..., None]
     flops: Callable[[Problem], float]
 
     def bytes(self, problem: Problem) -> float:
         """Bytes of arguments and results, each counted once."""
-        arrays = [a.nbytes for a in self.arguments(problem, slice(None)) if isinstance(a, np.ndarray)]
+        arrays = [a.nbytes for a in self.arguments(problem) if isinstance(a, np.ndarray)]
         results = [np.dtype(one.dtype).itemsize * int(np.prod(one.shape)) for one in self.outputs(problem)]
         return float(sum(arrays) + sum(results))
 
@@ -156,16 +137,6 @@ def _conv_flops(p: Problem) -> float:
 
 def _dense_flops(p: Problem) -> float:
     return 2.0 * len(p.dense_x) * p.dense_w.size
-
-
-def _dense_forward(title: str, x: Callable[[Problem], Array]) -> Operation:
-    return Operation(
-        title,
-        lambda p: (Output(p.dense_dout.shape),),
-        lambda p, part: (x(p)[part], p.dense_w, p.dense_b),
-        _reference("dense_forward"),
-        _dense_flops,
-    )
 
 
 def _reference(name: str) -> Callable[..., None]:
@@ -185,144 +156,112 @@ OPERATIONS = {
     "conv2d_forward": Operation(
         "convolution forward",
         lambda p: (Output(p.dout.shape),),
-        lambda p, part: (p.x[part], p.w, p.b, STRIDE, PAD),
+        lambda p: (p.x, p.w, p.b, STRIDE, PAD),
         _reference("conv2d_forward"),
         _conv_flops,
     ),
     "conv2d_backward_x": Operation(
         "convolution backward, dx",
         lambda p: (Output(p.x.shape),),
-        lambda p, part: (p.dout[part], p.wT, STRIDE, PAD),
+        lambda p: (p.dout, p.wT, STRIDE, PAD),
         _reference_dx,
         _conv_flops,
     ),
     "conv2d_backward_w": Operation(
         "convolution backward, dw",
         lambda p: (Output(p.w.shape, batched=False),),
-        lambda p, part: (p.dout[part], p.x[part], STRIDE, PAD),
+        lambda p: (p.dout, p.x, STRIDE, PAD),
         _reference_dw,
         _conv_flops,
     ),
     "conv_relu_pool_forward": Operation(
         "convolution, ReLU and pooling forward",
         lambda p: (Output(p.argmax.shape), Output(p.argmax.shape, dtype=np.uint8)),
-        lambda p, part: (p.x[part], p.w, p.b, STRIDE, PAD),
+        lambda p: (p.x, p.w, p.b, STRIDE, PAD),
         _reference("conv_relu_pool_forward"),
         _conv_flops,
     ),
     "conv_relu_pool_backward": Operation(
         "convolution, ReLU and pooling backward, dx and dw",
         lambda p: (Output(p.x.shape), Output(p.w.shape, batched=False), Output(p.b.shape, batched=False)),
-        lambda p, part: (p.dpooled[part], p.argmax[part], p.x[part], p.w, STRIDE, PAD),
+        lambda p: (p.dpooled, p.argmax, p.x, p.w, STRIDE, PAD),
         _reference("conv_relu_pool_backward"),
         lambda p: 2 * _conv_flops(p),
     ),
-    "dense_forward": _dense_forward("dense layer forward, on pixels", lambda p: p.dense_x),
-    "dense_forward_full": _dense_forward("dense layer forward, no zeros", lambda p: p.full_x),
+    "dense_forward": Operation(
+        "dense layer forward, on pixels",
+        lambda p: (Output(p.dense_dout.shape),),
+        lambda p: (p.dense_x, p.dense_w, p.dense_b),
+        _reference("dense_forward"),
+        _dense_flops,
+    ),
     "dense_backward": Operation(
         "dense layer backward, dx and dw",
         lambda p: (Output(p.dense_x.shape), Output(p.dense_w.shape, False), Output(p.dense_b.shape, False)),
-        lambda p, part: (p.dense_dout[part], p.dense_x[part], p.dense_w),
+        lambda p: (p.dense_dout, p.dense_x, p.dense_w),
         _reference("dense_backward"),
         lambda p: 2 * _dense_flops(p),
     ),
 }
+OPERATIONS["dense_forward_full"] = OPERATIONS["dense_forward"]._replace(
+    title="dense layer forward, no zeros", arguments=lambda p: (p.full_x, p.dense_w, p.dense_b)
+)
 
 
 class Work:
     """One rung at work on one problem: its output arrays, and the call that fills them."""
 
-    def __init__(
-        self, operation: str, function: Callable[..., Any], problem: Problem, threads: int = 1, shares: bool = False
-    ) -> None:
-        self.operation, self.function, self.problem = OPERATIONS[operation], function, problem
-        N = len(problem.x)
-        cuts = [0, N] if shares else np.linspace(0, N, min(threads, N) + 1).astype(int).tolist()
-        self.parts = [slice(a, b) for a, b in itertools.pairwise(cuts)]
-        self.kinds = self.operation.outputs(problem)
+    def __init__(self, operation: str, function: Callable[..., Any], problem: Problem) -> None:
+        details = OPERATIONS[operation]
+        self.function, self.kinds, self.arguments = function, details.outputs(problem), details.arguments(problem)
         self.outputs = [np.zeros(kind.shape, kind.dtype) for kind in self.kinds]
-        # what all images add to, each part has for itself
-        self.private = {
-            number: np.zeros((len(self.parts), *kind.shape), kind.dtype)
-            for number, kind in enumerate(self.kinds)
-            if not kind.batched and len(self.parts) > 1
-        }
 
     def __call__(self) -> None:
-        """Compute once, the batch cut into one part for each thread, unless the rung shares its work itself."""
-        for private in self.private.values():
-            private[:] = 0
-        if len(self.parts) == 1:
-            self._shard(0)
-        else:
-            scheduler.run(self._shard, len(self.parts))
-        for number, private in self.private.items():
-            self.outputs[number] += private.sum(axis=0)
-
-    def _shard(self, s: int) -> None:
-        part = self.parts[s]
-        outputs = [
-            self.private[number][s] if number in self.private else array[part] if kind.batched else array
-            for number, (kind, array) in enumerate(zip(self.kinds, self.outputs, strict=True))
-        ]
-        self.function(*outputs, *self.operation.arguments(self.problem, part))
+        """Compute once."""
+        scheduler.wake()
+        self.function(*self.outputs, *self.arguments)
 
 
-def failure(error: BaseException) -> str:
-    """What an exception of a rung says, in one line."""
-    return f"it raises {error_text(error)}"
-
-
-def truth(operation: str, problem: Problem) -> list[Array]:
+def expected(operation: str, problem: Problem) -> list[Array]:
     """What `operation` gives on `problem`, in float64, added to zeros."""
-    exact = dataclasses.replace(
-        problem,
-        **{name: value.astype(np.float64) for name, value in vars(problem).items() if value.dtype == np.float32},
-    )
-    details = OPERATIONS[operation]
-    outputs = [
-        np.zeros(one.shape, np.float64 if one.dtype == np.float32 else one.dtype) for one in details.outputs(exact)
-    ]
-    details.truth(*outputs, *details.arguments(exact, slice(None)))
+    fields = {name: a.astype(np.float64) for name, a in vars(problem).items() if a.dtype == np.float32}
+    exact, details = dataclasses.replace(problem, **fields), OPERATIONS[operation]
+    dtypes = [np.float64 if one.dtype == np.float32 else one.dtype for one in details.outputs(exact)]
+    outputs = [np.zeros(one.shape, dtype) for one, dtype in zip(details.outputs(exact), dtypes, strict=True)]
+    details.reference(*outputs, *details.arguments(exact))
     return outputs
 
 
 def check(
-    operation: str,
-    function: Callable[..., Any],
-    problem: Problem,
-    right: Sequence[Array],
-    threads: int = 1,
-    shares: bool = False,
+    operation: str, function: Callable[..., Any], problem: Problem, reference: Sequence[Array]
 ) -> tuple[str, float]:
     """What is wrong with `function`, in a few words ("" if nothing), and its error as a share of the largest entry.
 
-    It is run as `Work` runs it, with so many `threads`.
+    It is compared with `reference`, as `expected` gives it.
     """
     before = {name: value.copy() for name, value in vars(problem).items()}
-    work, starts = Work(operation, function, problem, threads, shares), []
+    work = Work(operation, function, problem)
     for kind, output in zip(work.kinds, work.outputs, strict=True):
         # what is written must be all of it; what is added to must not be overwritten
-        starts.append(0.5 if not kind.batched else np.nan if kind.dtype == np.float32 else 255)
-        output[:] = starts[-1]
+        output[:] = 0.5 if not kind.batched else np.nan if kind.dtype == np.float32 else 255
     try:
         work()
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # whatever a person's kernel does, SystemExit included
-        return failure(error), np.nan
+    except BaseException as error:  # whatever a user's kernel does, SystemExit included
+        return f"it raises {error_text(error)}", np.nan
     changed = [name for name, value in vars(problem).items() if not np.array_equal(value, before[name])]
     for name in changed:
         getattr(problem, name)[:] = before[name]
     if changed:
         return f"it changes its argument {changed[0]}", np.nan
     worst = 0.0
-    for kind, output, start, exact in zip(work.kinds, work.outputs, starts, right, strict=True):
+    for kind, output, exact in zip(work.kinds, work.outputs, reference, strict=True):
         if kind.dtype != np.float32:
-            if np.mean(output != exact) > TIES:
-                return f"{100 * np.mean(output != exact):.0f} % of its winners are not those of the reference", np.nan
+            if (moved := np.mean(output != exact)) > TIES:
+                return f"{100 * moved:.0f} % of its maxima are elsewhere than those of the reference", np.nan
             continue
-        off = float(abs(output - (0 if kind.batched else start) - exact).max() / abs(exact).max())
+        off = float(abs(output - (0 if kind.batched else 0.5) - exact).max() / abs(exact).max())
         if not off <= TOLERANCE:
             return f"its result is off by {off:.1e} of the largest entry, where {TOLERANCE:.0e} is allowed", off
         worst = max(worst, off)

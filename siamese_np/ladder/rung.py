@@ -1,4 +1,4 @@
-"""How a kernel gets onto the ladder: one decorator, for this package's rungs and for anybody's own."""
+"""How a kernel gets onto the ladder: one decorator, for this package's rungs and for those of users."""
 
 import contextlib
 import dataclasses
@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from siamese_np.bench.words import error_text
 from siamese_np.errors import OptionError
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -29,7 +28,7 @@ class Rung:
     operation : str
         A name in `operations.OPERATIONS`, for example ``"conv2d_forward"``.
     name : str
-        What the rung is called in tables.
+        The rung's name in tables.
     function : callable
         The kernel, with the arguments of the kernel of that name in `siamese_np.kernels`.
     small : bool
@@ -39,11 +38,11 @@ class Rung:
     scratch : callable, optional
         Bytes written and read beyond arguments and result.
     shares : bool
-        Whether the kernel shares its work among threads itself; else the ladder cuts the batch into parts.
+        Whether the kernel shares its work among threads; only then it is timed on more than one.
     code : callable, optional
         The compiled function in which most time is spent, if `function` is not it.
-    own : bool
-        Whether a person brought it.
+    user : bool
+        Whether it comes from a user's file.
     """
 
     operation: str
@@ -54,7 +53,7 @@ class Rung:
     scratch: Callable[[Any], float] | None = None
     shares: bool = False
     code: Callable[..., Any] | None = None
-    own: bool = False
+    user: bool = False
 
 
 def rung(operation: str, name: str, **options: Any) -> Callable[[Function], Function]:
@@ -65,14 +64,14 @@ def rung(operation: str, name: str, **options: Any) -> Callable[[Function], Func
     operation : str
         What it computes: a name in `operations.OPERATIONS`.
     name : str
-        What to call it in tables; one name of each operation can be there once.
+        Its name in tables, used once for each operation.
     **options
         Further attributes of `Rung`.
 
     Raises
     ------
     OptionError
-        There is no such operation, or the name is none or taken.
+        There is no such operation, or the name is no string, empty or taken.
 
     Examples
     --------
@@ -85,7 +84,7 @@ def rung(operation: str, name: str, **options: Any) -> Callable[[Function], Func
     if operation not in OPERATIONS:
         raise OptionError(f"the ladder has no operation {operation!r}; it has {', '.join(OPERATIONS)}")
     if not isinstance(name, str) or not name.strip():
-        raise OptionError(f"a rung of the ladder is called by a string, not {name!r}")
+        raise OptionError(f"the name of a rung must be a string that is not empty, not {name!r}")
     if any((operation, name) == (other.operation, other.name) for other in RUNGS):
         raise OptionError(f"the ladder already has a rung {name!r} of {operation}; choose another name")
 
@@ -96,8 +95,8 @@ def rung(operation: str, name: str, **options: Any) -> Callable[[Function], Func
     return add
 
 
-def load_rungs(own: Path | None = None) -> list[Rung]:
-    """All rungs from the bottom up, and last those that the Python file `own` puts on the ladder.
+def load_rungs(file: Path | None = None) -> list[Rung]:
+    """All rungs from the bottom up, and last those that a user's Python `file` puts on the ladder.
 
     Raises
     ------
@@ -106,24 +105,30 @@ def load_rungs(own: Path | None = None) -> list[Rung]:
     """
     for name in FILES:
         importlib.import_module(f"siamese_np.ladder.rungs.{name}")
-    if own is None:
+    if file is None:
         return list(RUNGS)
-    if not own.is_file():
-        raise OptionError(f"there is no file {own} with a kernel for the ladder")
+    if not file.is_file():
+        raise OptionError(f"there is no file {file} with a kernel for the ladder")
     before = len(RUNGS)
-    private = f"_rungs_of_{own.stem}"  # or subprocess.py would take the place of Python's own
-    spec = importlib.util.spec_from_file_location(private, own)
+    module_name = f"_rungs_of_{file.stem}"  # a user's subprocess.py must not replace Python's
+    spec = importlib.util.spec_from_file_location(module_name, file)
     if spec is None or spec.loader is None:
-        raise OptionError(f"{own} is no Python file; a kernel for the ladder comes in a .py file")
-    module = sys.modules[private] = importlib.util.module_from_spec(spec)
+        raise OptionError(f"{file} is no Python file; a kernel for the ladder comes in a .py file")
+    module = sys.modules[module_name] = importlib.util.module_from_spec(spec)
     try:
         with contextlib.redirect_stdout(sys.stderr):  # standard output is for results
             spec.loader.exec_module(module)
     except (OptionError, KeyboardInterrupt):
         raise
     except BaseException as error:  # SystemExit, too
-        raise OptionError(f"{own} fails with {error_text(error)}") from None
+        raise OptionError(f"{file} fails with {error_text(error)}") from None
     if len(RUNGS) == before:
-        raise OptionError(f'{own} puts no kernel on the ladder; decorate one with @rung("conv2d_forward", name="mine")')
-    RUNGS[before:] = [dataclasses.replace(added, own=True) for added in RUNGS[before:]]
+        example = '@rung("conv2d_forward", name="mine")'
+        raise OptionError(f"{file} puts no kernel on the ladder; decorate one with {example}")
+    RUNGS[before:] = [dataclasses.replace(added, user=True) for added in RUNGS[before:]]
     return list(RUNGS)
+
+
+def error_text(error: BaseException) -> str:
+    """An exception's type and the first line of its message: ``"ValueError: no message"`` where there is none."""
+    return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"

@@ -1,4 +1,4 @@
-"""The rungs, one file each; within a file forward, dx and dw. All take 3x3 kernels, stride 1, padding 1.
+"""The rungs, one file each; within a file forward, dx and dw. The ladder has 3x3 kernels, stride 1, padding 1.
 
-`loops`, `im2col` and `channels` would take any; the unrolled ones are written for these.
+`loops`, `im2col`, `channels` and `skipping` take others too; `unrolled` and `winograd` are written for these.
 """

@@ -1,8 +1,8 @@
 """Channel-vectorised: the naive loops in another order, so that the innermost one runs along contiguous memory.
 
-In NHWC the channels of a pixel lie side by side. With the loop over them innermost, its passes are
-independent of each other, and the compiler turns it into vector multiply-adds. What is left: every
-multiply-add loads and stores its sum, three memory accesses for one useful instruction.
+In NHWC the channels of a pixel are contiguous. With the loop over them innermost, its iterations are independent,
+and the compiler turns it into vector multiply-adds. What remains: every multiply-add loads and stores its sum,
+three memory accesses for one useful instruction.
 """
 
 from siamese_np.ladder.rung import rung

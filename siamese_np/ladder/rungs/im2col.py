@@ -1,7 +1,7 @@
 """im2col + BLAS: copy the patch under every output pixel into a row, and let one matrix product do the rest.
 
-The product runs near the machine's peak, but the patches are nine times the image, and they are written to
-memory and read back.
+The product runs near the machine's peak, but the patches are nine times as large as the image, and they are written
+to memory and read back.
 
 Source: K. Chellapilla, S. Puri, P. Simard, "High performance convolutional neural networks for document
 processing", 2006.

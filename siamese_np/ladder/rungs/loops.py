@@ -1,7 +1,7 @@
-"""The formula as written: seven loops. Once run by Python, once compiled without a change.
+"""The formula as written, in seven loops: once run by Python, once compiled without a change.
 
-Compiled, it is still slow: the innermost loop runs along the input channels, over which one number is summed
-up, and the weights it needs lie F numbers apart.
+Compiled, it is still slow: the innermost loop runs along the input channels and adds to one number, so every addition
+waits for the one before, and the weights it reads are F numbers apart.
 """
 
 from siamese_np.ladder.rung import rung

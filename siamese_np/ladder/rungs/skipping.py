@@ -1,9 +1,8 @@
-"""Zero-skipping: at most one entry in four of the gradient has come through max-pooling and ReLU; visit only those.
+"""Zero-skipping: at most one entry in four of the gradient comes through max-pooling and ReLU; visit only those.
 
-Each entry that is not zero scales nine runs of C neighbouring numbers: for dx rows of weights, added to the
-pixels it came from; for dw pixels of x, added to rows of weights. No product with zero is made, and the sums
-are the same. Tests of single entries would cost more than they save inside a loop over filters, where vectors
-need neighbours; outside of it, over pixels and filters, a test costs nothing beside nine runs.
+Each nonzero entry scales nine vectors of C contiguous numbers: for dx weights, added to the pixels it came from; for
+dw pixels of x, added to weights. No product with zero is computed, and the sums are the same. Inside a vector loop a
+test of each entry would cost more than it saves; here, outside of it, one test decides about nine vectors.
 
 Source: Z. Gong et al., "SparseTrain: leveraging dynamic sparsity in software for training DNNs on
 general-purpose SIMD processors", 2020.
@@ -52,7 +51,7 @@ def conv2d_backward_w(dw, dout, x, stride, pad):
     N, OH, OW, F = dout.shape
     H, W = x.shape[1:3]
     KH, KW, C, _ = dw.shape
-    turned = np.zeros((F, KH, KW, C), dw.dtype)  # so that the channels of a pixel meet neighbours
+    transposed = np.zeros((F, KH, KW, C), dw.dtype)  # contiguous along the channels, as x is
     for n in range(N):
         for i in range(OH):
             for j in range(OW):
@@ -63,11 +62,11 @@ def conv2d_backward_w(dw, dout, x, stride, pad):
                         continue
                     for p in range(max(0, -row), min(KH, H - row)):
                         for q in range(max(0, -column), min(KW, W - column)):
-                            sums, pixel = turned[f, p, q], x[n, row + p, column + q]
+                            sums, pixel = transposed[f, p, q], x[n, row + p, column + q]
                             for c in range(C):
                                 sums[c] += d * pixel[c]
     for p in range(KH):
         for q in range(KW):
             for c in range(C):
                 for f in range(F):
-                    dw[p, q, c, f] += turned[f, p, q, c]
+                    dw[p, q, c, f] += transposed[f, p, q, c]

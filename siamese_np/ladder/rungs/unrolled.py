@@ -1,8 +1,8 @@
 """Unrolled: four output pixels and nine taps inside the channel loop, for 3x3 kernels, stride 1, padding 1.
 
-A 2x2 tile of output pixels sees 4x4 inputs. Read into scalars, these meet nine rows of weights: each pass of
-the innermost loop makes 36 multiply-adds from nine loads of weights and four loads and stores of sums. The
-arithmetic units, not the memory ports, begin to set the pace ("unroll and jam"). Images have an even size.
+A 2x2 tile of output pixels depends on 4x4 inputs. They are read into scalars and multiplied by nine rows of weights:
+each iteration of the innermost loop makes 36 multiply-adds for nine loads of weights and four loads and stores of
+sums ("unroll and jam"). Now the arithmetic units begin to be the limit, not the memory ports. H and W are even.
 """
 
 import numpy as np
@@ -49,13 +49,13 @@ def conv2d_forward(out, x, w, b, stride, pad):
 @rung("conv2d_backward_x", "unrolled")
 @loose_kernel
 def conv2d_backward_x(dx, dout, wT, stride, pad):
-    """dx (N, H, W, C): the forward pass of dout with the weights turned by 180 degrees."""
+    """dx (N, H, W, C): the forward pass of dout with the weights rotated by 180 degrees."""
     F, KH, KW, C = wT.shape
-    turned = np.empty((KH, KW, F, C), wT.dtype)
+    rotated = np.empty((KH, KW, F, C), wT.dtype)
     for p in range(KH):
         for q in range(KW):
-            turned[p, q] = wT[:, KH - 1 - p, KW - 1 - q]
-    conv2d_forward(dx, dout, turned, np.zeros(C, wT.dtype), stride, pad)
+            rotated[p, q] = wT[:, KH - 1 - p, KW - 1 - q]
+    conv2d_forward(dx, dout, rotated, np.zeros(C, wT.dtype), stride, pad)
 
 
 @rung("conv2d_backward_w", "unrolled")

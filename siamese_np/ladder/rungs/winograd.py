@@ -1,8 +1,8 @@
 """Winograd F(2x2, 3x3): 16 multiplications where the plain sum needs 36, for 3x3 kernels, stride 1, padding 1.
 
-A 4x4 input tile d and a 3x3 kernel g give 2x2 outputs as ``A' [(G g G') * (B' d B)] A``, where ``*`` is element by
+A 4x4 input tile d and a 3x3 kernel g give 2x2 outputs: ``A' [(G g G') * (B' d B)] A``, where ``*`` is element by
 element and summed over channels: sixteen small matrix products (tiles, C) x (C, F). The transforms are
-additions only, but they pass over memory, which eats most of the gain at these few channels.
+additions only, but they read and write memory, which costs most of the gain at these few channels.
 
 Source: A. Lavin, S. Gray, "Fast algorithms for convolutional neural networks", 2015, section 4.1.
 """
@@ -74,31 +74,12 @@ def _transform_weights(u, w):
 @loose_kernel
 def _transform_input(v, d):
     """v (4, 4, C) = B' d B of one tile d (4, 4, C)."""
+    r0, r1, r2, r3 = d[0], d[1], d[2], d[3]
     for c in range(d.shape[2]):
-        a0, a1, a2, a3 = (
-            d[0, 0, c] - d[2, 0, c],
-            d[0, 1, c] - d[2, 1, c],
-            d[0, 2, c] - d[2, 2, c],
-            d[0, 3, c] - d[2, 3, c],
-        )
-        b0, b1, b2, b3 = (
-            d[1, 0, c] + d[2, 0, c],
-            d[1, 1, c] + d[2, 1, c],
-            d[1, 2, c] + d[2, 2, c],
-            d[1, 3, c] + d[2, 3, c],
-        )
-        c0, c1, c2, c3 = (
-            d[2, 0, c] - d[1, 0, c],
-            d[2, 1, c] - d[1, 1, c],
-            d[2, 2, c] - d[1, 2, c],
-            d[2, 3, c] - d[1, 3, c],
-        )
-        d0, d1, d2, d3 = (
-            d[1, 0, c] - d[3, 0, c],
-            d[1, 1, c] - d[3, 1, c],
-            d[1, 2, c] - d[3, 2, c],
-            d[1, 3, c] - d[3, 3, c],
-        )
+        a0, a1, a2, a3 = r0[0, c] - r2[0, c], r0[1, c] - r2[1, c], r0[2, c] - r2[2, c], r0[3, c] - r2[3, c]
+        b0, b1, b2, b3 = r1[0, c] + r2[0, c], r1[1, c] + r2[1, c], r1[2, c] + r2[2, c], r1[3, c] + r2[3, c]
+        c0, c1, c2, c3 = r2[0, c] - r1[0, c], r2[1, c] - r1[1, c], r2[2, c] - r1[2, c], r2[3, c] - r1[3, c]
+        d0, d1, d2, d3 = r1[0, c] - r3[0, c], r1[1, c] - r3[1, c], r1[2, c] - r3[2, c], r1[3, c] - r3[3, c]
         v[0, 0, c], v[0, 1, c], v[0, 2, c], v[0, 3, c] = a0 - a2, a1 + a2, a2 - a1, a1 - a3
         v[1, 0, c], v[1, 1, c], v[1, 2, c], v[1, 3, c] = b0 - b2, b1 + b2, b2 - b1, b1 - b3
         v[2, 0, c], v[2, 1, c], v[2, 2, c], v[2, 3, c] = c0 - c2, c1 + c2, c2 - c1, c1 - c3

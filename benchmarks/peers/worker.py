@@ -4,11 +4,12 @@ Needs NumPy and the framework and nothing else, so it also runs under an interpr
 It reads one JSON command a line from standard input and answers each with one line on standard output::
 
     {"do": "hello"}                        versions
+    {"do": "check", "task": {...}}         the losses of a few steps, or some embeddings
     {"do": "prepare", "task": {...}}       compile, verify, warm up; the losses, and the seconds of one call
     {"do": "sample", "name": N, "calls": n}   seconds of n calls
 
 A task is ``{"name", "kind": "step" or "embed", "preset", "size"}``, size in pairs or images. All processes
-stay alive, and the parent asks one at a time in random order: a slow minute of the machine hits all alike.
+stay alive, and the parent asks one at a time in random order: a slow minute of the machine affects all alike.
 """
 
 import importlib
@@ -24,12 +25,12 @@ import numpy as np
 BATCHES = 6  # different batches, taken in turn
 CHECKED_STEPS = 4  # on one batch, with CHECKED_RATE, to compare the losses of all frameworks
 CHECKED_RATE = 1e-3
-# While the clock runs the weights stand still: a network that has learnt its few batches sends no gradients
+# While the clock runs the weights do not change: a network that has learnt its few batches sends no gradients
 # back, and skipping zeros would look faster than it is.
 TIMED_RATE = 1e-8
 WARM_UP_SECONDS, WARM_UP_CALLS = 0.5, 3
-WAKE_SECONDS = 0.1  # of calls before a sample, where a call is shorter: caches and threads are others' by then
-SETTLE_SECONDS = 0.05  # before a sample: threads of the process before us may still spin
+WAKE_SECONDS = 0.1  # of calls before a sample, where a call is shorter: others have used the caches meanwhile
+SETTLE_SECONDS = 0.05  # before a sample: threads of the process measured before may still spin
 CHUNKS = (250, 1000, 2500)  # images embedded at a time: each framework gets the size it is fastest with
 CHUNK_TRIES = 3
 
@@ -120,6 +121,8 @@ def main() -> None:
         command = json.loads(line)
         if command["do"] == "hello":
             answer: dict[str, Any] = {"versions": module.versions()}
+        elif command["do"] == "check":
+            answer = worker.check(command["task"])
         elif command["do"] == "prepare":
             answer = worker.prepare(command["task"])
         else:

@@ -8,9 +8,8 @@ import tensorflow as tf
 
 threads = int(os.environ["OMP_NUM_THREADS"])
 tf.config.threading.set_intra_op_parallelism_threads(threads)
-tf.config.threading.set_inter_op_parallelism_threads(
-    1
-)  # operations in turn, each on all threads: faster than two at once
+# operations in turn, each on all threads: faster than two at once
+tf.config.threading.set_inter_op_parallelism_threads(1)
 
 
 def versions() -> dict[str, str]:
