@@ -104,26 +104,22 @@ def test_mann_whitney_exact(a, b, p):
     assert compare.mann_whitney(b, a) == pytest.approx(p)
 
 
-def test_mann_whitney_with_ties():
-    # by hand: U = 13.5 of 16; two ties of two, so the variance is 16/12 (9 - 12/56); z = (5.5 - 0.5) / 3.4226
-    assert compare.mann_whitney([1, 2, 3, 3], [2, 5, 6, 7]) == pytest.approx(0.14405, abs=1e-5)
+def test_mann_whitney_of_equal_samples():
     assert compare.mann_whitney([1, 1, 1], [1, 1, 1]) == 1
 
 
-@given(st.lists(st.integers(0, 10**6), min_size=4, max_size=9, unique=True), st.integers(1, 3))
+@given(st.lists(st.integers(0, 10), min_size=4, max_size=9), st.integers(1, 3))
 def test_mann_whitney_counts_all_orders(values, first):
-    """The exact p-value is what enumerating every split of the ranks gives."""
-    a, b = values[:first], values[first:]
+    """The p-value is what enumerating every split of the samples gives, also where some are equal."""
 
     def distance(chosen):
         rest = set(range(len(values))) - set(chosen)
-        u = sum(y > x for x in chosen for y in rest)
+        u = sum((values[y] > values[x]) + 0.5 * (values[y] == values[x]) for x in chosen for y in rest)
         return abs(u - len(chosen) * len(rest) / 2)
 
-    ranks = np.argsort(np.argsort(values))
-    observed = distance(ranks[:first].tolist())
     splits = [distance(split) for split in itertools.combinations(range(len(values)), first)]
-    assert compare.mann_whitney(a, b) == pytest.approx(np.mean([d >= observed for d in splits]))
+    far = np.mean([d >= distance(range(first)) for d in splits])
+    assert compare.mann_whitney(values[:first], values[first:]) == pytest.approx(far)
 
 
 def results_with(samples: list[float], name: str = "mlp") -> dict:
@@ -217,7 +213,7 @@ def test_wrong_kernels_are_found(problem, operation):
 
     def off_by_little(*arguments):
         function(*arguments)
-        arguments[0].flat[0] += 1e-3 * abs(expected[0]).max()
+        arguments[0].flat[0] += 1e-3 * max(abs(array).max() for array in expected.values())
 
     def changes_arguments(*arguments):
         function(*arguments)
@@ -244,7 +240,7 @@ def test_wrong_kernels_are_found(problem, operation):
         (incomplete, "is off by"),
     ):
         assert says in operations.check(operation, wrong, problem, expected)[0]
-    if not all(one.batched for one in operations.OPERATIONS[operation].outputs(problem)):
+    if {"dw", "db"} & set(expected):
         assert "is off by" in operations.check(operation, overwrites, problem, expected)[0]
 
 
@@ -258,10 +254,10 @@ def test_maxima_elsewhere_are_found(problem):
 
 
 def test_the_references_of_dx_and_dw_apart_are_those_of_both(problem):
-    dx, dw = (operations.expected(f"conv2d_backward_{of}", problem)[0] for of in "xw")
+    apart = {f"d{of}": operations.expected(f"conv2d_backward_{of}", problem)[f"d{of}"] for of in "xw"}
     both = operations.expected("conv_relu_pool_backward", problem)
-    for one, other in zip((dx, dw), both, strict=False):
-        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-6)
+    for name, array in apart.items():
+        np.testing.assert_allclose(array, both[name], rtol=1e-6, atol=1e-6)
 
 
 def test_climb_times_the_correct_and_refuses_the_wrong(problem, empty_ladder):

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from siamese_np.bench.probe import DRIFT, threads_text
 from siamese_np.errors import DataError, OptionError
 
@@ -150,34 +152,19 @@ def parse_limit(value: str) -> float:
 def mann_whitney(a: Sequence[float], b: Sequence[float]) -> float:
     """Two-sided p-value of the rank test: how often chance alone would separate `a` and `b` this far.
 
-    U counts the pairs in which b's sample is the larger. Without ties its distribution is counted exactly;
-    with ties it is taken as normal, corrected for ties and continuity.
+    It counts all ways to choose which of the samples are a's, by their rank sum. Equal samples share their mean rank.
 
     Source: H. Mann, D. Whitney, "On a test of whether one of two random variables is stochastically larger
     than the other", 1947.
     """
-    n, m = len(a), len(b)
-    u = sum((y > x) + 0.5 * (y == x) for x in a for y in b)
-    both = [*a, *b]
-    ties = [both.count(value) for value in set(both)]
-    if max(ties) == 1:
-        ways = _ways(n, m)
-        tail = sum(ways[: int(min(u, n * m - u)) + 1])
-        return min(1.0, 2 * tail / math.comb(n + m, n))
-    total = n + m
-    variance = n * m / 12 * (total + 1 - sum(t**3 - t for t in ties) / (total * (total - 1)))
-    if variance == 0:
-        return 1.0
-    z = max(0.0, abs(u - n * m / 2) - 0.5) / math.sqrt(variance)
-    return math.erfc(z / math.sqrt(2))
-
-
-def _ways(n: int, m: int) -> list[int]:
-    """In how many of the orders of n and m samples U is 0, 1, ..., n m: coefficients of the Gaussian binomial."""
-    ways = [1] + [0] * (n * m)
-    for i in range(1, n + 1):
-        for u in range(n * m, m + i - 1, -1):  # times 1 - q^(m + i)
-            ways[u] -= ways[u - m - i]
-        for u in range(i, n * m + 1):  # divided by 1 - q^i
-            ways[u] += ways[u - i]
-    return ways
+    both, n = sorted([*a, *b]), len(a)
+    rank = {value: 2 * both.index(value) + both.count(value) + 1 for value in both}  # twice the mean rank
+    total = sum(rank[value] for value in both)
+    ways = np.zeros((n + 1, total + 1))  # by the number of a's and their rank sum
+    ways[0, 0] = 1
+    for value in both:
+        ways[1:, rank[value] :] += ways[:-1, : -rank[value]]
+        ways /= 2  # only their ratios matter
+    distance = abs(np.arange(total + 1) * len(both) - n * total)  # from the mean rank sum
+    as_far = distance >= distance[sum(rank[value] for value in a)]
+    return float(ways[n, as_far].sum() / ways[n].sum())

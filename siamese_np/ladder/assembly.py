@@ -18,8 +18,9 @@ def multiply_adds(function: Callable[..., Any]) -> dict[str, int] | None:
 
     None where there is no code to read: the function is not compiled, or Numba loaded it from its cache.
     """
+    compiled: Any = getattr(function, "compiled", function)
     try:
-        text = "\n".join(function.inspect_asm().values())  # type: ignore[attr-defined]
+        text = "\n".join(compiled.inspect_asm().values())
     except (AttributeError, RuntimeError):
         return None
     return {str(width): len(re.findall(pattern, text)) for width, pattern in PATTERNS.items()} if text else None

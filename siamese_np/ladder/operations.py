@@ -6,14 +6,14 @@ reference is `siamese_np.textbook` in float64.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from siamese_np import kernels, textbook
-from siamese_np.backend import as_kernel
+from siamese_np.backend import ADDED, as_kernel
 from siamese_np.ladder.rung import error_text
 from siamese_np.runtime import scheduler
 
@@ -91,17 +91,6 @@ def _weights(rng: np.random.Generator, shape: tuple[int, ...], fans: int) -> tup
     return rng.uniform(-limit, limit, shape), rng.uniform(-0.01, 0.01, shape[-1])
 
 
-class Output(NamedTuple):
-    """An array that a kernel writes.
-
-    `batched`: it has an axis N, and is written; else every image adds to it, as to gradients of weights.
-    """
-
-    shape: tuple[int, ...]
-    batched: bool = True
-    dtype: DTypeLike = np.float32
-
-
 class Operation(NamedTuple):
     """What all rungs of one section of the ladder compute.
 
@@ -109,7 +98,8 @@ class Operation(NamedTuple):
     ----------
     title : str
     outputs : callable
-        Given the problem, what is written: the first arguments of the kernel.
+        Given the problem, name and shape of what is written: the first arguments of the kernel. To ``dw`` and
+        ``db`` it adds, all else it overwrites.
     arguments : callable
         Given the problem, the kernel's other arguments.
     reference : callable
@@ -119,16 +109,20 @@ class Operation(NamedTuple):
     """
 
     title: str
-    outputs: Callable[[Problem], tuple[Output, ...]]
+    outputs: Callable[[Problem], dict[str, tuple[int, ...]]]
     arguments: Callable[[Problem], tuple[Any, ...]]
     reference: Callable[..., None]
     flops: Callable[[Problem], float]
 
     def bytes(self, problem: Problem) -> float:
         """Bytes of arguments and results, each counted once."""
-        arrays = [a.nbytes for a in self.arguments(problem) if isinstance(a, np.ndarray)]
-        results = [np.dtype(one.dtype).itemsize * int(np.prod(one.shape)) for one in self.outputs(problem)]
-        return float(sum(arrays) + sum(results))
+        arrays = [*self.new_outputs(problem).values(), *self.arguments(problem)]
+        return float(sum(array.nbytes for array in arrays if isinstance(array, np.ndarray)))
+
+    def new_outputs(self, problem: Problem, dtype: DTypeLike = np.float32) -> dict[str, Array]:
+        """Zeros for what the kernel writes."""
+        shapes = self.outputs(problem)
+        return {name: np.zeros(shape, np.uint8 if name == "argmax" else dtype) for name, shape in shapes.items()}
 
 
 def _conv_flops(p: Problem) -> float:
@@ -155,49 +149,49 @@ def _reference_dw(dw: Array, dout: Array, x: Array, stride: Any, pad: Any) -> No
 OPERATIONS = {
     "conv2d_forward": Operation(
         "convolution forward",
-        lambda p: (Output(p.dout.shape),),
+        lambda p: {"out": p.dout.shape},
         lambda p: (p.x, p.w, p.b, STRIDE, PAD),
         _reference("conv2d_forward"),
         _conv_flops,
     ),
     "conv2d_backward_x": Operation(
         "convolution backward, dx",
-        lambda p: (Output(p.x.shape),),
+        lambda p: {"dx": p.x.shape},
         lambda p: (p.dout, p.wT, STRIDE, PAD),
         _reference_dx,
         _conv_flops,
     ),
     "conv2d_backward_w": Operation(
         "convolution backward, dw",
-        lambda p: (Output(p.w.shape, batched=False),),
+        lambda p: {"dw": p.w.shape},
         lambda p: (p.dout, p.x, STRIDE, PAD),
         _reference_dw,
         _conv_flops,
     ),
     "conv_relu_pool_forward": Operation(
         "convolution, ReLU and pooling forward",
-        lambda p: (Output(p.argmax.shape), Output(p.argmax.shape, dtype=np.uint8)),
+        lambda p: {"out": p.argmax.shape, "argmax": p.argmax.shape},
         lambda p: (p.x, p.w, p.b, STRIDE, PAD),
         _reference("conv_relu_pool_forward"),
         _conv_flops,
     ),
     "conv_relu_pool_backward": Operation(
         "convolution, ReLU and pooling backward, dx and dw",
-        lambda p: (Output(p.x.shape), Output(p.w.shape, batched=False), Output(p.b.shape, batched=False)),
+        lambda p: {"dx": p.x.shape, "dw": p.w.shape, "db": p.b.shape},
         lambda p: (p.dpooled, p.argmax, p.x, p.w, STRIDE, PAD),
         _reference("conv_relu_pool_backward"),
         lambda p: 2 * _conv_flops(p),
     ),
     "dense_forward": Operation(
         "dense layer forward, on pixels",
-        lambda p: (Output(p.dense_dout.shape),),
+        lambda p: {"out": p.dense_dout.shape},
         lambda p: (p.dense_x, p.dense_w, p.dense_b),
         _reference("dense_forward"),
         _dense_flops,
     ),
     "dense_backward": Operation(
         "dense layer backward, dx and dw",
-        lambda p: (Output(p.dense_x.shape), Output(p.dense_w.shape, False), Output(p.dense_b.shape, False)),
+        lambda p: {"dx": p.dense_x.shape, "dw": p.dense_w.shape, "db": p.dense_b.shape},
         lambda p: (p.dense_dout, p.dense_x, p.dense_w),
         _reference("dense_backward"),
         lambda p: 2 * _dense_flops(p),
@@ -212,28 +206,26 @@ class Work:
     """One rung at work on one problem: its output arrays, and the call that fills them."""
 
     def __init__(self, operation: str, function: Callable[..., Any], problem: Problem) -> None:
-        details = OPERATIONS[operation]
-        self.function, self.kinds, self.arguments = function, details.outputs(problem), details.arguments(problem)
-        self.outputs = [np.zeros(kind.shape, kind.dtype) for kind in self.kinds]
+        self.function, self.arguments = function, OPERATIONS[operation].arguments(problem)
+        self.outputs = OPERATIONS[operation].new_outputs(problem)
 
     def __call__(self) -> None:
         """Compute once."""
         scheduler.wake()
-        self.function(*self.outputs, *self.arguments)
+        self.function(*self.outputs.values(), *self.arguments)
 
 
-def expected(operation: str, problem: Problem) -> list[Array]:
+def expected(operation: str, problem: Problem) -> dict[str, Array]:
     """What `operation` gives on `problem`, in float64, added to zeros."""
     fields = {name: a.astype(np.float64) for name, a in vars(problem).items() if a.dtype == np.float32}
     exact, details = dataclasses.replace(problem, **fields), OPERATIONS[operation]
-    dtypes = [np.float64 if one.dtype == np.float32 else one.dtype for one in details.outputs(exact)]
-    outputs = [np.zeros(one.shape, dtype) for one, dtype in zip(details.outputs(exact), dtypes, strict=True)]
-    details.reference(*outputs, *details.arguments(exact))
+    outputs = details.new_outputs(exact, np.float64)
+    details.reference(*outputs.values(), *details.arguments(exact))
     return outputs
 
 
 def check(
-    operation: str, function: Callable[..., Any], problem: Problem, reference: Sequence[Array]
+    operation: str, function: Callable[..., Any], problem: Problem, reference: dict[str, Array]
 ) -> tuple[str, float]:
     """What is wrong with `function`, in a few words ("" if nothing), and its error as a share of the largest entry.
 
@@ -241,9 +233,9 @@ def check(
     """
     before = {name: value.copy() for name, value in vars(problem).items()}
     work = Work(operation, function, problem)
-    for kind, output in zip(work.kinds, work.outputs, strict=True):
-        # what is written must be all of it; what is added to must not be overwritten
-        output[:] = 0.5 if not kind.batched else np.nan if kind.dtype == np.float32 else 255
+    for name, output in work.outputs.items():
+        # what is added to must not be overwritten; what is written must be all of it
+        output[:] = 0.5 if name in ADDED else 255 if name == "argmax" else np.nan
     try:
         work()
     except KeyboardInterrupt:
@@ -256,12 +248,13 @@ def check(
     if changed:
         return f"it changes its argument {changed[0]}", np.nan
     worst = 0.0
-    for kind, output, exact in zip(work.kinds, work.outputs, reference, strict=True):
-        if kind.dtype != np.float32:
-            if (moved := np.mean(output != exact)) > TIES:
+    for name, output in work.outputs.items():
+        if name == "argmax":
+            if (moved := np.mean(output != reference[name])) > TIES:
                 return f"{100 * moved:.0f} % of its maxima are elsewhere than those of the reference", np.nan
             continue
-        off = float(abs(output - (0 if kind.batched else 0.5) - exact).max() / abs(exact).max())
+        start = 0.5 if name in ADDED else 0
+        off = float(abs(output - start - reference[name]).max() / abs(reference[name]).max())
         if not off <= TOLERANCE:
             return f"its result is off by {off:.1e} of the largest entry, where {TOLERANCE:.0e} is allowed", off
         worst = max(worst, off)
