@@ -1,6 +1,7 @@
 """The pictures of a run: roofline and ladder. Colours and style are those of `siamese_np.plots`."""
 
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import matplotlib
@@ -59,7 +60,7 @@ def _label_rungs(axes: Any, entries: list[dict[str, Any]], colour: str) -> None:
         axes.plot(x, y, "o", color=colour, ms=6)
         height = min(y, free)
         free = height / 1.6
-        line = {"arrowstyle": "-", "color": GREY, "lw": 0.6}
+        line = {"arrowstyle": "-", "color": GREY, "lw": 0.6, "relpos": (0, 0.5)}
         axes.annotate(entry["rung"], (x, y), (column, height), va="center", fontsize=7.5, color=colour, arrowprops=line)
 
 
@@ -93,5 +94,6 @@ def _figure(rows: int, columns: int, size: tuple[float, float], **options: Any) 
 
 
 def _save(figure: Figure, path: Path, title: str, results: dict[str, Any]) -> None:
-    figure.suptitle(f"{title}\n{machine(results)}", fontsize=10)
+    width = int(11 * figure.get_figwidth())  # of a line, in letters
+    figure.suptitle(fill(title, width) + "\n" + fill(machine(results), width), fontsize=10)
     figure.savefig(path)

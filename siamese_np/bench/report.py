@@ -201,9 +201,9 @@ def _end_to_end(results: dict[str, Any]) -> list[Table]:
 def _peers(results: dict[str, Any]) -> list[Table]:
     found, rows = results["peers"]["peers"], []
     for peer in found.values():
-        versions = ", ".join(f"{name} {version}" for name, version in peer.get("versions", {}).items())
-        rows.append([peer["title"], peer["status"], versions])
-    made = [Table("peers", ["peer", "status", "versions"], rows)]
+        versions = [f"{name} {version}" for name, version in peer.get("versions", {}).items()]
+        rows.append([peer["title"], ", ".join([peer["status"], *versions])])
+    made = [Table("peers", ["peer", "status and versions"], rows)]
     heads = ["peer", *SPREAD, "times siamese_np", "compile and warm-up, s"]
     for task, by_peer in results["peers"]["tasks"].items():
         rows = []
