@@ -56,6 +56,7 @@ class Layer:
         False: the layer is frozen. Backward adds nothing to its gradients, and optimizers leave its parameters alone.
     """
 
+    adds_gradients = True  # backward adds to grads, so that branches can share a layer; the gradient checker tests it
     trainable = True
     _params = _grads = Arrays(owner="a layer that did not call super().__init__()")
 
