@@ -158,7 +158,7 @@ def gradcheck(args: argparse.Namespace) -> int:
     """Check the gradients of everything here, of one operation, or of a user's layer."""
     import time
 
-    from siamese_np.gradcheck import check_target
+    from siamese_np.gradcheck.cases import check_target
     from siamese_np.gradcheck.report import EXIT, text
 
     if args.plot and not Path(args.plot).absolute().parent.is_dir():
@@ -167,11 +167,11 @@ def gradcheck(args: argparse.Namespace) -> int:
     report = check_target(args.target, args.shape, args.seed)
     seconds = time.perf_counter() - start
     if args.plot:
-        from siamese_np.gradcheck.curve import plot
+        from siamese_np.gradcheck.plot import plot
 
         plot(report, args.plot)
         _log(f"V-curves: {args.plot}")
-    _result(args, report.to_dict(), text(report, seconds, curves=args.target is not None))
+    _result(args, report.to_dict(), text(report, seconds, show_curve=args.target is not None))
     return EXIT[report.verdict]
 
 

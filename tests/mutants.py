@@ -2,8 +2,8 @@
 
 ``python tests/mutants.py`` writes the tables of benchmarks/results/gradcheck.md.
 
-Each fault is a small function over the plain NumPy twins of the kernels: the gradients as they should be, and
-what a plausible mistake makes of them. A fault that changes no gradient is marked equivalent, with its reason.
+Each fault is a small function over the textbook's passes: the gradients as they should be, and what a plausible
+mistake makes of them. A fault that changes no gradient is marked equivalent, with its reason.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from siamese_np import reference
+from siamese_np import textbook
 from siamese_np.gradcheck.adapters import function_case
 from siamese_np.gradcheck.case import Case
 from siamese_np.gradcheck.check import check_case
@@ -28,7 +28,7 @@ Backward = Callable[..., Gradients]
 
 @dataclass(frozen=True)
 class Operation:
-    """A right pass: ``forward(*arrays) -> out``, ``backward(dout, *arrays) -> gradients``, and points to check."""
+    """A correct pass: ``forward(*arrays) -> out``, ``backward(dout, *arrays) -> gradients``, and points to check."""
 
     forward: Callable[..., np.ndarray]
     backward: Backward
@@ -51,17 +51,14 @@ class Mutant:
         return f"{self.operation}: {self.fault}"
 
 
-# --- the right passes -------------------------------------------------------------------------------------
+# --- the correct passes -----------------------------------------------------------------------------------
 
 
 def conv(stride: tuple[int, int], pad: tuple[int, int], shape: Sequence[int], window: tuple[int, int]) -> Operation:
     """Convolution of as many filters as channels."""
 
     def forward(x, w, b):
-        size = [(n + 2 * p - k) // s + 1 for n, p, k, s in zip(x.shape[1:3], pad, window, stride, strict=True)]
-        out = np.empty((len(x), *size, w.shape[3]))
-        reference.conv2d_forward(out, x, w, b, stride, pad)
-        return out
+        return textbook.conv2d_forward(x, w, b, stride, pad)[0]
 
     def backward(dout, x, w, b):
         return conv_backward(dout, x, w, b, stride, pad)
@@ -74,17 +71,15 @@ def conv(stride: tuple[int, int], pad: tuple[int, int], shape: Sequence[int], wi
 
 
 def conv_backward(dout, x, w, b, stride=(1, 1), pad=(1, 1)):
-    dx, dw, db = np.empty_like(x), np.zeros_like(w), np.zeros_like(b)
-    reference.conv2d_backward(dx, dw, db, dout, x, w, stride, pad)
-    return dx, dw, db
+    return textbook.conv2d_backward(dout, (x, w, stride, pad))
 
 
 def dense_forward(x, w, b):
-    return x @ w + b
+    return textbook.dense_forward(x, w, b)[0]
 
 
 def dense_backward(dout, x, w, b):
-    return dout @ w.T, x.T @ dout, dout.sum(axis=0)
+    return textbook.dense_backward(dout, (x, w))
 
 
 def dense_points(rng):
@@ -97,11 +92,11 @@ def small_points(rng):
 
 
 def relu_forward(x):
-    return np.maximum(x, 0)
+    return textbook.relu_forward(x)[0]
 
 
 def relu_backward(dout, x):
-    return (dout * (x > 0),)
+    return (textbook.relu_backward(dout, textbook.relu_forward(x)[1]),)
 
 
 def relu_points(rng):
@@ -115,11 +110,10 @@ def pool(window: tuple[int, int], stride: tuple[int, int]) -> Operation:
     """Max-pooling; the second point is full of ties."""
 
     def forward(x):
-        windows = np.lib.stride_tricks.sliding_window_view(x, window, axis=(1, 2))
-        return windows[:, :: stride[0], :: stride[1]].max(axis=(-2, -1))
+        return textbook.maxpool2d_forward(x, window, stride)[0]
 
     def backward(dout, x):
-        return (unpool(dout, x, window, stride),)
+        return (textbook.maxpool2d_backward(dout, textbook.maxpool2d_forward(x, window, stride)[1]),)
 
     def points(rng):
         shape = (2, 4, 4, 1)
@@ -145,15 +139,11 @@ def unpool(dout, x, window, stride, choose=lambda entries: [int(entries.argmax()
 
 
 def distance_forward(a, b):
-    dist = np.empty(len(a))
-    reference.euclidean_forward(dist, a, b)
-    return dist
+    return textbook.euclidean_forward(a, b)[0]
 
 
 def distance_backward(dout, a, b):
-    da, db = np.empty_like(a), np.empty_like(b)
-    reference.euclidean_backward(da, db, dout, a, b, distance_forward(a, b))
-    return da, db
+    return textbook.euclidean_backward(dout, textbook.euclidean_forward(a, b)[1])
 
 
 def distance_points(rng):
@@ -167,15 +157,11 @@ LABEL, MARGIN = np.array([0, 1, 1, 0, 1, 1]), 1.0
 
 
 def contrastive_forward(dist):
-    loss = np.empty_like(dist)
-    reference.contrastive_forward(loss, dist, LABEL, MARGIN)
-    return loss.mean()
+    return textbook.contrastive_forward(dist, LABEL, MARGIN)[0].mean()
 
 
 def contrastive_backward(dout, dist):
-    ddist = np.empty_like(dist)
-    reference.contrastive_backward(ddist, np.full_like(dist, dout / len(dist)), dist, LABEL, MARGIN)
-    return (ddist,)
+    return (textbook.contrastive_backward(np.full_like(dist, dout / len(dist)), (dist, LABEL, MARGIN)),)
 
 
 def pair_kinds(dist):
@@ -230,7 +216,7 @@ OPERATIONS = {
 
 
 def changed(operation: str, number: int, change: Callable[..., np.ndarray]) -> Backward:
-    """The right gradients, but the one of this number as `change(gradient, dout, *arrays)` makes it."""
+    """The correct gradients, but the one of this number as `change(gradient, dout, *arrays)` makes it."""
 
     def backward(dout, *arrays):
         gradients = list(OPERATIONS[operation].backward(dout, *arrays))
@@ -357,7 +343,7 @@ def _faults() -> list[Mutant]:
         "dw of the last image only (= for +=)",
         1,
         lambda g, dout, *rest: conv_backward(without(dout, np.s_[:-1]), *rest)[1],
-        "only the last of the batch",
+        "last of the batch alone counts",
     )
     add(
         o,
@@ -436,20 +422,20 @@ def _faults() -> list[Mutant]:
     )
     add(
         o,
-        "winner is the minimum",
+        "the minimum is selected",
         0,
         lambda g, dout, x: unpool(dout, x, *w22, lambda e: [int(e.argmin())]),
-        "mask|winner",
+        "mask|maximum",
     )
     o = "maxpool2d, overlapping"
     w32 = ((3, 2), (1, 1))
     add(o, "overlapping windows overwrite", 0, lambda g, dout, x: unpool(dout, x, *w32, add=False), "= for")
     add(
         o,
-        "row and column of the winner swapped",
+        "row and column of the maximum swapped",
         0,
         lambda g, dout, x: unpool(dout, x, *w32, lambda e: [int(e.reshape(3, 2).T.ravel().argmax()) % 6]),
-        "mask|winner",
+        "mask|maximum",
     )
     o = "distance"
     add(o, "demb_b has the sign of demb_a", 1, lambda g, *_: -g, "sign")
@@ -539,8 +525,8 @@ def case_of(operation: Operation, backward: Backward, arrays: Arrays, name: str,
 
     case = function_case(name, forward, lambda dout, values: backward(dout, *values), [a.copy() for a in arrays])
     if declared:
-        right = operation.backward
-        case.twin_backward = lambda values, dout: dict(zip(values, right(dout, *values.values()), strict=True))
+        correct = operation.backward
+        case.reference_backward = lambda values, dout: dict(zip(values, correct(dout, *values.values()), strict=True))
         if (signature := operation.signature) is not None:
             case.signature = lambda values: signature(*values.values())
     return case

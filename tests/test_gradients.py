@@ -148,7 +148,7 @@ def test_loss_of_pairs_at_and_near_distance_zero(label, gap):
     assert np.isfinite(demb).all() and (gap != 0 or (demb == 0).all())
 
 
-# --- twins share their weights ----------------------------------------------------------------------------
+# --- both branches share their weights --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("make", [cnn, mlp])

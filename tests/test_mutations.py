@@ -1,4 +1,4 @@
-"""The checker's own test: seeded faults are found and named, right gradients never raise an alarm."""
+"""The checker's own test: seeded faults are found and named, correct gradients never raise an alarm."""
 
 import re
 import zlib
@@ -36,31 +36,31 @@ def test_every_fault_fails(mutant):
 
 
 def test_nine_hints_in_ten_name_the_cause():
-    right, wrong = 0, []
+    named, unnamed = 0, []
     for mutant in REAL:
         results = check(mutant, 0)
-        said = [t.hint for r in results for t in r.tensors] + [c.remark for r in results for c in r.checks]
+        said = [t.hint for r in results for t in r.arrays] + [c.remark for r in results for c in r.checks]
         if any(re.search(mutant.hint, hint) for hint in said):
-            right += 1
+            named += 1
         else:
-            wrong.append(mutant.name)
-    assert right >= 0.9 * len(REAL), wrong
+            unnamed.append(mutant.name)
+    assert named >= 0.9 * len(REAL), unnamed
 
 
 @pytest.mark.parametrize("mutant", EQUIVALENT, ids=lambda mutant: mutant.name)
 def test_equivalent_faults_change_no_gradient_and_pass(mutant):
-    """The reason is in `mutants`; here the proof by example: the same numbers on many points, kinks included."""
+    """The reason is in `mutants`; here by example: the same numbers on many points, kinks included."""
     operation = OPERATIONS[mutant.operation]
     for seed in range(200):
         for arrays in points(mutant.operation, seed):
             dout = np.random.default_rng(seed).standard_normal(np.shape(operation.forward(*arrays)))
-            for ours, right in zip(mutant.backward(dout, *arrays), operation.backward(dout, *arrays), strict=True):
-                np.testing.assert_allclose(ours, right, rtol=1e-13, atol=1e-15)
+            for ours, correct in zip(mutant.backward(dout, *arrays), operation.backward(dout, *arrays), strict=True):
+                np.testing.assert_allclose(ours, correct, rtol=1e-13, atol=1e-15)
     assert [result.verdict for result in check(mutant, 0)] == ["PASS"] * len(points(mutant.operation, 0))
 
 
 def test_no_false_alarm_over_a_thousand_seeds():
-    """Each seed draws one operation's points and checks the right gradients; every verdict is PASS."""
+    """Each seed draws one operation's points and checks the correct gradients; every verdict is PASS."""
     names, alarms = list(OPERATIONS), []
     for seed in range(SEEDS):
         name = names[seed % len(names)]
@@ -90,8 +90,8 @@ def test_the_verdict_does_not_depend_on_the_size_of_the_loss(name, scale):
         assert "FAIL" in verdicts and "FAIL" in unscaled, mutant.name
 
 
-def test_the_rules_of_others_accept_right_gradients_and_let_faults_pass():
-    """The table's other columns are no straw men: each accepts a smooth right pass, and finds a wrong sign."""
+def test_the_rules_of_others_accept_correct_gradients_and_let_faults_pass():
+    """The table's other columns are no straw men: each accepts a smooth correct pass, and finds a wrong sign."""
     operation, rng = OPERATIONS["conv2d"], np.random.default_rng(0)
     (arrays,) = points("conv2d", 0)
     sign = next(mutant for mutant in REAL if mutant.name == "conv2d: dx has the wrong sign")

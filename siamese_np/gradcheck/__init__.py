@@ -1,22 +1,23 @@
-"""Checks backward passes, ours and anybody's, against everything that is known about them.
+"""Checks backward passes, of any layer or function, against everything that is known about them.
+
+It needs NumPy alone and imports nothing of the network; `cases` holds the cases of this package.
 
 case.py          what is checked: a forward and backward pass, and the arrays it depends on
+adapters.py      from a layer, a network or functions to a case;  targets.py  from a name to cases
+check.py         the functions to call, and all checks of a case in a row
 differences.py   slopes by central differences over many steps, and where they can be trusted
 measure.py       how wrong is wrong: PASS, FAIL, or INCONCLUSIVE
 entries.py       the gradient of one array, entry by entry
 kinks.py         ties and kinks, where the slope is an interval
-oracles.py       witnesses without a step size: adjoint identity, complex step, float32 against float64
+independent.py   checks without a step size: adjoint identity, complex step, float32 against float64
 structure.py     what must hold exactly: same bits twice, linear in dout, caches kept apart ...
 unchecked.py     arrays of a layer that the output depends on, but whose gradients are not checked
 hints.py         what a wrong gradient looks like: the likely cause
-check.py         all of these in a row;  results.py  what they found
-adapters.py, targets.py, api.py          from a layer, a function or a name to cases
-operations.py, networks.py, references.py     the cases of this package
-report.py, curve.py                      the table, the V-curve, JSON
+report.py        what was found: records, table, JSON;  curve.py, plot.py  the V-curve, as text and as a picture
 """
 
-from siamese_np.gradcheck.api import assert_gradients, check_gradients, check_target
-from siamese_np.gradcheck.oracles import InvalidOracle, complex_step
-from siamese_np.gradcheck.results import Report
+from siamese_np.gradcheck.check import assert_gradients, check_gradients
+from siamese_np.gradcheck.independent import InvalidReference, complex_step
+from siamese_np.gradcheck.report import Report
 
-__all__ = ["InvalidOracle", "Report", "assert_gradients", "check_gradients", "check_target", "complex_step"]
+__all__ = ["InvalidReference", "Report", "assert_gradients", "check_gradients", "complex_step"]

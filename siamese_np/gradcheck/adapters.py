@@ -1,4 +1,7 @@
-"""Anything that goes forward and backward as a case: a layer with parameters, or a pair of plain functions."""
+"""Anything that goes forward and backward as a case: a layer, a network, or a pair of plain functions.
+
+Objects are known by their methods: nothing is imported to tell one by its class.
+"""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -8,45 +11,49 @@ import numpy as np
 
 from siamese_np.errors import OptionError, ShapeError
 from siamese_np.gradcheck.case import Array, Arrays, Broken, Case, as_array, kind
-from siamese_np.gradcheck.cases.networks import network_case
-from siamese_np.layers import Layer
 
 
-def layer_case(name: str, layer: Any, x: Array) -> Case:
-    """A case of anything that keeps the contract of a layer; its parameters stay live.
+def layer_case(name: str, layer: Any, x: Array, strict: bool = False) -> Case:
+    """A case of anything that goes both ways like a layer, or of a network of layers; its parameters stay live.
 
     ``layer.forward(x) -> (out, cache)``, ``layer.backward(dout, cache) -> dx``, and, where there are parameters,
     ``layer.params`` and ``layer.grads``: dicts of arrays under the same names, lists of arrays, or one array each.
+    A network has ``layers``, ``named_params()`` and ``zero_grads()``. A layer that says ``adds_gradients`` is held to
+    the contract of `Case.strict`, as is every network, whose layers must be fit to be shared.
     """
-    if _is_network(layer):
-        return network_case(name, layer, x)
+    network = _is_network(layer)
     params = _parameters(name, layer)
-    if params and not hasattr(layer, "grads"):
+    if params and not network and not hasattr(layer, "grads"):
         raise OptionError(f"{name} has params, but no grads for their gradients")
     of_input = "x" if "x" not in params else "input"
 
     def grads() -> dict[str, Any]:
-        return _by_name(f"the grads of {name}", layer.grads) if params else {}
+        if not params:
+            return {}
+        return named_grads(layer) if network else _by_name(f"the grads of {name}", layer.grads)
 
     def zero() -> None:
         for gradient in grads().values():
             if isinstance(gradient, np.ndarray):
                 gradient[...] = 0
 
-    def backward(dout: Array, cache: Any) -> Arrays:
-        return {of_input: _one(layer.backward(dout, cache)), **grads()}
-
     return Case(
         name,
         {of_input: x, **params},
         lambda arrays: layer.forward(arrays[of_input]),
-        backward,
+        lambda dout, cache: {of_input: _one(layer.backward(dout, cache)), **grads()},
         zero,
         inputs=(of_input,),
         batch=True,
-        adds=isinstance(layer, Layer),
+        strict=strict or network or getattr(layer, "adds_gradients", False),
         owner=layer,
     )
+
+
+def named_grads(network: Any) -> Arrays:
+    """Every gradient of a network under the name of its parameter."""
+    grads = [gradient for layer in network.layers for gradient in layer.grads.values()]
+    return dict(zip(network.named_params(), grads, strict=True))
 
 
 def function_case(
@@ -104,11 +111,9 @@ def _is_network(layer: Any) -> bool:
 
 
 def _parameters(name: str, layer: Any) -> dict[str, Any]:
-    return (
-        layer.named_params()
-        if _is_network(layer)
-        else _by_name(f"the params of {name}", getattr(layer, "params", None))
-    )
+    if _is_network(layer):
+        return dict(layer.named_params())
+    return _by_name(f"the params of {name}", getattr(layer, "params", None))
 
 
 def _by_name(what: str, arrays: Any) -> dict[str, Any]:
@@ -134,11 +139,15 @@ def _one(gradient: Any) -> Any:
     return gradient
 
 
+def parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    """The parameters of `function`; none where Python does not know them."""
+    try:
+        return list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return []
+
+
 def _argument_names(function: Callable[..., Any], count: int) -> list[str]:
     """The names of the first `count` parameters of `function`, or x0, x1, ..."""
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):
-        parameters = []
-    named = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    named = [p.name for p in parameters(function) if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     return named[:count] if len(named) >= count else [f"x{number}" for number in range(count)]

@@ -1,11 +1,11 @@
 """What is checked: one forward and backward pass, the arrays it depends on, and what else is known about it.
 
-Everything a person's own code may do wrong before its numbers can be compared is caught here, each with a
-sentence of its own: it raises, returns the wrong number of arrays, a wrong shape or dtype, NaN.
+Whatever a user's code may do wrong before its numbers can be compared is caught here, each with a sentence of its
+own: it raises, returns the wrong number of arrays, a wrong shape or dtype, NaN.
 """
 
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,16 +19,21 @@ PASS, FAIL, INCONCLUSIVE = "PASS", "FAIL", "INCONCLUSIVE"
 
 Array = NDArray[Any]
 Arrays = dict[str, Array]
+Shape = tuple[int, ...]
+
+
+def worst_verdict(verdicts: Iterable[str]) -> str:
+    """FAIL before INCONCLUSIVE before PASS; nothing checked is inconclusive."""
+    verdicts = list(verdicts)
+    if FAIL in verdicts:
+        return FAIL
+    return INCONCLUSIVE if INCONCLUSIVE in verdicts or not verdicts else PASS
 
 
 class Broken(Exception):
     """The pass cannot be checked further; the message is one sentence that says why.
 
-    Parameters
-    ----------
-    sentence : str
-    verdict : str
-        FAIL where the pass is at fault, INCONCLUSIVE where it merely cannot be checked.
+    The verdict is FAIL where the pass is at fault, INCONCLUSIVE where it merely cannot be checked.
     """
 
     def __init__(self, sentence: str, verdict: str = FAIL) -> None:
@@ -43,6 +48,13 @@ class Check:
     name: str
     verdict: str
     remark: str = ""
+
+
+def check_branches(taken: Array, branches: Mapping[int, str]) -> Check:
+    """Whether each of `branches` is taken somewhere; else it was not checked."""
+    missing = [name for value, name in branches.items() if value not in taken]
+    remark = f"never: {', '.join(missing)}" if missing else ""
+    return Check("all branches taken", INCONCLUSIVE if missing else PASS, remark)
 
 
 @dataclass
@@ -66,11 +78,13 @@ class Case:
         The arrays that are handed over as arguments; the others, parameters, live on the layer.
     batch : bool
         Whether the first axis of the inputs, and of the output, is the batch.
-    adds : bool
-        Whether gradients of parameters must be added to, never overwritten.
-    twin, twin_backward : callable, optional
-        An independent, complex-safe pass: ``twin(arrays) -> out``, ``twin_backward(arrays, dout) -> gradients``.
-        At kinks the gradients of the twin are the declared convention.
+    strict : bool
+        Whether the contract of our own layers holds: gradients of parameters are added to, never overwritten; the
+        same call gives the same bits; memory layout changes nothing; a batch may be empty. Other passes may differ by
+        rounding errors, and the rest is a note.
+    reference, reference_backward : callable, optional
+        An independent pass, safe for complex numbers: ``reference(arrays) -> out``,
+        ``reference_backward(arrays, dout) -> gradients``. At kinks these gradients are the declared convention.
     signature : callable, optional
         ``signature(arrays)`` tells which branch each element takes, as an array of ints: the function is smooth
         where it does not change.
@@ -95,9 +109,9 @@ class Case:
     zero: Callable[[], None] = lambda: None
     inputs: tuple[str, ...] = ()
     batch: bool = False
-    adds: bool = False
-    twin: Callable[[Arrays], Array] | None = None
-    twin_backward: Callable[[Arrays, Array], Arrays] | None = None
+    strict: bool = False
+    reference: Callable[[Arrays], Array] | None = None
+    reference_backward: Callable[[Arrays, Array], Arrays] | None = None
     signature: Callable[[Arrays], NDArray[np.integer]] | None = None
     branches: Mapping[int, str] = field(default_factory=dict)
     reductions: Mapping[str, int] = field(default_factory=dict)
@@ -174,6 +188,7 @@ def as_array(sentence: str, value: Any) -> Array:
 
 
 def kind(value: Any) -> str:
+    """What `value` is, in a few words."""
     if isinstance(value, np.ndarray):
         return f"an array {value.shape} of {value.dtype}"
     if isinstance(value, (tuple, list)):
@@ -182,7 +197,7 @@ def kind(value: Any) -> str:
 
 
 def describe(error: BaseException) -> str:
-    """An exception in one line, and where in the person's own code it came from, outside installed packages."""
+    """An exception in one line, and where in the user's code it came from, outside installed packages."""
     message = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(": ")
     here = str(Path(__file__).parent)
     for frame in reversed(traceback.extract_tb(error.__traceback__)):

@@ -1,21 +1,109 @@
-"""The check of one case from beginning to end, and of several into a report."""
+"""The check of one case from beginning to end, of several into a report; and of a layer or a pair of functions."""
 
 import contextlib
 import sys
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from siamese_np.gradcheck.case import FAIL, INCONCLUSIVE, PASS, Broken, Case, Check
-from siamese_np.gradcheck.entries import Point, check_tensor
+from siamese_np.errors import OptionError
+from siamese_np.gradcheck.adapters import expect_float64, floats, function_case, layer_case
+from siamese_np.gradcheck.case import FAIL, INCONCLUSIVE, PASS, Broken, Case, Check, check_branches
+from siamese_np.gradcheck.entries import Point, check_array
 from siamese_np.gradcheck.hints import hint
+from siamese_np.gradcheck.independent import check_adjoint, check_complex, check_single
 from siamese_np.gradcheck.kinks import check_directions
 from siamese_np.gradcheck.measure import TOLERANCE, check_tolerance
-from siamese_np.gradcheck.oracles import check_adjoint, check_complex, check_single
-from siamese_np.gradcheck.results import CaseResult, Entry, Report
+from siamese_np.gradcheck.report import CaseResult, Entry, Report
 from siamese_np.gradcheck.structure import check_structure, start
 from siamese_np.gradcheck.unchecked import check_owner
+
+
+def check_gradients(
+    target: Any,
+    *arrays: ArrayLike,
+    backward: Callable[..., Any] | None = None,
+    seed: int = 0,
+    tolerance: float = TOLERANCE,
+) -> Report:
+    """Check the backward pass of a layer or of a pair of functions at the point `arrays`.
+
+    Parameters
+    ----------
+    target : object or callable
+        A layer: ``forward(x) -> (out, cache)``, ``backward(dout, cache) -> dx`` and, where it has parameters,
+        ``params`` and ``grads``, dicts (or lists) of float64 arrays; backward adds into grads, or writes them. Other
+        arrays of the layer that the output depends on are named, and the verdict is at best INCONCLUSIVE. Or,
+        together with `backward`, a function ``target(*arrays) -> (out, cache)``; all else it uses is constant.
+    *arrays : array_like
+        The input of the layer, its first axis the batch; or the arguments of the function. Real numbers, copied
+        as float64.
+    backward : callable, optional
+        ``backward(dout, cache)`` returns the gradient of each of the arrays.
+    seed : int
+        Of the upstream gradient and all directions: the same seed gives the same report.
+    tolerance : float, default 1e-6
+        Largest error that passes, in [1e-9, 0.1): relative to the larger of the analytic and the numeric slope.
+        Entries below a tenth of the largest in their array are held to it as far as differences can tell; those
+        too small to be told to a thousandth are counted, and more than 5 % of them make INCONCLUSIVE.
+
+    Returns
+    -------
+    Report
+        Printed, it is a table; ``report.verdict`` is ``"PASS"``, ``"FAIL"`` or ``"INCONCLUSIVE"``.
+
+    Raises
+    ------
+    OptionError, ShapeError
+        The arguments are not as above. A fault of the pass itself is never raised but reported.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from siamese_np.gradcheck import check_gradients
+    >>> check_gradients(lambda x: (np.sin(x), x), [0.1, 2.0], backward=lambda dout, x: dout * np.cos(x)).verdict
+    'PASS'
+    """
+    values = [floats(f"array {number}", array) for number, array in enumerate(arrays)]
+    if backward is not None:
+        name = getattr(target, "__name__", type(target).__name__).strip("<>")
+        if not values:
+            raise OptionError(f"there is nothing to check {name} at: give the arrays it is called with")
+        case = function_case(name, target, backward, values)
+    else:
+        name = type(target).__name__
+        if not (hasattr(target, "forward") and hasattr(target, "backward")):
+            raise OptionError(f"a {name} has no methods forward and backward; give a function's backward as backward=")
+        if len(values) != 1:
+            raise OptionError(f"a layer is checked at one array, its input, not at {len(values)}")
+        expect_float64(name, target)
+        case = layer_case(name, target, values[0])
+    return check_cases({name: [case]}, seed, tolerance)
+
+
+def assert_gradients(
+    target: Any,
+    *arrays: ArrayLike,
+    backward: Callable[..., Any] | None = None,
+    seed: int = 0,
+    tolerance: float = TOLERANCE,
+) -> Report:
+    """`check_gradients` for tests: anything but PASS is an AssertionError with the table of the worst entries.
+
+    Parameters and return value are those of `check_gradients`.
+
+    Raises
+    ------
+    AssertionError
+        The verdict is FAIL or INCONCLUSIVE; the message is the report.
+    """
+    report = check_gradients(target, *arrays, backward=backward, seed=seed, tolerance=tolerance)
+    if not report.passed:
+        raise AssertionError(f"gradient check: {report.verdict}\n{report}")
+    return report
 
 
 def check_case(case: Case, seed: int = 0, tolerance: float = TOLERANCE) -> CaseResult:
@@ -24,7 +112,7 @@ def check_case(case: Case, seed: int = 0, tolerance: float = TOLERANCE) -> CaseR
     result = CaseResult(case.name)
     before = {name: array.copy() for name, array in case.arrays.items()}
     try:
-        # what a person's code prints must not mix with our output, and its warnings are ours to judge
+        # what the code prints must not mix with our output, and what it warns of, the checks find
         with contextlib.redirect_stdout(sys.stderr), np.errstate(all="ignore"):
             _check(case, rng, tolerance, result)
     except Broken as error:
@@ -40,34 +128,32 @@ def _check(case: Case, rng: np.random.Generator, tolerance: float, result: CaseR
         raise Broken("there is nothing to check: no numbers that the output could depend on", INCONCLUSIVE)
     out, dout, gradients = start(case, rng)
     point = Point(case, out, dout, gradients, tolerance)
-    if case.twin_backward is not None:
-        point.convention = case.twin_backward(case.arrays, dout)
+    if case.reference_backward is not None:
+        point.convention = case.reference_backward(case.arrays, dout)
     if case.signature is not None:
         point.signature = case.signature(case.arrays)
-        missing = [name for value, name in case.branches.items() if value not in point.signature]
-        verdict = INCONCLUSIVE if missing else PASS
-        result.checks.append(Check("all branches taken", verdict, f"never: {', '.join(missing)}" if missing else ""))
+        result.checks.append(check_branches(point.signature, case.branches))
 
-    result.tensors += [check_tensor(point, name, rng) for name in case.arrays]
+    result.arrays += [check_array(point, name, rng) for name in case.arrays]
     through_all, ties = check_directions(point, rng)
     result.checks.append(_directions("directions", through_all, len(through_all) // 2))
     if ties:
         result.checks.append(_directions("ties and kinks moved together", ties, 0))
 
     structure, result.notes = check_structure(point)
-    complex_check, oracle = check_complex(point)
+    complex_check, exact = check_complex(point)
     found = [check_adjoint(case, rng), complex_check, *check_single(point, rng)]
     result.checks += structure + [check for check in found if check is not None]
     if case.extra is not None:
         result.checks += case.extra()
     if case.owner is not None:
         result.checks.append(check_owner(point))
-    for tensor in result.tensors:
-        for entry in tensor.worst:
-            if tensor.name in oracle and not isinstance(entry.index, str):
-                entry.oracle = float(oracle[tensor.name][entry.index])
-        if tensor.verdict == FAIL:
-            tensor.hint = hint(point, tensor)
+    for array in result.arrays:
+        for entry in array.worst:
+            if array.name in exact and not isinstance(entry.index, str):
+                entry.complex_step = float(exact[array.name][entry.index])
+        if array.verdict == FAIL:
+            array.hint = hint(point, array)
 
 
 def _directions(name: str, entries: list[Entry], may_skip: int) -> Check:

@@ -1,19 +1,15 @@
-"""The V-curve: the error of a difference against its step, in the terminal and as a picture.
+"""The V-curve: the error of a difference against its step.
 
 From the right, where steps are large, the error falls with the square of the step (with its fourth power after
-Richardson). At the left it rises again as the step shrinks, by rounding. A right gradient shows a V, or its left
+Richardson). At the left it rises again as the step shrinks, by rounding. A correct gradient shows a V, or its left
 arm alone where the function is linear. A wrong one shows a flat line: no step makes the error go away.
 """
 
-import os
-from pathlib import Path
-
 import numpy as np
 
-from siamese_np.gradcheck.results import Curve, Report
+Curve = list[tuple[float, float, float]]  # step, error of the central difference, error after Richardson
 
 ROWS = range(1, -14, -1)  # powers of ten of the error
-LINES = 8  # of different colours that a picture can bear
 
 
 def arms(curve: Curve) -> tuple[float | None, float | None, float]:
@@ -58,51 +54,3 @@ def text(curve: Curve) -> str:
     described += [f"falls with the step to the power {right:.1f}"] if right is not None else []
     described += [f"rises by rounding to the power {left:.1f}"] if left is not None else []
     return "\n".join(["    error: o central, + after Richardson; " + ", ".join(described), *lines])
-
-
-def plot(report: Report, path: str | os.PathLike[str]) -> Path:
-    """Save the V-curves of all arrays of a report as a PNG picture.
-
-    Parameters
-    ----------
-    report : Report
-    path : path-like
-        File to write; the picture is a PNG whatever its name.
-    """
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    from siamese_np.plots import BLUE, CLASS_COLOURS, GREY, ORANGE, STYLE, VERMILLION
-
-    tensors = [(f"{case.name}: {t.name}", t) for case in report.cases for t in case.tensors if t.curve]
-    of_verdict = {"PASS": BLUE, "FAIL": VERMILLION, "INCONCLUSIVE": ORANGE}
-    with matplotlib.rc_context(STYLE):
-        fig = Figure(figsize=(8, 5), layout="constrained")
-        FigureCanvasAgg(fig)
-        axes = fig.add_subplot(xscale="log", yscale="log")
-        few = len(tensors) <= LINES
-        for number, (name, tensor) in enumerate(tensors):
-            h, central, richardson = (np.array(column) for column in zip(*tensor.curve, strict=True))
-            colour = CLASS_COLOURS[number] if few else of_verdict[tensor.verdict]
-            label = f"{name}, {tensor.verdict}" if few or tensor.verdict != "PASS" else None
-            shown = np.where(central > 0, central, np.nan)
-            axes.plot(h, shown, color=colour, alpha=1 if few else 0.5, linewidth=1.8 if few else 1, label=label)
-            if few:
-                axes.plot(h, np.where(richardson > 0, richardson, np.nan), ":", color=colour, linewidth=1.2)
-        h = np.array([1e-12, 1e-1])
-        axes.plot(h, 1e-2 * h**2, "--", color=GREY, linewidth=0.8)
-        axes.plot(h, 1e-17 / h, "--", color=GREY, linewidth=0.8)
-        axes.set(xlim=(3e-13, 1), ylim=(1e-16, 30))
-        axes.set_xlabel("step h")
-        axes.set_ylabel("error relative to the slope")
-        axes.set_title(
-            f"Central differences against backward: {report.verdict}" + (" (dotted: Richardson)" if few else "")
-        )
-        axes.text(1e-7, 3e-16, " curvature, h\u00b2", color=GREY)
-        axes.text(1e-12, 3e-7, " rounding, 1/h", color=GREY)
-        handles, labels = axes.get_legend_handles_labels()
-        if handles:
-            fig.legend(handles[:LINES], labels[:LINES], fontsize=8, frameon=False, loc="outside lower center", ncols=2)
-        fig.savefig(path, format="png")
-    return Path(path)

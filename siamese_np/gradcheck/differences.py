@@ -37,60 +37,31 @@ EPS = np.finfo(float).eps
 
 @dataclass
 class Estimate:
-    """A slope, as well as differences can tell it.
+    """A slope, as well as differences can tell it."""
 
-    Attributes
-    ----------
-    value : float
-        The slope; NaN where no two steps agree.
-    uncertainty : float
-        Largest error that `value` may have.
-    step : float
-        Step it was measured with.
-    low, high : float
-        Where the point is at a kink: the interval between the slopes of both sides. Else both are `value`.
-    kink : str
-        ``"at"`` a kink (left and right slope differ however small the step), ``"near"`` one (they agree, but
-        only for steps too small to reach it), or ``""``.
-    parts : ndarray
-        Slope of every output on its own (flat), so that value = sum(parts * dout).
-    moves : ndarray of bool
-        Which outputs move at all.
-    rough : float
-        Size of the central difference at a middling step: finite also where no steps agree.
-    """
-
-    value: float
-    uncertainty: float
-    step: float
-    low: float
+    value: float  # NaN where no two steps agree
+    uncertainty: float  # largest error that `value` may have
+    step: float  # it was measured with
+    low: float  # at a kink: the interval between the slopes of both sides; else both ends are `value`
     high: float
+    # "at" a kink (left and right slope differ however small the step), "near" one (they agree, but only for steps too
+    # small to reach it), or ""
     kink: str
-    parts: Floats
-    moves: NDArray[np.bool_]
-    rough: float = 0.0
+    parts: Floats  # slope of every output on its own (flat), so that value = sum(parts * dout)
+    moves: NDArray[np.bool_]  # which outputs move at all
+    rough: float = 0.0  # size of the central difference at a middling step: finite also where no steps agree
 
 
 @dataclass
 class Slopes:
-    """Right and left slope of every output at a falling sequence of steps, each half a decade below the last.
+    """Right and left slope of every output at a falling sequence of steps, each half a decade below the last."""
 
-    Attributes
-    ----------
-    steps : (K,) ndarray
-    right, left : (K, outputs) ndarray
-    out, dout : (outputs,) ndarray
-        Outputs at the point, and their weights in the loss.
-    size : float
-        Of the numbers that are moved: steps below its rounding mean nothing.
-    """
-
-    steps: Floats
-    right: Floats
-    left: Floats
-    out: Floats
-    dout: Floats
-    size: float
+    steps: Floats  # (K,)
+    right: Floats  # (K, outputs)
+    left: Floats  # (K, outputs)
+    out: Floats  # (outputs,) at the point
+    dout: Floats  # (outputs,) their weights in the loss
+    size: float  # of the numbers that are moved: steps below its rounding mean nothing
 
     @property
     def central(self) -> Floats:

@@ -11,12 +11,13 @@ import numpy as np
 
 from siamese_np.gradcheck import measure
 from siamese_np.gradcheck.case import FAIL, INCONCLUSIVE, PASS, Array, Arrays, Case
+from siamese_np.gradcheck.curve import Curve
 from siamese_np.gradcheck.differences import EPS, QUICK, SWEEP, Estimate, Slopes, differences, typical_sizes
-from siamese_np.gradcheck.results import TOO_SMALL, Curve, Entry, Tensor
+from siamese_np.gradcheck.report import TOO_SMALL, ArrayResult, Entry
 
 FULL = 5000  # arrays of fewer entries are checked entry by entry
 SAMPLE, DIRECTIONS = 32, 8  # of larger ones, so many entries, and so many directions
-MOST_SKIPPED = 0.05  # a larger part that could not be decided makes an array inconclusive
+MAX_SKIPPED = 0.05  # a larger part that could not be decided makes an array inconclusive
 WORST = 10  # entries shown
 LONG = (5,)  # so many steps must agree on a small slope: two decades, which rounding does not do by chance
 ROUNDING = 1e-13  # of the loss: what its summation may cost
@@ -59,7 +60,7 @@ class Point:
         """What the gradients say the slope along `direction` is."""
         return float(sum((self.gradients[name] * v).sum() for name, v in direction.items()))
 
-    def judge_direction(self, name: str, label: str, direction: Arrays) -> tuple[Entry, Slopes]:
+    def check_direction(self, name: str, label: str, direction: Arrays) -> tuple[Entry, Slopes]:
         """Compare the slope along a direction. Its scale is the norm of the gradients that it touches.
 
         Where it touches few entries of an array, they count as if they were as large as the largest.
@@ -80,8 +81,8 @@ class Point:
 def compare(
     name: str, index: Index | str, analytic: float, estimate: Estimate, scale: float, tolerance: float
 ) -> Entry:
-    """Judge one analytic slope."""
-    verdict, wrong = measure.judge(analytic, estimate, scale, tolerance)
+    """Compare one analytic slope with its estimate."""
+    verdict, wrong = measure.evaluate(analytic, estimate, scale, tolerance)
     at = estimate.kink == "at"
     entry = Entry(name, index, analytic, estimate.value, estimate.step, wrong, verdict, estimate.kink)
     if at:
@@ -93,21 +94,20 @@ def compare(
     return entry
 
 
-def check_tensor(point: Point, name: str, rng: np.random.Generator) -> Tensor:
+def check_array(point: Point, name: str, rng: np.random.Generator) -> ArrayResult:
     """Check the gradient of the array `name`."""
     array, gradient = point.case.arrays[name], point.gradients[name]
     if array.size == 0:
-        return Tensor(
+        return ArrayResult(
             name, array.shape, 0, 0, 0, 0, 0, 0, 0.0, INCONCLUSIVE, remark="it is empty: there is nothing to check"
         )
 
-    curve_entry, slopes = point.judge_direction(name, "direction 1", {name: signs(rng, array.shape)})
+    curve_entry, slopes = point.check_direction(name, "direction 1", {name: signs(rng, array.shape)})
     full = array.size < FULL
     directions = [curve_entry]
-    if not full:
-        for number in range(2, DIRECTIONS + 1):
-            v = signs(rng, array.shape)
-            directions.append(point.judge_direction(name, f"direction {number}", {name: v})[0])
+    for number in range(2, 2 if full else DIRECTIONS + 1):
+        v = signs(rng, array.shape)
+        directions.append(point.check_direction(name, f"direction {number}", {name: v})[0])
 
     rms = abs(curve_entry.numeric) / np.sqrt(array.size)  # of the slopes, roughly
     known = max(float(abs(gradient).max()), rms if np.isfinite(rms) else 0.0, point.floors[name])
@@ -148,7 +148,7 @@ def _entry(point: Point, name: str, index: Index, estimate: Estimate, scale: flo
 
 
 def _hold_to_own_size(point: Point, name: str, entry: Entry, direction: Arrays, scale: float) -> None:
-    """Judge an entry much smaller than the largest of its array, which passes beside that, at its own size."""
+    """Compare an entry much smaller than the largest of its array, which passes beside that, at its own size."""
     ends = [entry.numeric if end is None else end for end in (entry.low, entry.high)]
     size = max(abs(entry.analytic), *(abs(end) for end in ends))
     nearest = min(max(entry.analytic, ends[0]), ends[1])
@@ -156,7 +156,7 @@ def _hold_to_own_size(point: Point, name: str, entry: Entry, direction: Arrays, 
         return
     resolution = point.tolerance * size + measure.ROUNDING * scale
     estimate = point.slopes(direction, SWEEP).estimate(resolution, LONG)
-    verdict, wrong = measure.judge_small(entry.analytic, estimate, scale, point.tolerance)
+    verdict, wrong = measure.evaluate_small(entry.analytic, estimate, scale, point.tolerance)
     if verdict == FAIL:
         entry.numeric, entry.step, entry.error = estimate.value, estimate.step, wrong
         entry.remark = "wrong at its own size, small beside the largest of the array"
@@ -167,29 +167,28 @@ def _hold_to_own_size(point: Point, name: str, entry: Entry, direction: Arrays, 
 
 def _summary(
     point: Point, name: str, entries: list[Entry], directions: list[Entry], curve: Curve, zero: bool
-) -> Tensor:
-    array = point.case.arrays[name]
-    judged = [entry.verdict for entry in (*entries, *directions)]
+) -> ArrayResult:
+    array, both = point.case.arrays[name], (*entries, *directions)
+    verdicts = [entry.verdict for entry in both]
     # inside the bracket of a kink is weak evidence unless a convention says where
     weak = [e for e in entries if e.verdict == PASS and e.kink == "at" and point.convention is None]
     small = sum(e.remark == TOO_SMALL for e in entries)
-    skipped = judged[: len(entries)].count(INCONCLUSIVE) - small + len(weak)
-    flat = sum(entry.analytic == 0 == entry.numeric for entry in entries)
+    skipped = verdicts[: len(entries)].count(INCONCLUSIVE) - small + len(weak)
     verdict, remark = PASS, ""
     if zero and name not in point.case.invariant:
         verdict, remark = INCONCLUSIVE, "its gradient is 0 throughout, which says nothing; choose another point"
-    elif FAIL in judged:
-        verdict, remark = FAIL, f"{judged.count(FAIL)} of {len(judged)} slopes are wrong"
-    elif skipped + small > MOST_SKIPPED * len(entries):
+    elif FAIL in verdicts:
+        verdict, remark = FAIL, f"{verdicts.count(FAIL)} of {len(verdicts)} slopes are wrong"
+    elif skipped + small > MAX_SKIPPED * len(entries):
         what = "lie at kinks" if len(weak) == skipped else "could not be decided"
         found = [f"{skipped} of {len(entries)} entries {what}"] if skipped else []
         found += [f"{TOO_SMALL}: {small} of {len(entries)} entries"] if small else []
         verdict, remark = INCONCLUSIVE, f"{'; '.join(found)}; choose another point"
-    elif len(entries) < array.size and judged[len(entries) :].count(INCONCLUSIVE) > DIRECTIONS // 2:
+    elif len(entries) < array.size and verdicts[len(entries) :].count(INCONCLUSIVE) > DIRECTIONS // 2:
         verdict, remark = INCONCLUSIVE, "most of the directions through all entries could not be decided"
-    wrong = sorted((e for e in (*entries, *directions) if e.verdict != PASS), key=_badness, reverse=True)
-    errors = [e.error for e in (*entries, *directions) if not np.isnan(e.error)]
-    return Tensor(
+    wrong = sorted((e for e in both if e.verdict != PASS), key=_badness, reverse=True)
+    errors = [e.error for e in both if not np.isnan(e.error)]
+    return ArrayResult(
         name=name,
         shape=array.shape,
         total=array.size,
@@ -198,7 +197,7 @@ def _summary(
         kinks=sum(bool(entry.kink) for entry in entries),
         skipped=skipped,
         small=small,
-        flat=flat,
+        flat=sum(entry.analytic == 0 == entry.numeric for entry in entries),
         error=max(errors, default=float("nan")),
         verdict=verdict,
         remark=remark,

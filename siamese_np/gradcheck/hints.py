@@ -16,11 +16,11 @@ from siamese_np.gradcheck.case import FAIL, Array, Broken
 from siamese_np.gradcheck.differences import QUICK, differences
 from siamese_np.gradcheck.entries import Point, signs
 from siamese_np.gradcheck.measure import FLOOR
-from siamese_np.gradcheck.results import Tensor
+from siamese_np.gradcheck.report import ArrayResult
 
 ALIKE = 1e-6  # relative to the largest slope
 SLIGHT = 2e-3
-MOST_ENTRIES = 3000  # above that, arrays are not turned and shifted
+MAX_ENTRIES = 3000  # above that, arrays are not turned and shifted
 
 
 @dataclass
@@ -41,6 +41,10 @@ class Evidence:
             FLOOR * self.scale, np.maximum(abs(self.analytic), abs(self.numeric))
         )
         self.full = len(found) == gradient.size
+
+    def count(self, what: str = "entries") -> str:
+        """How many are wrong."""
+        return f"{int(self.wrong.sum())} of {len(self.wrong)} {what}"
 
     def explains(self, guess: Array) -> bool:
         """Whether `guess`, in place of the numeric slopes, is what backward returned."""
@@ -66,22 +70,22 @@ class Evidence:
         return np.array([found[index].parts for index in self.indices])
 
 
-def hint(point: Point, tensor: Tensor) -> str:
+def hint(point: Point, result: ArrayResult) -> str:
     """A sentence on the likely cause of a wrong gradient."""
-    evidence = Evidence(point, tensor.name)
+    evidence = Evidence(point, result.name)
     if not evidence.wrong.any():
-        return _kinks(tensor)
+        return _kinks(result)
     for cause in CAUSES:
         sentence = cause(evidence)
         if sentence:
             return sentence
-    return f"no simple cause fits: {int(evidence.wrong.sum())} of {len(evidence.wrong)} checked entries are wrong"
+    return f"no simple cause fits: {evidence.count('checked entries')} are wrong"
 
 
-def _kinks(tensor: Tensor) -> str:
-    if any(entry.kink == "at" and entry.verdict == FAIL for entry in tensor.worst):
+def _kinks(result: ArrayResult) -> str:
+    if any(entry.kink == "at" and entry.verdict == FAIL for entry in result.worst):
         return "only entries at a kink are wrong: look at what happens at equality (> or >=, which of a tie wins)"
-    if any(entry.verdict == FAIL and not isinstance(entry.index, str) for entry in tensor.worst):
+    if any(entry.verdict == FAIL and not isinstance(entry.index, str) for entry in result.worst):
         return "only entries much smaller than the largest of the array are wrong: look at what sets them apart"
     return "no checked entry is wrong, only directions through all of them: a few entries elsewhere are wrong"
 
@@ -90,16 +94,13 @@ def _factor(e: Evidence) -> str | None:
     if not e.analytic.any():
         return "backward left it at 0: its gradient is never written"
     if not e.numeric.any():
-        return (
-            "the output does not move with it (does it read a copy made before, or round?), so its gradient must be 0"
-        )
+        return "the output does not move with it (is a copy read, or a number rounded?), so its gradient must be 0"
     r = float(e.analytic @ e.numeric / (e.numeric @ e.numeric))
     if not e.explains(r * e.numeric):
         return None
     if abs(r + 1) < ALIKE:
         return "every entry has the wrong sign"
-    sizes = _sizes(e)
-    for k, what in sizes:
+    for k, what in _sizes(e):
         for factor, word in ((1 / k, "divided"), (k, "multiplied")):
             for sign, also in ((1, ""), (-1, ", and the sign is wrong")):
                 if abs(r - sign * factor) < ALIKE * factor:
@@ -111,15 +112,11 @@ def _sizes(e: Evidence) -> Iterator[tuple[int, str]]:
     """Numbers that are easily left out or put in, and what each would mean."""
     shape = e.point.out.shape
     yield 2, "a factor 2 is missing or too many"
-    if shape and shape[0] > 2:
-        yield shape[0], "the batch size N (1/N: a mean taken for a sum, or a sum for a mean)"
-    for array in e.point.case.inputs:
-        length = (*e.point.case.arrays[array].shape, 1)[0]
-        if length > 2:
-            yield length, "the batch size N (1/N: a mean taken for a sum, or a sum for a mean)"
-    pixels = int(np.prod(shape[:-1]))
+    for batch in (shape, *(e.point.case.arrays[name].shape for name in e.point.case.inputs)):
+        if batch and batch[0] > 2:
+            yield batch[0], "the batch size N (1/N: a mean taken for a sum, or a sum for a mean)"
     if len(shape) > 2:
-        yield pixels, "the number of output pixels (1/N: a mean taken for a sum)"
+        yield int(np.prod(shape[:-1])), "the number of output pixels (1/N: a mean taken for a sum)"
     yield e.point.out.size, "the number of outputs (1/N: a mean taken for a sum)"
     for axis, length in enumerate(e.point.case.arrays[e.name].shape):
         if length > 2:
@@ -128,9 +125,8 @@ def _sizes(e: Evidence) -> Iterator[tuple[int, str]]:
 
 def _slight(e: Evidence) -> str | None:
     off = float(abs(e.analytic - e.numeric).max() / e.scale)
-    if off < SLIGHT and e.wrong.sum() > 1:
-        return f"all are off by little, {off:.1g} of the largest: an epsilon, or a constant with too few digits"
-    return None
+    sentence = f"all are off by little, {off:.1g} of the largest: an epsilon, or a constant with too few digits"
+    return sentence if off < SLIGHT and e.wrong.sum() > 1 else None
 
 
 def _dout(e: Evidence) -> str | None:
@@ -150,37 +146,25 @@ def _dout(e: Evidence) -> str | None:
         if np.isfinite(weights).all() and e.explains(e.jacobian @ weights):
             return f"the gradient is {what}"
     gradient = e.point.gradients[e.name]
-    for count in range(1, e.point.dout.ndim + 1):
-        for axes in itertools.combinations(range(e.point.dout.ndim), count):
-            summed = e.point.dout.sum(axis=axes)
-            if summed.shape == gradient.shape and np.allclose(summed, gradient, rtol=ALIKE, atol=0):
-                return f"the gradient is dout summed along axes {axes}: the wrong axis"
+    for axes in _subsets(e.point.dout.ndim):
+        summed = e.point.dout.sum(axis=axes)
+        if summed.shape == gradient.shape and np.allclose(summed, gradient, rtol=ALIKE, atol=0):
+            return f"the gradient is dout summed along axes {axes}: the wrong axis"
     return None
+
+
+def _subsets(ndim: int) -> Iterator[tuple[int, ...]]:
+    """Every choice of one axis or more."""
+    return itertools.chain.from_iterable(itertools.combinations(range(ndim), count + 1) for count in range(ndim))
 
 
 def _turned(e: Evidence) -> str | None:
     measured, shape = e.measured, e.measured.shape
-    if not e.full or measured.size > MOST_ENTRIES:
+    if not e.full or measured.size > MAX_ENTRIES:
         return None
-    axes = range(measured.ndim)
-    for order in itertools.permutations(axes) if measured.ndim <= 4 else []:
-        # also where only the memory was turned, and the shape kept
-        if order != tuple(axes) and e.explains(e.at(measured.transpose(order).reshape(shape))):
-            return f"the gradient is transposed: its axes are in the order {order}"
-    for count in range(1, measured.ndim + 1):
-        for flipped in itertools.combinations(axes, count):
-            if e.explains(e.at(np.flip(measured, flipped))):
-                kernel = " (a flipped kernel)" if measured.ndim == 4 else ""
-                return f"the gradient is flipped along axes {flipped}{kernel}"
-    for axis in axes:
-        for by in (1, -1, 2, -2):
-            rolled = np.roll(measured, by, axis)
-            edge = [slice(None)] * measured.ndim
-            edge[axis] = slice(0, by) if by > 0 else slice(by, None)
-            cut = rolled.copy()
-            cut[tuple(edge)] = 0
-            if e.explains(e.at(rolled)) or e.explains(e.at(cut)):
-                return f"the gradient is shifted by {by} along axis {axis}: padding or stride is off"
+    for what, other in _variants(measured):
+        if e.explains(e.at(other)):
+            return f"the gradient is {what}"
     if measured.ndim == 4:
         inner = np.array([0 < i[1] < shape[1] - 1 and 0 < i[2] < shape[2] - 1 for i in e.indices])
         for pixels in itertools.product((-1, 0, 1), repeat=2):
@@ -188,6 +172,25 @@ def _turned(e: Evidence) -> str | None:
             if any(pixels) and inner.any() and (abs(e.analytic - shifted)[inner] <= ALIKE * e.scale).all():
                 return f"the gradient is shifted by {pixels} pixels: padding is off"
     return None
+
+
+def _variants(array: Array) -> Iterator[tuple[str, Array]]:
+    """`array` turned, shifted or cut, as plausible mistakes do it, and the word for each."""
+    axes = range(array.ndim)
+    for order in itertools.permutations(axes) if array.ndim <= 4 else ():
+        if order != tuple(axes):  # also where only the memory was turned, and the shape kept
+            yield f"transposed: its axes are in the order {order}", array.transpose(order).reshape(array.shape)
+    kernel = " (a flipped kernel)" if array.ndim == 4 else ""
+    for flipped in _subsets(array.ndim):
+        yield f"flipped along axes {flipped}{kernel}", np.flip(array, flipped)
+    for axis, by in ((axis, by) for axis in axes for by in (1, -1, 2, -2) if abs(by) < array.shape[axis]):
+        edge = (slice(None),) * axis + (slice(0, by) if by > 0 else slice(by, None),)
+        moved, cut, zero = np.roll(array, by, axis), np.roll(array, by, axis), array.copy()
+        cut[edge] = zero[edge] = 0
+        for shifted in (moved, cut):
+            yield f"shifted by {by} along axis {axis}: padding or stride is off", shifted
+        if abs(by) == 1:
+            yield f"zero in the {'first' if by > 0 else 'last'} of its axis {axis}: a loop leaves it out", zero
 
 
 def _lost_outputs(e: Evidence) -> str | None:
@@ -201,16 +204,12 @@ def _lost_outputs(e: Evidence) -> str | None:
             kept = np.zeros(e.point.dout.shape)
             kept[(slice(None),) * axis + (part,)] = 1
             branch = ": one branch is lost" if "half" in what else ""
-            for weights, sentence in (
-                (1 - kept, f"the {what} of the {name} is lost{branch}"),
-                (
-                    1 - kept if branch else kept,
-                    f"only the {what} of the {name} counts: = for +=, or a loop that ends too early",
-                ),
-                (1 + kept, f"the {what} of the {name} counts twice"),
-            ):
+            tried = [(1 - kept, "is lost" + branch), (1 + kept, "counts twice")]
+            if not branch:  # else it is the other half that is lost
+                tried.append((kept, "alone counts: = for +=, or a loop that ends too early"))
+            for weights, sentence in tried:
                 if e.explains(e.jacobian @ (e.point.dout * weights).ravel()):
-                    return sentence
+                    return f"the {what} of the {name} {sentence}"
     return None
 
 
@@ -218,10 +217,8 @@ def _overwritten(e: Evidence) -> str | None:
     """Where several outputs meet in one entry, whether only one of them arrives."""
     shares = e.jacobian[e.wrong] * e.point.dout.ravel()
     arrived = abs(shares - e.analytic[e.wrong][:, None]) <= ALIKE * e.scale
-    several = (shares != 0).sum(axis=1) > 1
-    if several.all() and (arrived & (shares != 0)).any(axis=1).all():
-        return "where several outputs meet in one entry, only one of them arrives: = for +="
-    return None
+    one_of_several = ((shares != 0).sum(axis=1) > 1).all() and (arrived & (shares != 0)).any(axis=1).all()
+    return "where several outputs meet in one entry, only one of them arrives: = for +=" if one_of_several else None
 
 
 def _extra(e: Evidence) -> str | None:
@@ -235,44 +232,25 @@ def _extra(e: Evidence) -> str | None:
 
 
 def _as_if(e: Evidence) -> str | None:
-    """Whether the gradient would be right if another array were turned, shifted or cut."""
+    """Whether the gradient would be correct if another array were turned, shifted or cut."""
     for name, array in e.point.case.arrays.items():
-        for what, other in _variants(array) if name != e.name and array.size <= MOST_ENTRIES else ():
-            if not np.array_equal(other, array) and _right_with(e, name, other, e.point.gradients[e.name]):
+        for what, other in _variants(array) if name != e.name and array.size <= MAX_ENTRIES else ():
+            if not np.array_equal(other, array) and _correct_with(e, name, other, e.point.gradients[e.name]):
                 return f"the gradient is as if {name} were {what}"
     return None
 
 
-def _variants(array: Array) -> Iterator[tuple[str, Array]]:
-    axes = range(array.ndim)
-    for order in itertools.permutations(axes) if array.ndim <= 4 else ():
-        if array.transpose(order).shape == array.shape:
-            yield f"transposed, its axes in the order {order}", array.transpose(order)
-    for count in range(1, array.ndim + 1):
-        for flipped in itertools.combinations(axes, count):
-            yield (
-                f"flipped along axes {flipped}" + (" (a flipped kernel)" if array.ndim == 4 else ""),
-                np.flip(array, flipped),
-            )
-    for axis, at in itertools.product(axes, (0, -1)):
-        part = (slice(None),) * axis + (at,)
-        cut, moved = array.copy(), np.roll(array, 1 if at == 0 else -1, axis)
-        cut[part] = moved[part] = 0
-        yield f"shifted by {1 if at == 0 else -1} along axis {axis}: padding or stride is off", moved
-        yield f"zero in the {'last' if at else 'first'} of its axis {axis}: a loop leaves it out", cut
-
-
 def _lost_input(e: Evidence) -> str | None:
-    """Which other array the fault comes through: where that is 0, the gradient is right."""
+    """Which other array the fault comes through: where that is 0, the gradient is correct."""
     case = e.point.case
     for name, array in case.arrays.items():
-        if name != e.name and array.any() and _right_with(e, name, np.zeros_like(array), None):
-            return f"it is right where {name} is 0: the part that comes through {name} is lost or wrong"
+        if name != e.name and array.any() and _correct_with(e, name, np.zeros_like(array), None):
+            return f"it is correct where {name} is 0: the part that comes through {name} is lost or wrong"
     return None
 
 
-def _right_with(e: Evidence, name: str, value: Array, gradient: Array | None) -> bool:
-    """Whether `gradient` (by default that of backward) is right along two directions once `name` has this value."""
+def _correct_with(e: Evidence, name: str, value: Array, gradient: Array | None) -> bool:
+    """Whether `gradient` (by default that of backward) is correct along two directions once `name` has this value."""
     case, rng = e.point.case, np.random.default_rng(0)
     kept = case.arrays[name].copy()
     try:
@@ -295,13 +273,13 @@ def _right_with(e: Evidence, name: str, value: Array, gradient: Array | None) ->
 
 
 def _branch(e: Evidence) -> str | None:
-    """Whether all wrong entries take one branch that no right entry takes."""
+    """Whether all wrong entries take one branch that no correct entry takes."""
     signature = e.point.signature
     if signature is None or signature.shape != e.point.case.arrays[e.name].shape:
         return None
     taken = e.at(signature)
-    wrong, right = set(taken[e.wrong]), set(taken[~e.wrong])
-    if len(wrong) == 1 and not wrong & right:
+    wrong, correct = set(taken[e.wrong]), set(taken[~e.wrong])
+    if len(wrong) == 1 and not wrong & correct:
         name = e.point.case.branches.get(int(next(iter(wrong))), "one branch")
         return f"exactly the entries in the branch '{name}' are wrong: its condition or its formula{_how(e)}"
     return None
@@ -315,18 +293,15 @@ def _how(e: Evidence) -> str:
         return "; they get no gradient"
     with np.errstate(all="ignore"):
         ratio = e.analytic[e.wrong] / e.numeric[e.wrong]
-    if np.ptp(ratio) <= ALIKE * abs(ratio).max():
-        return (
-            "; they have the wrong sign"
-            if abs(ratio[0] + 1) < ALIKE
-            else f"; they are {ratio[0]:.4g} times what they should be"
-        )
-    return ""
+    if np.ptp(ratio) > ALIKE * abs(ratio).max():
+        return ""
+    wrong_sign = abs(ratio[0] + 1) < ALIKE
+    return "; they have the wrong sign" if wrong_sign else f"; they are {ratio[0]:.4g} times what they should be"
 
 
 def _mask(e: Evidence) -> str | None:
     """Gradient where none should be, or none where one should."""
-    some = f"{int(e.wrong.sum())} of {len(e.wrong)} entries"
+    some = e.count()
     extra, missing = e.wrong & (e.numeric == 0), e.wrong & (e.analytic == 0)
     if extra[e.wrong].all():
         return f"{some} should get no gradient but do: a mask or a condition is missing"
@@ -335,15 +310,15 @@ def _mask(e: Evidence) -> str | None:
     if np.array_equal(e.analytic != 0, e.numeric == 0):
         return "exactly the wrong entries get a gradient: the mask or its condition is inverted"
     if (extra | missing)[e.wrong].all():
-        return f"the gradient goes to the wrong entries ({some}): a mask of the wrong array, or the wrong winner"
+        return f"the gradient goes to the wrong entries ({some}): a mask of the wrong array, or the wrong maximum"
     if extra.any() and abs(e.analytic.sum() - e.numeric.sum()) <= ALIKE * abs(e.numeric).sum():
-        return "the total is right, but part of it goes to entries that should get nothing: a wrong index or winner"
+        return "the total is right, but part of it goes to entries that should get nothing: a wrong index or maximum"
     return None
 
 
 def _some_alike(e: Evidence) -> str | None:
     how = _how(e)
-    return f"{int(e.wrong.sum())} of {len(e.wrong)} entries are wrong{how}" if how and not e.wrong.all() else None
+    return f"{e.count()} are wrong{how}" if how and not e.wrong.all() else None
 
 
 def _single(e: Evidence) -> str | None:
@@ -368,19 +343,7 @@ def _place(e: Evidence) -> str | None:
     return None
 
 
-CAUSES: list[Callable[[Evidence], str | None]] = [
-    _single,
-    _slight,
-    _factor,
-    _dout,
-    _branch,
-    _lost_outputs,
-    _turned,
-    _extra,
-    _as_if,
-    _lost_input,
-    _overwritten,
-    _place,
-    _mask,
-    _some_alike,
-]
+CAUSES: tuple[Callable[[Evidence], str | None], ...] = (
+    _single, _slight, _factor, _dout, _branch, _lost_outputs, _turned, _extra, _as_if, _lost_input, _overwritten,
+    _place, _mask, _some_alike,
+)  # fmt: skip

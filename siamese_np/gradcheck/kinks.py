@@ -18,9 +18,9 @@ import numpy as np
 
 from siamese_np.gradcheck.case import Arrays
 from siamese_np.gradcheck.entries import Index, Point, signs
-from siamese_np.gradcheck.results import Entry
+from siamese_np.gradcheck.report import Entry
 
-MOST_GROUPS = 32
+MAX_GROUPS = 32
 RANDOM = 4
 
 Member = tuple[str, Index]
@@ -45,10 +45,10 @@ def check_directions(point: Point, rng: np.random.Generator) -> tuple[list[Entry
         for number in range(RANDOM):
             labelled.append((f"kinks, random signs {number + 1}", _direction(arrays, kinks, signs(rng, (len(kinks),)))))
 
-    def judged(directions: list[tuple[str, Arrays]]) -> list[Entry]:
-        return [point.judge_direction("all arrays", label, direction)[0] for label, direction in directions]
+    def compared(directions: list[tuple[str, Arrays]]) -> list[Entry]:
+        return [point.check_direction("all arrays", label, direction)[0] for label, direction in directions]
 
-    return judged(through_all), judged(labelled)
+    return compared(through_all), compared(labelled)
 
 
 def _ties(point: Point, rng: np.random.Generator) -> list[list[Member]]:
@@ -60,7 +60,7 @@ def _ties(point: Point, rng: np.random.Generator) -> list[list[Member]]:
                 for output in np.flatnonzero(estimate.moves):
                     meeting[int(output)].append((name, index))
     groups = list(dict.fromkeys(tuple(members) for members in meeting.values() if len(members) > 1))
-    chosen = rng.permutation(len(groups))[:MOST_GROUPS]
+    chosen = rng.permutation(len(groups))[:MAX_GROUPS]
     return [list(groups[k]) for k in np.sort(chosen)]
 
 

@@ -15,7 +15,6 @@ An entry below that tenth which passes is then held to its own size, as far as d
     else it is too small to judge: INCONCLUSIVE
 """
 
-from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -48,7 +47,7 @@ def error(analytic: float, numeric: float, scale: float) -> float:
     return abs(analytic - numeric) / size if size > 0 else 0.0
 
 
-def judge(analytic: float, estimate: Estimate, scale: float, tolerance: float) -> tuple[str, float]:
+def evaluate(analytic: float, estimate: Estimate, scale: float, tolerance: float) -> tuple[str, float]:
     """PASS, FAIL, or INCONCLUSIVE where the estimate is too unsure to say which; and the error.
 
     At a kink, the error is that to the nearest end of the interval between the slopes of both sides.
@@ -65,17 +64,9 @@ def judge(analytic: float, estimate: Estimate, scale: float, tolerance: float) -
     return (PASS if wrong <= tolerance and doubt <= tolerance else INCONCLUSIVE), wrong
 
 
-def judge_small(analytic: float, estimate: Estimate, scale: float, tolerance: float) -> tuple[str, float]:
+def evaluate_small(analytic: float, estimate: Estimate, scale: float, tolerance: float) -> tuple[str, float]:
     """PASS, FAIL, or INCONCLUSIVE (too small to judge) for an entry at its own size; and the error relative to it."""
-    least = replace(estimate, uncertainty=estimate.uncertainty + ROUNDING * scale)
-    verdict, wrong = judge(analytic, least, 0.0, tolerance)
+    noisy = replace(estimate, uncertainty=estimate.uncertainty + ROUNDING * scale)
+    verdict, wrong = evaluate(analytic, noisy, 0.0, tolerance)
     enough = wrong <= max(tolerance, ENOUGH) or abs(analytic) <= 4 * EPS * scale
     return (PASS if verdict != FAIL and enough else verdict), wrong
-
-
-def worst_verdict(verdicts: Iterable[str]) -> str:
-    """FAIL before INCONCLUSIVE before PASS; nothing checked is inconclusive."""
-    verdicts = list(verdicts)
-    if FAIL in verdicts:
-        return FAIL
-    return INCONCLUSIVE if INCONCLUSIVE in verdicts or not verdicts else PASS

@@ -1,52 +1,199 @@
-"""A report as a table for people, and as plain values for programs."""
+"""What a check found, as plain records, as a table for people, and as values for programs."""
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from siamese_np.gradcheck import curve
-from siamese_np.gradcheck.case import FAIL, PASS
-from siamese_np.gradcheck.measure import worst_verdict
-from siamese_np.gradcheck.results import TOO_SMALL, CaseResult, Entry, Report, Tensor
+from siamese_np.gradcheck import curve as curves
+from siamese_np.gradcheck.case import FAIL, INCONCLUSIVE, PASS, Check, Shape, worst_verdict
 
-EXIT = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3}
-MOST_SHOWN = 4  # arrays shown entry by entry
+EXIT = {PASS: 0, FAIL: 1, INCONCLUSIVE: 3}
+TOO_SMALL = "too small to judge"
+MAX_SHOWN = 4  # arrays shown entry by entry
 HEAD = ("operation", "array", "entries", "kinks", "worst error", "verdict")
+JSON_KEYS = {"arrays": "tensors", "complex_step": "oracle"}  # scripts know these fields by an older name
 
 
-def text(report: Report, seconds: float | None = None, curves: bool = False) -> str:
-    """The table, then what is wrong or undecided, then one line; with the V-curve of each array if `curves`."""
+@dataclass
+class Entry:
+    """One slope compared: an entry of an array, or a direction, which then has a name in place of an `index`.
+
+    `kink` is ``"at"``, ``"near"`` or empty, as in `differences.Estimate`; `complex_step` is the value that the complex
+    step gave, where there is one; `branch` the branch the element takes, where that is known.
+    """
+
+    array: str
+    index: tuple[int, ...] | str
+    analytic: float
+    numeric: float
+    step: float
+    error: float
+    verdict: str
+    kink: str = ""
+    low: float | None = None
+    high: float | None = None
+    complex_step: float | None = None
+    branch: str | None = None
+    remark: str = ""
+
+    @property
+    def where(self) -> str:
+        """Array and multi-index, or the direction."""
+        return f"{self.array}, {self.index}" if isinstance(self.index, str) else f"{self.array}{list(self.index)}"
+
+    @property
+    def ratio(self) -> float:
+        """Analytic over numeric."""
+        return self.analytic / self.numeric if self.numeric else math.nan if not self.analytic else math.inf
+
+
+@dataclass
+class ArrayResult:
+    """What was found about the gradient of one array.
+
+    `checked` of `total` entries were compared one by one, and `directions` random directions through all of
+    them; `kinks` of the entries lie at or near a kink, `skipped` could not be decided, `small` are too small beside
+    the largest to be compared at their own size, `flat` have slope 0.
+    """
+
+    name: str
+    shape: Shape
+    total: int
+    checked: int
+    directions: int
+    kinks: int
+    skipped: int
+    flat: int
+    error: float
+    verdict: str
+    small: int = 0
+    remark: str = ""
+    hint: str = ""
+    worst: list[Entry] = field(default_factory=list)
+    curve: curves.Curve = field(default_factory=list)
+
+
+@dataclass
+class CaseResult:
+    """All that was found at one point of one pass."""
+
+    name: str
+    arrays: list[ArrayResult] = field(default_factory=list)
+    checks: list[Check] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def verdict(self) -> str:
+        """The worst of all verdicts; a case of which no array was checked is at best inconclusive."""
+        found = [array.verdict for array in self.arrays] + [check.verdict for check in self.checks]
+        return worst_verdict(found if self.arrays else [*found, INCONCLUSIVE])
+
+
+@dataclass
+class Report:
+    """The outcome of a gradient check: ``str(report)`` is the table, ``report.verdict`` its last word.
+
+    Attributes
+    ----------
+    operations : dict of str to list of CaseResult
+        The cases of each operation.
+    seed, tolerance
+        As given.
+    """
+
+    operations: dict[str, list[CaseResult]]
+    seed: int
+    tolerance: float
+
+    @property
+    def verdict(self) -> str:
+        """``"PASS"``, ``"FAIL"`` or ``"INCONCLUSIVE"``, the worst of all cases."""
+        return worst_verdict(case.verdict for case in self.cases)
+
+    @property
+    def passed(self) -> bool:
+        """Whether the verdict is PASS; INCONCLUSIVE is no success."""
+        return self.verdict == PASS
+
+    @property
+    def cases(self) -> list[CaseResult]:
+        """All cases in a row."""
+        return [case for cases in self.operations.values() for case in cases]
+
+    @property
+    def arrays(self) -> list[tuple[CaseResult, ArrayResult]]:
+        """All arrays in a row, each with its case."""
+        return [(case, array) for case in self.cases for array in case.arrays]
+
+    def __str__(self) -> str:
+        return text(self)
+
+    def __bool__(self) -> bool:
+        raise TypeError("a report has three verdicts: ask for report.passed or report.verdict")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as values that JSON knows. No times: the same seed gives the same object."""
+        return {
+            "verdict": self.verdict,
+            "seed": self.seed,
+            "tolerance": self.tolerance,
+            "operations": {
+                name: [{"verdict": case.verdict, **_plain(dataclasses.asdict(case))} for case in cases]
+                for name, cases in self.operations.items()
+            },
+        }
+
+
+def _plain(value: Any) -> Any:
+    """`value` with tuples as lists, and NaN and infinity, which JSON has no numbers for, as strings."""
+    if isinstance(value, dict):
+        return {JSON_KEYS.get(key, key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+# --- the table --------------------------------------------------------------------------------------------
+
+
+def text(report: Report, seconds: float | None = None, show_curve: bool = False) -> str:
+    """The table, then what is wrong or undecided, then one line; with the V-curve of one array if `show_curve`."""
     rows: list[tuple[str, ...]] = [HEAD]
     for name, cases in report.operations.items():
         lines = _rows(cases)
         rows += [(name if number == 0 else "", *line) for number, line in enumerate(lines)]
-    widths = [max(len(row[k]) for row in rows) for k in range(len(HEAD))]
-    table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    table = _aligned(rows)
     table.insert(1, "-" * len(max(table, key=len)))
     parts = ["\n".join(table), *_troubles(report)]
-    worst = _worst(report)
-    if worst is not None and (curves or worst[1].verdict == FAIL):
-        parts.append(f"{worst[0].name}, {worst[1].name}\n{curve.text(worst[1].curve)}")
+    # the V-curve that is worth a look: that of the first array that is wrong, else of the one with the largest error
+    order = {FAIL: 2, PASS: 0}
+    case, array = max(
+        ((case, array) for case, array in report.arrays if array.curve),
+        key=lambda found: (order.get(found[1].verdict, 1), found[1].error if found[1].verdict == PASS else 0),
+        default=(None, None),
+    )
+    if case and array and (show_curve or array.verdict == FAIL):
+        parts.append(f"{case.name}, {array.name}\n{curves.text(array.curve)}")
     return "\n\n".join([*parts, _last_line(report, seconds)])
 
 
-def _worst(report: Report) -> tuple[CaseResult, Tensor] | None:
-    """The array whose V-curve is worth a look: the first that is wrong, else the one with the largest error."""
-    found = [(case, tensor) for case in report.cases for tensor in case.tensors if tensor.curve]
-    order = {FAIL: 2, PASS: 0}
-    return max(
-        found, key=lambda ct: (order.get(ct[1].verdict, 1), ct[1].error if ct[1].verdict == PASS else 0), default=None
-    )
+def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """The rows as lines, each column as wide as its widest cell."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def _rows(cases: list[CaseResult]) -> list[tuple[str, ...]]:
     """One row for each array of an operation, all of its cases together, and one for the further checks."""
-    arrays: dict[str, list[Tensor]] = {}
+    arrays: dict[str, list[ArrayResult]] = {}
     for case in cases:
-        for tensor in case.tensors:
-            arrays.setdefault(tensor.name, []).append(tensor)
-    rows = [_row(name, tensors) for name, tensors in arrays.items()]
+        for array in case.arrays:
+            arrays.setdefault(array.name, []).append(array)
+    rows = [_row(name, found) for name, found in arrays.items()]
     checks = [check for case in cases for check in case.checks]
     if checks:
         bad = sum(check.verdict != PASS for check in checks)
@@ -55,13 +202,14 @@ def _rows(cases: list[CaseResult]) -> list[tuple[str, ...]]:
     return rows
 
 
-def _row(name: str, tensors: list[Tensor]) -> tuple[str, ...]:
-    checked, total, directions = (sum(getattr(t, key) for t in tensors) for key in ("checked", "total", "directions"))
+def _row(name: str, arrays: list[ArrayResult]) -> tuple[str, ...]:
+    checked, total, directions, kinks = (
+        sum(getattr(array, key) for array in arrays) for key in ("checked", "total", "directions", "kinks")
+    )
     entries = f"{checked:,}" if checked == total else f"{checked:,} of {total:,}, {directions} directions"
-    errors = [t.error for t in tensors if not math.isnan(t.error)]
-    kinks = sum(t.kinks for t in tensors)
+    errors = [array.error for array in arrays if not math.isnan(array.error)]
     error = f"{max(errors):.1e}" if errors else "-"
-    return name, entries, f"{kinks:,}" if kinks else "-", error, worst_verdict(t.verdict for t in tensors)
+    return name, entries, f"{kinks:,}" if kinks else "-", error, worst_verdict(array.verdict for array in arrays)
 
 
 def _troubles(report: Report) -> list[str]:
@@ -70,17 +218,17 @@ def _troubles(report: Report) -> list[str]:
     shown: set[tuple[str, str]] = set()
     for operation, case in ((name, case) for name, cases in report.operations.items() for case in cases):
         lines = []
-        for tensor in case.tensors:
-            if tensor.small and TOO_SMALL not in tensor.remark:
-                lines.append(f"  note  {tensor.name}: {TOO_SMALL}: {tensor.small} of {tensor.checked} entries")
-            if tensor.verdict == PASS:
+        for array in case.arrays:
+            if array.small and TOO_SMALL not in array.remark:
+                lines.append(f"  note  {array.name}: {TOO_SMALL}: {array.small} of {array.checked} entries")
+            if array.verdict == PASS:
                 continue
-            lines.append(f"  {tensor.verdict}  {tensor.name}: {tensor.remark}")
-            if tensor.hint:
-                lines.append(f"        hint: {tensor.hint}")
-            if tensor.worst and len(shown) < MOST_SHOWN and (operation, tensor.name) not in shown:
-                shown.add((operation, tensor.name))
-                lines.append(_entries(tensor.worst))
+            lines.append(f"  {array.verdict}  {array.name}: {array.remark}")
+            if array.hint:
+                lines.append(f"        hint: {array.hint}")
+            if array.worst and len(shown) < MAX_SHOWN and (operation, array.name) not in shown:
+                shown.add((operation, array.name))
+                lines += _entries(array.worst)
         lines += [f"  {check.verdict}  {check.name}: {check.remark}" for check in case.checks if check.verdict != PASS]
         lines += [f"  note  {note}" for note in case.notes]
         if lines:
@@ -88,34 +236,31 @@ def _troubles(report: Report) -> list[str]:
     return parts
 
 
-def _entries(entries: Iterable[Entry]) -> str:
+def _entries(entries: Iterable[Entry]) -> list[str]:
     """The worst entries as a table."""
     rows = [("entry", "analytic", "numeric", "ratio", "step", "error", "")]
     for e in entries:
         numeric = f"{e.numeric:.8g}" if e.low is None else f"[{e.low:.6g}, {e.high:.6g}]"
         remarks = [e.remark, f"branch: {e.branch}" if e.branch else ""]
-        remarks += [f"complex step {e.oracle:.8g}"] if e.oracle is not None else []
+        remarks += [f"complex step {e.complex_step:.8g}"] if e.complex_step is not None else []
         remark = "; ".join(part for part in remarks if part)
         rows.append(
             (e.where, f"{e.analytic:.8g}", numeric, f"{e.ratio:.4g}", f"{e.step:.0e}", f"{e.error:.1e}", remark)
         )
-    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-    return "\n".join(
-        "        " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
+    return ["        " + line for line in _aligned(rows)]
 
 
 def _last_line(report: Report, seconds: float | None) -> str:
-    tensors = [tensor for case in report.cases for tensor in case.tensors]
-    checks = sum(len(case.checks) for case in report.cases)
-    kinks, skipped, small = (sum(getattr(t, key) for t in tensors) for key in ("kinks", "skipped", "small"))
+    arrays = [array for _, array in report.arrays]
+    checked, directions, kinks, skipped, small = (
+        sum(getattr(array, key) for array in arrays) for key in ("checked", "directions", "kinks", "skipped", "small")
+    )
     facts = [
         _count(len(report.operations), "operation"),
-        f"{_count(sum(t.checked for t in tensors), 'entry', 'entries')} and "
-        f"{_count(sum(t.directions for t in tensors), 'direction')} of {_count(len(tensors), 'gradient')}",
+        f"{_count(checked, 'entry', 'entries')} and {_count(directions, 'direction')} "
+        f"of {_count(len(arrays), 'gradient')}",
         f"{_count(kinks, 'kink')}, {skipped:,} skipped" + (f", {small:,} {TOO_SMALL}" if small else ""),
-        _count(checks, "further check"),
+        _count(sum(len(case.checks) for case in report.cases), "further check"),
         f"seed {report.seed}",
     ]
     time = f", {seconds:.1f} s" if seconds is not None else ""
@@ -124,27 +269,3 @@ def _last_line(report: Report, seconds: float | None) -> str:
 
 def _count(number: int, one: str, many: str = "") -> str:
     return f"{number:,} {one if number == 1 else many or one + 's'}"
-
-
-def as_dict(report: Report) -> dict[str, Any]:
-    """The report as values that JSON knows. No times: the same seed gives the same object."""
-    return {
-        "verdict": report.verdict,
-        "seed": report.seed,
-        "tolerance": report.tolerance,
-        "operations": {
-            name: [{"verdict": case.verdict, **_plain(dataclasses.asdict(case))} for case in cases]
-            for name, cases in report.operations.items()
-        },
-    }
-
-
-def _plain(value: Any) -> Any:
-    """`value` with tuples as lists, and NaN and infinity, which JSON has no numbers for, as strings."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value

@@ -1,9 +1,9 @@
 """What must hold exactly, whatever the numbers are: no derivative is needed to check it.
 
-A backward pass is the transpose of a linear map, applied to dout. So it gives the same bits each time, twice as
-much for twice dout, exactly zero for zero, and the sum for a sum. It leaves its arguments alone, does not mind
-how they lie in memory, works on a batch of 0 and of 1, keeps the caches of two branches apart, and lets shared
-parameters add up the gradients of both.
+A backward pass is the transpose of a linear map, applied to dout. So it gives the same numbers each time, twice as
+much for twice dout, exactly zero for zero, and the sum for a sum. It leaves its arguments alone, works with any memory
+layout, on a batch of 0 and of 1, keeps the caches of two branches apart, and lets shared parameters add up the
+gradients of both. Cases that are `strict` give the same bits; others may differ by rounding errors.
 """
 
 from collections.abc import Callable
@@ -13,13 +13,15 @@ import numpy as np
 from siamese_np.gradcheck.case import FAIL, PASS, Array, Arrays, Broken, Case, Check, expect_finite, expect_gradients
 from siamese_np.gradcheck.entries import SAME_BITS, Point, signs
 
+ROUNDING = 1e-9  # relative to the largest number: what other passes may differ by
+
 
 def start(case: Case, rng: np.random.Generator) -> tuple[Array, Array, Arrays]:
     """Run `case` at its point: output, random weights dout of it, and gradients; Broken where it misbehaves.
 
     Everything that would make a comparison of numbers meaningless is found here.
     """
-    before = _copy(case.arrays)
+    before = {name: array.copy() for name, array in case.arrays.items()}
     out, cache = case.run()
     _expect_unchanged("forward", before, case.arrays)
     if out.dtype != np.float64:
@@ -30,7 +32,7 @@ def start(case: Case, rng: np.random.Generator) -> tuple[Array, Array, Arrays]:
     expect_finite("the output", out)
     out = out.copy()
     again = case.run()[0]
-    if again.shape != out.shape or not np.array_equal(again, out):
+    if not _same(case, again, out):
         raise Broken(
             "forward is random or keeps a state: two calls with the same input gave different outputs"
             f"{_first_difference(again, out)}"
@@ -57,9 +59,8 @@ def check_structure(point: Point) -> tuple[list[Check], list[str]]:
         ("branches kept apart", lambda: _branches(case, dout, gradients, notes)),
     ]
     first = [case.arrays[name] for name in case.inputs[:1]]
-    if (
-        case.batch and out.ndim and first[0].ndim and out.shape[0] == len(first[0])
-    ):  # not a loss, which has no batch axis
+    # a loss has no batch axis
+    if case.batch and out.ndim and first[0].ndim and out.shape[0] == len(first[0]):
         checks.append(("batch of 1", lambda: _batch(case, out, 1)))
         checks.append(("batch of 0", lambda: _batch(case, out, 0)))
     found = []
@@ -68,7 +69,7 @@ def check_structure(point: Point) -> tuple[list[Check], list[str]]:
             fault = check()
         except Broken as error:
             fault = str(error)
-        if fault and name == "batch of 0" and not case.adds:  # a person's own layer need not take empty batches
+        if fault and name == "batch of 0" and not case.strict:
             notes.append(f"batch of 0: {fault}")
         else:
             found.append(Check(name, FAIL if fault else PASS, fault or ""))
@@ -79,7 +80,7 @@ def _same_bits(case: Case, dout: Array, gradients: Arrays) -> str | None:
     cache = case.run()[1]
     for _ in range(2):  # with a fresh cache, and with one that was used before
         for name, gradient in case.gradients(dout, cache).items():
-            if not np.array_equal(gradient, gradients[name]):
+            if not _same(case, gradient, gradients[name]):
                 where = _first_difference(gradient, gradients[name])
                 return f"backward called again gave another gradient of {name}{where}"
     return None
@@ -90,9 +91,10 @@ def _linear(case: Case, dout: Array, gradients: Arrays, floors: dict[str, float]
     double, second = case.gradients(2 * dout, cache), case.gradients(other, case.run()[1])
     both = case.gradients(dout + other, case.run()[1])
     for name, gradient in gradients.items():
-        if not np.array_equal(double[name], 2 * gradient):
-            return f"twice dout did not give exactly twice the gradient of {name}"
-        allowed = SAME_BITS * (abs(gradient).max(initial=0) + abs(second[name]).max(initial=0)) + floors[name]
+        if not _same(case, double[name], 2 * gradient):
+            return f"twice dout did not give {'exactly ' if case.strict else ''}twice the gradient of {name}"
+        within = SAME_BITS if case.strict else ROUNDING
+        allowed = within * (abs(gradient).max(initial=0) + abs(second[name]).max(initial=0)) + floors[name]
         if not (abs(both[name] - gradient - second[name]) <= allowed).all():
             return f"the gradient of {name} for a sum of two dout is not the sum of the two gradients"
     return None
@@ -107,17 +109,14 @@ def _zero(case: Case, dout: Array) -> str | None:
 
 def _layouts(case: Case, out: Array, dout: Array, gradients: Arrays) -> str | None:
     """Arguments in column-major order, and as every second number of a larger array."""
-    for label, lay in (("column-major", _column_major), ("strided", _strided)):
+    for label, lay in (("column-major", lambda array: np.array(array, order="F")), ("strided", _strided)):
         arrays = {name: lay(array) if name in case.inputs else array for name, array in case.arrays.items()}
-        there, cache = case.run(arrays)
-        found = {"the output": (there, out)}
+        moved, cache = case.run(arrays)
+        found = {"the output": (moved, out)}
         for name, gradient in case.gradients(lay(dout), cache).items():
             found[f"the gradient of {name}"] = (gradient, gradients[name])
         for what, (ours, expected) in found.items():
-            if (
-                ours.shape != expected.shape
-                or not (abs(ours - expected) <= SAME_BITS * abs(expected).max(initial=0)).all()
-            ):
+            if not _same(case, ours, expected, SAME_BITS):
                 return f"{label} arguments changed {what}"
     return None
 
@@ -129,22 +128,20 @@ def _branches(case: Case, dout: Array, gradients: Arrays, notes: list[str]) -> s
     _, other_cache = case.run(other)
     first = case.gradients(dout, cache)
     for name, gradient in first.items():
-        if not np.array_equal(gradient, gradients[name]):
-            return (
-                f"after another forward pass, backward gave another gradient of {name} for the old cache: "
-                "what it needs must be in the cache, not on the layer"
-            )
+        if not _same(case, gradient, gradients[name]):
+            fault = f"after another forward pass, backward gave another gradient of {name} for the old cache"
+            return f"{fault}: what it needs must be in the cache, not on the layer"
     shared = [name for name in case.arrays if name not in case.inputs] if case.inputs else []
     second = case.gradients(dout, other_cache)
     case.gradients(dout, case.run()[1])
     both = case.gradients(dout, case.run(other)[1], zero=False)
     for name in shared:
         expected = first[name] + second[name]
-        if not (abs(both[name] - expected) <= SAME_BITS * abs(expected).max(initial=0)).all():
+        if not _same(case, both[name], expected, SAME_BITS):
             fault = f"the gradient of {name} after two branches is not the sum of both"
-            if np.array_equal(both[name], second[name]):
+            if _same(case, both[name], second[name]):
                 fault = f"backward overwrites the gradient of {name}: shared by two branches, one of them is lost"
-            if case.adds:
+            if case.strict:
                 return fault
             notes.append(fault)
     return None
@@ -152,19 +149,19 @@ def _branches(case: Case, dout: Array, gradients: Arrays, notes: list[str]) -> s
 
 def _batch(case: Case, out: Array, size: int) -> str | None:
     arrays = {name: array[:size] if name in case.inputs else array for name, array in case.arrays.items()}
-    there, cache = case.run(arrays)
-    if there.shape != (size, *out.shape[1:]):
-        return f"a batch of {size} gave an output of shape {there.shape}, not {(size, *out.shape[1:])}"
-    gradients = case.gradients(np.ones_like(there), cache)
+    fewer, cache = case.run(arrays)
+    if fewer.shape != (size, *out.shape[1:]):
+        return f"a batch of {size} gave an output of shape {fewer.shape}, not {(size, *out.shape[1:])}"
+    gradients = case.gradients(np.ones_like(fewer), cache)
     expect_gradients(gradients, arrays)
-    for name, gradient in gradients.items():
-        if size == 0 and gradient.any():
-            return f"an empty batch gave a gradient of {name} that is not 0"
-    return None
+    full = [name for name, gradient in gradients.items() if size == 0 and gradient.any()]
+    return f"an empty batch gave a gradient of {full[0]} that is not 0" if full else None
 
 
-def _column_major(array: Array) -> Array:
-    return np.array(array, order="F")
+def _same(case: Case, ours: Array, expected: Array, within: float = 0.0) -> bool:
+    """Whether two ways to one result agree: `within` so much of its largest number, or up to rounding if not strict."""
+    allowed = (within if case.strict else ROUNDING) * abs(expected).max(initial=0)
+    return ours.shape == expected.shape and bool((abs(ours - expected) <= allowed).all())
 
 
 def _strided(array: Array) -> Array:
@@ -174,10 +171,6 @@ def _strided(array: Array) -> Array:
     wide = np.full((*array.shape[:-1], 2 * array.shape[-1]), np.nan, array.dtype)
     wide[..., ::2] = array
     return wide[..., ::2]
-
-
-def _copy(arrays: Arrays) -> Arrays:
-    return {name: array.copy() for name, array in arrays.items()}
 
 
 def _expect_unchanged(which: str, before: Arrays, arrays: Arrays) -> None:

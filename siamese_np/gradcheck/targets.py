@@ -1,4 +1,4 @@
-"""From the name of something to its cases: an operation of ours, or ``package.module:object`` of anybody's."""
+"""From a name to its cases: a known operation, or ``package.module:object`` of a user."""
 
 import contextlib
 import copy
@@ -8,29 +8,31 @@ import inspect
 import math
 import sys
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from siamese_np.errors import OptionError
-from siamese_np.gradcheck.adapters import expect_float64, function_case, layer_case
-from siamese_np.gradcheck.case import Case, describe
-from siamese_np.gradcheck.cases.operations import OPERATIONS
+from siamese_np.gradcheck.adapters import expect_float64, function_case, layer_case, parameters
+from siamese_np.gradcheck.case import Case, Shape, describe
 
-Shape = tuple[int, ...]
+# makes the cases of an operation, at its input's shape or, for None, at one of its own choice
+Operation = Callable[[np.random.Generator, Shape | None], list[Case]]
 
-MOST_ENTRIES = 10**7
+MAX_ENTRIES = 10**7
 
 
-def find_cases(target: str | None, shapes: Sequence[Shape] = (), seed: int = 0) -> dict[str, list[Case]]:
-    """The cases of `target`, by operation; of all operations of this package where it is None.
+def find_cases(
+    target: str | None, shapes: Sequence[Shape], seed: int, operations: Mapping[str, Operation]
+) -> dict[str, list[Case]]:
+    """The cases of `target`, by operation; of all operations where it is None.
 
     Parameters
     ----------
     target : str, optional
-        An operation of this package, or ``package.module:object``, found from the current folder too. The
+        The name of an operation, or ``package.module:object``, found from the current folder too. The
         object is a layer, a class or a function that makes one without arguments (``dtype`` and ``seed`` are
         passed where it has them), or a function ``NAME(*arrays) -> (out, cache)`` or ``NAME_forward`` with its
         ``NAME_backward(dout, cache)`` beside it. A module with functions forward and backward can be named alone.
@@ -38,6 +40,8 @@ def find_cases(target: str | None, shapes: Sequence[Shape] = (), seed: int = 0) 
         Shape of the input; for plain functions one shape for each argument.
     seed : int
         Of all numbers drawn, including those that a layer draws from ``numpy.random`` when it is made.
+    operations : dict of str to callable
+        The known operations by name: each takes a random generator and a shape, or None, and returns its cases.
 
     Raises
     ------
@@ -45,18 +49,18 @@ def find_cases(target: str | None, shapes: Sequence[Shape] = (), seed: int = 0) 
         There is no such operation or object, it is not of these kinds, or the shapes do not fit it.
     """
     for shape in shapes:
-        if not shape or min(shape) < 1 or math.prod(shape) > MOST_ENTRIES:
-            raise OptionError(f"--shape must hold whole numbers of at least 1, at most {MOST_ENTRIES:,} entries in all")
+        if not shape or min(shape) < 1 or math.prod(shape) > MAX_ENTRIES:
+            raise OptionError(f"--shape must hold whole numbers of at least 1, at most {MAX_ENTRIES:,} entries in all")
     if target is None:
         if shapes:
             raise OptionError("--shape needs a target: each operation has a shape of its own")
-        return {name: operation(_rng(seed, name), None) for name, operation in OPERATIONS.items()}
-    if target in OPERATIONS:
+        return {name: operation(_rng(seed, name), None) for name, operation in operations.items()}
+    if target in operations:
         if len(shapes) > 1:
             raise OptionError(f"{target} takes one --shape, that of its input, not {len(shapes)}")
-        return {target: OPERATIONS[target](_rng(seed, target), shapes[0] if shapes else None)}
+        return {target: operations[target](_rng(seed, target), shapes[0] if shapes else None)}
     with contextlib.redirect_stdout(sys.stderr):  # what a module prints must not mix with our output
-        return {target: _cases_of(target, shapes, _rng(seed, target), seed)}
+        return {target: _cases_of(target, shapes, _rng(seed, target), seed, operations)}
 
 
 def _rng(seed: int, name: str) -> np.random.Generator:
@@ -68,7 +72,7 @@ def _rng(seed: int, name: str) -> np.random.Generator:
 
 @contextlib.contextmanager
 def _reproducible(seed: int) -> Iterator[None]:
-    """NumPy's global generator, which people's layers draw their weights from, seeded for a while."""
+    """NumPy's global generator, which many layers draw their weights from, seeded for a while."""
     state = np.random.get_state()  # noqa: NPY002
     np.random.seed(seed % 2**32)  # noqa: NPY002
     try:
@@ -77,20 +81,26 @@ def _reproducible(seed: int) -> Iterator[None]:
         np.random.set_state(state)  # noqa: NPY002
 
 
-# --- a person's own ---------------------------------------------------------------------------------------
+# --- a user's objects -------------------------------------------------------------------------------------
 
 
-def _cases_of(target: str, shapes: Sequence[Shape], rng: np.random.Generator, seed: int) -> list[Case]:
-    module, path = _module(target)
+def _cases_of(
+    target: str, shapes: Sequence[Shape], rng: np.random.Generator, seed: int, operations: Collection[str]
+) -> list[Case]:
+    module, path = _module(target, operations)
     thing: Any = module
+    home: Any = None  # what holds it
     for name in path:
         if not hasattr(thing, name):
             raise OptionError(f"there is no {'.'.join(path)} in {module.__name__}{_close(name, dir(thing))}")
-        thing = getattr(thing, name)
+        home, thing = thing, getattr(thing, name)
     short = path[-1] if path else module.__name__
 
     if inspect.isfunction(thing) and _required(thing):
-        return [_function(short, thing, _partner(module, path, thing), shapes, rng)]
+        partner = short.removesuffix("_forward") + "_backward" if short != "forward" else "backward"
+        if not callable(getattr(home, partner, None)):
+            raise OptionError(f"there is no function {partner} beside {short} in {module.__name__}")
+        return [_function(short, thing, getattr(home, partner), shapes, rng)]
     if isinstance(thing, ModuleType):
         if not path and not _goes_both_ways(thing):
             name = module.__name__
@@ -103,10 +113,10 @@ def _cases_of(target: str, shapes: Sequence[Shape], rng: np.random.Generator, se
     return _layer(short, make, shapes, rng, seed)
 
 
-def _module(target: str) -> tuple[ModuleType, list[str]]:
+def _module(target: str, operations: Collection[str]) -> tuple[ModuleType, list[str]]:
     """The module of a target, and the path of the object within it."""
     name, _, path = target.partition(":")
-    own = ":" in target or "." in target
+    is_path = ":" in target or "." in target
     if not name:
         raise OptionError(f"{target!r} names no module; name what to check as package.module:object")
     if "" not in sys.path:
@@ -116,11 +126,11 @@ def _module(target: str) -> tuple[ModuleType, list[str]]:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(error.name + ".")):
-            if own:
+            if is_path:
                 hint = f"; did you mean {':'.join(name.rsplit('.', 1))}?" if ":" not in target else ""
                 raise OptionError(f"there is no module {error.name}, not in the current folder either{hint}") from None
             raise OptionError(
-                f"there is no operation {target!r}{_close(target, OPERATIONS)}; choose one of {', '.join(OPERATIONS)}, "
+                f"there is no operation {target!r}{_close(target, operations)}; choose one of {', '.join(operations)}, "
                 "or name your own as package.module:object"
             ) from None
         raise OptionError(f"importing {name} raised {describe(error)}") from error
@@ -161,17 +171,6 @@ def _function(name: str, forward: Any, backward: Any, shapes: Sequence[Shape], r
     return function_case(name, forward, backward, [rng.standard_normal(shape) for shape in shapes])
 
 
-def _partner(module: ModuleType, path: list[str], forward: Any) -> Any:
-    """The backward function beside a forward function."""
-    wanted = path[-1].removesuffix("_forward") + "_backward" if path[-1] != "forward" else "backward"
-    home: Any = module
-    for name in path[:-1]:
-        home = getattr(home, name)
-    if not callable(getattr(home, wanted, None)):
-        raise OptionError(f"there is no function {wanted} beside {path[-1]} in {module.__name__}")
-    return getattr(home, wanted)
-
-
 def _made(target: str, maker: Any, seed: int) -> Any:
     """What a class or function makes without arguments."""
     required = _required(maker)
@@ -181,7 +180,7 @@ def _made(target: str, maker: Any, seed: int) -> Any:
             "write a function without parameters that returns one, and name that"
         )
     known = {"dtype": np.float64, "seed": seed}
-    options = {key: value for key, value in known.items() if key in _parameters(maker)}
+    options = {p.name: known[p.name] for p in parameters(maker) if p.name in known}
     try:
         return maker(**options)
     except (Exception, SystemExit) as error:
@@ -192,17 +191,10 @@ def _goes_both_ways(thing: Any) -> bool:
     return callable(getattr(thing, "forward", None)) and callable(getattr(thing, "backward", None))
 
 
-def _parameters(function: Any) -> dict[str, inspect.Parameter]:
-    try:
-        return dict(inspect.signature(function).parameters)
-    except (TypeError, ValueError):
-        return {}
-
-
 def _required(function: Any) -> list[str]:
     """The parameters that have no default."""
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return [n for n, p in _parameters(function).items() if p.default is p.empty and p.kind in kinds]
+    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [p.name for p in parameters(function) if p.default is p.empty and p.kind not in several]
 
 
 def _close(name: str, known: Any) -> str:

@@ -16,7 +16,7 @@ from siamese_np.gradcheck.case import INCONCLUSIVE, PASS, Array, Broken, Check
 from siamese_np.gradcheck.entries import Point, signs
 
 MOVES = (1e-3, 1.0)  # of the size of an array: less than a step of a threshold, and more
-MOST_NAMED = 4
+MAX_NAMED = 4
 
 
 def check_owner(point: Point) -> Check:
@@ -24,8 +24,7 @@ def check_owner(point: Point) -> Check:
     found = [name for name, array in float_arrays(point.case.owner).items() if _moves_output(point, array)]
     if not found:
         return Check("arrays of the layer", PASS)
-    more = [f"{len(found) - MOST_NAMED} more"] if len(found) > MOST_NAMED else []
-    named = " and ".join([", ".join(found[:MOST_NAMED]), *more])
+    named = ", ".join(found[:MAX_NAMED]) + (f" and {len(found) - MAX_NAMED} more" if found[MAX_NAMED:] else "")
     are, their = ("is an array", "its gradient is") if len(found) == 1 else ("are arrays", "their gradients are")
     return Check(
         "arrays of the layer",

@@ -6,29 +6,27 @@ within the margin, every bias is 0, and no unit has died.
 Source: A. Karpathy, notes of CS231n, "Gradient checks" (check after a burn-in).
 """
 
-import copy
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from siamese_np.errors import ShapeError
-from siamese_np.gradcheck.case import FAIL, INCONCLUSIVE, PASS, Array, Arrays, Case, Check
+from siamese_np.gradcheck.adapters import layer_case, named_grads
+from siamese_np.gradcheck.case import FAIL, PASS, Array, Arrays, Case, Check, Shape, check_branches
 from siamese_np.gradcheck.cases import references
+from siamese_np.gradcheck.targets import Operation
 from siamese_np.losses import ContrastiveLoss
 from siamese_np.network import Sequential, SiameseNetwork, make_network
 
-Shape = tuple[int, ...]
-
 EMBEDDING = 2
 IMAGES, SIZE = 6, 4
-MOST_PAIRS = 2  # similar ones, and as many dissimilar ones
+MAX_PAIRS = 2  # similar ones, and as many dissimilar ones
 SPREAD = 0.25  # of the images: distances around the margin
 STEPS, LEARNING_RATE = 20, 0.2
 SINGLE_L2 = 1e-5
 
 
-def preset(name: str) -> Callable[[np.random.Generator, Shape | None], list[Case]]:
+def preset(name: str) -> Operation:
     """The operation that checks the preset `name`."""
 
     def cases(rng: np.random.Generator, shape: Shape | None) -> list[Case]:
@@ -40,52 +38,18 @@ def preset(name: str) -> Callable[[np.random.Generator, Shape | None], list[Case
         def network(dtype: type = np.float64) -> Sequential:
             return make_network(name, input_shape=shape[1:], embedding_size=EMBEDDING, seed=seed, dtype=dtype)
 
-        fresh, trained, pairs = network(), network(), Pairs(rng, shape)
-        x = rng.random((2, *shape[1:]))
-        made = _stage(f"{name} at initialisation", fresh, network(np.float32), x, pairs, (0, 1))
-        pairs = copy.copy(pairs)
-        pairs.burn_in(trained)
-        made += _stage(f"{name} after a burn-in", trained, network(np.float32), x, pairs, (0, 1, 2))
+        pairs, x = Pairs(rng, shape), rng.random((2, *shape[1:]))
+        made = []
+        for stage, branches in (("at initialisation", (0, 1)), ("after a burn-in", (0, 1, 2))):
+            checked, single = network(), network(np.float32)
+            if 2 in branches:  # dissimilar pairs beyond the margin
+                pairs.burn_in(checked)
+            alone = layer_case(f"{name} {stage}", checked, x, strict=True)
+            alone.extra = lambda checked=checked, single=single: [_single(checked, single, x)]
+            made += [alone, pairs.case(f"{name} {stage}, loss of pairs", checked, branches)]
         return made
 
     return cases
-
-
-def _stage(
-    name: str, network: Sequential, single: Sequential, x: Array, pairs: "Pairs", branches: tuple[int, ...]
-) -> list[Case]:
-    """The network alone, against float32 too, and with the loss of pairs."""
-    case = network_case(name, network, x)
-    case.extra = lambda: [_single(network, single, x)]
-    return [case, pairs.case(f"{name}, loss of pairs", network, branches)]
-
-
-def network_case(name: str, network: Sequential, x: Array) -> Case:
-    """A whole network: the gradients of its input and of every parameter."""
-    params = network.named_params()
-
-    def backward(dout: Array, cache: Any) -> Arrays:
-        dx = network.backward(dout, cache)
-        assert dx is not None
-        return {"x": dx, **named_grads(network)}
-
-    return Case(
-        name,
-        {"x": x, **params},
-        lambda arrays: network.forward(arrays["x"]),
-        backward,
-        network.zero_grads,
-        inputs=("x",),
-        batch=True,
-        adds=True,
-        owner=network,
-    )
-
-
-def named_grads(network: Sequential) -> Arrays:
-    """Every gradient under the name of its parameter."""
-    grads = [gradient for layer in network.layers for gradient in layer.grads.values()]
-    return dict(zip(network.named_params(), grads, strict=True))
 
 
 class Pairs:
@@ -95,9 +59,8 @@ class Pairs:
         classes = np.arange(shape[0]) % 3
         images = SPREAD * (rng.standard_normal((3, *shape[1:]))[classes] + rng.standard_normal(shape))
         i, j = np.triu_indices(shape[0], 1)
-        some = np.concatenate(
-            [np.flatnonzero(kind)[:MOST_PAIRS] for kind in (classes[i] == classes[j], classes[i] != classes[j])]
-        )
+        similar = classes[i] == classes[j]
+        some = np.concatenate([np.flatnonzero(kind)[:MAX_PAIRS] for kind in (similar, ~similar)])
         i, j = i[some], j[some]
         self.images, self.label = (images[i], images[j]), (classes[i] != classes[j]).astype(int)
         self.loss = ContrastiveLoss(margin)
@@ -116,6 +79,7 @@ class Pairs:
     def case(self, name: str, network: Sequential, branches: tuple[int, ...]) -> Case:
         """The loss of the pairs through both branches of the Siamese network."""
         siamese, loss = SiameseNetwork(network, self.loss.margin), self.loss
+        expected = {branch: references.PAIR_BRANCHES[branch] for branch in branches}
 
         def forward(arrays: Arrays) -> tuple[float, Any]:
             dist, cache = siamese.forward(*self.images)
@@ -127,18 +91,12 @@ class Pairs:
             return named_grads(network)
 
         def taken() -> list[Check]:
-            missing = set(branches) - set(self._branches(siamese.forward(*self.images)[0]))
-            never = ", ".join(references.PAIR_BRANCHES[branch] for branch in sorted(missing))
-            return [
-                Check("all branches taken", INCONCLUSIVE if missing else PASS, f"never: {never}" if missing else "")
-            ]
+            dist = siamese.forward(*self.images)[0]
+            return [check_branches(references.pair_branches(dist, self.label, loss.margin), expected)]
 
         params = network.named_params()
         last = list(params)[-1]  # the last bias moves both embeddings of a pair alike: no distance depends on it
-        return Case(name, params, forward, backward, network.zero_grads, adds=True, invariant=(last,), extra=taken)
-
-    def _branches(self, dist: Array) -> references.Labels:
-        return references.pair_branches(dist, self.label, self.loss.margin)
+        return Case(name, params, forward, backward, network.zero_grads, strict=True, invariant=(last,), extra=taken)
 
 
 def _single(network: Sequential, single: Sequential, x: Array) -> Check:

@@ -1,190 +1,98 @@
-"""The independent twin of a layer or loss: the same pass in plain NumPy, for real and for complex numbers.
+"""The reference of a layer or loss: the same pass as a chain of textbook functions.
 
-Put together from `siamese_np.reference`; the twin's gradients hold the conventions at kinks. The signature of an
-operation says which branch each of its elements takes.
+It takes complex numbers too, and its gradients hold the conventions at kinks. It shares no code with the compiled
+kernels. Sums over pairs are taken pair by pair here, unlike in the kernels and in their textbook pages.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from siamese_np import reference
+from siamese_np import textbook
 from siamese_np.gradcheck.case import Array, Arrays
-from siamese_np.layers import Conv2D, Dense, MaxPool2D
 
-Forward = Callable[[Arrays], Array]
-Backward = Callable[[Arrays, Array], Arrays]
-Twin = tuple[Forward, Backward]
+Reference = tuple[Callable[[Arrays], Array], Callable[[Arrays, Array], Arrays]]  # forward, backward
 Labels = NDArray[np.integer]
 
 
-def conv2d(layer: Conv2D) -> Twin:
-    """Convolution and its three gradients."""
+@dataclass
+class Step:
+    """``forward(x, *arrays, *options) -> (out, cache)``, ``backward(dout, cache) -> dx, *gradients``."""
 
-    def forward(arrays: Arrays) -> Array:
-        x, w, b = arrays["x"], arrays["w"], arrays["b"]
-        out = np.empty((len(x), *layer.output_shape(x.shape[1:])), np.result_type(x, w, b))
-        reference.conv2d_forward(out, x, w, b, layer.stride, layer.pad)
-        return out
-
-    def backward(arrays: Arrays, dout: Array) -> Arrays:
-        x, w, b = arrays["x"], arrays["w"], arrays["b"]
-        dx, dw, db = np.empty_like(x), np.zeros_like(w), np.zeros_like(b)
-        reference.conv2d_backward(dx, dw, db, dout, x, w, layer.stride, layer.pad)
-        return {"x": dx, "w": dw, "b": db}
-
-    return forward, backward
+    forward: Callable[..., tuple[Any, Any]]
+    backward: Callable[[Array, Any], Any]
+    names: tuple[str, ...] = ()  # of the arrays, within a case
+    options: tuple[Any, ...] = ()
 
 
-def dense(layer: Dense) -> Twin:
-    """Matrix product and its three gradients."""
+def chain(*steps: Step, start: str = "x") -> Reference:
+    """The steps one after another, from the array named `start`."""
 
-    def forward(arrays: Arrays) -> Array:
-        x, w, b = arrays["x"], arrays["w"], arrays["b"]
-        out = np.empty((len(x), w.shape[1]), np.result_type(x, w, b))
-        reference.dense_forward(out, x, w, b)
-        return out
+    def forward(arrays: Arrays) -> tuple[Array, list[Any]]:
+        out, caches = arrays[start], []
+        for step in steps:
+            out, cache = step.forward(out, *(arrays[name] for name in step.names), *step.options)
+            caches.append(cache)
+        return np.asarray(out), caches
 
     def backward(arrays: Arrays, dout: Array) -> Arrays:
-        x, w, b = arrays["x"], arrays["w"], arrays["b"]
-        dx, dw, db = np.empty_like(x), np.zeros_like(w), np.zeros_like(b)
-        reference.dense_backward(dx, dw, db, dout, x, w)
-        return {"x": dx, "w": dw, "b": db}
+        gradients: Arrays = {}
+        for step, cache in zip(reversed(steps), reversed(forward(arrays)[1]), strict=True):
+            found = step.backward(dout, cache)
+            dout, *others = found if isinstance(found, tuple) else (found,)
+            gradients.update(zip(step.names, others, strict=True))
+        return {start: dout, **gradients}
 
-    return forward, backward
-
-
-def conv_relu_pool(conv: Conv2D, pool: MaxPool2D) -> Twin:
-    """The three in a row, under the names that a network gives their arrays."""
-    steps = [conv2d(conv), relu(), maxpool2d(pool)]
-    names = {"x": "x", "w": "conv2d_1.w", "b": "conv2d_1.b"}
-
-    def run(arrays: Arrays) -> list[Arrays]:
-        """What goes into each step, and what comes out of the last."""
-        inputs: list[Arrays] = [{short: arrays[name] for short, name in names.items()}]
-        for forward, _ in steps:
-            inputs.append({"x": forward(inputs[-1])})
-        return inputs
-
-    def backward(arrays: Arrays, dout: Array) -> Arrays:
-        gradients = {"x": dout}
-        for (_, back), given in zip(reversed(steps), reversed(run(arrays)[:-1]), strict=True):
-            gradients = back(given, gradients["x"])
-        return {names[short]: gradient for short, gradient in gradients.items()}
-
-    return lambda arrays: run(arrays)[-1]["x"], backward
+    return lambda arrays: forward(arrays)[0], backward
 
 
-def maxpool2d(layer: MaxPool2D) -> Twin:
-    """Maximum and where it came from."""
-
-    def forward(arrays: Arrays) -> Array:
-        return _pool(layer, arrays["x"])[0]
-
-    def backward(arrays: Arrays, dout: Array) -> Arrays:
-        dx = np.empty_like(arrays["x"])
-        reference.maxpool2d_backward(dx, dout, _pool(layer, arrays["x"])[1], layer.window, layer.stride)
-        return {"x": dx}
-
-    return forward, backward
+def step(name: str, *names: str, options: tuple[Any, ...] = ()) -> Step:
+    """The textbook's page `name`; it takes the arrays `names` besides its input."""
+    return Step(getattr(textbook, f"{name}_forward"), getattr(textbook, f"{name}_backward"), names, options)
 
 
-def winners(layer: MaxPool2D, arrays: Arrays) -> Labels:
-    """Which entry wins each window."""
-    return _pool(layer, arrays["x"])[1]
+FLATTEN = Step(lambda x: (x.reshape(len(x), -1), x.shape), lambda dout, shape: dout.reshape(shape))
 
 
-def _pool(layer: MaxPool2D, x: Array) -> tuple[Array, Labels]:
-    out = np.empty((len(x), *layer.output_shape(x.shape[1:])), x.dtype)
-    argmax = np.empty(out.shape, np.int64)
-    reference.maxpool2d_forward(out, argmax, x, layer.window, layer.stride)
-    return out, argmax
+def pair_distances(i: Labels, j: Labels) -> Step:
+    """Distances of the rows i and j of embeddings, each pair on its own."""
+
+    def forward(emb: Array) -> tuple[Array, Any]:
+        dist, of_pairs = textbook.euclidean_forward(emb[i], emb[j])
+        return dist, (emb.shape, of_pairs)
+
+    def backward(ddist: Array, cache: Any) -> Array:
+        shape, of_pairs = cache
+        demb = np.zeros(shape)
+        for rows, gradient in zip((i, j), textbook.euclidean_backward(ddist, of_pairs), strict=True):
+            np.add.at(demb, rows, gradient)
+        return demb
+
+    return Step(forward, backward)
 
 
-def relu() -> Twin:
-    """The positive part."""
-
-    def forward(arrays: Arrays) -> Array:
-        out = np.empty_like(arrays["x"])
-        reference.relu_forward(out, arrays["x"])
-        return out
-
-    def backward(arrays: Arrays, dout: Array) -> Arrays:
-        dx = np.empty_like(dout)
-        reference.relu_backward(dx, dout, forward(arrays))
-        return {"x": dx}
-
-    return forward, backward
+def pair_losses(label: Labels, margin: float, weight: Array) -> tuple[Step, Step]:
+    """The contrastive loss of each pair, and their weighted sum."""
+    total = Step(lambda loss: ((loss * weight).sum(), None), lambda dout, _: dout * weight)
+    return step("contrastive", options=(label, margin)), total
 
 
-def flatten() -> Twin:
-    """Rows of numbers."""
-    return (
-        lambda arrays: arrays["x"].reshape(len(arrays["x"]), -1),
-        lambda arrays, dout: {"x": dout.reshape(arrays["x"].shape)},
-    )
-
-
-def distance() -> Twin:
-    """Distances of the rows of emb_a and emb_b."""
-
-    def forward(arrays: Arrays) -> Array:
-        a, b = arrays["emb_a"], arrays["emb_b"]
-        dist = np.empty(len(a), np.result_type(a, b))
-        reference.euclidean_forward(dist, a, b)
-        return dist
-
-    def backward(arrays: Arrays, ddist: Array) -> Arrays:
-        a, b = arrays["emb_a"], arrays["emb_b"]
-        gradients = {"emb_a": np.empty_like(a), "emb_b": np.empty_like(b)}
-        reference.euclidean_backward(gradients["emb_a"], gradients["emb_b"], ddist, a, b, forward(arrays))
-        return gradients
-
-    return forward, backward
-
-
-def contrastive(label: Labels, margin: float) -> Twin:
-    """Mean loss of pairs with these labels."""
-
-    def forward(arrays: Arrays) -> Array:
-        loss = np.empty_like(arrays["dist"])
-        reference.contrastive_forward(loss, arrays["dist"], label, margin)
-        return loss.mean()
-
-    def backward(arrays: Arrays, dout: Array) -> Arrays:
-        dist = arrays["dist"]
-        ddist = np.empty_like(dist)
-        reference.contrastive_backward(ddist, np.full_like(dist, dout / len(dist)), dist, label, margin)
-        return {"dist": ddist}
-
-    return forward, backward
-
-
-def all_pairs(classes: Labels, margin: float) -> Twin:
-    """Loss over all pairs, similar and dissimilar ones weighing the same: pair by pair from distance and loss."""
+def all_pairs(classes: Labels, margin: float) -> Reference:
+    """Loss over all pairs, similar and dissimilar ones weighing the same."""
     i, j = np.triu_indices(len(classes), 1)
     label = (classes[i] != classes[j]).astype(int)
     weight = 0.5 / np.maximum(np.bincount(label, minlength=2), 1)[label]
-    apart, together = distance()
+    return chain(pair_distances(i, j), *pair_losses(label, margin, weight), start="emb")
 
-    def forward(arrays: Arrays) -> Array:
-        dist = apart({"emb_a": arrays["emb"][i], "emb_b": arrays["emb"][j]})
-        loss = np.empty_like(dist)
-        reference.contrastive_forward(loss, dist, label, margin)
-        return np.asarray((loss * weight).sum())
 
-    def backward(arrays: Arrays, dout: Array) -> Arrays:
-        rows = {"emb_a": arrays["emb"][i], "emb_b": arrays["emb"][j]}
-        dist, demb = apart(rows), np.zeros_like(arrays["emb"])
-        ddist = np.empty_like(dist)
-        reference.contrastive_backward(ddist, dout * weight, dist, label, margin)
-        gradients = together(rows, ddist)
-        np.add.at(demb, i, gradients["emb_a"])
-        np.add.at(demb, j, gradients["emb_b"])
-        return {"emb": demb}
-
-    return forward, backward
+def pairwise(N: int) -> Reference:
+    """Distances (N, N) of all pairs of N embeddings."""
+    i, j = np.indices((N, N)).reshape(2, -1)
+    square = Step(lambda dist: (dist.reshape(N, N), None), lambda ddist, _: ddist.reshape(-1))
+    return chain(pair_distances(i, j), square, start="emb")
 
 
 PAIR_BRANCHES = {0: "similar", 1: "dissimilar, within the margin", 2: "dissimilar, beyond the margin"}

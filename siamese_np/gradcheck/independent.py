@@ -1,13 +1,13 @@
-"""Witnesses that need no step size: the adjoint identity, the complex step, and the float64 twin of float32 work.
+"""Checks without a step size: the adjoint identity, the complex step, and float32 against float64.
 
 Adjoint identity: where the output depends on an array linearly (out = J v + constant), backward must apply J's
 transpose, so for any v and y, <y, J v> = <J' y, v>, up to rounding. There is nothing to choose and nothing to
 tolerate, which finds mistakes in convolution and dense layers at once. Linearity is tried out, not taken on trust.
 
 Complex step: f(x + ih) = f(x) + ih f'(x) - ..., so Im f(x + ih) / h is the derivative without any difference,
-right to the last digit for h = 1e-30. It needs a function that is analytic in the complex plane: abs, conjugate,
+correct to the last digit for h = 1e-30. It needs a function that is analytic in the complex plane: abs, conjugate,
 or a maximum that compares complex numbers break it silently. So it is compared with differences first, and
-refused as an invalid oracle where the two disagree.
+refused as an invalid reference where the two disagree.
 
 Sources: W. Squire, G. Trapp, SIAM Review 40, 1998 (complex step); J. Claerbout, "Earth Soundings Analysis", 1992
 (the dot-product test).
@@ -25,13 +25,13 @@ from siamese_np.gradcheck.entries import SAME_BITS, Point, signs
 
 TRIALS = 4
 COMPLEX_STEP = 1e-30
-MOST_COMPLEX = 2000  # entries: one evaluation of the twin each
+MAX_COMPLEX = 2000  # entries: one evaluation of the reference each
 SINGLE_L2 = 1e-5  # relative error of float32 arrays as a whole
 SINGLE_ADJOINT = 1e-5
 SINGLE_EPS = float(np.finfo(np.float32).eps)
 
 
-class InvalidOracle(ValueError):
+class InvalidReference(ValueError):
     """The function is not fit for the complex step; the message says why."""
 
 
@@ -68,10 +68,10 @@ def check_adjoint(case: Case, rng: np.random.Generator, allowed: float = SAME_BI
                 y = signs(rng, zero.shape).astype(zero.dtype)
                 Jv = output(v) - zero
                 gradient = case.gradients(y, case.run()[1])[name]
-                left, right = np.vdot(y.astype(float), Jv), np.vdot(gradient.astype(float), v)
+                forward, back = np.vdot(y.astype(float), Jv), np.vdot(gradient.astype(float), v)
                 limit = allowed * np.linalg.norm(Jv.astype(float)) * np.linalg.norm(y)
-                if not abs(left - right) <= limit:
-                    wrong.append(f"<y, J v> = {left:.10g} but <J' y, v> = {right:.10g} in {name}")
+                if not abs(forward - back) <= limit:
+                    wrong.append(f"<y, J v> = {forward:.10g} but <J' y, v> = {back:.10g} in {name}")
                     break
         except Broken:  # not defined everywhere, so not linear
             continue
@@ -92,7 +92,7 @@ def complex_step(
     seed: int = 0,
     smooth: Arrays | None = None,
 ) -> Arrays:
-    """Gradients of sum(function(arrays) * dout) by the complex step, right to about 15 digits.
+    """Gradients of sum(function(arrays) * dout) by the complex step, correct to about 15 digits.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def complex_step(
 
     Raises
     ------
-    InvalidOracle
+    InvalidReference
         The function cannot be evaluated at complex numbers, or its complex step and its differences disagree.
     """
     gradients = {name: np.zeros_like(array) for name, array in arrays.items()}
@@ -124,9 +124,9 @@ def complex_step(
                     gradients[name][index] = (out.imag * dout).sum() / COMPLEX_STEP
                     moved[index] = array[index]
     except Exception as error:
-        raise InvalidOracle(f"it cannot be evaluated at complex numbers: {type(error).__name__}: {error}") from error
+        raise InvalidReference(f"it cannot be evaluated at complex numbers: {type(error).__name__}: {error}") from error
     rng = np.random.default_rng(seed)
-    case = Case("oracle", {n: a.copy() for n, a in arrays.items()}, lambda a: (function(a), None), lambda *_: {})
+    case = Case("complex step", {n: a.copy() for n, a in arrays.items()}, lambda a: (function(a), None), lambda *_: {})
     out, sizes = case.run()[0].copy(), typical_sizes(arrays)
     for name, array in arrays.items():
         norm = float(np.linalg.norm(gradients[name]))
@@ -135,48 +135,48 @@ def complex_step(
             slopes = differences(case, {name: v}, out, dout, SWEEP, sizes[name])
             estimate = slopes.estimate(measure.TOLERANCE * measure.FLOOR * norm)
             claimed = float((gradients[name] * v).sum())
-            verdict, _ = measure.judge(claimed, estimate, norm, measure.TOLERANCE)
+            verdict, _ = measure.evaluate(claimed, estimate, norm, measure.TOLERANCE)
             if verdict == FAIL:
-                raise InvalidOracle(
+                raise InvalidReference(
                     f"its complex step and its differences disagree in {name}: {claimed:.6g} and {estimate.value:.6g}"
                 )
     return gradients
 
 
 def check_complex(point: Point) -> tuple[Check | None, Arrays]:
-    """Compare the gradients with the complex step on the twin, away from kinks, and return it."""
+    """Compare the gradients with the complex step on the reference, away from kinks, and return it."""
     case = point.case
-    if case.twin is None or sum(array.size for array in case.arrays.values()) > MOST_COMPLEX:
+    if case.reference is None or sum(array.size for array in case.arrays.values()) > MAX_COMPLEX:
         return None, {}
-    off = abs(case.twin(case.arrays) - point.out).max(initial=0)
+    off = abs(case.reference(case.arrays) - point.out).max(initial=0)
     if not off <= SAME_BITS * abs(point.out).max(initial=0):
-        return Check("complex step", FAIL, f"the output differs from its twin's by {off:.2g}"), {}
+        return Check("complex step", FAIL, f"the output differs from the reference's by {off:.2g}"), {}
     smooth = {name: np.ones(array.shape, bool) for name, array in case.arrays.items()}
     for name, estimates in point.estimates.items():
         for index, estimate in estimates.items():
             smooth[name][index] = estimate.kink != "at"
     try:
-        oracle = complex_step(case.twin, case.arrays, point.dout, smooth=smooth)
-    except InvalidOracle as error:
-        return Check("complex step", INCONCLUSIVE, f"INVALID ORACLE: {error}"), {}
+        exact = complex_step(case.reference, case.arrays, point.dout, smooth=smooth)
+    except InvalidReference as error:
+        return Check("complex step", INCONCLUSIVE, f"INVALID REFERENCE: {error}"), {}
     for name, gradient in point.gradients.items():
-        wrong = abs(gradient - oracle[name])[smooth[name]].max(initial=0)
-        if not wrong <= SAME_BITS * abs(oracle[name]).max(initial=0):
-            return Check("complex step", FAIL, f"the gradient of {name} is off by {wrong:.2g}"), oracle
-    return Check("complex step", PASS), oracle
+        wrong = abs(gradient - exact[name])[smooth[name]].max(initial=0)
+        if not wrong <= SAME_BITS * abs(exact[name]).max(initial=0):
+            return Check("complex step", FAIL, f"the gradient of {name} is off by {wrong:.2g}"), exact
+    return Check("complex step", PASS), exact
 
 
 # --- float32 against float64 ------------------------------------------------------------------------------
 
 
 def check_single(point: Point, rng: np.random.Generator) -> list[Check]:
-    """Compare the pass in float32 with its float64 twin at the same inputs.
+    """Compare the pass in float32 with the float64 reference at the same inputs.
 
     Each array may be off by 1e-5 as a whole; each entry, relative to the largest, by the rounding errors of
     its own sum: they add up like a random walk, with the root of the number of terms.
     """
     case = point.case
-    if case.single is None or case.twin is None or case.twin_backward is None:
+    if case.single is None or case.reference is None or case.reference_backward is None:
         return []
     single = case.single({name: array.astype(np.float32) for name, array in case.arrays.items()})
     exact = {name: array.astype(np.float64) for name, array in single.arrays.items()}
@@ -187,9 +187,9 @@ def check_single(point: Point, rng: np.random.Generator) -> list[Check]:
         adjoint = check_adjoint(single, rng, SINGLE_ADJOINT)
     except Broken as error:
         return [Check("float32", FAIL, str(error))]
-    theirs = {"out": case.twin(exact), **case.twin_backward(exact, dout.astype(np.float64))}
+    expected = {"out": case.reference(exact), **case.reference_backward(exact, dout.astype(np.float64))}
     wrong = []
-    for name, reference in theirs.items():
+    for name, reference in expected.items():
         if ours[name].ndim and ours[name].dtype != np.float32:
             wrong.append(f"{name} is {ours[name].dtype}")
             continue
