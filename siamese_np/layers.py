@@ -34,9 +34,6 @@ Array = NDArray[np.floating]
 Shape = tuple[int, ...]
 LayerClass = TypeVar("LayerClass", bound="type[Layer]")
 
-# Smallest shard of a batch: below it, starting a thread costs more than it saves.
-IMAGES, ROWS, NUMBERS = 4, 32, 1 << 15
-
 MAX_SIZE = (1 << 31) - 1  # of a window, a stride or a number of features: kernels compute with 64 bits
 
 
@@ -368,13 +365,7 @@ class MaxPool2D(Layer):
         x = self._check(x)
         out = buffers.empty((len(x), *self.output_shape(x.shape[1:])), x.dtype)
         argmax = buffers.empty(out.shape, self.argmax_dtype)
-        parts = scheduler.shards(len(x), IMAGES)
-
-        def shard(s: int) -> None:
-            here = parts[s]
-            ops.maxpool2d_forward(out[here], argmax[here], x[here], self.window, self.stride)
-
-        scheduler.run(shard, len(parts))
+        ops.maxpool2d_forward(out, argmax, x, self.window, self.stride)
         return out, (argmax, x.shape)
 
     def backward(self, dout: Array, cache: Any, need_dx: bool = True) -> Array | None:
@@ -386,13 +377,7 @@ class MaxPool2D(Layer):
         if not need_dx:
             return None
         dx = buffers.empty(x_shape, dout.dtype)
-        parts = scheduler.shards(len(dout), IMAGES)
-
-        def shard(s: int) -> None:
-            here = parts[s]
-            ops.maxpool2d_backward(dx[here], dout[here], argmax[here], dx[here].shape, self.window, self.stride)
-
-        scheduler.run(shard, len(parts))
+        ops.maxpool2d_backward(dx, dout, argmax, x_shape, self.window, self.stride)
         return dx
 
     def __repr__(self) -> str:
@@ -406,9 +391,7 @@ class ReLU(Layer):
     def forward(self, x: Array) -> tuple[Array, Array]:
         x = self._check(x)
         out = buffers.empty_like(x)
-        flat, flat_out = x.reshape(-1), out.reshape(-1)
-        parts = scheduler.shards(x.size, NUMBERS)
-        scheduler.run(lambda s: ops.relu_forward(flat_out[parts[s]], flat[parts[s]]), len(parts))
+        ops.relu_forward(out.reshape(-1), x.reshape(-1))
         return out, out
 
     def backward(self, dout: Array, cache: Array, need_dx: bool = True) -> Array | None:
@@ -417,14 +400,7 @@ class ReLU(Layer):
         if not need_dx:
             return None
         dx = buffers.empty_like(dout)
-        flat, flat_dout, flat_out = dx.reshape(-1), dout.reshape(-1), out.reshape(-1)
-        parts = scheduler.shards(dout.size, NUMBERS)
-
-        def shard(s: int) -> None:
-            here = parts[s]
-            ops.relu_backward(flat[here], flat_dout[here], flat_out[here])
-
-        scheduler.run(shard, len(parts))
+        ops.relu_backward(dx.reshape(-1), dout.reshape(-1), out.reshape(-1))
         return dx
 
 

@@ -5,18 +5,38 @@ it is 0, so a unit that gave nothing receives nothing. The output is positive ex
 the backward pass needs only the output.
 """
 
+from siamese_np.runtime.inline import part
 from siamese_np.runtime.jit import kernel
+from siamese_np.runtime.team import sharded
+
+NUMBERS = 1 << 15  # of a shard
 
 
 @kernel
 def relu_forward(out, x):
     """out (M,) = max(x (M,), 0)."""
-    for m in range(x.size):
-        out[m] = 0 if x[m] <= 0 else x[m]
+    _forward((out, x), (x.size + NUMBERS - 1) // NUMBERS)
 
 
 @kernel
 def relu_backward(dx, dout, out):
     """dx (M,) = dout (M,) where out (M,) > 0, and 0 elsewhere."""
+    _backward((dx, dout, out), (out.size + NUMBERS - 1) // NUMBERS)
+
+
+@sharded
+@part
+def _forward(out, x, s):
+    shard = slice(s * NUMBERS, (s + 1) * NUMBERS)
+    out, x = out[shard], x[shard]
+    for m in range(x.size):
+        out[m] = 0 if x[m] <= 0 else x[m]
+
+
+@sharded
+@part
+def _backward(dx, dout, out, s):
+    shard = slice(s * NUMBERS, (s + 1) * NUMBERS)
+    dx, dout, out = dx[shard], dout[shard], out[shard]
     for m in range(out.size):
         dx[m] = dout[m] if out[m] > 0 else 0
