@@ -17,6 +17,7 @@ _PUBLIC = {
     "network": ("Sequential", "SiameseNetwork", "cnn", "mlp"),
     "optimizers": ("SGD", "Adam"),
     "pairs": ("balanced_batches", "random_pairs"),
+    "runtime.scheduler": ("set_threads",),
     "training": ("Run", "TrainConfig", "train_run"),
 }
 _MODULE = {name: module for module, names in _PUBLIC.items() for name in names}

@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             args = _parse(sys.argv[1:] if arguments is None else list(arguments))
             if args.threads is not None:
-                from siamese_np.runtime.scheduler import set_threads
+                from siamese_np import set_threads
 
                 set_threads(args.threads)
             status: int = args.command(args)

@@ -10,16 +10,22 @@ import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
+import numba
 import numpy as np
 import pytest
 from numba.core import event
 from numba.core.errors import TypingError
 
 import siamese_np
-from siamese_np.runtime.inline import part
-from siamese_np.runtime.jit import _safe_folder, kernel, loose_kernel
+from siamese_np.errors import OptionError
+from siamese_np.runtime import cache, numba_compat
+from siamese_np.runtime.cache import folder_for, safe_folder
+from siamese_np.runtime.jit import inlined, kernel
+from siamese_np.runtime.numba_compat import PASSED, PRIVATE, private_names_work, run_self_test
 
 PACKAGE = Path(siamese_np.__file__).parent
+MODE = "private" if PRIVATE else "public"
+private = pytest.mark.skipif(not PRIVATE, reason="needs Numba's private names")
 
 SCRIPT = """
 import hashlib, numpy as np
@@ -39,7 +45,7 @@ print(hashlib.sha256(network.params.tobytes()).hexdigest())
 
 def train(cache, **environment):
     """Hash of the weights after three steps in a process of its own, and what it said."""
-    settings = {**os.environ, "NUMBA_CACHE_DIR": str(cache), **environment}
+    settings = {**os.environ, "SIAMESE_NP_NUMBA": MODE, "NUMBA_CACHE_DIR": str(cache), **environment}
     done = subprocess.run([sys.executable, "-c", SCRIPT], env=settings, capture_output=True, text=True, check=True)
     return done.stdout, done.stderr
 
@@ -57,6 +63,7 @@ def test_loaded_kernels_give_the_bits_of_those_just_compiled(fresh):
     assert train(cache) == (result, "")
 
 
+@private
 def test_a_damaged_cache_is_compiled_anew(fresh):
     cache, result = fresh
     for number, path in enumerate(sorted(cache.rglob("*.nb*"))):
@@ -67,7 +74,7 @@ def test_a_damaged_cache_is_compiled_anew(fresh):
 
 def python(code, folder=None, **environment):
     """What `code` prints, and what it says on standard error, in a process of its own that runs in `folder`."""
-    settings = {**os.environ, "PYTHONPATH": str(PACKAGE.parent), **environment}
+    settings = {**os.environ, "SIAMESE_NP_NUMBA": MODE, "PYTHONPATH": str(PACKAGE.parent), **environment}
     settings = {name: value for name, value in settings.items() if value is not None}
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, env=settings, cwd=folder, capture_output=True, text=True, check=True)
@@ -186,7 +193,7 @@ def ours(tmp_path):
 def test_missing_folders_of_the_cache_are_closed_to_others(ours):
     before = os.umask(0)
     try:
-        folder = _safe_folder(ours / "a" / "b")
+        folder = safe_folder(ours / "a" / "b")
     finally:
         os.umask(before)
     assert folder == ours / "a" / "b"
@@ -201,8 +208,8 @@ def test_a_safe_cache_folder_is_told_by_its_real_path(ours, tmp_path):
     sticky.chmod(0o1777)  # as the folder of temporary files
     (ours / "link").symlink_to(sticky, target_is_directory=True)
     (inner / "back").symlink_to("../../link/inner", target_is_directory=True)
-    assert _safe_folder(ours / "link" / "inner" / "back") == inner
-    assert _safe_folder(ours / "sticky" / ".." / "other") == ours / "other"
+    assert safe_folder(ours / "link" / "inner" / "back") == inner
+    assert safe_folder(ours / "sticky" / ".." / "other") == ours / "other"
     assert inner.stat().st_mode & 0o777 == 0o700  # and nobody can write to what Numba makes in it
 
 
@@ -211,11 +218,11 @@ def test_a_safe_cache_folder_is_told_by_its_real_path(ours, tmp_path):
 def test_a_cache_that_others_can_write_is_not_trusted(mode, ours):
     ours.chmod(mode)
     with pytest.raises(PermissionError, match="writable by nobody"):
-        _safe_folder(ours)
+        safe_folder(ours)
     (ours / "a").mkdir()
     if mode != 0o1777:
         with pytest.raises(PermissionError, match=f"{ours} must be writable by nobody else"):
-            _safe_folder(ours / "a")
+            safe_folder(ours / "a")
 
 
 @posix
@@ -230,10 +237,10 @@ def test_only_a_group_of_ones_own_may_write(ours, monkeypatch):
         group = grp.struct_group((name, "", user.pw_gid, members))
         monkeypatch.setattr(grp, "getgrgid", lambda _, group=group: group)
         if safe:
-            assert _safe_folder(ours / "a") == ours / "a"
+            assert safe_folder(ours / "a") == ours / "a"
         else:
             with pytest.raises(PermissionError, match=f"{ours} must be writable by nobody else"):
-                _safe_folder(ours / "a")
+                safe_folder(ours / "a")
 
 
 @posix
@@ -243,7 +250,7 @@ def test_a_cache_that_leads_nowhere_is_refused(ours):
     (ours / "file").touch()
     for name in ("circle", "dangling", "file", "file/folder"):
         with pytest.raises(OSError, match=name.split("/")[0]):
-            _safe_folder(ours / name)
+            safe_folder(ours / name)
 
 
 @posix
@@ -261,9 +268,9 @@ def test_a_cache_that_others_can_replace_is_not_trusted(ours, tmp_path):
         theirs.chmod(mode)
         for way in ways:
             with pytest.raises(PermissionError, match=r"(theirs|link) must belong to this user or to root"):
-                _safe_folder(way)
+                safe_folder(way)
     assert not (theirs / "new").exists()
-    assert _safe_folder(ours / "a") == ours / "a"
+    assert safe_folder(ours / "a") == ours / "a"
 
 
 @posix
@@ -288,6 +295,26 @@ print(jit.cache_folder(), Dense(3, 4, seed=0).forward(np.ones((2, 3), np.float32
     assert not list(ours.rglob("*.nb[ci]"))
 
 
+def test_an_edit_of_any_source_names_another_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(cache, "PACKAGE", tmp_path / "package")
+    for folder in ("kernels", "runtime"):
+        shutil.copytree(PACKAGE / folder, tmp_path / "package" / folder)
+    sources = [path for path in (tmp_path / "package").rglob("*.py") if path.read_bytes()]
+    names = {folder_for("kernels", "runtime", "kernels").name, folder_for("kernels", "runtime", "kernels", also=1).name}
+    for source in sources:
+        content = source.read_bytes()
+        source.write_bytes(content + b"#")
+        names.add(folder_for("kernels", "runtime", "kernels").name)
+        source.write_bytes(content)
+    first, second = (tmp_path / "package" / "kernels" / name for name in ("relu.py", "zero.py"))
+    moved = first.rename(tmp_path / "moved")
+    second.rename(first)
+    moved.rename(second)  # the same sources, each under the other's name
+    names.add(folder_for("kernels", "runtime", "kernels").name)
+    assert len(names) == 3 + len(sources) > 20
+
+
 def test_kernels_run_as_plain_python():
     """The same code without compilation, where vectors reach past the end of an array."""
     code = """
@@ -304,12 +331,12 @@ for C, F in ((1, 3), (8, 5)):
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "NUMBA_DISABLE_JIT": "1"})
 
 
-@part
+@inlined
 def _product_and_sum(a, b, c):
     return a * b + c
 
 
-@loose_kernel
+@kernel(reassociate=True)
 def _loosely(out, a, b, c):
     out[0] = _product_and_sum(a, b, c)
 
@@ -319,7 +346,7 @@ def _strictly(out, a, b, c):
     out[0] = _product_and_sum(a, b, c)
 
 
-def test_a_part_is_strict_whoever_calls_it_first():
+def test_an_inlined_function_is_strict_whoever_calls_it_first():
     a, c = 1 + 2.0**-30, -(1 + 2.0**-29)  # rounded, a * a is -c; as one with the sum, it is a little more
     for function in (_loosely, _strictly):
         out = np.empty(1)
@@ -327,27 +354,52 @@ def test_a_part_is_strict_whoever_calls_it_first():
         assert out[0] == 0
 
 
-class _Line(NamedTuple):
+class Line(NamedTuple):
     slope: float
-    values: np.ndarray
+    start: float
 
 
-@part
-def _set_first(line, x):
-    line.values[0] = line.slope * x
+@inlined
+def _value(line, x):
+    return line.slope * x + line.start
 
 
 @kernel
-def _set_line(out, slope):
-    _set_first(_Line(slope, out), 3)
+def _values(out, a):
+    out[0] = _value(Line(1, 0.5), 2)
+    out[1] = _value(Line(a, 2), 2)
+    out[2] = _value(Line(3, 4), 2)
+    out[3] = _value(Line(a, a), 2)
+    out[4] = _value(Line(a, a * 0.5), 2)
+    out[5] = _value(Line(1, a * 0.5), 2)
 
 
-def test_a_part_takes_a_named_tuple():
-    out = np.zeros(1)
-    _set_line(out, 2.0)
-    assert out[0] == 6
+def test_an_inlined_function_takes_named_tuples_of_numbers_known_ahead_or_not():
+    out = np.empty(6)
+    _values(out, 3.0)
+    np.testing.assert_array_equal(out, [2.5, 8, 10, 9, 7.5, 3.5])
 
 
+@inlined
+def _twice(pair):
+    return 2 * pair[0] + pair[1]
+
+
+@numba.njit
+def _twice_of_literals(out):  # not from a cache
+    out[0] = _twice((1, 2))
+    out[1] = _twice((3, 4))
+
+
+@private
+def test_an_inlined_function_is_compiled_once_for_all_literal_numbers():
+    out = np.empty(2)
+    _twice_of_literals(out)
+    np.testing.assert_array_equal(out, [4, 10])
+    assert len(_twice.overloads) == 1
+
+
+@private
 @pytest.mark.parametrize("collecting", [True, False])
 def test_garbage_waits_while_a_kernel_is_compiled(collecting):
     seen = []
@@ -371,3 +423,93 @@ def test_garbage_waits_while_a_kernel_is_compiled(collecting):
         assert seen and not any(seen) and gc.isenabled() == collecting
     finally:
         (gc.enable if before else gc.disable)()
+
+
+@private
+def test_the_self_test_passes():
+    assert run_self_test() == PASSED
+
+
+@pytest.fixture
+def self_test(tmp_path, monkeypatch):
+    """Put other code in place of the self-test, whose outcome is not known yet."""
+    monkeypatch.delenv("SIAMESE_NP_NUMBA", raising=False)
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(numba_compat, "SECONDS", 20)
+
+    def replace(code):
+        monkeypatch.setattr(numba_compat, "CHILD", code)
+
+    return replace
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("raise AttributeError('no _nrt')", r"status 1: .*AttributeError: no _nrt"),
+        ("import os; os.abort()", "status -?[0-9]+: "),
+        ("import ctypes; ctypes.string_at(8)", "status -?[0-9]+: "),
+        ("import time; time.sleep(60)", "takes more than 2 s"),
+    ],
+    ids=["fails", "aborts", "crashes", "hangs"],
+)
+def test_public_names_do_where_the_self_test(code, says, self_test, tmp_path, monkeypatch):
+    self_test(code)
+    monkeypatch.setattr(numba_compat, "SECONDS", 2)
+    with pytest.warns(RuntimeWarning, match=rf"(?s)Numba {numba.__version__} does not work.*{says}") as said:
+        assert not private_names_work()
+    self_test("pass")
+    with pytest.warns(RuntimeWarning) as again:  # it is not run at each start
+        assert not private_names_work()
+    assert [str(warning.message) for warning in again] == [str(said[0].message)] and len(said) == 1
+    (kept,) = tmp_path.rglob("self-test")
+    assert str(kept) in str(said[0].message)
+    kept.unlink()
+    assert private_names_work()
+
+
+@pytest.mark.parametrize(("program", "says"), [("", "cannot start another"), ("/no/such/python", "no/such/python")])
+def test_public_names_do_where_no_child_can_be_started(program, says, self_test, tmp_path, monkeypatch):
+    self_test("pass")
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", program)
+        with pytest.warns(RuntimeWarning, match=says):
+            assert not private_names_work()
+    assert not list(tmp_path.rglob("self-test"))
+    assert private_names_work() and list(tmp_path.rglob("self-test"))
+
+
+def test_a_good_outcome_is_kept_and_an_empty_file_is_none(self_test, tmp_path):
+    self_test("pass")
+    assert private_names_work()
+    self_test("raise SystemExit(1)")
+    assert private_names_work()
+    next(tmp_path.rglob("self-test")).write_text("")
+    with pytest.warns(RuntimeWarning, match="status 1"):
+        assert not private_names_work()
+
+
+def test_where_no_folder_is_safe_each_start_tests(self_test, tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "PACKAGE", tmp_path)  # without sources
+    self_test("pass")
+    assert private_names_work()
+    self_test("raise SystemExit(1)")
+    with pytest.warns(RuntimeWarning, match="status 1"):
+        assert not private_names_work()
+
+
+def test_the_environment_chooses_the_names(monkeypatch):
+    monkeypatch.setenv("SIAMESE_NP_NUMBA", "public")
+    assert not private_names_work()
+    monkeypatch.setenv("SIAMESE_NP_NUMBA", "both")
+    with pytest.raises(OptionError, match="must be private or public, not 'both'"):
+        private_names_work()
+
+
+@private
+def test_a_numba_without_the_private_names_gives_the_same_bits(fresh, tmp_path):
+    """`sitecustomize` runs at the start of every Python, so both this process and its self-test lack them."""
+    (tmp_path / "sitecustomize.py").write_text("from numba.core import codegen\ndel codegen.JITCodeLibrary\n")
+    path = os.pathsep.join([str(tmp_path), str(PACKAGE.parent)])
+    out, said = train(tmp_path / "cache", PYTHONPATH=path, SIAMESE_NP_NUMBA="")
+    assert out == fresh[1] and said.count("cannot import name 'JITCodeLibrary'") == 1

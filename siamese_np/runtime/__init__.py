@@ -1,1 +1,1 @@
-"""How kernels are compiled and cached, how threads share them, where their memory comes from."""
+"""What runs the kernels: compiler and cache (jit), threads (scheduler, shards), memory that is used again (buffers)."""

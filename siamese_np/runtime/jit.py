@@ -1,213 +1,111 @@
-"""How kernels are compiled, and where their machine code is kept (see also inline.py and team.py).
+"""How kernels are compiled: which decorator to use when.
 
-Numba's own cache does not notice an edit in another file and fails on a damaged entry. So the cache
-folder carries a hash of all kernel sources in its name, and a damaged entry is compiled again.
+A **kernel** is what Python calls: loops over NumPy arrays, first those that it writes. ::
+
+    @kernel
+    def scale(out, x, factor):
+        for m in range(out.size):
+            out[m] = factor * x[m]
+
+**Inlined** functions are the pieces of kernels, called by compiled code only. ``@inlined(arrays=True)`` is for one that
+makes arrays, ``@inlined(reassociate=True)`` for one long sum whose order is free, so that it can use vectors. ::
+
+    @inlined(reassociate=True)
+    def squared_norm(x):
+        total = x.dtype.type(0)
+        for m in range(x.size):
+            total += x[m] * x[m]
+        return total
+
+A **shared** kernel takes 10 µs or more, and cuts its work into shards that depend on the work alone, never on the
+number of threads. Its **sharded** function (shards.py) runs shard s, and writes what no other shard writes. ::
+
+    @kernel(shared=True)
+    def scale(out, x, factor):
+        _scale((out, x, factor), ceil_div(out.size, SIZE))
+
+    @sharded
+    @inlined
+    def _scale(out, x, factor, s):
+        for m in range(s * SIZE, min((s + 1) * SIZE, out.size)):
+            out[m] = factor * x[m]
+
+All keep to IEEE 754: LLVM would decide anew what to fuse each time it optimises, and a kernel that was just compiled
+would give other bits than the same one loaded from the cache. Where a multiply-add is to be fused, kernels say so
+(`siamese_np.kernels.simd`). With ``NUMBA_DISABLE_JIT=1`` all are the plain Python functions, for a debugger.
+
+Kernels consist of inlined functions, not of kernels, because Numba would optimise and translate each of those on its
+own, and once more in each that calls it, and again for each literal number. So they compile in a third of the time.
 """
 
-import gc
-import hashlib
-import os
-import stat
-import sys
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial, wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numba
-from numba.core.caching import FunctionCache
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+from siamese_np.runtime import scheduler
+from siamese_np.runtime.cache import folder_for
+from siamese_np.runtime.numba_compat import PRIVATE, compile_inlined, compile_kernel, warn_not_kept
 
 
-def kernel(function: Function) -> Function:
-    """Compile `function` on its first call and keep the machine code for the next process.
-
-    It is compiled to the letter of IEEE 754; where a multiply-add is to be fused, the kernel says so. With LLVM's
-    "reassoc" or "contract" it would be decided anew each time the code is optimised, and a kernel that was just
-    compiled would give other bits than the same one loaded from the cache.
+def kernel(function: Callable[..., Any] | None = None, *, shared: bool = False, reassociate: bool = False) -> Any:
+    """Compile `function`, which trusts its arguments, on its first call and keep the machine code.
 
     Parameters
     ----------
-    function : callable
-        Loops over NumPy arrays. It may call other kernels. Its arguments are trusted.
-
-    Returns
-    -------
-    callable
-        The compiled function. It releases the GIL; with ``NUMBA_DISABLE_JIT=1`` it is `function` itself.
+    shared : bool
+        It calls a `sharded` function: wake the threads first. Then only Python can call it, and its attribute
+        ``compiled`` is what compiled code can call.
+    reassociate : bool
+        LLVM may fuse and reorder sums (though never hide NaN or infinity): not for kernels of the package.
     """
-    return _kept(function, fastmath=False)
-
-
-def loose_kernel(function: Function) -> Function:
-    """As `kernel`, but LLVM may fuse and reorder sums: what plain loops reach, for the ladder of the benchmark."""
-    return _kept(function, fastmath={"contract", "reassoc"})
-
-
-def _kept(function: Function, **options: Any) -> Function:
-    compiled: Any = numba.njit(nogil=True, error_model="numpy", no_cfunc_wrapper=True, **options)(function)
+    if function is None:
+        return partial(kernel, shared=shared, reassociate=reassociate)
     if numba.config.DISABLE_JIT:
+        return function
+    compiled = compile_kernel(function, cache_folder(), **_options(reassociate))
+    if not shared or not PRIVATE:  # shards run on the caller alone
         return compiled
-    compile_once = compiled.compile
 
-    def compile_faster(signature: Any) -> Any:
-        with _no_collection():
-            return compile_once(signature)
+    @wraps(function)
+    def wake_and_run(*arguments: Any) -> Any:
+        scheduler.wake()
+        return compiled(*arguments)
 
-    compiled.compile = compile_faster
-    folder = cache_folder()
-    cache = _cache_in(folder, function) if folder is not None else None
-    if cache is not None:
-        compiled._cache = cache
-    return compiled
+    wake_and_run.compiled = compiled  # type: ignore[attr-defined]
+    return wake_and_run
 
 
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Look for no unreachable objects meanwhile: Numba makes so many that it would take a tenth of its time."""
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()
+def inlined(function: Callable[..., Any] | None = None, *, arrays: bool = False, reassociate: bool = False) -> Any:
+    """Compile `function` as a piece of the kernels that call it.
+
+    Parameters
+    ----------
+    arrays : bool
+        It makes or returns arrays; else it need not count who refers to those that it is given.
+    reassociate : bool
+        LLVM may fuse and reorder sums.
+    """
+    if function is None:
+        return partial(inlined, arrays=arrays, reassociate=reassociate)
+    return function if numba.config.DISABLE_JIT else compile_inlined(function, arrays, **_options(reassociate))
 
 
-class _RepairingCache(FunctionCache):  # type: ignore[misc]
-    """Numba's file cache, where a damaged file means a recompile and a full disk means no cache."""
-
-    def load_overload(self, sig: Any, target_context: Any) -> Any:
-        try:
-            return super().load_overload(sig, target_context)
-        except Exception:  # unpickling damaged bytes can raise anything
-            self._forget()
-            return None
-
-    def save_overload(self, sig: Any, data: Any) -> None:
-        try:
-            super().save_overload(sig, data)
-        except OSError as error:
-            self.disable()
-            warnings.warn(f"compiled kernels are not kept: {error}", RuntimeWarning, stacklevel=2)
-
-    def _forget(self) -> None:
-        try:
-            self.flush()
-        except OSError:
-            self.disable()
-
-
-def _cache_in(folder: Path, function: Any) -> _RepairingCache | None:
-    """Cache of a function's machine code in `folder`; None where Numba cannot use it and goes to others, unchecked."""
-    before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(folder)  # read only while the next line runs: other packages keep theirs
-    try:
-        cache = _RepairingCache(function)
-        if folder in Path(cache.cache_path).parents:
-            return cache
-    except RuntimeError:  # nor any other
-        pass
-    finally:
-        numba.config.CACHE_DIR = before
-    _warn_not_kept(f"Numba cannot use {folder} for some of them")
-    return None
-
-
-def _warn_not_kept(reason: object) -> None:
-    warnings.warn(f"compiled kernels are not kept, every start compiles anew: {reason}", RuntimeWarning, stacklevel=2)
+def _options(reassociate: bool) -> dict[str, Any]:
+    fastmath = {"contract", "reassoc"} if reassociate else False
+    return {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True, "fastmath": fastmath}
 
 
 @lru_cache(maxsize=1)
 def cache_folder() -> Path | None:
-    """Folder of the compiled kernels, named after a hash of their sources; None where none is safe.
-
-    It lies in ``NUMBA_CACHE_DIR`` where that is set, else in the user's cache folder. Cached machine code is
-    as trusted as the program itself, so nobody but this user and root may be able to replace it.
-    """
-    package = Path(__file__).parent.parent
+    """Folder of the compiled kernels, named after all sources, for Numba notices no edit in another file; or None."""
     try:
-        sources = sorted([*(package / "runtime").rglob("*.py"), *(package / "kernels").rglob("*.py")])
-        # which cannot be read from a zip file, nor where only .pyc files are
-        digest = hashlib.sha256(b"\0".join(source.read_bytes() for source in sources)).hexdigest()[:16]
-        folder = _safe_folder(_cache_root().absolute() / f"kernels-{digest}")
-        if not os.access(folder, os.W_OK):
-            raise PermissionError(f"{folder} is not writable")
+        return folder_for("kernels", "runtime", "kernels", also=PRIVATE)
     except (OSError, RuntimeError) as error:
-        _warn_not_kept(error)
+        warn_not_kept(error)
         return None
-    return folder
 
 
-def _cache_root() -> Path:
-    if numba.config.CACHE_DIR:
-        return Path(numba.config.CACHE_DIR)
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "siamese_np"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "siamese_np"
-    folder = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if not folder.is_absolute():  # to be ignored then, says the XDG specification
-        folder = Path.home() / ".cache"
-    return folder / "siamese_np"
-
-
-def _safe_folder(path: Path) -> Path:
-    """The real path of folder `path`, made where it is missing; PermissionError if others can change what is in it.
-
-    (Not checked on Windows, whose rights are of another kind.)
-    """
-    if not hasattr(os, "geteuid"):
-        path.mkdir(parents=True, exist_ok=True)
-        return path
-    folder = _safe_path(path)
-    if folder.stat().st_mode & 0o022:
-        raise PermissionError(f"{folder} must be writable by nobody but its owner")
-    with suppress(OSError):  # some file systems refuse
-        folder.chmod(0o700)  # whatever rights Numba gives to what it makes in there
-    return folder
-
-
-def _safe_path(path: Path) -> Path:
-    """`path`, without links, if nobody but this user and root can make it lead elsewhere; missing folders are made.
-
-    The files are opened later, by their paths, so each folder and link on the way counts. They are checked from the
-    root on: nobody else can replace what lies in a folder that has passed, or in a sticky one what is not theirs.
-    """
-    if path.name == "..":
-        return _safe_path(path.parent).parent
-    entry = path if path == path.parent else _safe_path(path.parent) / path.name
-    try:
-        status = entry.lstat()
-    except FileNotFoundError:
-        with suppress(FileExistsError):  # another process was faster
-            entry.mkdir(mode=0o700)
-        status = entry.lstat()
-    if status.st_uid not in (0, os.geteuid()):
-        raise PermissionError(f"{entry} must belong to this user or to root (NUMBA_CACHE_DIR can name another folder)")
-    if stat.S_ISLNK(status.st_mode):
-        entry.stat()  # OSError if it leads nowhere, or in a circle
-        return _safe_path(entry.parent / entry.readlink())
-    if not stat.S_ISDIR(status.st_mode):
-        raise NotADirectoryError(f"{entry} is not a folder")
-    others = 0o002 if status.st_gid == _own_group() else 0o022
-    if status.st_mode & others and not status.st_mode & stat.S_ISVTX:
-        raise PermissionError(f"{entry} must be writable by nobody else (NUMBA_CACHE_DIR can name another folder)")
-    return entry
-
-
-def _own_group() -> int | None:
-    """This user's group if nobody else is in it: where every user has such a one, new folders are writable by it."""
-    import grp
-    import pwd
-
-    try:
-        user = pwd.getpwuid(os.geteuid())
-        group = grp.getgrgid(user.pw_gid)
-    except KeyError:
-        return None
-    private = group.gr_name == user.pw_name and set(group.gr_mem) <= {user.pw_name}
-    return user.pw_gid if private else None
+loose_kernel = kernel(reassociate=True)

@@ -14,7 +14,7 @@ SHAPE = (300, 1000)
 
 @pytest.fixture(autouse=True)
 def nothing_kept(monkeypatch):
-    monkeypatch.setattr(buffers, "_kept", {})
+    monkeypatch.setattr(buffers, "_buffers", {})
 
 
 def place(array):
@@ -42,15 +42,15 @@ def test_a_view_keeps_the_memory(view):
     del kept
     gc.collect()
     buffers.empty(SHAPE, np.float32)
-    assert where in {place(buffer) for buffers in buffers._kept.values() for buffer in buffers}
+    assert where in {place(buffer) for buffers in buffers._buffers.values() for buffer in buffers}
 
 
 def test_a_new_size_lets_unused_memory_go():
     used = buffers.empty(SHAPE, np.float32)
     buffers.empty(SHAPE, np.float64)
-    assert sorted(buffers._kept) == [used.nbytes, 2 * used.nbytes]
+    assert sorted(buffers._buffers) == [used.nbytes, 2 * used.nbytes]
     larger = buffers.empty((2, *SHAPE), np.float64)
-    assert sorted(buffers._kept) == [used.nbytes, larger.nbytes]
+    assert sorted(buffers._buffers) == [used.nbytes, larger.nbytes]
 
 
 def test_threads_get_memory_of_their_own():
@@ -78,7 +78,7 @@ def test_training_steps_need_no_new_memory():
         siamese.backward(loss.backward(loss_cache), cache)
 
     step()
-    before = {place(buffer) for buffers in buffers._kept.values() for buffer in buffers}
+    before = {place(buffer) for buffers in buffers._buffers.values() for buffer in buffers}
     for _ in range(3):
         step()
-    assert before and before == {place(buffer) for buffers in buffers._kept.values() for buffer in buffers}
+    assert before and before == {place(buffer) for buffers in buffers._buffers.values() for buffer in buffers}

@@ -1,4 +1,4 @@
-"""The helping threads: the same bits for any number of them, errors, forks, idleness."""
+"""The threads: the same bits for any number of them, errors, forks, idleness."""
 
 import os
 import subprocess
@@ -15,11 +15,12 @@ from siamese_np.losses import AllPairsContrastiveLoss, ContrastiveLoss
 from siamese_np.network import SiameseNetwork, cnn, mlp
 from siamese_np.optimizers import SGD, Adam
 from siamese_np.runtime import scheduler
-from siamese_np.runtime.inline import array_part
-from siamese_np.runtime.jit import kernel
-from siamese_np.runtime.team import sharded
+from siamese_np.runtime.jit import inlined, kernel
+from siamese_np.runtime.numba_compat import PRIVATE
+from siamese_np.runtime.shards import atomic_add, sharded
 
 THREADS = (1, 2, 3, 8)
+workers = pytest.mark.skipif(not PRIVATE, reason="without Numba's private names, shards run on the caller alone")
 
 
 @pytest.fixture(autouse=True)
@@ -120,42 +121,31 @@ def test_chunks_cover_every_number_once(sizes):
     assert all(end - start <= scheduler.CHUNK and not edges & set(range(start + 1, end)) for start, end in chunks)
 
 
-@pytest.mark.parametrize("threads", THREADS)
-@pytest.mark.parametrize("count", [0, 1, 2, 50])
-def test_run_calls_each_once(threads, count):
-    scheduler.set_threads(threads)
-    called: list[int] = []
-    for _ in range(20):
-        called.clear()
-        scheduler.run(called.append, count)
-        assert sorted(called) == list(range(count))
+@sharded
+@inlined
+def _meet(arrived, met, s):
+    atomic_add(arrived, 0, 1)
+    for _ in range(100_000_000):
+        atomic_add(arrived, 0, 0)  # so that the next line reads it anew
+        if arrived[0] > 1:
+            met[s] = True
+            return
 
 
-def test_run_uses_other_threads_too():
-    scheduler.set_threads(3)
-    seen = set()
-
-    def task(index: int) -> None:
-        seen.add(threading.get_ident())
-        time.sleep(0.005)
-
-    scheduler.run(task, 60)
-    assert len(seen) == 3
+@kernel(shared=True)
+def _meet_all(arrived, met):
+    _meet((arrived, met), met.size)
 
 
-@pytest.mark.parametrize("threads", THREADS)
-@pytest.mark.parametrize("bad", [0, 7, 15])
-def test_an_exception_is_raised_where_run_was_called(threads, bad):
-    scheduler.set_threads(threads)
-
-    def task(index: int) -> None:
-        if index == bad:
-            raise KeyError(index)
-
-    for _ in range(5):
-        with pytest.raises(KeyError, match=str(bad)):
-            scheduler.run(task, 16)
-    scheduler.run(lambda index: None, 16)  # and the threads still work
+@workers
+def test_a_worker_takes_shards_while_the_caller_does():
+    scheduler.set_threads(2)
+    for _ in range(20):  # the worker must be compiled first, and the machine may be busy
+        met = np.zeros(2, bool)
+        _meet_all(np.zeros(1, np.int64), met)
+        if met.all():
+            return
+    pytest.fail("the caller ran both shards, or waited in vain")
 
 
 def test_several_callers_at_once_do_not_disturb_each_other():
@@ -178,6 +168,7 @@ def test_several_callers_at_once_do_not_disturb_each_other():
     assert not wrong
 
 
+@workers
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_forked_child_starts_threads_of_its_own():
@@ -186,11 +177,12 @@ def test_a_forked_child_starts_threads_of_its_own():
     wanted = layer.forward(x)[0]
     child = os.fork()
     if child == 0:
-        right = np.array_equal(layer.forward(x)[0], wanted) and len(scheduler._helpers) == 1
+        right = np.array_equal(layer.forward(x)[0], wanted) and len(scheduler._workers) == 1
         os._exit(0 if right else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
+@workers
 @pytest.mark.parametrize("allowed", [0, 2])
 def test_threads_that_cannot_be_started_are_done_without(allowed, monkeypatch):
     scheduler.set_threads(1)
@@ -198,25 +190,22 @@ def test_threads_that_cannot_be_started_are_done_without(allowed, monkeypatch):
     wanted = layer.forward(x)[0]
     tried = []
 
-    def start(helper):
-        tried.append(helper)
+    def start(worker):
+        tried.append(worker)
         if len(tried) > allowed:
             raise RuntimeError("can't start new thread")
-        threading.Thread.start(helper)
+        threading.Thread.start(worker)
 
-    monkeypatch.setattr(scheduler._Helper, "start", start)
+    monkeypatch.setattr(scheduler._Worker, "start", start)
     scheduler.set_threads(8)
     with pytest.warns(RuntimeWarning, match=f"only {allowed + 1} of 8 threads are used: can't start") as said:
         results = [layer.forward(x)[0] for _ in range(3)]
     assert all(np.array_equal(result, wanted) for result in results)
-    called: list[int] = []
-    scheduler.run(called.append, 50)
-    assert sorted(called) == list(range(50))
     assert len(said) == 1 and len(tried) == allowed + 1
     monkeypatch.undo()
     scheduler.set_threads(3)  # and they are tried again
     layer.forward(x)
-    assert len(scheduler._helpers) == 2
+    assert len(scheduler._workers) == 2
 
 
 def test_an_idle_program_uses_no_processor():
@@ -243,6 +232,24 @@ def test_a_wrong_number_in_the_environment_is_named(wrong, monkeypatch):
     monkeypatch.undo()
 
 
+def test_a_container_counts_with_its_share_of_the_processors(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(64), raising=False)
+    monkeypatch.setattr(scheduler, "QUOTA", tmp_path / "cpu.max")
+    assert scheduler._processors() == 64
+    for limit, processors in (("max 100000", 64), ("250000 100000", 3), ("50000 100000", 1), ("9900000 100000", 64)):
+        (tmp_path / "cpu.max").write_text(limit + "\n")
+        assert scheduler._processors() == processors
+
+
+def test_a_large_machine_gets_sixteen_threads_unless_told_otherwise(monkeypatch):
+    monkeypatch.delenv("SIAMESE_NP_THREADS", raising=False)
+    monkeypatch.setattr(scheduler, "_threads", 0)
+    monkeypatch.setattr(scheduler, "_processors", lambda: 64)
+    assert scheduler.get_threads() == 16
+    scheduler.set_threads(20)
+    assert scheduler.get_threads() == 20
+
+
 def test_at_least_one_thread_is_needed():
     with pytest.raises(OptionError, match="at least 1, not 0"):
         scheduler.set_threads(0)
@@ -254,14 +261,14 @@ def test_at_least_one_thread_is_needed():
 
 
 @sharded
-@array_part
+@inlined(arrays=True)
 def _fail_in_shard(out, last, s):
     out[s] = 1
     if s == last:
         raise MemoryError
 
 
-@kernel
+@kernel(shared=True)
 def _fail(out, last):
     _fail_in_shard((out, last), out.size)
 
@@ -270,7 +277,6 @@ def _fail(out, last):
 @pytest.mark.parametrize("shards", [1, 8])
 def test_a_shard_without_memory_is_told(threads, shards):
     scheduler.set_threads(threads)
-    scheduler.wake()
     _fail(np.zeros(shards), shards)
     with pytest.raises(MemoryError):
         _fail(np.zeros(shards), shards - 1)

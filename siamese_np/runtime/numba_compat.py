@@ -1,0 +1,237 @@
+"""Every private name of Numba that the package uses, and what takes its place where they do not work.
+
+- Inlined functions stop before they become machine code of their own (`_Library`); in public: plain ``njit``.
+- A damaged file of the cache means a recompile (`_RepairingCache`); in public: ``cache=True``.
+- A shard is called by its address, its arguments lie in a record (`pack_shards`); in public: on the caller alone.
+
+With public names only, the same bits take twice as long to compile. A self-test tells which to use. It runs in a child
+process, because a wrong private call can crash, and its outcome is kept in the cache folder for this version of Numba.
+(`siamese_np.kernels.simd.vectors` needs no private names: it builds on ``numba.extending``, which is documented.)
+"""
+
+import gc
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import numba
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from siamese_np.errors import OptionError
+from siamese_np.runtime.cache import folder_for
+
+PASSED = "passed"
+CHILD = "from siamese_np.runtime.self_test import main; main()"
+SECONDS = 120  # it takes about 3
+
+
+def private_names_work() -> bool:
+    """What ``SIAMESE_NP_NUMBA`` says ("private" or "public"), else the self-test, now or earlier."""
+    wanted = os.environ.get("SIAMESE_NP_NUMBA") or ("public" if numba.config.DISABLE_JIT else "")
+    if wanted in ("private", "public"):
+        return wanted == "private"
+    if wanted:
+        raise OptionError(f"SIAMESE_NP_NUMBA must be private or public, not {wanted[:20]!r}")
+    file, outcome = None, ""
+    with suppress(OSError, RuntimeError, ValueError):  # no safe folder, nothing kept there, or no text
+        versions = (numba.__version__, llvmlite.__version__, sys.version, platform.machine())
+        file = folder_for("numba", "runtime", also=versions) / "self-test"
+        outcome = file.read_text()
+    if not outcome:
+        try:
+            outcome = run_self_test()
+            if file:
+                file.write_text(outcome)
+        except OSError as error:
+            file, outcome = None, outcome or f"its self-test cannot be run: {error}"
+    if outcome != PASSED:
+        again = f"; delete {file} to test again" if file else ""
+        says = f"Numba {numba.__version__} does not work here as expected ({outcome})"
+        slow = "kernels take twice as long to compile and run on one thread"
+        warnings.warn(f"{says}: {slow}{again}", RuntimeWarning, stacklevel=2)
+    return outcome == PASSED
+
+
+def run_self_test() -> str:
+    """`PASSED`, or what was wrong; OSError if no child process can be started."""
+    if getattr(sys, "frozen", False) or not sys.executable:  # a frozen program would start itself
+        raise OSError("this program cannot start another Python")
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {**os.environ, "SIAMESE_NP_NUMBA": "private", "NUMBA_CACHE_DIR": folder}
+        command = [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}; {CHILD}"]
+        streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+        try:
+            done = subprocess.run(command, env=environment, timeout=SECONDS, **streams)  # type: ignore[call-overload]
+        except subprocess.TimeoutExpired:
+            return f"its self-test takes more than {SECONDS} s"
+    said = " ".join(done.stderr.decode(errors="replace").split())[-200:]
+    return f"its self-test ends with status {done.returncode}: {said}" if done.returncode else PASSED
+
+
+PRIVATE = private_names_work()
+
+if PRIVATE:
+    from numba.core.caching import FunctionCache
+    from numba.core.codegen import JITCodeLibrary
+    from numba.core.compiler import Compiler
+else:  # some version may lack them
+    FunctionCache = JITCodeLibrary = Compiler = object
+
+WORD = ir.IntType(64)
+ADDRESS = ir.IntType(8).as_pointer()
+SHARD = ir.FunctionType(WORD, [ADDRESS, WORD])  # failed = function(record of the arguments, s)
+
+
+def compile_kernel(function: Callable[..., Any], folder: Path | None, **options: Any) -> Any:
+    """`function` compiled on its first call, its machine code kept in `folder`."""
+    compiled = None
+    if folder is not None:
+        before = numba.config.CACHE_DIR
+        numba.config.CACHE_DIR = str(folder)  # only while the cache is made: other packages keep theirs
+        try:
+            compiled = numba.njit(cache=True, **options)(function)
+            if PRIVATE:
+                compiled._cache = _RepairingCache(function)
+        except RuntimeError:  # Numba finds no folder at all
+            pass
+        finally:
+            numba.config.CACHE_DIR = before
+        if compiled is None or folder not in Path(compiled.stats.cache_path).parents:
+            compiled = None  # never in another folder, which nobody has checked
+            warn_not_kept(f"Numba cannot use {folder} for some of them")
+    compiled = compiled or numba.njit(**options)(function)
+    if PRIVATE:
+        compiled.compile = _without_collection(compiled.compile)
+    return compiled
+
+
+def warn_not_kept(reason: object) -> None:
+    """Say that each start compiles anew."""
+    warnings.warn(f"compiled kernels are not kept, every start compiles anew: {reason}", RuntimeWarning, stacklevel=2)
+
+
+def _without_collection(compile_once: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Disable garbage collection while compiling: of all the objects Numba makes, it would take a tenth of the time."""
+
+    def compile_faster(signature: Any) -> Any:
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            return compile_once(signature)
+        finally:
+            if collecting:
+                gc.enable()
+
+    return compile_faster
+
+
+class _RepairingCache(FunctionCache):  # type: ignore[misc]
+    """Numba's file cache, where a damaged file means a recompile and a full disk means no cache."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # unpickling damaged bytes can raise anything
+            with suppress(OSError):
+                self.flush()
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        try:
+            super().save_overload(sig, data)
+        except OSError as error:
+            self.disable()
+            warnings.warn(f"compiled kernels are not kept: {error}", RuntimeWarning, stacklevel=2)
+
+
+def compile_inlined(function: Callable[..., Any], arrays: bool, **options: Any) -> Any:
+    """`function` as a piece of the kernels that call it. All options are given: it would inherit its first caller's."""
+    options["no_cpython_wrapper"] = True
+    if not PRIVATE:
+        return numba.njit(**options)(function)
+    options["forceinline"] = bool(options["fastmath"])
+    compiled = numba.njit(pipeline_class=_InlinedCompiler, _nrt=arrays, **options)(function)
+    template = compiled.get_call_template
+    compiled.get_call_template = lambda args, kws: template([_unliteral(arg) for arg in args], kws)
+    return compiled
+
+
+class _InlinedCompiler(Compiler):  # type: ignore[misc]
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.state.library = _Library(self.state.targetctx.codegen(), "inlined")
+
+
+class _Library(JITCodeLibrary):  # type: ignore[misc]
+    """Code that waits to be linked into that of others: it is neither optimised nor translated on its own."""
+
+    def _optimize_final_module(self) -> None:
+        pass
+
+    def _finalize_final_module(self) -> None:
+        self._finalize_dynamic_globals()
+        self._verify_declare_only_symbols()
+        self._finalized = True
+
+    def get_pointer_to_function(self, name: str) -> int:
+        self._ensure_finalized()
+        return 0
+
+    @property
+    def codegen(self) -> "_Library":
+        return self
+
+    def set_env(self, name: str, env: Any) -> None:
+        """There is no environment: it is what functions need that call back into Python."""
+
+
+def _unliteral(typed: Any) -> Any:
+    """The type of any number, where Numba knows that it is always the same: or each would be compiled for it."""
+    if isinstance(typed, types.BaseNamedTuple):  # Numba makes none of literals
+        return typed
+    if isinstance(typed, types.BaseTuple):
+        return types.Tuple([_unliteral(item) for item in typed])
+    return types.unliteral(typed)
+
+
+def pack_shards(function: Any) -> Any:
+    """For compiled code, ``pack(arguments)`` of an inlined ``function(*arguments, s)``.
+
+    It gives the address of a `SHARD` and of its first argument, a record on the stack of the caller.
+    """
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def pack(typing_context: Any, arguments: Any) -> Any:
+        given = (*arguments.types, types.int64)
+        wanted = types.Dispatcher(function).get_call_type(typing_context, given, {})
+
+        def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            casted = context.cast(builder, values[0], arguments, types.Tuple(wanted.args[:-1]))
+            record = cgutils.alloca_once_value(builder, casted)
+            compiled = function.overloads[tuple(wanted.args)]
+            context.active_code_library.add_linking_library(compiled.library)
+            callee = context.declare_function(builder.module, compiled.fndesc)
+            shard = ir.Function(builder.module, SHARD, builder.module.get_unique_name(f"{builder.function.name}.shard"))
+            shard.linkage = "internal"
+            body = ir.IRBuilder(shard.append_basic_block())
+            src = body.bitcast(shard.args[0], casted.type.as_pointer())
+            loaded = [body.load(cgutils.gep_inbounds(body, src, 0, i)) for i in range(len(arguments))]
+            called = (wanted.return_type, wanted.args, [*loaded, shard.args[1]])
+            status, _ = context.call_conv.call_function(body, callee, *called)
+            body.ret(body.zext(status.is_error, WORD))
+            addresses = [builder.ptrtoint(shard, WORD), builder.ptrtoint(record, WORD)]
+            return context.make_tuple(builder, signature.return_type, addresses)
+
+        return types.UniTuple(types.int64, 2)(arguments), generate
+
+    return pack
