@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from siamese_np.runtime.inline import part
-from siamese_np.runtime.jit import kernel
-from siamese_np.runtime.team import sharded
+from siamese_np.runtime.jit import inlined, kernel
+from siamese_np.runtime.shards import sharded
 
 
 class Factors(NamedTuple):
@@ -28,7 +27,7 @@ class Factors(NamedTuple):
     small: Any
 
 
-@kernel
+@kernel(shared=True)
 def adam_step(w, m, v, dw, chunks, learning_rate, beta1, beta2, epsilon, correction1, correction2):
     """Update w, m and v (P,) in place, from dw (P,); chunks (S, 2) cut them into shards."""
     one, root = w.dtype.type(1), np.sqrt(correction2)
@@ -37,7 +36,7 @@ def adam_step(w, m, v, dw, chunks, learning_rate, beta1, beta2, epsilon, correct
 
 
 @sharded
-@part
+@inlined
 def _step(w, m, v, dw, chunks, factors, s):
     here = slice(chunks[s, 0], chunks[s, 1])
     w, m, v, dw = w[here], m[here], v[here], dw[here]

@@ -14,25 +14,24 @@ import numpy as np
 from siamese_np.kernels.distance import LARGE
 from siamese_np.kernels.pairwise import SHARD, distance_rows
 from siamese_np.kernels.simd.scratch import ceil_div
-from siamese_np.runtime.inline import array_part
-from siamese_np.runtime.jit import kernel
-from siamese_np.runtime.team import sharded
+from siamese_np.runtime.jit import inlined, kernel
+from siamese_np.runtime.shards import sharded
 
 
-@kernel
+@kernel(shared=True)
 def all_pairs_forward(sums, dist, emb, classes, margin):
     """sums (N, 2) = each row's loss over its similar and dissimilar pairs; dist (N, N) = distances of emb (N, E)."""
     _forward((sums, dist, emb, classes, margin), ceil_div(len(emb), SHARD))
 
 
-@kernel
+@kernel(shared=True)
 def all_pairs_backward(demb, weight, dist, emb, classes, margin):
     """demb (N, E) = gradients of emb, from weight (2,) and dist (N, N)."""
     _backward((demb, weight, dist, emb, classes, margin), ceil_div(len(emb), SHARD))
 
 
 @sharded
-@array_part
+@inlined(arrays=True)
 def _forward(sums, dist, emb, classes, margin, s):
     N, first = emb.shape[0], s * SHARD
     distance_rows(dist, emb, first)
@@ -48,7 +47,7 @@ def _forward(sums, dist, emb, classes, margin, s):
 
 
 @sharded
-@array_part
+@inlined(arrays=True)
 def _backward(demb, weight, dist, emb, classes, margin, s):
     N, E = emb.shape
     factor, partner = np.empty(N + 4, emb.dtype), np.empty(N + 4, np.int64)

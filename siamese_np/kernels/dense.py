@@ -20,9 +20,8 @@ from siamese_np.kernels.simd.gemm import Matrix, Strided, multiply, transpose
 from siamese_np.kernels.simd.scratch import all_finite, ceil_div, clear, copy
 from siamese_np.kernels.simd.sparse import SparseRows, sparse_multiply, sparse_rows
 from siamese_np.kernels.simd.vectors import load_scalar
-from siamese_np.runtime.inline import array_part, part
-from siamese_np.runtime.jit import kernel
-from siamese_np.runtime.team import sharded
+from siamese_np.runtime.jit import inlined, kernel
+from siamese_np.runtime.shards import sharded
 
 MIN_HALF = 128  # features in half a sum
 SIZE = 64  # rows of out, and input features, of a shard; twice as many features where dx is wanted
@@ -39,7 +38,7 @@ class SparseGradient(NamedTuple):
     nonzeros: SparseRows
 
 
-@kernel
+@kernel(shared=True)
 def dense_forward(out, x, w, b):
     """out (N, E) = x (N, D) @ w (D, E) + b (E,)."""
     N, E = out.shape
@@ -58,7 +57,7 @@ def dense_forward(out, x, w, b):
                 row[e] += more[e]
 
 
-@kernel
+@kernel(shared=True)
 def dense_backward(dx, dw, db, dout, x, w):
     """dw (D, E) and db (E,) += their gradients; dx (N, D) = its own, unless it is empty: not wanted."""
     N, E = dout.shape
@@ -74,7 +73,7 @@ def dense_backward(dx, dw, db, dout, x, w):
 
 
 @sharded
-@array_part
+@inlined(arrays=True)
 def _forward_block(out, second, x, w, half, sparse, s):
     N, E = out.shape
     D = len(w)
@@ -98,7 +97,7 @@ def _forward_block(out, second, x, w, half, sparse, s):
 
 
 @sharded
-@array_part
+@inlined(arrays=True)
 def _backward_block(dx, dw, dout, x, w, sparse_x, s):
     D, E = w.shape
     N, R = len(dx), dout.rows.size
@@ -131,13 +130,13 @@ def _backward_block(dx, dw, dout, x, w, sparse_x, s):
                     clear(flat_dx, n * D + first, K)
 
 
-@part
+@inlined
 def features_of(dx):
     """Input features of a shard going backward."""
     return 2 * SIZE if len(dx) else SIZE
 
 
-@part
+@inlined
 def is_sparse(x):
     """Whether at most SPARSE of some evenly spread rows of x (N, D) is not zero."""
     N, D = x.shape
@@ -150,7 +149,7 @@ def is_sparse(x):
     return nonzero <= SPARSE * seen
 
 
-@array_part
+@inlined(arrays=True)
 def nonzero_rows(start, N):
     """Numbers of the rows, of N, that hold anything but zeros, from where their lists begin (`SparseRows`)."""
     rows, count = np.empty(N, np.int64), 0
@@ -161,7 +160,7 @@ def nonzero_rows(start, N):
     return rows[:count]
 
 
-@array_part
+@inlined(arrays=True)
 def take_rows(x, rows, first, count):
     """A flat copy of `count` columns, from `first` on, of some rows of x (N, D)."""
     D = x.shape[1]

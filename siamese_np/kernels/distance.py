@@ -8,8 +8,7 @@ Made fast by
 
 import numpy as np
 
-from siamese_np.runtime.inline import sum_part
-from siamese_np.runtime.jit import kernel
+from siamese_np.runtime.jit import inlined, kernel
 
 # Outside this range of sums of squares, squares of float32 (and the more so of float64) may have lost digits.
 SMALL, LARGE = 1e-25, 1e35
@@ -33,7 +32,7 @@ def euclidean_backward(demb_a, demb_b, ddist, emb_a, emb_b, dist):
             demb_b[n, e] = -demb_a[n, e]
 
 
-@sum_part
+@inlined(reassociate=True)
 def row_distance(a, b):
     """Distance between two vectors a, b (E,), free of underflow and overflow."""
     total = a.dtype.type(0)

@@ -7,27 +7,26 @@ add up. A tie goes to the first maximum in row-major order (MNIST is mostly blac
 wins every comparison, so that it stays visible. `argmax` keeps the selected entry's number p*KW + q in its window.
 """
 
-from siamese_np.runtime.inline import part
-from siamese_np.runtime.jit import kernel
-from siamese_np.runtime.team import sharded
+from siamese_np.runtime.jit import inlined, kernel
+from siamese_np.runtime.shards import sharded
 
 IMAGES = 4  # of a shard
 
 
-@kernel
+@kernel(shared=True)
 def maxpool2d_forward(out, argmax, x, window, stride):
     """out, argmax (N, OH, OW, C) = maximum of x (N, H, W, C) under `window`, and which entry it was."""
     _forward((out, argmax, x, window, stride), (len(out) + IMAGES - 1) // IMAGES)
 
 
-@kernel
+@kernel(shared=True)
 def maxpool2d_backward(dx, dout, argmax, x_shape, window, stride):
     """dx (N, H, W, C), of x_shape, = dout (N, OH, OW, C) sent to the largest pixel of each window, zero elsewhere."""
     _backward((dx, dout, argmax, window, stride), (len(dout) + IMAGES - 1) // IMAGES)
 
 
 @sharded
-@part
+@inlined
 def _forward(out, argmax, x, window, stride, s):
     N, OH, OW, C = out.shape
     for n in range(s * IMAGES, min((s + 1) * IMAGES, N)):
@@ -49,7 +48,7 @@ def _forward(out, argmax, x, window, stride, s):
 
 
 @sharded
-@part
+@inlined
 def _backward(dx, dout, argmax, window, stride, s):
     N, OH, OW, C = dout.shape
     for n in range(s * IMAGES, min((s + 1) * IMAGES, N)):

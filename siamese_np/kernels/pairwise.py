@@ -12,32 +12,31 @@ import numpy as np
 from siamese_np.kernels.distance import LARGE, SMALL, row_distance
 from siamese_np.kernels.search.squared_distances import COLUMNS, ROWS, columns_of, pad_rows, square_rows
 from siamese_np.kernels.simd.scratch import ceil_div
-from siamese_np.runtime.inline import array_part, part
-from siamese_np.runtime.jit import kernel
-from siamese_np.runtime.team import sharded
+from siamese_np.runtime.jit import inlined, kernel
+from siamese_np.runtime.shards import sharded
 
 SHARD = 16  # rows of a shard
 
 
-@kernel
+@kernel(shared=True)
 def pairwise_forward(dist, emb):
     """dist (N, N) = distances of the rows of emb (N, E)."""
     _forward((dist, emb), ceil_div(len(emb), SHARD))
 
 
-@kernel
+@kernel(shared=True)
 def pairwise_backward(demb, ddist, dist, emb):
     """demb (N, E) = gradients of emb, from ddist (N, N), which need not be symmetric."""
     _backward((demb, ddist, dist, emb), ceil_div(len(emb), SHARD))
 
 
 @sharded
-@array_part
+@inlined(arrays=True)
 def _forward(dist, emb, s):
     distance_rows(dist, emb, s * SHARD)
 
 
-@array_part
+@inlined(arrays=True)
 def distance_rows(dist, emb, first):
     """Rows first, ..., first + SHARD - 1 of dist (N, N)."""
     N = emb.shape[0]
@@ -58,7 +57,7 @@ def distance_rows(dist, emb, first):
 
 
 @sharded
-@part
+@inlined
 def _backward(demb, ddist, dist, emb, s):
     N, E = emb.shape
     for i in range(s * SHARD, min((s + 1) * SHARD, N)):

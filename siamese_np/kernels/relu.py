@@ -5,27 +5,26 @@ it is 0, so a unit that gave nothing receives nothing. The output is positive ex
 the backward pass needs only the output.
 """
 
-from siamese_np.runtime.inline import part
-from siamese_np.runtime.jit import kernel
-from siamese_np.runtime.team import sharded
+from siamese_np.runtime.jit import inlined, kernel
+from siamese_np.runtime.shards import sharded
 
 NUMBERS = 1 << 15  # of a shard
 
 
-@kernel
+@kernel(shared=True)
 def relu_forward(out, x):
     """out (M,) = max(x (M,), 0)."""
     _forward((out, x), (x.size + NUMBERS - 1) // NUMBERS)
 
 
-@kernel
+@kernel(shared=True)
 def relu_backward(dx, dout, out):
     """dx (M,) = dout (M,) where out (M,) > 0, and 0 elsewhere."""
     _backward((dx, dout, out), (out.size + NUMBERS - 1) // NUMBERS)
 
 
 @sharded
-@part
+@inlined
 def _forward(out, x, s):
     shard = slice(s * NUMBERS, (s + 1) * NUMBERS)
     out, x = out[shard], x[shard]
@@ -34,7 +33,7 @@ def _forward(out, x, s):
 
 
 @sharded
-@part
+@inlined
 def _backward(dx, dout, out, s):
     shard = slice(s * NUMBERS, (s + 1) * NUMBERS)
     dx, dout, out = dx[shard], dout[shard], out[shard]

@@ -3,19 +3,18 @@
 Made fast by one pass over memory for all parameters, shared by all threads.
 """
 
-from siamese_np.runtime.inline import part
-from siamese_np.runtime.jit import kernel
-from siamese_np.runtime.team import sharded
+from siamese_np.runtime.jit import inlined, kernel
+from siamese_np.runtime.shards import sharded
 
 
-@kernel
+@kernel(shared=True)
 def sgd_step(w, velocity, dw, chunks, learning_rate, momentum):
     """Update w and velocity (P,) in place, from dw (P,); chunks (S, 2) cut them into shards."""
     _step((w, velocity, dw, chunks, learning_rate, momentum), len(chunks))
 
 
 @sharded
-@part
+@inlined
 def _step(w, velocity, dw, chunks, learning_rate, momentum, s):
     here = slice(chunks[s, 0], chunks[s, 1])
     w, velocity, dw = w[here], velocity[here], dw[here]

@@ -106,6 +106,3 @@ def cache_folder() -> Path | None:
     except (OSError, RuntimeError) as error:
         warn_not_kept(error)
         return None
-
-
-loose_kernel = kernel(reassociate=True)

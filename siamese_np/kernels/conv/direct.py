@@ -41,9 +41,8 @@ from siamese_np.kernels.simd.vectors import (
     no_unroll,
     zeros,
 )
-from siamese_np.runtime.inline import array_part, part
-from siamese_np.runtime.jit import kernel
-from siamese_np.runtime.team import sharded
+from siamese_np.runtime.jit import inlined, kernel
+from siamese_np.runtime.shards import sharded
 
 
 class Filters(NamedTuple):
@@ -63,19 +62,19 @@ class Windows(NamedTuple):
     KH: int
 
 
-@kernel
+@kernel(shared=True)
 def conv2d_forward(out, x, w, b, stride, pad):
     """out (N, OH, OW, F) = convolution of x (N, H, W, C) with w (KH, KW, C, F), plus b (F,)."""
     _convolve(out, np.empty((0, 0, 0, 0), np.uint8), x, w, b, stride, pad)
 
 
-@kernel
+@kernel(shared=True)
 def conv_relu_pool_forward(out, argmax, x, w, b, stride, pad):
     """out, argmax (N, OH, OW, F) = pooled ReLU of x (N, H, W, C) convolved with w (KH, KW, C, F), plus b (F,)."""
     _convolve(out, argmax, x, w, b, stride, pad)
 
 
-@array_part
+@inlined(arrays=True)
 def _convolve(out, argmax, x, w, b, stride, pad):
     geometry, shards = geometry_of(x, w, stride, pad), count_shards(len(x))
     FP = round_up(b.size, b)
@@ -89,7 +88,7 @@ def _convolve(out, argmax, x, w, b, stride, pad):
 
 
 @sharded
-@array_part
+@inlined(arrays=True)
 def _convolve_windows(out, argmax, x, filters, geometry, shard):
     FP, vector = filters.biases.size, VECTOR_BYTES // x.itemsize
     output = make_output(out, argmax, FP)
@@ -112,7 +111,7 @@ def _convolve_windows(out, argmax, x, filters, geometry, shard):
                 finish_tile(output, tile)
 
 
-@part
+@inlined
 def windows_of(tile, i, j, geometry, edges, filters):
     """The `Windows` of tile (i, j); without rows if all they see is black (0 * NaN is NaN, so weights count, too)."""
     row, column = 2 * i * geometry.down, 2 * j * geometry.right
@@ -121,7 +120,7 @@ def windows_of(tile, i, j, geometry, edges, filters):
     return Windows(row * geometry.line + column, right, down * geometry.line, 0 if black else geometry.KH)
 
 
-@part
+@inlined
 def conv_2x2(padded, windows, geometry, filters, f, like):
     """Filters f, f + 1, ... of four pixels, as many as `like` has entries."""
     FP = filters.biases.size

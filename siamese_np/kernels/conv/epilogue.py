@@ -13,7 +13,7 @@ import numpy as np
 
 from siamese_np.kernels.simd.scratch import copy, empty_aligned
 from siamese_np.kernels.simd.vectors import greater, greater_or_nan, select, splat, store
-from siamese_np.runtime.inline import array_part, part
+from siamese_np.runtime.jit import inlined
 
 
 class Output(NamedTuple):
@@ -35,7 +35,7 @@ class Tile(NamedTuple):
     below: int
 
 
-@array_part
+@inlined(arrays=True)
 def make_output(out, argmax, FP):
     """The `Output` for out (N, OH, OW, F) and argmax, of the same size or empty."""
     _, OH, OW, F = out.shape
@@ -45,7 +45,7 @@ def make_output(out, argmax, FP):
     return Output(flat, flat_argmax, empty_aligned(4 * FP, flat), np.empty(FP, np.uint8), (OH, OW, F), FP)
 
 
-@part
+@inlined
 def count_tiles(output):
     """Rows and columns of tiles of an image."""
     OH, OW, _ = output.shape
@@ -54,7 +54,7 @@ def count_tiles(output):
     return (OH + 1) // 2, (OW + 1) // 2
 
 
-@part
+@inlined
 def tile_at(output, n, i, j):
     """Tile (i, j) of image n. Where it has no right column, or no lower row, the steps there are 0."""
     OH, OW, F = output.shape
@@ -64,7 +64,7 @@ def tile_at(output, n, i, j):
     return Tile(((n * OH + 2 * i) * OW + 2 * j) * F, right, below)
 
 
-@part
+@inlined
 def store_tile(output, tile, f, pixels):
     """Store filters f, f + 1, ... of a tile's four pixels, or pool them; `finish_tile` ends a tile."""
     direct = output.shape[2] == output.FP
@@ -76,7 +76,7 @@ def store_tile(output, tile, f, pixels):
         store_four(output.row, start + f, right, below, pixels)
 
 
-@part
+@inlined
 def store_four(out, dst, right, below, pixels):
     """Four pixels, the first last: it is the one that stays where others are outside the image, and lie on it."""
     store(out, dst + below + right, pixels[3])
@@ -85,7 +85,7 @@ def store_four(out, dst, right, below, pixels):
     store(out, dst, pixels[0])
 
 
-@part
+@inlined
 def store_largest(out, argmax, dst, pixels):
     """ReLU of the largest of four pixels, and its number: the first of equal ones (NaN is largest), or 4."""
     best, number = pixels[0], splat(argmax, argmax.dtype.type(0), pixels[0])
@@ -100,7 +100,7 @@ def store_largest(out, argmax, dst, pixels):
     store(argmax, dst, select(greater(best, zero), number, none))
 
 
-@part
+@inlined
 def finish_tile(output, tile):
     """Copy a tile from the row where that is another place."""
     _, _, F = output.shape

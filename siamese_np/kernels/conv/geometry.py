@@ -6,7 +6,7 @@ import numpy as np
 
 from siamese_np.kernels.simd.scratch import ceil_div, copy, zeros_aligned
 from siamese_np.kernels.simd.vectors import load_scalar
-from siamese_np.runtime.inline import array_part, part
+from siamese_np.runtime.jit import inlined
 
 MIN_IMAGES, MAX_SHARDS = 4, 16  # images in a shard, shards of a batch
 
@@ -25,7 +25,7 @@ class Geometry(NamedTuple):
     pad: tuple[int, int]
 
 
-@part
+@inlined
 def geometry_of(x, w, stride, pad):
     """The `Geometry` of x (N, H, W, C) convolved with w (KH, KW, C, F)."""
     _, _, W, C = x.shape
@@ -33,32 +33,32 @@ def geometry_of(x, w, stride, pad):
     return Geometry(KH, KW * C, (W + 2 * pad[1]) * C, stride[0], stride[1] * C, pad)
 
 
-@part
+@inlined
 def images_per_shard(N):
     """It depends on nothing but the size N of the batch, so neither does the order of any sum."""
     return max(MIN_IMAGES, ceil_div(N, MAX_SHARDS))
 
 
-@part
+@inlined
 def count_shards(N):
     """Number of shards of a batch of N images."""
     return ceil_div(N, images_per_shard(N))
 
 
-@part
+@inlined
 def images_of(shard, N):
     """The range of a shard's images."""
     size = images_per_shard(N)
     return range(shard * size, min((shard + 1) * size, N))
 
 
-@array_part
+@inlined(arrays=True)
 def empty_padded(x, more, geometry, like):
     """Memory for an image of x (N, H, W, C) between black margins, and `more` black rows below."""
     return zeros_aligned((x.shape[1] + 2 * geometry.pad[0] + more) * geometry.line, like)
 
 
-@part
+@inlined
 def pad_image(padded, x, geometry):
     """Copy x (H, W, C) between the margins."""
     H, W, C = x.shape
@@ -67,7 +67,7 @@ def pad_image(padded, x, geometry):
         copy(padded, (pad[0] + r) * geometry.line + pad[1] * C, flat, r * W * C, W * C)
 
 
-@part
+@inlined
 def unpad_image(x, padded, geometry):
     """Copy x (H, W, C) from between the margins."""
     H, W, C = x.shape
@@ -76,7 +76,7 @@ def unpad_image(x, padded, geometry):
         copy(flat, r * W * C, padded, (pad[0] + r) * geometry.line + pad[1] * C, W * C)
 
 
-@array_part
+@inlined(arrays=True)
 def empty_edges(x, geometry):
     """Memory for the edges of each row of a padded image: where black ends, and begins again."""
     edges = np.empty((x.shape[1] + 2 * geometry.pad[0], 2), np.int64)
@@ -84,7 +84,7 @@ def empty_edges(x, geometry):
     return edges
 
 
-@part
+@inlined
 def find_edges(edges, x, geometry):
     """The edges of x (H, W, C), as it lies between the margins."""
     H, W, C = x.shape
@@ -99,7 +99,7 @@ def find_edges(edges, x, geometry):
         edges[pad[0] + r, 1] = pad[1] * C + right if left < right else 0
 
 
-@part
+@inlined
 def is_black(edges, top, bottom, left, right):
     """Whether rows top to bottom - 1 are 0 from entry left to right - 1, as the edges tell."""
     for r in range(top, bottom):  # noqa: SIM110  (compiled code knows no generators)

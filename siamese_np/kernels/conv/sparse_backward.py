@@ -47,9 +47,8 @@ from siamese_np.kernels.simd.vectors import (
     store_scalar,
     zeros,
 )
-from siamese_np.runtime.inline import array_part, part
-from siamese_np.runtime.jit import kernel
-from siamese_np.runtime.team import sharded
+from siamese_np.runtime.jit import inlined, kernel
+from siamese_np.runtime.shards import sharded
 
 BLOCK = 1 << 11  # sums of all shards that one thread adds at a time
 FEW_CHANNELS = 8  # with fewer, a row of a window is too short to run through a list for it
@@ -85,19 +84,19 @@ class Gradients(NamedTuple):
     db: Any
 
 
-@kernel
+@kernel(shared=True)
 def conv2d_backward(dx, dw, db, dout, x, w, stride, pad):
     """dw (KH, KW, C, F) and db (F,) += their gradients; dx (N, H, W, C) = its own, unless it is empty."""
     _backward(Gradients(dx, dw, db), dout, np.empty(0, np.uint8), x, w, geometry_of(x, w, stride, pad))
 
 
-@kernel
+@kernel(shared=True)
 def conv_relu_pool_backward(dx, dw, db, dout, argmax, x, w, stride, pad):
     """dw (KH, KW, C, F) and db (F,) += their gradients; dx (N, H, W, C) = its own, unless it is empty."""
     _backward(Gradients(dx, dw, db), dout, argmax.reshape(-1), x, w, geometry_of(x, w, stride, pad))
 
 
-@array_part
+@inlined(arrays=True)
 def _backward(grads, dout, argmax, x, w, geometry):
     """Add to `grads`, of a whole batch; argmax is flat, and empty without pooling."""
     _, _, _, F = w.shape
@@ -125,7 +124,7 @@ def _backward(grads, dout, argmax, x, w, geometry):
             grads.db[f] += db[shard * F + f]
 
 
-@array_part
+@inlined(arrays=True)
 def add_shards(sums, shards):
     """Add to the sums of the first shard those of all others, always in this order."""
     size = sums.size // shards
@@ -133,14 +132,14 @@ def add_shards(sums, shards):
 
 
 @sharded
-@part
+@inlined
 def _add_block(sums, size, s):
     for first in range(size, sums.size, size):
         for k in range(s * BLOCK, min((s + 1) * BLOCK, size)):
             store_scalar(sums, k, load_scalar(sums, k) + load_scalar(sums, first + k))
 
 
-@array_part
+@inlined(arrays=True)
 def transpose_filters(w, like):
     """(F, KH, T), flat, of w (KH, KW, C, F): rows of windows, filled up with zeros to T >= KW * C numbers."""
     KH, KW, C, F = w.shape
@@ -153,7 +152,7 @@ def transpose_filters(w, like):
     return filters
 
 
-@part
+@inlined
 def add_transposed(dw, sums):
     """dw (KH, KW, C, F) += sums (F, KH, T), flat."""
     KH, KW, C, F = dw.shape
@@ -166,7 +165,7 @@ def add_transposed(dw, sums):
 
 
 @sharded
-@array_part
+@inlined(arrays=True)
 def _backward_sparse(grads, dout, argmax, x, filters, geometry, shard):
     """dx of the images of a shard, and what they add to dw, transposed as `filters` are, and to db."""
     _, OH, OW, F = dout.shape
@@ -195,13 +194,13 @@ def _backward_sparse(grads, dout, argmax, x, filters, geometry, shard):
             add_to_filters(dw, by_filter, padded, geometry)
 
 
-@part
+@inlined
 def pool_of(argmax):
     """Rows, and columns, of the pixels that share an entry of dout: 2, or 1 without pooling."""
     return 2 if argmax.size else 1
 
 
-@part
+@inlined
 def any_nonzero(dout, n):
     """Whether the gradient of image n is not all 0."""
     flat, size = dout.reshape(-1), dout.size // len(dout)
@@ -211,7 +210,7 @@ def any_nonzero(dout, n):
     return False
 
 
-@part
+@inlined
 def list_pixels(by_pixel, windows, row, dout, argmax, n, geometry):
     """List the gradient of image n, and where the windows of its pixels begin; `row` is memory for a row of dout."""
     _, OH, OW, F = dout.shape
@@ -227,7 +226,7 @@ def list_pixels(by_pixel, windows, row, dout, argmax, n, geometry):
                 k += 1
 
 
-@part
+@inlined
 def copy_selected(out, dst, dout, argmax, src, count, t):
     """out[dst : dst + count] = dout[src : src + count] where pixel t of a pooled tile is selected, else 0."""
     if argmax.size == 0:
@@ -239,7 +238,7 @@ def copy_selected(out, dst, dout, argmax, src, count, t):
         store_scalar(out, dst + k, value if load_scalar(argmax, src + k) == number else zero)
 
 
-@part
+@inlined
 def add_biases(db, dout, argmax, n):
     """db (F,) += the gradient of image n, where a pixel is selected."""
     flat, size = dout.reshape(-1), dout.size // len(dout)
@@ -252,7 +251,7 @@ def add_biases(db, dout, argmax, n):
             store_scalar(db, f, load_scalar(db, f) + value)
 
 
-@part
+@inlined
 def sort_by_filter(by_filter, by_pixel, windows):
     """Fill `by_filter` with the entries of `by_pixel`."""
     copy(by_filter.stop, 0, by_filter.first, 0, by_filter.stop.size)
@@ -265,7 +264,7 @@ def sort_by_filter(by_filter, by_pixel, windows):
             store_scalar(by_filter.stop, f, m + 1)
 
 
-@part
+@inlined
 def add_to_windows(dpadded, windows, by_pixel, filters, step, geometry):
     """The window of each pixel += its entries times their filters, which are `step` numbers each."""
     like, T = zeros(filters, PAIR), step // geometry.KH
@@ -280,7 +279,7 @@ def add_to_windows(dpadded, windows, by_pixel, filters, step, geometry):
                     sparse_axpy3(Rows(dpadded, dst + t, dst + t1, dst + t2), rows, by_pixel, k, step, like)
 
 
-@part
+@inlined
 def add_to_filters(dw, by_filter, padded, geometry):
     """dw, a `Matrix` (F, KH * T), += each filter's entries times the windows that they saw."""
     like, KH, line = zeros(padded, PAIR), geometry.KH, geometry.line
@@ -295,7 +294,7 @@ def add_to_filters(dw, by_filter, padded, geometry):
                 sparse_axpy3(sums, rows, by_filter, f, 1, like)
 
 
-@part
+@inlined
 def sparse_axpy3(sums, rows, lists, k, step, like):
     """Three rows of sums += for each entry of list k its value times three rows, index * step behind `rows`."""
     row0, row1, row2 = rows.row0, rows.row1, rows.row2
@@ -313,7 +312,7 @@ def sparse_axpy3(sums, rows, lists, k, step, like):
 
 
 @sharded
-@array_part
+@inlined(arrays=True)
 def _backward_few_channels(grads, dout, argmax, x, geometry, shard):
     """What the images of a shard add to dw (KH, KW, C, F in whole vectors) and db.
 
@@ -346,7 +345,7 @@ def _backward_few_channels(grads, dout, argmax, x, geometry, shard):
                     add_products(sums, width, padded, p * geometry.line, windows[:count], Matrix(pixels, f, FP))
 
 
-@part
+@inlined
 def add_products(sums, width, padded, first, windows, gradients):
     """sums (width, F) += the entries of each window, from `first` behind its start on, times its gradients.
 

@@ -27,8 +27,8 @@ from siamese_np.kernels.conv.geometry import empty_padded, images_of, pad_image
 from siamese_np.kernels.simd.gemm import ROWS, Matrix, Strided, multiply
 from siamese_np.kernels.simd.scratch import empty_aligned, pad_to_vector, round_up
 from siamese_np.kernels.simd.vectors import VECTOR_BYTES, load, muladd, store, zeros
-from siamese_np.runtime.inline import array_part, part
-from siamese_np.runtime.team import sharded
+from siamese_np.runtime.jit import inlined
+from siamese_np.runtime.shards import sharded
 
 MIN_CHANNELS = 8  # with fewer, the transforms cost more than they save
 TILES = 4 * ROWS  # patches at a time: so many meet each filter of U while it is in the L1 cache
@@ -42,14 +42,14 @@ class Block(NamedTuple):
     padded: Any
 
 
-@part
+@inlined
 def winograd_pays(w, stride):
     """Whether a convolution with w (KH, KW, C, F) is of the kind that this file computes."""
     return w.shape[0] == 3 and w.shape[1] == 3 and w.shape[2] >= MIN_CHANNELS and stride[0] == 1 and stride[1] == 1
 
 
 @sharded
-@array_part
+@inlined(arrays=True)
 def convolve_tiles(out, argmax, x, U, biases, geometry, shard):
     """Convolve the images of one shard; see `make_output` for out and argmax, `transform_weights` for U."""
     FP, C, vector = biases.size, x.shape[3], VECTOR_BYTES // x.itemsize
@@ -79,7 +79,7 @@ def convolve_tiles(out, argmax, x, U, biases, geometry, shard):
             finish_tile(output, tile)
 
 
-@array_part
+@inlined(arrays=True)
 def transform_weights(w, FP):
     """U (16, C, FP), flat, of w (3, 3, C, F), with zeros behind the F filters."""
     _, _, C, F = w.shape
@@ -96,14 +96,14 @@ def transform_weights(w, FP):
     return U
 
 
-@part
+@inlined
 def spread_column(g, src, step):
     """A column of G g, from the column of g that begins at g[src]."""
     like = zeros(g, 1)
     return spread(g, load(g, src, like), load(g, src + step, like), load(g, src + 2 * step, like))
 
 
-@part
+@inlined
 def store_spread(U, dst, step, a, b, c):
     """A row of (G g) G', from a row (a, b, c) of G g; its numbers are `step` apart."""
     u0, u1, u2, u3 = spread(U, a, b, c)
@@ -113,7 +113,7 @@ def store_spread(U, dst, step, a, b, c):
     store(U, dst + 3 * step, u3)
 
 
-@part
+@inlined
 def spread(w, a, b, c):
     """G (a, b, c): four vectors from three, of the type of w."""
     half, one, minus, zero = w.dtype.type(0.5), w.dtype.type(1), w.dtype.type(-1), zeros(w, 1)
@@ -121,7 +121,7 @@ def spread(w, a, b, c):
     return a, muladd(zero, half, muladd(both, one, b)), muladd(zero, half, muladd(both, minus, b)), c
 
 
-@part
+@inlined
 def transform_patch(block, t, patch, C):
     """V = B' d B of tile t, whose `patch` is a `Matrix` of the padded image."""
     minus, plus = block.V.dtype.type(-1), block.V.dtype.type(1)
@@ -135,7 +135,7 @@ def transform_patch(block, t, patch, C):
         transform_column(Matrix(block.V, dst + 3 * step, step), patch, src + C, src + 3 * C, minus)
 
 
-@part
+@inlined
 def transform_column(V, patch, a, b, sign):
     """One column of V, from the columns of d that begin at a and b: B' (a + sign b)."""
     d, line, like = patch.data, patch.step, zeros(patch.data, 1)
@@ -150,7 +150,7 @@ def transform_column(V, patch, a, b, sign):
     store(V.data, V.start + 12 * V.step, muladd(d1, minus, d3))
 
 
-@part
+@inlined
 def multiply_channels(block, U, count, C):
     """M = V * U, summed over the C channels, of `count` tiles."""
     V_step, M_step, U_step = block.V.size // 16, block.M.size // 16, U.size // 16
@@ -160,7 +160,7 @@ def multiply_channels(block, U, count, C):
         multiply(Matrix(block.M, k * M_step, FP), patches, filters, (count, C, FP), False)
 
 
-@part
+@inlined
 def tile_pixels(M, k, bias):
     """A' M A of one tile, row by row, plus the biases, for the filters from M[k] on."""
     step, one, minus = M.size // 16, M.dtype.type(1), M.dtype.type(-1)
@@ -175,7 +175,7 @@ def tile_pixels(M, k, bias):
     return pixel0, pixel1, pixel2, pixel3
 
 
-@part
+@inlined
 def sum_column(M, k, step, like):
     """The column of A' M that begins at M[k]."""
     one, minus = M.dtype.type(1), M.dtype.type(-1)

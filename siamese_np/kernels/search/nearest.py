@@ -13,21 +13,20 @@ import numpy as np
 
 from siamese_np.kernels.search.squared_distances import COLUMNS, ROWS, columns_of, pad_rows, square_rows
 from siamese_np.kernels.simd.scratch import ceil_div
-from siamese_np.runtime.inline import array_part, part
-from siamese_np.runtime.jit import kernel
-from siamese_np.runtime.team import sharded
+from siamese_np.runtime.jit import inlined, kernel
+from siamese_np.runtime.shards import sharded
 
 SHARD = 128  # queries that share a transposed block of the gallery
 
 
-@kernel
+@kernel(shared=True)
 def nearest_rows(squares, indices, query, gallery, k):
     """squares, indices (Q, k): the k smallest squared distances of each query (Q, E) to gallery (G, E), k <= G."""
     _search((squares, indices, query, gallery, k), ceil_div(len(query), SHARD))
 
 
 @sharded
-@array_part
+@inlined(arrays=True)
 def _search(squares, indices, query, gallery, k, s):
     first, last = s * SHARD, min((s + 1) * SHARD, query.shape[0])
     rows = pad_rows(query, first, SHARD)
@@ -55,7 +54,7 @@ def _search(squares, indices, query, gallery, k, s):
             _sink(best, index, size, square, number)
 
 
-@part
+@inlined
 def _sink(best, index, size, square, number):
     """Put (square, number) in place of the top of the heap of `size`, and let it sink."""
     n = 0
@@ -70,6 +69,6 @@ def _sink(best, index, size, square, number):
         n = child
 
 
-@part
+@inlined
 def _worse(best, index, n, square, number):
     return best[n] > square or (best[n] == square and index[n] > number)

@@ -16,9 +16,8 @@ import numpy as np
 
 from siamese_np.kernels.search.squared_distances import COLUMNS, ROWS, columns_of, pad_rows, square_rows
 from siamese_np.kernels.simd.scratch import ceil_div
-from siamese_np.runtime.inline import array_part, part
-from siamese_np.runtime.jit import kernel
-from siamese_np.runtime.team import count, sharded
+from siamese_np.runtime.jit import inlined, kernel
+from siamese_np.runtime.shards import atomic_add, sharded
 
 SHARD = 64  # images that share a transposed block of others
 BINS = 1 << 18
@@ -33,7 +32,7 @@ class Table(NamedTuple):
     scale: float
 
 
-@kernel
+@kernel(shared=True)
 def pair_squares(squares, emb, first, last):
     """squares (S,) of the pairs (i, j), first[i] <= j < last[i], one image after another, of emb (N, E)."""
     start = np.zeros(len(emb) + 1, np.int64)
@@ -42,7 +41,7 @@ def pair_squares(squares, emb, first, last):
     _write((squares, emb, first, last, start), ceil_div(len(emb), SHARD))
 
 
-@kernel
+@kernel(shared=True)
 def pair_ranks(below, equal, values, emb, first, last):
     """Count the squares of the pairs (i, j), first[i] <= j < last[i], among the ascending values (S,).
 
@@ -56,7 +55,7 @@ def pair_ranks(below, equal, values, emb, first, last):
 
 
 @sharded
-@part
+@inlined
 def _index(table, s):
     """Enter some of the values into the table: each into the bins behind that of the value before."""
     values, stop = table.values, min((s + 1) * VALUES, table.values.size)
@@ -71,7 +70,7 @@ def _index(table, s):
 
 
 @sharded
-@array_part
+@inlined(arrays=True)
 def _write(squares, emb, first, last, start, s):
     i0, i1 = s * SHARD, min((s + 1) * SHARD, len(emb))
     rows, block = pad_rows(emb, i0, SHARD), np.empty((ROWS, COLUMNS), emb.dtype)
@@ -85,7 +84,7 @@ def _write(squares, emb, first, last, start, s):
 
 
 @sharded
-@array_part
+@inlined(arrays=True)
 def _count(below, equal, table, emb, first, last, s):
     i0, i1 = s * SHARD, min((s + 1) * SHARD, len(emb))
     rows, block = pad_rows(emb, i0, SHARD), np.empty((ROWS, COLUMNS), emb.dtype)
@@ -101,11 +100,11 @@ def _count(below, equal, table, emb, first, last, s):
                         above += 1
                     else:
                         rank = _rank(table, square)
-                        count(equal if table.values[rank] == square else below, rank, 1)
-    count(below, table.values.size, above)
+                        atomic_add(equal if table.values[rank] == square else below, rank, 1)
+    atomic_add(below, table.values.size, above)
 
 
-@part
+@inlined
 def _rank(table, square):
     """Number of the first value that is not below `square`, which is not above all."""
     if not square > table.values[0]:
@@ -121,7 +120,7 @@ def _rank(table, square):
     return first
 
 
-@part
+@inlined
 def _bin(table, value):
     """Number of the bin of a value; never falls while the value rises."""
     return min(int((value - table.values[0]) * table.scale), BINS)

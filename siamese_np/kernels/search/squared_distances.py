@@ -13,14 +13,14 @@ import numpy as np
 
 from siamese_np.kernels.simd.gemm import Matrix, transpose
 from siamese_np.kernels.simd.vectors import VECTOR_BYTES, add_squares, difference, load, load_scalar, store, zeros
-from siamese_np.runtime.inline import array_part, part
+from siamese_np.runtime.jit import inlined
 
 ROWS = 8
 VECTORS = 2 if VECTOR_BYTES == 64 else 1  # of each row, as far as registers go: differences need some, too
 COLUMNS = 352  # a power of two would send every row of a block to the same few sets of the cache
 
 
-@array_part
+@inlined(arrays=True)
 def pad_rows(x, first, rows):
     """Rows first, ..., first + rows - 1 of x (N, E); those past the last are 0."""
     padded = np.empty((rows, x.shape[1]), x.dtype)
@@ -30,7 +30,7 @@ def pad_rows(x, first, rows):
     return padded
 
 
-@array_part
+@inlined(arrays=True)
 def columns_of(x, first):
     """Rows first, ..., first + COLUMNS - 1 of x (N, E) as columns; those past the last are 0."""
     E = x.shape[1]
@@ -42,7 +42,7 @@ def columns_of(x, first):
     return columns
 
 
-@part
+@inlined
 def square_rows(squares, rows, start, columns):
     """squares (ROWS, COLUMNS) of rows[start : start + ROWS] and all columns (E, COLUMNS)."""
     E, like = columns.shape[0], zeros(columns, VECTORS)

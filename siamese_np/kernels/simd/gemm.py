@@ -26,7 +26,7 @@ from siamese_np.kernels.simd.vectors import (
     transpose_square,
     zeros,
 )
-from siamese_np.runtime.inline import part
+from siamese_np.runtime.jit import inlined
 
 ROWS = 6
 
@@ -48,7 +48,7 @@ class Strided(NamedTuple):
     column_step: int
 
 
-@part
+@inlined
 def multiply(out, x, w, shape, add):
     """out (M, F) = x (M, K) @ w (K, F), or += if `add`; out and w are `Matrix`, x is `Strided`; shape = M, K, F."""
     M, _, F = shape
@@ -66,7 +66,7 @@ def multiply(out, x, w, shape, add):
         _multiply_rest(out, x, w, shape, f, add)
 
 
-@part
+@inlined
 def gemm_6x(out, x, w, shape, corner, add, like):
     """`multiply` for six rows, and as many columns as `like` has entries, from corner = m, f on.
 
@@ -101,7 +101,7 @@ def gemm_6x(out, x, w, shape, corner, add, like):
     store(out.data, dst5, sums5)
 
 
-@part
+@inlined
 def _multiply_rest(out, x, w, shape, f, add):
     """`multiply` for the columns from f on, too few for a vector."""
     M, K, F = shape
@@ -116,7 +116,7 @@ def _multiply_rest(out, x, w, shape, f, add):
                 store_scalar(out.data, dst + e, load_scalar(out.data, dst + e) + product)
 
 
-@part
+@inlined
 def transpose(out, x, M, K):
     """out (K, M) = x (M, K).T, both `Matrix`."""
     like = zeros(x.data, 1)

@@ -3,23 +3,23 @@
 import numpy as np
 
 from siamese_np.kernels.simd.vectors import PAIR, VECTOR_BYTES, load_scalar, store_scalar
-from siamese_np.runtime.inline import array_part, part
+from siamese_np.runtime.jit import inlined
 
 
-@part
+@inlined
 def ceil_div(a, b):
     """a / b, rounded up."""
     return (a + b - 1) // b
 
 
-@part
+@inlined
 def round_up(count, like):
     """`count`, rounded up to a multiple of the numbers in PAIR vectors."""
     numbers = PAIR * VECTOR_BYTES // like.itemsize
     return ceil_div(count, numbers) * numbers
 
 
-@array_part
+@inlined(arrays=True)
 def empty_aligned(size, like):
     """A new array of `size` numbers, aligned to vectors; up to PAIR vectors may be read past its end.
 
@@ -32,7 +32,7 @@ def empty_aligned(size, like):
     return memory[first : first + size]
 
 
-@array_part
+@inlined(arrays=True)
 def zeros_aligned(size, like):
     """`empty_aligned`, full of zeros."""
     memory = empty_aligned(size, like)
@@ -40,7 +40,7 @@ def zeros_aligned(size, like):
     return memory
 
 
-@array_part
+@inlined(arrays=True)
 def pad_to_vector(flat, F, FP):
     """Copy of rows of F numbers, each filled up with zeros to FP."""
     K = flat.size // F
@@ -50,21 +50,21 @@ def pad_to_vector(flat, F, FP):
     return out
 
 
-@part
+@inlined
 def clear(out, dst, count):
     """out[dst : dst + count] = 0."""
     for k in range(dst, dst + count):
         store_scalar(out, k, out.dtype.type(0))
 
 
-@part
+@inlined
 def copy(out, dst, x, src, count):
     """out[dst : dst + count] = x[src : src + count]."""
     for k in range(count):
         store_scalar(out, dst + k, load_scalar(x, src + k))
 
 
-@part
+@inlined
 def all_finite(x, src, count):
     """Whether all of x[src : src + count] is finite."""
     bad = False

@@ -29,7 +29,7 @@ from siamese_np.kernels.simd.vectors import (
     store_scalar,
     zeros,
 )
-from siamese_np.runtime.inline import array_part, part
+from siamese_np.runtime.jit import inlined
 
 BLOCK = 64  # factors, whose LONG vectors of w each fit into the L1 cache together
 
@@ -45,14 +45,14 @@ class SparseRows(NamedTuple):
     start: Any
 
 
-@array_part
+@inlined(arrays=True)
 def empty_nonzeros(size, like):
     """Memory for the index and value of `size` entries."""
     size += VECTOR_BYTES  # lists are written in whole vectors
     return np.empty(size, np.int32), np.empty(size, like.dtype)
 
 
-@part
+@inlined
 def gather_nonzeros(index, value, e, x, src, count):
     """Append the non-zeros of x[src : src + count] to a list of e entries; return its new length."""
     one = zeros(x, 1)
@@ -72,7 +72,7 @@ def gather_nonzeros(index, value, e, x, src, count):
     return e
 
 
-@array_part
+@inlined(arrays=True)
 def sparse_rows(x, M, K):
     """The `SparseRows` of a `Matrix` x (M, K)."""
     blocks = ceil_div(K, BLOCK)
@@ -87,7 +87,7 @@ def sparse_rows(x, M, K):
     return SparseRows(index, value, start)
 
 
-@array_part
+@inlined(arrays=True)
 def sparse_multiply(out, x, w, shape):
     """out (M, F) += x (M, K) @ w (K, F): `multiply` of gemm.py, for x as `SparseRows`."""
     F = shape[2]
@@ -107,7 +107,7 @@ def sparse_multiply(out, x, w, shape):
         _multiply_rest(out, x, w, shape, f)
 
 
-@part
+@inlined
 def _multiply_columns(out, x, w, shape, f, factors, like):
     """`sparse_multiply` for as many columns from f on as `like` has entries."""
     M, K, _ = shape
@@ -125,7 +125,7 @@ def _multiply_columns(out, x, w, shape, f, factors, like):
             store(out.data, dst, sums)
 
 
-@part
+@inlined
 def _multiply_rest(out, x, w, shape, f):
     """`sparse_multiply` for the columns from f on, too few for a vector."""
     M, K, F = shape

@@ -6,11 +6,11 @@ three memory accesses for one useful instruction.
 """
 
 from siamese_np.ladder.rung import rung
-from siamese_np.runtime.jit import loose_kernel
+from siamese_np.runtime.jit import kernel
 
 
 @rung("conv2d_forward", "channel-vectorised")
-@loose_kernel
+@kernel(reassociate=True)
 def conv2d_forward(out, x, w, b, stride, pad):
     """out (N, OH, OW, F) = convolution of x (N, H, W, C) with w (KH, KW, C, F), plus b (F,)."""
     N, OH, OW, F = out.shape
@@ -32,7 +32,7 @@ def conv2d_forward(out, x, w, b, stride, pad):
 
 
 @rung("conv2d_backward_x", "channel-vectorised")
-@loose_kernel
+@kernel(reassociate=True)
 def conv2d_backward_x(dx, dout, wT, stride, pad):
     """dx (N, H, W, C) = gradient of the input, from dout (N, OH, OW, F) and wT (F, KH, KW, C)."""
     N, OH, OW, F = dout.shape
@@ -54,7 +54,7 @@ def conv2d_backward_x(dx, dout, wT, stride, pad):
 
 
 @rung("conv2d_backward_w", "channel-vectorised")
-@loose_kernel
+@kernel(reassociate=True)
 def conv2d_backward_w(dw, dout, x, stride, pad):
     """dw (KH, KW, C, F) += gradient of the weights, from dout (N, OH, OW, F) and x (N, H, W, C)."""
     N, OH, OW, F = dout.shape

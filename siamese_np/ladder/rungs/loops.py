@@ -5,7 +5,7 @@ waits for the one before, and the weights it reads are F numbers apart.
 """
 
 from siamese_np.ladder.rung import rung
-from siamese_np.runtime.jit import loose_kernel
+from siamese_np.runtime.jit import kernel
 
 
 def conv2d_forward(out, x, w, b, stride, pad):
@@ -68,4 +68,4 @@ def conv2d_backward_w(dw, dout, x, stride, pad):
 
 for function in (conv2d_forward, conv2d_backward_x, conv2d_backward_w):
     rung(function.__name__, "Python loops", small=True)(function)
-    rung(function.__name__, "naive njit")(loose_kernel(function))
+    rung(function.__name__, "naive njit")(kernel(function, reassociate=True))

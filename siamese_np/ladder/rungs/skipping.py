@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from siamese_np.ladder.rung import rung
-from siamese_np.runtime.jit import loose_kernel
+from siamese_np.runtime.jit import kernel
 
 
 def visited(problem: Any) -> float:
@@ -22,7 +22,7 @@ def visited(problem: Any) -> float:
 
 
 @rung("conv2d_backward_x", "zero-skipping", executed=visited)
-@loose_kernel
+@kernel(reassociate=True)
 def conv2d_backward_x(dx, dout, wT, stride, pad):
     """dx (N, H, W, C) = gradient of the input, from dout (N, OH, OW, F) and wT (F, KH, KW, C)."""
     N, OH, OW, F = dout.shape
@@ -45,7 +45,7 @@ def conv2d_backward_x(dx, dout, wT, stride, pad):
 
 
 @rung("conv2d_backward_w", "zero-skipping", executed=visited)
-@loose_kernel
+@kernel(reassociate=True)
 def conv2d_backward_w(dw, dout, x, stride, pad):
     """dw (KH, KW, C, F) += gradient of the weights, from dout (N, OH, OW, F) and x (N, H, W, C)."""
     N, OH, OW, F = dout.shape

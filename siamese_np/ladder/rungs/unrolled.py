@@ -8,11 +8,11 @@ sums ("unroll and jam"). Now the arithmetic units begin to be the limit, not the
 import numpy as np
 
 from siamese_np.ladder.rung import rung
-from siamese_np.runtime.jit import loose_kernel
+from siamese_np.runtime.jit import kernel
 
 
 @rung("conv2d_forward", "unrolled")
-@loose_kernel
+@kernel(reassociate=True)
 def conv2d_forward(out, x, w, b, stride, pad):
     """out (N, H, W, F) = convolution of x (N, H, W, C) with w (3, 3, C, F), plus b (F,)."""
     N, H, W, F = out.shape
@@ -47,7 +47,7 @@ def conv2d_forward(out, x, w, b, stride, pad):
 
 
 @rung("conv2d_backward_x", "unrolled")
-@loose_kernel
+@kernel(reassociate=True)
 def conv2d_backward_x(dx, dout, wT, stride, pad):
     """dx (N, H, W, C): the forward pass of dout with the weights rotated by 180 degrees."""
     F, KH, KW, C = wT.shape
@@ -59,7 +59,7 @@ def conv2d_backward_x(dx, dout, wT, stride, pad):
 
 
 @rung("conv2d_backward_w", "unrolled")
-@loose_kernel
+@kernel(reassociate=True)
 def conv2d_backward_w(dw, dout, x, stride, pad):
     """dw (3, 3, C, F) += gradient of the weights, from dout (N, H, W, F) and x (N, H, W, C)."""
     N, H, W, F = dout.shape

@@ -13,7 +13,7 @@ import numpy as np
 
 from siamese_np.kernels.simd.gemm import Matrix, Strided, multiply
 from siamese_np.ladder.rung import rung
-from siamese_np.runtime.jit import loose_kernel
+from siamese_np.runtime.jit import kernel
 
 
 def multiplications(problem: Any) -> float:
@@ -28,7 +28,7 @@ def transformed_bytes(problem: Any) -> float:
 
 
 @rung("conv2d_forward", "Winograd", executed=multiplications, scratch=transformed_bytes)
-@loose_kernel
+@kernel(reassociate=True)
 def conv2d_forward(out, x, w, b, stride, pad):
     """out (N, H, W, F) = convolution of x (N, H, W, C) with w (3, 3, C, F), plus b (F,); H and W are even."""
     N, H, W, F = out.shape
@@ -52,7 +52,7 @@ def conv2d_forward(out, x, w, b, stride, pad):
                 _transform_output(out[n, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2], m[:, :, i * columns + j], b)
 
 
-@loose_kernel
+@kernel(reassociate=True)
 def _transform_weights(u, w):
     """u (4, 4, C, F) = G w G' of each channel and filter."""
     half = w.dtype.type(0.5)
@@ -71,7 +71,7 @@ def _transform_weights(u, w):
                 u[p, 1, c, f], u[p, 2, c, f] = half * (g0 + g1 + g2), half * (g0 - g1 + g2)
 
 
-@loose_kernel
+@kernel(reassociate=True)
 def _transform_input(v, d):
     """v (4, 4, C) = B' d B of one tile d (4, 4, C)."""
     r0, r1, r2, r3 = d[0], d[1], d[2], d[3]
@@ -86,7 +86,7 @@ def _transform_input(v, d):
         v[3, 0, c], v[3, 1, c], v[3, 2, c], v[3, 3, c] = d0 - d2, d1 + d2, d2 - d1, d1 - d3
 
 
-@loose_kernel
+@kernel(reassociate=True)
 def _transform_output(out, m, b):
     """out (2, 2, F) = A' m A of one tile m (4, 4, F), plus b (F,)."""
     for f in range(b.size):
