@@ -1,5 +1,6 @@
 """The threads: the same bits for any number of them, errors, forks, idleness."""
 
+import inspect
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import time
 import numpy as np
 import pytest
 
+from siamese_np import kernels
 from siamese_np.errors import OptionError
 from siamese_np.layers import Conv2D, Dense, MaxPool2D, ReLU
 from siamese_np.losses import AllPairsContrastiveLoss, ContrastiveLoss
@@ -146,6 +148,16 @@ def test_a_worker_takes_shards_while_the_caller_does():
         if met.all():
             return
     pytest.fail("the caller ran both shards, or waited in vain")
+
+
+@workers
+def test_kernels_that_share_their_work_wake_the_workers():
+    x = np.zeros(100_000, np.float32)
+    for kernel_, shared in ((kernels.relu_forward, True), (kernels.contrastive_forward, False)):
+        scheduler.set_threads(3)
+        kernel_(x.copy(), x, *(() if shared else (x, 1)))
+        assert len(scheduler._workers) == (2 if shared else 0)
+        assert list(inspect.signature(kernel_).parameters)[:1] == ["out" if shared else "loss"]
 
 
 def test_several_callers_at_once_do_not_disturb_each_other():
