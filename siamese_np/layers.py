@@ -28,7 +28,7 @@ from siamese_np._checks import (
 )
 from siamese_np.backend import ops
 from siamese_np.errors import ModelError, OptionError, ShapeError
-from siamese_np.runtime import buffers, scheduler
+from siamese_np.runtime import buffers
 
 Array = NDArray[np.floating]
 Shape = tuple[int, ...]
@@ -316,7 +316,6 @@ class Conv2D(_Weighted):
         x = self._check(x)
         w, b = self.params["w"], self.params["b"]
         out = buffers.empty((len(x), *self.output_shape(x.shape[1:])), x.dtype)
-        scheduler.wake()
         ops.conv2d_forward(out, x, w, b, self.stride, self.pad)
         return out, x
 
@@ -324,7 +323,6 @@ class Conv2D(_Weighted):
         x = cache_array(self, "x", cache, (None, None, None, self.channels), self.params["w"].dtype)
         dout = check_gradient(self, dout, (len(x), *self.output_shape(x.shape[1:])), x.dtype)
         dx = buffers.empty((len(x) if need_dx else 0, *x.shape[1:]), x.dtype)
-        scheduler.wake()
         ops.conv2d_backward(
             dx, *self._added(), dout, x, self.params["w"], self.stride, self.pad
         )  # fmt: skip
@@ -466,7 +464,6 @@ class ConvReLUPool:
         w, b = conv.params["w"], conv.params["b"]
         out = buffers.empty((len(x), *self.pool.output_shape(conv.output_shape(x.shape[1:]))), x.dtype)
         argmax = buffers.empty(out.shape, np.uint8)
-        scheduler.wake()
         ops.conv_relu_pool_forward(out, argmax, x, w, b, conv.stride, conv.pad)
         return out, (argmax, x)
 
@@ -479,7 +476,6 @@ class ConvReLUPool:
         argmax = cache_argmax(self, argmax, out_shape, np.uint8, 5)  # 4: none of the window's entries
         dout = check_gradient(self, dout, out_shape, x.dtype)
         dx = buffers.empty((len(x) if need_dx else 0, *x.shape[1:]), x.dtype)
-        scheduler.wake()
         ops.conv_relu_pool_backward(dx, *conv._added(), dout, argmax, x, conv.params["w"], conv.stride, conv.pad)
         return dx if need_dx else None
 
@@ -525,7 +521,6 @@ class Dense(_Weighted):
     def forward(self, x: Array) -> tuple[Array, Array]:
         x = self._check(x)
         out = buffers.empty((len(x), self.units), x.dtype)
-        scheduler.wake()
         ops.dense_forward(out, x, self.params["w"], self.params["b"])
         return out, x
 
@@ -533,7 +528,6 @@ class Dense(_Weighted):
         x = cache_array(self, "x", cache, (None, self.features), self.params["w"].dtype)
         dout = check_gradient(self, dout, (len(x), self.units), x.dtype)
         dx = buffers.empty((len(x) if need_dx else 0, self.features), x.dtype)
-        scheduler.wake()
         ops.dense_backward(dx, *self._added(), dout, x, self.params["w"])
         return dx if need_dx else None
 

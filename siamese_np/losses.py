@@ -26,7 +26,7 @@ from siamese_np._checks import (
 )
 from siamese_np.backend import ops
 from siamese_np.errors import OptionError, ShapeError
-from siamese_np.runtime import buffers, scheduler
+from siamese_np.runtime import buffers
 
 Array = NDArray[np.floating]
 
@@ -154,7 +154,6 @@ class AllPairsContrastiveLoss:
         N = len(emb)
         classes = check_classes(classes, N)
         dist, sums = buffers.empty((N, N), emb.dtype), np.empty((N, 2), emb.dtype)
-        scheduler.wake()
         ops.all_pairs_forward(sums, dist, emb, classes, emb.dtype.type(self.margin))
         similar = int((np.unique(classes, return_counts=True)[1] ** 2).sum()) - N
         counts = np.array([similar, N * N - N - similar])  # each pair twice, as in the sums
@@ -171,7 +170,6 @@ class AllPairsContrastiveLoss:
         weight = cache_array("AllPairsContrastiveLoss", "weight", weight, (2,), np.float64)
         demb = np.empty_like(emb)
         weight = (_factor(dloss) * weight).astype(emb.dtype)
-        scheduler.wake()
         ops.all_pairs_backward(demb, weight, dist, emb, classes, emb.dtype.type(self.margin))
         return demb
 

@@ -219,16 +219,13 @@ def all_pairs_metrics(emb: ArrayLike, classes: ArrayLike) -> dict[str, float]:
     _need_both_kinds("classes", *number)
 
     from siamese_np.backend import ops
-    from siamese_np.runtime import scheduler
 
     rarer = int(number[1] < number[0])
     emb = np.ascontiguousarray(emb, np.float64)[order]
     values = np.empty(number[rarer])
-    scheduler.wake()
     ops.pair_squares(values, emb, *ranges[rarer])
     values.sort()
     below, equal = np.zeros(len(values) + 1, np.int64), np.zeros(len(values), np.int64)
-    scheduler.wake()
     ops.pair_ranks(below, equal, values, emb, *ranges[1 - rarer])
 
     twice_area, eer, tar = 0, -1.0, 0.0
@@ -270,11 +267,9 @@ def nearest(query: ArrayLike, gallery: ArrayLike, k: int) -> tuple[Ints, Floats]
         raise OptionError(f"k must be a whole number from 1 to the {len(gallery)} rows of the gallery, not {k!r}")
 
     from siamese_np.backend import ops
-    from siamese_np.runtime import scheduler
 
     query, gallery = np.ascontiguousarray(query, np.float64), np.ascontiguousarray(gallery, np.float64)
     squares, indices = np.empty((len(query), k)), np.empty((len(query), k), np.int64)
-    scheduler.wake()  # only now: the threads do not wait for long
     ops.nearest_rows(squares, indices, query, gallery, k)
     return indices.astype(np.intp, copy=False), np.sqrt(squares, out=squares)
 

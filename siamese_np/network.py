@@ -17,7 +17,6 @@ from siamese_np.errors import ModelError, OptionError, ShapeError
 from siamese_np.layers import Conv2D, ConvReLUPool, Dense, Flatten, Layer, MaxPool2D, ReLU, Shape, registered_layer
 from siamese_np.losses import EuclideanDistance
 from siamese_np.reading import one_line, open_npz
-from siamese_np.runtime import scheduler
 from siamese_np.runtime.scheduler import chunks_of
 
 Array = NDArray[np.floating]
@@ -123,7 +122,6 @@ class Sequential:
 
     def zero_grads(self) -> None:
         """Set all gradients to 0, as before each training step."""
-        scheduler.wake()
         ops.fill_zero(self._grads, self._chunks)
 
     def upto(self, count: int) -> "Sequential":

@@ -13,7 +13,6 @@ from siamese_np.backend import ops
 from siamese_np.errors import OptionError, ShapeError
 from siamese_np.layers import Layer
 from siamese_np.network import Sequential
-from siamese_np.runtime import scheduler
 from siamese_np.runtime.scheduler import chunks_of
 
 Array = NDArray[np.floating]
@@ -96,7 +95,6 @@ class SGD(Optimizer):
         w, dw, velocity = self.params, self.grads, self.state["velocity"]
         scalars = [w.dtype.type(number) for number in (_check_rate(learning_rate, w), self.momentum)]
         self.steps += 1
-        scheduler.wake()
         for part, chunks in self.stretches():
             ops.sgd_step(w[part], velocity[part], dw[part], chunks, *scalars)
 
@@ -146,7 +144,6 @@ class Adam(Optimizer):
             1 - self.beta2**self.steps,
         )
         scalars = [w.dtype.type(number) for number in numbers]  # else float32 work would become float64
-        scheduler.wake()
         for part, chunks in self.stretches():
             ops.adam_step(w[part], m[part], v[part], dw[part], chunks, *scalars)
 

@@ -15,7 +15,6 @@ from numpy.typing import DTypeLike, NDArray
 from siamese_np import kernels, textbook
 from siamese_np.backend import ADDED, as_kernel
 from siamese_np.ladder.rung import error_text
-from siamese_np.runtime import scheduler
 
 Array = NDArray[Any]
 
@@ -211,7 +210,6 @@ class Work:
 
     def __call__(self) -> None:
         """Compute once."""
-        scheduler.wake()
         self.function(*self.outputs.values(), *self.arguments)
 
 
