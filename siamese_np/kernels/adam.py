@@ -8,23 +8,10 @@ Made fast by
 Source: D. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 2015, end of section 2.
 """
 
-from typing import Any, NamedTuple
-
 import numpy as np
 
 from siamese_np.runtime.jit import inlined, kernel
 from siamese_np.runtime.shards import sharded
-
-
-class Factors(NamedTuple):
-    """What m keeps, and takes of dw, at each step; the same for v; rate and small as above."""
-
-    keep1: Any
-    take1: Any
-    keep2: Any
-    take2: Any
-    rate: Any
-    small: Any
 
 
 @kernel(shared=True)
@@ -32,7 +19,7 @@ def adam_step(w, m, v, dw, chunks, learning_rate, beta1, beta2, epsilon, correct
     """Update w, m and v (P,) in place, from dw (P,); chunks (S, 2) cut them into shards."""
     one, root = w.dtype.type(1), np.sqrt(correction2)
     rate, small = learning_rate * root / correction1, epsilon * root
-    _step((w, m, v, dw, chunks, Factors(beta1, one - beta1, beta2, one - beta2, rate, small)), len(chunks))
+    _step((w, m, v, dw, chunks, (beta1, one - beta1, beta2, one - beta2, rate, small)), len(chunks))
 
 
 @sharded
@@ -40,7 +27,8 @@ def adam_step(w, m, v, dw, chunks, learning_rate, beta1, beta2, epsilon, correct
 def _step(w, m, v, dw, chunks, factors, s):
     here = slice(chunks[s, 0], chunks[s, 1])
     w, m, v, dw = w[here], m[here], v[here], dw[here]
+    keep1, take1, keep2, take2, rate, small = factors
     for p in range(w.size):
-        m[p] = factors.keep1 * m[p] + factors.take1 * dw[p]
-        v[p] = factors.keep2 * v[p] + factors.take2 * dw[p] * dw[p]
-        w[p] -= factors.rate * m[p] / (np.sqrt(v[p]) + factors.small)
+        m[p] = keep1 * m[p] + take1 * dw[p]
+        v[p] = keep2 * v[p] + take2 * dw[p] * dw[p]
+        w[p] -= rate * m[p] / (np.sqrt(v[p]) + small)

@@ -68,21 +68,15 @@ def tile_at(output, n, i, j):
 def store_tile(output, tile, f, pixels):
     """Store filters f, f + 1, ... of a tile's four pixels, or pool them; `finish_tile` ends a tile."""
     direct = output.shape[2] == output.FP
-    start = tile.start if direct else 0
+    dst = (tile.start if direct else 0) + f
     if output.argmax.size:
-        store_largest(output.row, output.row_argmax, start + f, pixels)
+        store_largest(output.row, output.row_argmax, dst, pixels)
     else:
         right, below = (tile.right, tile.below) if direct else (output.FP, 2 * output.FP)
-        store_four(output.row, start + f, right, below, pixels)
-
-
-@inlined
-def store_four(out, dst, right, below, pixels):
-    """Four pixels, the first last: it is the one that stays where others are outside the image, and lie on it."""
-    store(out, dst + below + right, pixels[3])
-    store(out, dst + below, pixels[2])
-    store(out, dst + right, pixels[1])
-    store(out, dst, pixels[0])
+        store(output.row, dst + below + right, pixels[3])  # backwards: pixels outside the image lie on others
+        store(output.row, dst + below, pixels[2])
+        store(output.row, dst + right, pixels[1])
+        store(output.row, dst, pixels[0])
 
 
 @inlined
@@ -104,13 +98,9 @@ def store_largest(out, argmax, dst, pixels):
 def finish_tile(output, tile):
     """Copy a tile from the row where that is another place."""
     _, _, F = output.shape
-    if F == output.FP:
-        return
-    if output.argmax.size:
+    if F != output.FP and output.argmax.size:
         copy(output.out, tile.start, output.row, 0, F)
         copy(output.argmax, tile.start, output.row_argmax, 0, F)
-    else:
-        copy(output.out, tile.start + tile.below + tile.right, output.row, 3 * output.FP, F)
-        copy(output.out, tile.start + tile.below, output.row, 2 * output.FP, F)
-        copy(output.out, tile.start + tile.right, output.row, output.FP, F)
-        copy(output.out, tile.start, output.row, 0, F)
+    elif F != output.FP:
+        for q in range(3, -1, -1):
+            copy(output.out, tile.start + q // 2 * tile.below + q % 2 * tile.right, output.row, q * output.FP, F)

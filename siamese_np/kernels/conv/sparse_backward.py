@@ -1,9 +1,8 @@
 """The backward pass of the convolutions, plain or with ReLU and pooling, compiled. Textbook: textbook/conv2d.py.
 
 Made fast by
-- listing the entries of dout that are not 0, under max-pooling and ReLU at most one in four. An entry in filter f,
-  whose pixel saw a window of x, adds a multiple of w[..., f] to that window of dx, and of the window of x to
-  dw[..., f];
+- listing the entries of dout that are not 0: under max-pooling and ReLU at most one in four. One in filter f, whose
+  pixel saw a window of x, adds a multiple of w[..., f] to that window of dx, and of the window of x to dw[..., f];
 - reading the lists pixel by pixel for dx, and sorted by filters for dw: so the sums that grow, three rows of a window,
   stay in registers while a list is read (`sparse_axpy3`). Rows of windows are filled up to whole vectors: in w with
   zeros, in x with what lies behind them, whose sums nobody reads;

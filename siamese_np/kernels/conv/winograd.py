@@ -20,8 +20,6 @@ neighbours in the tile.
 Source: A. Lavin, S. Gray, "Fast algorithms for convolutional neural networks", CVPR 2016, equations 8 to 13.
 """
 
-from typing import Any, NamedTuple
-
 from siamese_np.kernels.conv.epilogue import count_tiles, finish_tile, make_output, store_tile, tile_at
 from siamese_np.kernels.conv.geometry import empty_padded, images_of, pad_image
 from siamese_np.kernels.simd.gemm import ROWS, Matrix, Strided, multiply
@@ -34,14 +32,6 @@ MIN_CHANNELS = 8  # with fewer, the transforms cost more than they save
 TILES = 4 * ROWS  # patches at a time: so many meet each filter of U while it is in the L1 cache
 
 
-class Block(NamedTuple):
-    """Memory for TILES tiles: V (16, TILES, CP), M (16, TILES, FP), and a padded image, all flat."""
-
-    V: Any
-    M: Any
-    padded: Any
-
-
 @inlined
 def winograd_pays(w, stride):
     """Whether a convolution with w (KH, KW, C, F) is of the kind that this file computes."""
@@ -52,13 +42,12 @@ def winograd_pays(w, stride):
 @inlined(arrays=True)
 def convolve_tiles(out, argmax, x, U, biases, geometry, shard):
     """Convolve the images of one shard; see `make_output` for out and argmax, `transform_weights` for U."""
-    FP, C, vector = biases.size, x.shape[3], VECTOR_BYTES // x.itemsize
-    output = make_output(out, argmax, FP)
+    C, FP, vector = x.shape[3], biases.size, VECTOR_BYTES // x.itemsize
+    CP = round_up(C, x)
+    V, M = empty_aligned(16 * TILES * CP, biases), empty_aligned(16 * TILES * FP, biases)
+    padded = empty_padded(x, 2, geometry, biases)  # where the output has odd sizes, the last patches reach so far
+    output, padded_image = make_output(out, argmax, FP), -1
     rows, columns = count_tiles(output)
-    V = empty_aligned(16 * TILES * round_up(C, biases), biases)
-    # two rows more: where the output has odd sizes, the last patches reach over the margin
-    padded = empty_padded(x, 2, geometry, biases)
-    block, padded_image = Block(V, empty_aligned(16 * TILES * FP, biases), padded), -1
     tiles = rows * columns  # of an image; they are numbered through all images
     images = images_of(shard, len(x))
     for first in range(images.start * tiles, images.stop * tiles, TILES):
@@ -69,14 +58,16 @@ def convolve_tiles(out, argmax, x, U, biases, geometry, shard):
                 pad_image(padded, x[n], geometry)
                 padded_image = n
             patch = 2 * (tile // columns) * geometry.line + 2 * (tile % columns) * C
-            transform_patch(block, t, Matrix(padded, patch, geometry.line), C)
-        multiply_channels(block, U, count, C)
+            transform_patch(Matrix(V, t * CP, TILES * CP), Matrix(padded, patch, geometry.line), C)
+        for k in range(16):
+            patches, filters = Strided(V, k * TILES * CP, CP, 1), Matrix(U, k * C * FP, FP)
+            multiply(Matrix(M, k * TILES * FP, FP), patches, filters, (count, C, FP), False)
         for t in range(count):
-            n, number = (first + t) // tiles, (first + t) % tiles
-            tile = tile_at(output, n, number // columns, number % columns)
+            n, tile = (first + t) // tiles, (first + t) % tiles
+            place = tile_at(output, n, tile // columns, tile % columns)
             for f in range(0, FP, vector):
-                store_tile(output, tile, f, tile_pixels(block.M, t * FP + f, load(biases, f, zeros(x, 1))))
-            finish_tile(output, tile)
+                store_tile(output, place, f, tile_pixels(M, t * FP + f, load(biases, f, zeros(x, 1))))
+            finish_tile(output, place)
 
 
 @inlined(arrays=True)
@@ -122,17 +113,15 @@ def spread(w, a, b, c):
 
 
 @inlined
-def transform_patch(block, t, patch, C):
-    """V = B' d B of tile t, whose `patch` is a `Matrix` of the padded image."""
-    minus, plus = block.V.dtype.type(-1), block.V.dtype.type(1)
-    step = block.V.size // 16
-    CP = step // TILES
-    for c in range(0, C, VECTOR_BYTES // block.V.itemsize):
-        dst, src = t * CP + c, patch.start + c
-        transform_column(Matrix(block.V, dst, step), patch, src, src + 2 * C, minus)
-        transform_column(Matrix(block.V, dst + step, step), patch, src + C, src + 2 * C, plus)
-        transform_column(Matrix(block.V, dst + 2 * step, step), patch, src + 2 * C, src + C, minus)
-        transform_column(Matrix(block.V, dst + 3 * step, step), patch, src + C, src + 3 * C, minus)
+def transform_patch(V, patch, C):
+    """V = B' d B of a patch, both as `Matrix`: the 16 numbers of V are `step` apart, and the rows of the patch."""
+    plus, minus = V.data.dtype.type(1), V.data.dtype.type(-1)
+    for c in range(0, C, VECTOR_BYTES // V.data.itemsize):
+        dst, src = V.start + c, patch.start + c
+        transform_column(Matrix(V.data, dst, V.step), patch, src, src + 2 * C, minus)
+        transform_column(Matrix(V.data, dst + V.step, V.step), patch, src + C, src + 2 * C, plus)
+        transform_column(Matrix(V.data, dst + 2 * V.step, V.step), patch, src + 2 * C, src + C, minus)
+        transform_column(Matrix(V.data, dst + 3 * V.step, V.step), patch, src + C, src + 3 * C, minus)
 
 
 @inlined
@@ -148,16 +137,6 @@ def transform_column(V, patch, a, b, sign):
     store(V.data, V.start + 4 * V.step, muladd(d1, plus, d2))
     store(V.data, V.start + 8 * V.step, muladd(d2, minus, d1))
     store(V.data, V.start + 12 * V.step, muladd(d1, minus, d3))
-
-
-@inlined
-def multiply_channels(block, U, count, C):
-    """M = V * U, summed over the C channels, of `count` tiles."""
-    V_step, M_step, U_step = block.V.size // 16, block.M.size // 16, U.size // 16
-    CP, FP = V_step // TILES, M_step // TILES
-    for k in range(16):
-        patches, filters = Strided(block.V, k * V_step, CP, 1), Matrix(U, k * U_step, FP)
-        multiply(Matrix(block.M, k * M_step, FP), patches, filters, (count, C, FP), False)
 
 
 @inlined
