@@ -1,6 +1,7 @@
 """What ties a checkpoint to its training: a resumed one must be the same, and its progress one that can be.
 
-A checkpoint's header is JSON that anyone can have changed, or that a fault has. It is taken over only whole.
+A checkpoint's header is JSON that anyone can have changed, or a fault: it is checked whole before any of it is used.
+Checkpoints from before there were parts of the user's lack "own", "dataset" and "images", and go on as well.
 """
 
 import dataclasses

@@ -256,7 +256,7 @@ def _parser(with_config: bool) -> argparse.ArgumentParser:
     if with_config:
         _add_config(sub)
     sub.add_argument("--data", metavar="DIR", help=data_help)
-    sub.add_argument("--out", metavar="RUN", help="run folder to write (runs/PRESET-1, -2, ...)")
+    sub.add_argument("--out", metavar="RUN", help="run folder to write; * stands for a free number (runs/PRESET-*)")
     sub.add_argument("--overwrite", action="store_true", help="write into --out though it holds a run")
     sub.add_argument("--resume", metavar="RUN", help="go on with an interrupted run")
 

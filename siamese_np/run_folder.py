@@ -266,7 +266,7 @@ def make_folder(folder: Path, overwrite: bool = False) -> Path:
             raise ModelError(f"the run folder {new} cannot be written: {error.strerror or error}") from None
     if any(new.iterdir()):
         if not overwrite:
-            raise ModelError(f"{new} is not empty; choose another --out, or add --overwrite to write over it")
+            raise ModelError(f"{new} is not empty; choose another folder, or overwrite the run in it (--overwrite)")
         for name in RUN_FILES:
             (new / name).unlink(missing_ok=True)
         remove_leftovers(new)

@@ -13,7 +13,10 @@ from siamese_np import (
     AllPairsContrastiveLoss,
     ContrastiveLoss,
     Dataset,
+    Dense,
+    Flatten,
     RandomShift,
+    ReLU,
     Sequential,
     SiameseNetwork,
     Split,
@@ -79,7 +82,7 @@ def flip(images, rng):
 
 
 def own_network():
-    return Sequential(mlp((4, 4, 1), embedding_size=5, seed=3).layers, (4, 4, 1))
+    return Sequential([Flatten(), Dense(16, 8, seed=1), ReLU(), Dense(8, 5, seed=2)], (4, 4, 1))
 
 
 # --- Losses -----------------------------------------------------------------------------------------------
