@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from siamese_np.bench.compare import read_results
+from siamese_np.bench.compare import machine, read_results
 from siamese_np.bench.probe import peak, threads_text
-from siamese_np.bench.report import machine
 from siamese_np.errors import DataError
 from siamese_np.ladder.climb import rate
 
@@ -71,7 +70,8 @@ def _against_peak(results: dict[str, Any]) -> Iterator[Target]:
 
 def _scaling(results: dict[str, Any]) -> Iterator[Target]:
     whole = results.get("end_to_end", {})
-    steps = {row["threads"]: row["timing"]["median"] for row in whole.get("steps", ()) if _is_swept(row)}
+    swept = [row for row in whole.get("steps", ()) if (row["preset"], row["pairs"]) == ("cnn", 128)]
+    steps = {row["threads"]: row["timing"]["median"] for row in swept}
     if 1 in steps and 2 in steps:
         yield Target(5, "cnn step, 128 pairs: two threads against one", 1.85, steps[1] / steps[2], "x")
     costs = {row["images"]: row["microseconds_per_image"] for row in whole.get("cost_per_image", ())}
@@ -84,10 +84,6 @@ def _scaling(results: dict[str, Any]) -> Iterator[Target]:
         yield Target(5, what, 1.1, peaks[max(peaks)] / peaks[min(peaks)], "x", at_most=True)
     for name, row in whole.get("exact", {}).items():
         yield Target(6, name, 1.5, row["timing"]["median"], "s", at_most=True)
-
-
-def _is_swept(row: dict[str, Any]) -> bool:
-    return (row["preset"], row["pairs"]) == ("cnn", 128)
 
 
 def main(arguments: list[str]) -> int:

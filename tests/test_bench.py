@@ -172,6 +172,20 @@ def test_compare_refuses_in_one_sentence(tmp_path, capsys, content, says):
     assert says in said and said.count("\n") == 1
 
 
+def test_the_results_in_the_repository_can_be_compared(capsys):
+    path = str(ROOT / "benchmarks" / "results" / "bench")
+    assert main(["bench", "compare", path, path]) == 0
+    said = capsys.readouterr().out
+    assert "0 slower, 0 faster" in said and "both runs: 2 cores, one CPU model: AMD EPYC" in said
+
+
+def test_compare_names_both_machines():
+    old, new = ({**results_with(STEADY), "environment": {"processors": n, "model_name": "A"}} for n in (1, 2))
+    said = compare.text(compare.compare(old, new, 0.05), old, new, 0.05)
+    assert "old run: 1 core, one CPU model: A; new run: 2 cores, one CPU model: A" in said
+    assert "different machines" in said
+
+
 @pytest.mark.parametrize("limit", ["x", "-1%", "nan", "inf"])
 def test_compare_refuses_a_limit(tmp_path, capsys, limit):
     (tmp_path / "a.json").write_text(json.dumps(results_with(STEADY)))
@@ -565,6 +579,12 @@ def test_memory_is_that_of_the_process_alone():
     )
     done = subprocess.run([sys.executable, "-c", parent], capture_output=True, text=True, check=True)
     assert 10**7 < int(done.stdout) < 7 * 10**8
+
+
+def test_memory_of_a_system_that_does_not_tell(monkeypatch):
+    monkeypatch.setattr(Path, "exists", lambda path: False)  # as on Windows
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert end_to_end.peak_memory() is None
 
 
 def test_files_of_a_run(results, tmp_path, capsys):

@@ -131,11 +131,20 @@ def text(rows: Sequence[Row], old: dict[str, Any], new: dict[str, Any], limit: f
             lines.append(f"the machine drifted during the {which} run, as its report says: small changes mean little")
     if only := set(timings(old)) ^ set(timings(new)):
         lines.append(f"{len(only)} further timings are in one of the runs only")
-    environments = [run.get("environment", {}) for run in (old, new)]
-    machines = [(found.get("model_name"), found.get("processors")) for found in environments]
-    if all(environments) and machines[0] != machines[1]:
-        lines.append("the runs come from different machines: the times say nothing about the code")
+    if old.get("environment") and new.get("environment"):
+        same = machine(old) == machine(new)
+        lines.append(f"both runs: {machine(new)}" if same else f"old run: {machine(old)}; new run: {machine(new)}")
+        if not same:
+            lines.append("the runs come from different machines: the times say nothing about the code")
     return "\n".join(lines)
+
+
+def machine(results: dict[str, Any]) -> str:
+    """``"2 cores, one CPU model: AMD EPYC (family 26, model 2)"``: where the ratios of a run hold."""
+    facts = results["environment"]
+    cores = "1 core" if facts.get("processors") == 1 else f"{facts.get('processors')} cores"
+    model = f" (family {facts['cpu_family']}, model {facts.get('model')})" if "cpu_family" in facts else ""
+    return f"{cores}, one CPU model: {facts.get('model_name') or facts.get('processor')}{model}"
 
 
 def parse_limit(value: str) -> float:

@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from siamese_np.bench.compare import machine
 from siamese_np.bench.probe import peak
-from siamese_np.bench.report import machine
 from siamese_np.ladder.climb import rate
 from siamese_np.ladder.operations import OPERATIONS
 from siamese_np.plots import BLUE, GREEN, GREY, ORANGE, STYLE

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from siamese_np.bench.compare import machine
 from siamese_np.bench.probe import DRIFT, peak, threads_text
 from siamese_np.errors import OptionError
 from siamese_np.ladder.climb import rate
@@ -76,14 +77,6 @@ def write(folder: Path, results: dict[str, Any], command: str) -> None:
     write_atomically(folder / "benchmark.json", (json.dumps(results, indent=1) + "\n").encode())
     write_atomically(folder / "benchmark.md", markdown(results, command).encode())
     draw(folder, results)
-
-
-def machine(results: dict[str, Any]) -> str:
-    """``"2 cores, one CPU model: AMD EPYC (family 26, model 2)"``: where all ratios of a run hold."""
-    facts = results["environment"]
-    cores = "1 core" if facts["processors"] == 1 else f"{facts['processors']} cores"
-    model = f" (family {facts['cpu_family']}, model {facts['model']})" if "cpu_family" in facts else ""
-    return f"{cores}, one CPU model: {facts.get('model_name', facts['processor'])}{model}"
 
 
 def _headline(results: dict[str, Any]) -> str:

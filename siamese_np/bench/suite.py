@@ -115,7 +115,7 @@ def run(
         options["user_file"] = str(user_file)
     chosen = [name for name in SECTIONS[1:] if name in (only or SECTIONS)]
     result: dict[str, Any] = {"format": FORMAT, "sizes": sizes.name, "threads": counts, "failed": {}, "skipped": {}}
-    if only is None and not PEERS.is_dir():
+    if only is None and not (PEERS / "run.py").is_file():
         chosen.remove("peers")
         result["skipped"]["peers"] = NO_PEERS
         log(NO_PEERS)
@@ -141,7 +141,7 @@ def run(
 
 def load_peers() -> Any:
     """The module that runs the peers, from the repository; OptionError where it is missing."""
-    if not PEERS.is_dir():
+    if not (PEERS / "run.py").is_file():
         raise OptionError(NO_PEERS)
     spec = importlib.util.spec_from_file_location("siamese_np_peers", PEERS / "run.py")
     assert spec is not None and spec.loader is not None
