@@ -186,6 +186,8 @@ def found(value: Any) -> str:
 
 def as_number(value: Any) -> float:
     """`value` as a float; NaN, which no range includes, where it is no real number (a bool is none)."""
+    if type(value) is float:  # the usual case: to ask for a Real takes a microsecond
+        return value
     if not isinstance(value, numbers.Real) or isinstance(value, bool):
         return np.nan
     try:

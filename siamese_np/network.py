@@ -513,7 +513,7 @@ class SiameseNetwork:
 def _check_finite(images: Array, count: int) -> None:
     """ShapeError where one of `images`, batches of `count`, is not finite."""
     flat = images.reshape(-1)
-    if not math.isfinite(flat.max(initial=0)) or not math.isfinite(flat.min(initial=0)):
+    if flat.size and not (math.isfinite(flat.max()) and math.isfinite(flat.min())):  # part of every step: no array made
         bad = int(np.isfinite(images.reshape(len(images), -1)).all(axis=1).argmin()) % count
         raise ShapeError(f"image {bad} holds NaN or infinity; every pixel must be a finite number")
 

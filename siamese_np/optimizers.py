@@ -53,6 +53,7 @@ class Optimizer:
         _check(self.params, self.grads)
         self.state = Arrays({name: np.zeros_like(self.params) for name in kept}, type(self).__name__)
         self.steps = 0
+        self._largest = float(np.finfo(self.params.dtype).max)
         self._layers = [layer for layer in getattr(params, "layers", ()) if layer.params]
         self._trainable: list[bool] = []
         self._stretches: Stretches = [(slice(None), chunks_of([self.params.size]))]
@@ -64,6 +65,16 @@ class Optimizer:
     @property
     def grads(self) -> Array:
         return self._source.grads
+
+    def rate(self, learning_rate: float) -> float:
+        """`learning_rate` as a number, or an OptionError."""
+        rate = as_number(learning_rate)
+        if not 0 <= rate <= self._largest:
+            raise OptionError(
+                f"the learning rate of a step must be from 0 to {self._largest:.3g}, the largest {self.params.dtype}, "
+                f"not {learning_rate!r}"
+            )
+        return rate
 
     def stretches(self) -> Stretches:
         """The parts of the vectors that are not frozen, and how threads share each (`chunks_of`)."""
@@ -93,7 +104,7 @@ class SGD(Optimizer):
     def step(self, learning_rate: float) -> None:
         """Take one step with `learning_rate`; OptionError unless it is a finite number of at least 0."""
         w, dw, velocity = self.params, self.grads, self.state["velocity"]
-        scalars = [w.dtype.type(number) for number in (_check_rate(learning_rate, w), self.momentum)]
+        scalars = [w.dtype.type(number) for number in (self.rate(learning_rate), self.momentum)]
         self.steps += 1
         for part, chunks in self.stretches():
             ops.sgd_step(w[part], velocity[part], dw[part], chunks, *scalars)
@@ -133,7 +144,7 @@ class Adam(Optimizer):
     def step(self, learning_rate: float) -> None:
         """Take one step with `learning_rate`; OptionError unless it is a finite number of at least 0."""
         w, dw, m, v = self.params, self.grads, self.state["m"], self.state["v"]
-        rate = _check_rate(learning_rate, w)
+        rate = self.rate(learning_rate)
         self.steps += 1
         numbers = (
             rate,
@@ -171,17 +182,6 @@ def _check(params: Any, grads: Any) -> None:
             f"an optimizer needs params and grads of one shape and dtype, not {params.shape} of {params.dtype} "
             f"and {grads.shape} of {grads.dtype}"
         )
-
-
-def _check_rate(learning_rate: float, params: Array) -> float:
-    """`learning_rate` as a number, or an OptionError."""
-    rate, largest = as_number(learning_rate), float(np.finfo(params.dtype).max)
-    if not 0 <= rate <= largest:
-        raise OptionError(
-            f"the learning rate of a step must be from 0 to {largest:.3g}, the largest {params.dtype}, "
-            f"not {learning_rate!r}"
-        )
-    return rate
 
 
 OPTIMIZERS = {"adam": Adam, "sgd": SGD}

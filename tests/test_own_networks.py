@@ -324,7 +324,9 @@ def test_a_cut_gives_the_feature_maps(make):
         maps, _ = layer.forward(maps)
         cut = network.upto(count)
         assert cut.output_shape == maps.shape[1:] and cut.layers == network.layers[:count]
-        np.testing.assert_array_equal(cut.forward(IMAGES)[0], maps)
+        out, (steps, _) = cut.forward(IMAGES)
+        np.testing.assert_array_equal(out, maps)
+        assert steps is cut.layers  # none fused
         assert list(cut.named_params()) == list(network.named_params())[: len(cut.named_params())]
     assert network.upto(4).upto(2).output_shape == network.upto(2).output_shape
     for count in (0, -1, len(network.layers) + 1, 1.0, True, None):
