@@ -8,7 +8,7 @@ never kept on the layer, so one layer can serve several branches; backward adds 
 import inspect
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -108,13 +108,20 @@ class Layer:
                 f"{self} needs grads like its params, {_forms(self._params)}, and that can be written, "
                 f"not {_forms(self._grads)}"
             )
+        for layer in self._inner():
+            if layer._params and layer._params is not self._params:
+                raise OptionError(
+                    f"{self} holds {layer}, whose weights the network would not reach: give the network all layers "
+                    "themselves, or set params and grads to those of the layer within"
+                )
+
+    def _inner(self) -> Iterator["Layer"]:
+        """The layers that this one holds, in attributes or in lists of them."""
         for value in vars(self).values():
             for part in value if isinstance(value, (list, tuple)) else (value,):
-                if isinstance(part, Layer) and part._params and part._params is not self._params:
-                    raise OptionError(
-                        f"{self} holds {part}, whose weights the network would not reach: give the network all layers "
-                        "themselves, or set params and grads to those of the layer within"
-                    )
+                if isinstance(part, Layer):
+                    yield part
+                    yield from part._inner()
 
     def _move(self, params: Array, grads: Array, start: int) -> int:
         """Keep all arrays in two vectors, as views from `start` on; return where those of the next layer begin."""
@@ -124,9 +131,10 @@ class Layer:
                 array = arrays.kept[name]
                 arrays.kept[name] = vector[end : end + array.size].reshape(array.shape)
                 end += array.size
-                for key, value in list(vars(self).items()):
-                    if value is array:  # forward may use self.w
-                        setattr(self, key, arrays.kept[name])
+                for layer in (self, *self._inner()):
+                    for key, value in list(vars(layer).items()):
+                        if value is array:  # forward may use self.w
+                            setattr(layer, key, arrays.kept[name])
             arrays.owner = arrays.owner or str(self)
         return end
 

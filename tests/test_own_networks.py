@@ -575,10 +575,12 @@ class Around(Layer):
 
 
 def test_a_layer_within_a_layer():
-    network = Sequential(
-        [Flatten(), Dense(64, 4, seed=0), Around(Dense(4, 4, seed=1), True), Dense(4, 3, seed=2)], (8, 8, 1)
-    )
-    assert trains(network) == set() and trains(copy.deepcopy(network)) == set()
+    for inner in (Dense(4, 4, seed=1), Scale(4), Around(Scale(4), True)):
+        layers = [Flatten(), Dense(64, 4, seed=0), Around(inner, True), Dense(4, 3, seed=2)]
+        network = Sequential(layers, (8, 8, 1))
+        before = network.layers[2].forward(np.ones((1, 4), np.float32))[0]
+        assert trains(network) == set() and trains(copy.deepcopy(network)) == set()
+        assert (network.layers[2].forward(np.ones((1, 4), np.float32))[0] != before).all()
     for inner in (Dense(64, 3), [Dense(64, 3)]):
         with pytest.raises(
             OptionError, match=r"Around\(\) holds Dense\(64, 3\), whose weights the network would not reach"
