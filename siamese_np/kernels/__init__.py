@@ -1,9 +1,9 @@
-"""Every operation as compiled loops, one file each, backward right under forward.
+"""Every operation as compiled loops. What each computes, and why, says the textbook page of the same name.
 
-A kernel writes its result into its first argument(s), trusts its arguments (layers check them) and never
-raises. Gradients of parameters (``dw``, ``db``) are added to, so that weights may be shared: the caller
-zeroes them. Gradients of inputs (``dx``) are overwritten. Each has a textbook page of the same name in
-`siamese_np.textbook`.
+A kernel writes its result into its first argument(s), trusts its arguments (layers check them) and never raises.
+Gradients of parameters (``dw``, ``db``) are added to, so that weights may be shared: the caller zeroes them. Gradients
+of inputs (``dx``) are overwritten; an empty one is not wanted, and not computed. The shards that threads take depend on
+the size of the work alone, never on the number of threads, so neither does any bit of a result.
 """
 
 from siamese_np.kernels.adam import adam_step

@@ -2,8 +2,7 @@
 
 Made fast by
 - keeping the sums of a 2x2 tile of pixels in registers, so that each row of filters is loaded once for four
-  multiply-adds;
-- walking over the filters in vectors: they are neighbours in w (KH, KW, C, F) and in out (N, OH, OW, F);
+  multiply-adds. Vectors run over the filters, which are neighbours in w (KH, KW, C, F) and in out (N, OH, OW, F);
 - skipping windows that see only black, as in the margins of a digit: their output is the bias;
 - pooling a tile before it leaves the registers (epilogue.py).
 
@@ -31,16 +30,7 @@ from siamese_np.kernels.conv.geometry import (
 )
 from siamese_np.kernels.conv.winograd import convolve_tiles, transform_weights, winograd_pays
 from siamese_np.kernels.simd.scratch import all_finite, pad_to_vector, round_up
-from siamese_np.kernels.simd.vectors import (
-    PAIR,
-    VECTOR_BYTES,
-    WIDE,
-    load,
-    load_scalar,
-    muladd,
-    no_unroll,
-    zeros,
-)
+from siamese_np.kernels.simd.vectors import PAIR, WIDE, length, load, load_scalar, muladd, no_unroll, zeros
 from siamese_np.runtime.jit import inlined, kernel
 from siamese_np.runtime.shards import sharded
 
@@ -54,7 +44,7 @@ class Filters(NamedTuple):
 
 
 class Windows(NamedTuple):
-    """The windows of a tile in a padded image: the first entry of the upper left one, the steps to the others, rows."""
+    """The windows of a tile: where, in the padded image, the upper left one begins, the steps to others, and rows."""
 
     start: int
     right: int
@@ -90,7 +80,7 @@ def _convolve(out, argmax, x, w, b, stride, pad):
 @sharded
 @inlined(arrays=True)
 def _convolve_windows(out, argmax, x, filters, geometry, shard):
-    FP, vector = filters.biases.size, VECTOR_BYTES // x.itemsize
+    FP, wide, narrow = filters.biases.size, zeros(filters.biases, WIDE), zeros(filters.biases, PAIR)
     output = make_output(out, argmax, FP)
     rows, columns = count_tiles(output)
     padded, edges = empty_padded(x, 0, geometry, filters.biases), empty_edges(x, geometry)
@@ -102,12 +92,12 @@ def _convolve_windows(out, argmax, x, filters, geometry, shard):
                 tile = tile_at(output, n, i, j)
                 windows = windows_of(tile, i, j, geometry, edges, filters)
                 f = 0
-                while f + WIDE * vector <= FP:
-                    store_tile(output, tile, f, conv_2x2(padded, windows, geometry, filters, f, zeros(x, WIDE)))
-                    f += WIDE * vector
+                while f + length(wide) <= FP:
+                    store_tile(output, tile, f, conv_2x2(padded, windows, geometry, filters, f, wide))
+                    f += length(wide)
                 while f < FP:
-                    store_tile(output, tile, f, conv_2x2(padded, windows, geometry, filters, f, zeros(x, PAIR)))
-                    f += PAIR * vector
+                    store_tile(output, tile, f, conv_2x2(padded, windows, geometry, filters, f, narrow))
+                    f += length(narrow)
                 finish_tile(output, tile)
 
 

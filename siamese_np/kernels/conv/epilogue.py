@@ -17,7 +17,7 @@ from siamese_np.runtime.jit import inlined
 
 
 class Output(NamedTuple):
-    """Where tiles go: flat arrays out and argmax (N, OH, OW, F), and a row of each, the same where F is FP."""
+    """Where tiles go: out and argmax (N, OH, OW, F), flat, and a row of each; where F is FP, out and argmax again."""
 
     out: Any
     argmax: Any
@@ -42,7 +42,7 @@ def make_output(out, argmax, FP):
     flat, flat_argmax = out.reshape(-1), argmax.reshape(-1)
     if F == FP:
         return Output(flat, flat_argmax, flat, flat_argmax, (OH, OW, F), FP)
-    return Output(flat, flat_argmax, empty_aligned(4 * FP, flat), np.empty(FP, np.uint8), (OH, OW, F), FP)
+    return Output(flat, flat_argmax, empty_aligned(4 * FP, flat), np.empty(FP, argmax.dtype), (OH, OW, F), FP)
 
 
 @inlined
@@ -96,7 +96,7 @@ def store_largest(out, argmax, dst, pixels):
 
 @inlined
 def finish_tile(output, tile):
-    """Copy a tile from the row where that is another place."""
+    """Copy a tile from the row to out and argmax, if it is not there already."""
     _, _, F = output.shape
     if F != output.FP and output.argmax.size:
         copy(output.out, tile.start, output.row, 0, F)

@@ -36,7 +36,6 @@ from siamese_np.kernels.simd.scratch import ceil_div, clear, copy, empty_aligned
 from siamese_np.kernels.simd.sparse import empty_nonzeros, gather_nonzeros
 from siamese_np.kernels.simd.vectors import (
     PAIR,
-    VECTOR_BYTES,
     length,
     load,
     load_scalar,
@@ -339,7 +338,7 @@ def _backward_few_channels(grads, dout, argmax, x, geometry, shard):
                         copy_selected(pixels, count * FP, flat, argmax, ((n * OH + i) * OW + j) * F, F, t)
                         count += 1
             for p in range(KH):
-                for f in range(0, FP, PAIR * VECTOR_BYTES // x.itemsize):
+                for f in range(0, FP, length(zeros(flat, PAIR))):
                     sums = Matrix(grads.dw, dw + p * width * FP + f, FP)
                     add_products(sums, width, padded, p * geometry.line, windows[:count], Matrix(pixels, f, FP))
 

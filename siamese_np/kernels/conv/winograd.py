@@ -24,7 +24,7 @@ from siamese_np.kernels.conv.epilogue import count_tiles, finish_tile, make_outp
 from siamese_np.kernels.conv.geometry import empty_padded, images_of, pad_image
 from siamese_np.kernels.simd.gemm import ROWS, Matrix, Strided, multiply
 from siamese_np.kernels.simd.scratch import empty_aligned, pad_to_vector, round_up
-from siamese_np.kernels.simd.vectors import VECTOR_BYTES, load, muladd, store, zeros
+from siamese_np.kernels.simd.vectors import length, load, muladd, store, zeros
 from siamese_np.runtime.jit import inlined
 from siamese_np.runtime.shards import sharded
 
@@ -42,7 +42,7 @@ def winograd_pays(w, stride):
 @inlined(arrays=True)
 def convolve_tiles(out, argmax, x, U, biases, geometry, shard):
     """Convolve the images of one shard; see `make_output` for out and argmax, `transform_weights` for U."""
-    C, FP, vector = x.shape[3], biases.size, VECTOR_BYTES // x.itemsize
+    C, FP, like = x.shape[3], biases.size, zeros(biases, 1)
     CP = round_up(C, x)
     V, M = empty_aligned(16 * TILES * CP, biases), empty_aligned(16 * TILES * FP, biases)
     padded = empty_padded(x, 2, geometry, biases)  # where the output has odd sizes, the last patches reach so far
@@ -65,8 +65,8 @@ def convolve_tiles(out, argmax, x, U, biases, geometry, shard):
         for t in range(count):
             n, tile = (first + t) // tiles, (first + t) % tiles
             place = tile_at(output, n, tile // columns, tile % columns)
-            for f in range(0, FP, vector):
-                store_tile(output, place, f, tile_pixels(M, t * FP + f, load(biases, f, zeros(x, 1))))
+            for f in range(0, FP, length(like)):
+                store_tile(output, place, f, tile_pixels(M, t * FP + f, load(biases, f, like)))
             finish_tile(output, place)
 
 
@@ -76,7 +76,7 @@ def transform_weights(w, FP):
     _, _, C, F = w.shape
     row, g = C * FP, pad_to_vector(w.reshape(-1), F, FP)
     U = empty_aligned(16 * row, g)
-    for k in range(0, row, VECTOR_BYTES // w.itemsize):
+    for k in range(0, row, length(zeros(g, 1))):
         left = spread_column(g, k, 3 * row)
         middle = spread_column(g, row + k, 3 * row)
         right = spread_column(g, 2 * row + k, 3 * row)
@@ -116,7 +116,7 @@ def spread(w, a, b, c):
 def transform_patch(V, patch, C):
     """V = B' d B of a patch, both as `Matrix`: the 16 numbers of V are `step` apart, and the rows of the patch."""
     plus, minus = V.data.dtype.type(1), V.data.dtype.type(-1)
-    for c in range(0, C, VECTOR_BYTES // V.data.itemsize):
+    for c in range(0, C, length(zeros(V.data, 1))):
         dst, src = V.start + c, patch.start + c
         transform_column(Matrix(V.data, dst, V.step), patch, src, src + 2 * C, minus)
         transform_column(Matrix(V.data, dst + V.step, V.step), patch, src + C, src + 2 * C, plus)

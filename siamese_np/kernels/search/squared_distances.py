@@ -12,7 +12,16 @@ and for (i, j) as for (j, i).
 import numpy as np
 
 from siamese_np.kernels.simd.gemm import Matrix, transpose
-from siamese_np.kernels.simd.vectors import VECTOR_BYTES, add_squares, difference, load, load_scalar, store, zeros
+from siamese_np.kernels.simd.vectors import (
+    VECTOR_BYTES,
+    add_squares,
+    difference,
+    length,
+    load,
+    load_scalar,
+    store,
+    zeros,
+)
 from siamese_np.runtime.jit import inlined
 
 ROWS = 8
@@ -49,7 +58,7 @@ def square_rows(squares, rows, start, columns):
     out, x, w = squares.reshape(-1), rows.reshape(-1), columns.reshape(-1)
     x0 = start * E
     x1, x2, x3, x4, x5, x6, x7 = x0 + E, x0 + 2 * E, x0 + 3 * E, x0 + 4 * E, x0 + 5 * E, x0 + 6 * E, x0 + 7 * E
-    for f in range(0, COLUMNS, VECTORS * VECTOR_BYTES // squares.itemsize):
+    for f in range(0, COLUMNS, length(like)):
         sums0 = sums1 = sums2 = sums3 = sums4 = sums5 = sums6 = sums7 = like
         for e in range(E):
             vector = load(w, e * COLUMNS + f, like)

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 from siamese_np.kernels.simd.scratch import clear
 from siamese_np.kernels.simd.vectors import (
-    VECTOR_BYTES,
     WIDE,
+    length,
     load,
     load_scalar,
     muladd,
@@ -52,16 +52,15 @@ class Strided(NamedTuple):
 def multiply(out, x, w, shape, add):
     """out (M, F) = x (M, K) @ w (K, F), or += if `add`; out and w are `Matrix`, x is `Strided`; shape = M, K, F."""
     M, _, F = shape
-    vector = VECTOR_BYTES // w.data.itemsize
-    f = 0
-    while f + WIDE * vector <= F:
+    f, wide, narrow = 0, zeros(w.data, WIDE), zeros(w.data, 1)
+    while f + length(wide) <= F:
         for m in range(0, M, ROWS):
-            gemm_6x(out, x, w, shape, (m, f), add, zeros(w.data, WIDE))
-        f += WIDE * vector
-    while f + vector <= F:
+            gemm_6x(out, x, w, shape, (m, f), add, wide)
+        f += length(wide)
+    while f + length(narrow) <= F:
         for m in range(0, M, ROWS):
-            gemm_6x(out, x, w, shape, (m, f), add, zeros(w.data, 1))
-        f += vector
+            gemm_6x(out, x, w, shape, (m, f), add, narrow)
+        f += length(narrow)
     if f < F:
         _multiply_rest(out, x, w, shape, f, add)
 
@@ -120,7 +119,7 @@ def _multiply_rest(out, x, w, shape, f, add):
 def transpose(out, x, M, K):
     """out (K, M) = x (M, K).T, both `Matrix`."""
     like = zeros(x.data, 1)
-    size = VECTOR_BYTES // x.data.itemsize
+    size = length(like)
     M_squares, K_squares = M - M % size, K - K % size
     for m in range(0, M_squares, size):
         for k in range(0, K_squares, size):

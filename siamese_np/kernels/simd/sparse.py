@@ -55,15 +55,13 @@ def empty_nonzeros(size, like):
 @inlined
 def gather_nonzeros(index, value, e, x, src, count):
     """Append the non-zeros of x[src : src + count] to a list of e entries; return its new length."""
-    one = zeros(x, 1)
-    vector = VECTOR_BYTES // x.itemsize
-    k = 0
-    while k + vector <= count:
-        mask = nonzero_mask(x, src + k, one)
-        compress_store(value, e, load(x, src + k, one), mask)
-        compress_store(index, e, iota(index, k, one), mask)
+    k, like = 0, zeros(x, 1)
+    while k + length(like) <= count:
+        mask = nonzero_mask(x, src + k, like)
+        compress_store(value, e, load(x, src + k, like), mask)
+        compress_store(index, e, iota(index, k, like), mask)
         e += popcount(mask)
-        k += vector
+        k += length(like)
     while k < count:  # each is written, and kept only by counting it
         store_scalar(index, e, k)
         store_scalar(value, e, load_scalar(x, src + k))
@@ -91,18 +89,17 @@ def sparse_rows(x, M, K):
 def sparse_multiply(out, x, w, shape):
     """out (M, F) += x (M, K) @ w (K, F): `multiply` of gemm.py, for x as `SparseRows`."""
     F = shape[2]
-    vector = VECTOR_BYTES // w.data.itemsize
-    factors = empty_aligned(BLOCK * LONG * vector, w.data)
-    f = 0
-    while f + LONG * vector <= F:
-        _multiply_columns(out, x, w, shape, f, factors, zeros(w.data, LONG))
-        f += LONG * vector
-    while f + WIDE * vector <= F:
-        _multiply_columns(out, x, w, shape, f, factors, zeros(w.data, WIDE))
-        f += WIDE * vector
-    while f + vector <= F:
-        _multiply_columns(out, x, w, shape, f, factors, zeros(w.data, 1))
-        f += vector
+    f, long, wide, narrow = 0, zeros(w.data, LONG), zeros(w.data, WIDE), zeros(w.data, 1)
+    factors = empty_aligned(BLOCK * length(long), w.data)
+    while f + length(long) <= F:
+        _multiply_columns(out, x, w, shape, f, factors, long)
+        f += length(long)
+    while f + length(wide) <= F:
+        _multiply_columns(out, x, w, shape, f, factors, wide)
+        f += length(wide)
+    while f + length(narrow) <= F:
+        _multiply_columns(out, x, w, shape, f, factors, narrow)
+        f += length(narrow)
     if f < F:
         _multiply_rest(out, x, w, shape, f)
 
