@@ -25,8 +25,8 @@ def adam_step(w, m, v, dw, chunks, learning_rate, beta1, beta2, epsilon, correct
 @sharded
 @inlined
 def _step(w, m, v, dw, chunks, factors, s):
-    here = slice(chunks[s, 0], chunks[s, 1])
-    w, m, v, dw = w[here], m[here], v[here], dw[here]
+    shard = slice(chunks[s, 0], chunks[s, 1])
+    w, m, v, dw = w[shard], m[shard], v[shard], dw[shard]
     keep1, take1, keep2, take2, rate, small = factors
     for p in range(w.size):
         m[p] = keep1 * m[p] + take1 * dw[p]

@@ -84,11 +84,7 @@ def _forward_block(out, second, x, w, half, sparse, s):
     flat_x, flat_w = x.reshape(-1), w.reshape(-1)
     sums = Matrix((out if h == 0 else second).reshape(-1), n * E + e, E)
     weights = Matrix(flat_w, d * E + e, E)
-    finite = sparse
-    if sparse:
-        for k in range(K):
-            finite &= all_finite(flat_w, weights.start + k * E, F)
-    if finite:
+    if sparse and all_finite(flat_w, weights.start, E, K, F):
         for m in range(M):
             clear(sums.data, sums.start + m * E, F)
         sparse_multiply(sums, sparse_rows(Matrix(flat_x, n * D + d, D), M, K), weights, (M, K, F))

@@ -16,8 +16,8 @@ def sgd_step(w, velocity, dw, chunks, learning_rate, momentum):
 @sharded
 @inlined
 def _step(w, velocity, dw, chunks, learning_rate, momentum, s):
-    here = slice(chunks[s, 0], chunks[s, 1])
-    w, velocity, dw = w[here], velocity[here], dw[here]
+    shard = slice(chunks[s, 0], chunks[s, 1])
+    w, velocity, dw = w[shard], velocity[shard], dw[shard]
     for p in range(w.size):
         velocity[p] = momentum * velocity[p] + dw[p]
         w[p] -= learning_rate * velocity[p]

@@ -73,7 +73,7 @@ def _convolve(out, argmax, x, w, b, stride, pad):
         convolve_tiles((out, argmax, x, transform_weights(w, FP), biases, geometry), shards)
     else:
         weights = pad_to_vector(w.reshape(-1), b.size, FP)
-        filters = Filters(weights, biases, all_finite(weights, 0, weights.size))
+        filters = Filters(weights, biases, all_finite(weights, 0, 0, 1, weights.size))
         _convolve_windows((out, argmax, x, filters, geometry), shards)
 
 

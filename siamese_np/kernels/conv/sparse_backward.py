@@ -74,52 +74,43 @@ class Rows(NamedTuple):
     row2: int
 
 
-class Gradients(NamedTuple):
-    """dx, and for each shard, one after another, what its images add to dw and db, flat."""
-
-    dx: Any
-    dw: Any
-    db: Any
-
-
 @kernel(shared=True)
 def conv2d_backward(dx, dw, db, dout, x, w, stride, pad):
     """dw (KH, KW, C, F) and db (F,) += their gradients; dx (N, H, W, C) = its own, unless it is empty."""
-    _backward(Gradients(dx, dw, db), dout, np.empty(0, np.uint8), x, w, geometry_of(x, w, stride, pad))
+    _backward((dx, dw, db), dout, np.empty(0, np.uint8), x, w, geometry_of(x, w, stride, pad))
 
 
 @kernel(shared=True)
 def conv_relu_pool_backward(dx, dw, db, dout, argmax, x, w, stride, pad):
     """dw (KH, KW, C, F) and db (F,) += their gradients; dx (N, H, W, C) = its own, unless it is empty."""
-    _backward(Gradients(dx, dw, db), dout, argmax.reshape(-1), x, w, geometry_of(x, w, stride, pad))
+    _backward((dx, dw, db), dout, argmax.reshape(-1), x, w, geometry_of(x, w, stride, pad))
 
 
 @inlined(arrays=True)
 def _backward(grads, dout, argmax, x, w, geometry):
-    """Add to `grads`, of a whole batch; argmax is flat, and empty without pooling."""
-    _, _, _, F = w.shape
+    """Add to grads = dx, dw, db; argmax is flat, and empty without pooling."""
+    dx, dw, db = grads
+    KH, width, F = geometry.KH, geometry.width, db.size
     shards = count_shards(len(x))
     if not shards:
         return
-    db = zeros_aligned(shards * F, grads.db)
-    if x.shape[3] < FEW_CHANNELS and not len(grads.dx):
-        FP, K = round_up(F, db), geometry.KH * geometry.width
-        dw = empty_aligned(shards * K * FP, db)
-        _backward_few_channels((Gradients(grads.dx, dw, db), dout, argmax, x, geometry), shards)
-        add_shards(dw, shards)
-        flat = grads.dw.reshape(-1)
-        for k in range(K):
-            for f in range(F):
-                flat[k * F + f] += dw[k * FP + f]
+    shards_db = zeros_aligned(shards * F, db)
+    if x.shape[3] < FEW_CHANNELS and not len(dx):
+        FP = round_up(F, db)
+        shards_dw = empty_aligned(shards * KH * width * FP, db)
+        _backward_few_channels((shards_dw, shards_db, dout, argmax, x, geometry), shards)
+        add_shards(shards_dw, shards)
+        add_strided(dw, shards_dw, (width * FP, FP, 1))
     else:
         filters = transpose_filters(w, db)
-        dw = empty_aligned(shards * filters.size, db)
-        _backward_sparse((Gradients(grads.dx, dw, db), dout, argmax, x, filters, geometry), shards)
-        add_shards(dw, shards)
-        add_transposed(grads.dw, dw)
+        shards_dw = empty_aligned(shards * filters.size, db)
+        _backward_sparse(((dx, shards_dw, shards_db), dout, argmax, x, filters, geometry), shards)
+        add_shards(shards_dw, shards)
+        T = filters.size // (F * KH)
+        add_strided(dw, shards_dw, (T, 1, KH * T))
     for shard in range(shards):
         for f in range(F):
-            grads.db[f] += db[shard * F + f]
+            db[f] += shards_db[shard * F + f]
 
 
 @inlined(arrays=True)
@@ -151,21 +142,23 @@ def transpose_filters(w, like):
 
 
 @inlined
-def add_transposed(dw, sums):
-    """dw (KH, KW, C, F) += sums (F, KH, T), flat."""
+def add_strided(dw, sums, steps):
+    """dw (KH, KW, C, F) += sums, flat, whose rows, entries of a row and filters are `steps` apart."""
     KH, KW, C, F = dw.shape
-    K, T, flat = KW * C, round_up(KW * C, sums), dw.reshape(-1)
+    flat, K = dw.reshape(-1), KW * C
     for p in range(KH):
         for k in range(K):
+            src = p * steps[0] + k * steps[1]
             for f in range(F):
                 dst = (p * K + k) * F + f
-                store_scalar(flat, dst, load_scalar(flat, dst) + load_scalar(sums, (f * KH + p) * T + k))
+                store_scalar(flat, dst, load_scalar(flat, dst) + load_scalar(sums, src + f * steps[2]))
 
 
 @sharded
 @inlined(arrays=True)
 def _backward_sparse(grads, dout, argmax, x, filters, geometry, shard):
     """dx of the images of a shard, and what they add to dw, transposed as `filters` are, and to db."""
+    dx, shards_dw, shards_db = grads
     _, OH, OW, F = dout.shape
     pixels = OH * OW * pool_of(argmax) ** 2
     start, windows, row = np.zeros(pixels + 1, np.int64), np.empty(pixels, np.int64), np.empty(OW * F, x.dtype)
@@ -174,17 +167,17 @@ def _backward_sparse(grads, dout, argmax, x, filters, geometry, shard):
     first = np.arange(F) * (OH * OW)  # a filter has no more entries
     by_filter = Lists(first, np.empty(F, np.int64), np.empty(F * OH * OW, np.int64), np.empty(F * OH * OW, x.dtype))
     padded, dpadded = empty_padded(x, 0, geometry, row), empty_padded(x, 0, geometry, row)
-    db, dw = grads.db[shard * F : (shard + 1) * F], Matrix(grads.dw, shard * filters.size, filters.size // F)
+    db, dw = shards_db[shard * F : (shard + 1) * F], Matrix(shards_dw, shard * filters.size, filters.size // F)
     clear(dw.data, dw.start, filters.size)
     for n in images_of(shard, len(x)):
         nonzero = any_nonzero(dout, n)
         if nonzero:
             list_pixels(by_pixel, windows, row, dout, argmax, n, geometry)
-        if len(grads.dx):
+        if len(dx):
             clear(dpadded, 0, dpadded.size)
             if nonzero:
                 add_to_windows(dpadded, windows, by_pixel, filters, dw.step, geometry)
-            unpad_image(grads.dx[n], dpadded, geometry)
+            unpad_image(dx[n], dpadded, geometry)
         if nonzero:
             pad_image(padded, x[n], geometry)
             add_biases(db, dout, argmax, n)
@@ -311,7 +304,7 @@ def sparse_axpy3(sums, rows, lists, k, step, like):
 
 @sharded
 @inlined(arrays=True)
-def _backward_few_channels(grads, dout, argmax, x, geometry, shard):
+def _backward_few_channels(shards_dw, shards_db, dout, argmax, x, geometry, shard):
     """What the images of a shard add to dw (KH, KW, C, F in whole vectors) and db.
 
     The gradients of a row of pixels are written out, and each meets the entries of x under its window.
@@ -321,8 +314,8 @@ def _backward_few_channels(grads, dout, argmax, x, geometry, shard):
     FP = round_up(F, flat)
     windows, pixels = np.empty(pool**2 * OW, np.int64), zeros_aligned(pool**2 * OW * FP, flat)
     padded, edges = empty_padded(x, 0, geometry, flat), empty_edges(x, geometry)
-    db, dw = grads.db[shard * F : (shard + 1) * F], shard * KH * width * FP
-    clear(grads.dw, dw, KH * width * FP)
+    db, dst = shards_db[shard * F : (shard + 1) * F], shard * KH * width * FP
+    clear(shards_dw, dst, KH * width * FP)
     for n in images_of(shard, len(x)):
         add_biases(db, dout, argmax, n)
         pad_image(padded, x[n], geometry)
@@ -339,7 +332,7 @@ def _backward_few_channels(grads, dout, argmax, x, geometry, shard):
                         count += 1
             for p in range(KH):
                 for f in range(0, FP, length(zeros(flat, PAIR))):
-                    sums = Matrix(grads.dw, dw + p * width * FP + f, FP)
+                    sums = Matrix(shards_dw, dst + p * width * FP + f, FP)
                     add_products(sums, width, padded, p * geometry.line, windows[:count], Matrix(pixels, f, FP))
 
 

@@ -65,9 +65,10 @@ def copy(out, dst, x, src, count):
 
 
 @inlined
-def all_finite(x, src, count):
-    """Whether all of x[src : src + count] is finite."""
+def all_finite(x, src, step, M, K):
+    """Whether M rows of K numbers are finite, `step` apart, from x[src] on."""
     bad = False
-    for k in range(src, src + count):
-        bad |= load_scalar(x, k) - load_scalar(x, k) != 0  # NaN for NaN and for infinity
+    for m in range(M):
+        for k in range(src + m * step, src + m * step + K):
+            bad |= load_scalar(x, k) - load_scalar(x, k) != 0  # NaN for NaN and for infinity
     return not bad

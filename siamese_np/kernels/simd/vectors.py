@@ -99,16 +99,16 @@ def length(vector: Any) -> int:
 @_operation(lambda array, k, like: like(array, intp, like), lambda b, of, data, k, like: _read(b, data, k, of))
 def load(array: Any, k: int, like: Any) -> Any:
     """The vector ``array[k]``, ``array[k + 1]``, ...; past the end of the array it may be anything."""
-    vector, there = np.zeros_like(like), array[k : k + len(like)]
-    vector[: len(there)] = there
+    vector, inside = np.zeros_like(like), array[k : k + len(like)]
+    vector[: len(inside)] = inside
     return vector
 
 
 @_operation(lambda array, k, vector: void(array, intp, vector), lambda b, of, *args: _write(b, *args))
 def store(array: Any, k: int, vector: Any) -> None:
     """Write the vector to ``array[k]``, ``array[k + 1]``, ..."""
-    there = array[k : k + len(vector)]
-    there[:] = vector[: len(there)]
+    inside = array[k : k + len(vector)]
+    inside[:] = vector[: len(inside)]
 
 
 @_operation(lambda array, k: array.dtype(array, intp), lambda b, of, data, k: b.load(b.gep(data, [k])))
