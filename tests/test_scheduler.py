@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -158,6 +159,29 @@ def test_kernels_that_share_their_work_wake_the_workers():
         kernel_(x.copy(), x, *(() if shared else (x, 1)))
         assert len(scheduler._workers) == (2 if shared else 0)
         assert list(inspect.signature(kernel_).parameters)[:1] == ["out" if shared else "loss"]
+
+
+class Task(NamedTuple):
+    out: np.ndarray
+    start: int
+
+
+@sharded
+@inlined
+def _number(task, more, s):
+    task.out[s] = task.start + more * s
+
+
+@kernel(shared=True)
+def _number_all(out, start):
+    _number((Task(out, start), 2), out.size)
+
+
+def test_shards_take_named_tuples_and_literal_numbers():
+    scheduler.set_threads(2)
+    out = np.empty(9, np.int64)
+    _number_all(out, 5)
+    np.testing.assert_array_equal(out, 5 + 2 * np.arange(9))
 
 
 def test_several_callers_at_once_do_not_disturb_each_other():
