@@ -307,10 +307,7 @@ def test_an_edit_of_any_source_names_another_folder(tmp_path, monkeypatch):
         source.write_bytes(content + b"#")
         names.add(folder_for("kernels", "runtime", "kernels").name)
         source.write_bytes(content)
-    first, second = (tmp_path / "package" / "kernels" / name for name in ("relu.py", "zero.py"))
-    moved = first.rename(tmp_path / "moved")
-    second.rename(first)
-    moved.rename(second)  # the same sources, each under the other's name
+    (tmp_path / "package" / "kernels" / "zero.py").rename(tmp_path / "package" / "kernels" / "zeros.py")
     names.add(folder_for("kernels", "runtime", "kernels").name)
     assert len(names) == 3 + len(sources) > 20
 
