@@ -1,12 +1,10 @@
-"""2-D max-pooling of NHWC images, without padding; a last window that does not fit is left out.
+"""2-D max-pooling, compiled. Textbook: textbook/maxpool2d.py.
 
-    out[n, i, j, c] = max over p, q of x[n, i*sh + p, j*sw + q, c]
-
-Only the largest entry of a window moves the output, so it alone receives the gradient; windows that overlap
-add up. A tie goes to the first maximum in row-major order (MNIST is mostly black: ties are the rule). NaN
-wins every comparison, so that it stays visible. `argmax` keeps the selected entry's number p*KW + q in its window.
+Made fast by taking the largest of a window for all channels at once: they are neighbours in memory. Images are shared
+among threads, each with its own rows of dx.
 """
 
+from siamese_np.kernels.simd.scratch import ceil_div
 from siamese_np.runtime.jit import inlined, kernel
 from siamese_np.runtime.shards import sharded
 
@@ -16,13 +14,13 @@ IMAGES = 4  # of a shard
 @kernel(shared=True)
 def maxpool2d_forward(out, argmax, x, window, stride):
     """out, argmax (N, OH, OW, C) = maximum of x (N, H, W, C) under `window`, and which entry it was."""
-    _forward((out, argmax, x, window, stride), (len(out) + IMAGES - 1) // IMAGES)
+    _forward((out, argmax, x, window, stride), ceil_div(len(out), IMAGES))
 
 
 @kernel(shared=True)
 def maxpool2d_backward(dx, dout, argmax, x_shape, window, stride):
     """dx (N, H, W, C), of x_shape, = dout (N, OH, OW, C) sent to the largest pixel of each window, zero elsewhere."""
-    _backward((dx, dout, argmax, window, stride), (len(dout) + IMAGES - 1) // IMAGES)
+    _backward((dx, dout, argmax, window, stride), ceil_div(len(dout), IMAGES))
 
 
 @sharded

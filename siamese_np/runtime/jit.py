@@ -8,7 +8,8 @@ A **kernel** is what Python calls: loops over NumPy arrays, first those that it 
             out[m] = factor * x[m]
 
 **Inlined** functions are the pieces of kernels, called by compiled code only. ``@inlined(arrays=True)`` is for one that
-makes arrays, ``@inlined(reassociate=True)`` for one long sum whose order is free, so that it can use vectors. ::
+makes or returns arrays, also in a tuple (without it nobody counts their references, and the caller would free what
+is still in use), ``@inlined(reassociate=True)`` for one long sum whose order is free, so that it can use vectors. ::
 
     @inlined(reassociate=True)
     def squared_norm(x):
