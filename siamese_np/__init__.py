@@ -1,7 +1,7 @@
 """A Siamese network on MNIST with contrastive loss: every gradient by hand, in NumPy and Numba.
 
-The names below are the public ones. Each is imported when it is first used, so importing the package
-compiles nothing and loads neither numba nor matplotlib.
+The names below are the public ones, and the layers: the classes of layers.py that are registered there. Each is
+imported when it is first used, so importing the package compiles nothing and loads neither numba nor matplotlib.
 """
 
 from importlib import import_module
@@ -12,7 +12,7 @@ _PUBLIC = {
     "datasets": ("Dataset", "Split", "load_dataset", "load_images", "read_idx", "read_image"),
     "errors": ("SiameseError",),
     "storage": ("load_model", "save_model"),
-    "layers": ("Conv2D", "Dense", "Flatten", "Layer", "MaxPool2D", "ReLU", "register_layer"),
+    "layers": ("Layer", "register_layer"),
     "losses": ("AllPairsContrastiveLoss", "ContrastiveLoss", "EuclideanDistance", "PairwiseDistances"),
     "network": ("Sequential", "SiameseNetwork", "cnn", "mlp"),
     "optimizers": ("SGD", "Adam"),
@@ -22,14 +22,20 @@ _PUBLIC = {
 }
 _MODULE = {name: module for module, names in _PUBLIC.items() for name in names}
 
-__all__ = sorted(_MODULE)
-
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULE:
-        raise AttributeError(f"module 'siamese_np' has no attribute {name!r}")
-    return getattr(import_module(f"siamese_np.{_MODULE[name]}"), name)
+    if name in _MODULE:
+        return getattr(import_module(f"siamese_np.{_MODULE[name]}"), name)
+    if name == "__all__":
+        return sorted([*_MODULE, *_layers()])
+    if name[:1].isupper() and name in (layers := _layers()):  # to look for a module or a dunder loads nothing
+        return layers[name]
+    raise AttributeError(f"module 'siamese_np' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return __getattr__("__all__")
+
+
+def _layers() -> dict[str, Any]:
+    return import_module("siamese_np.layers").package_layers()

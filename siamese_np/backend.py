@@ -85,6 +85,17 @@ def as_kernel(function: Callable[..., Any], kernel: Callable[..., Any]) -> Calla
     return call
 
 
+def _check_names() -> None:
+    """ImportError where a page of the textbook has no kernel, or the reverse."""
+    pages, compiled = set(textbook.__all__), set(kernels.__all__)
+    if pages - compiled:
+        names = ", ".join(sorted(pages - compiled))
+        raise ImportError(f"siamese_np/textbook defines {names}, but no file of siamese_np/kernels has such a @kernel")
+    if compiled - pages:
+        names = ", ".join(sorted(compiled - pages))
+        raise ImportError(f"siamese_np/kernels defines {names}, but no page of siamese_np/textbook has such a function")
+
+
 def _switch(name: str) -> None:
     for operation in textbook.__all__:
         kernel = getattr(kernels, operation)
@@ -93,4 +104,5 @@ def _switch(name: str) -> None:
     ops.name = name
 
 
+_check_names()
 use_kernels(os.environ.get("SIAMESE_NP_KERNELS") or "compiled")

@@ -235,6 +235,11 @@ def registered_layer(name: Any) -> type[Layer]:
     return _REGISTERED[name]
 
 
+def package_layers() -> dict[str, type[Layer]]:
+    """The registered classes of this file by name, which are public names of the package."""
+    return {name: cls for name, cls in _REGISTERED.items() if cls.__module__ == __name__}
+
+
 class _Weighted(Layer):
     """A layer with weights ``w``, drawn Glorot-uniform, and biases ``b``, zero."""
 

@@ -37,6 +37,7 @@ FAST = {
     "test_optimizers.py",
     "test_options.py",
     "test_pairs.py",
+    "test_public_names.py",
     "test_textbook.py",
 }
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from siamese_np import kernels, textbook
+from siamese_np import backend, kernels, textbook
 from siamese_np.backend import as_kernel
 from siamese_np.runtime import scheduler
 
@@ -305,6 +305,20 @@ def test_distance_is_zero_only_where_the_embeddings_are_equal(module, dtype):
 def test_every_kernel_is_compared_with_a_page_of_the_textbook():
     assert set(kernels.__all__) == set(textbook.__all__)
     assert set(re.findall(r'compare\("(\w+)"', Path(__file__).read_text())) == set(kernels.__all__)
+    assert all(callable(getattr(module, name)) for module in (kernels, textbook) for name in module.__all__)
+
+
+@pytest.mark.parametrize(
+    ("lacking", "sentence"),
+    [
+        (kernels, "textbook defines relu_forward, but no file of siamese_np/kernels has such a @kernel"),
+        (textbook, "kernels defines relu_forward, but no page of siamese_np/textbook has such a function"),
+    ],
+)
+def test_a_page_without_a_kernel_and_a_kernel_without_a_page_are_refused(lacking, sentence, monkeypatch):
+    monkeypatch.setattr(lacking, "__all__", [name for name in lacking.__all__ if name != "relu_forward"])
+    with pytest.raises(ImportError, match=sentence):
+        backend._check_names()
 
 
 @pytest.mark.parametrize("module", [kernels, reference], ids=["compiled", "textbook"])

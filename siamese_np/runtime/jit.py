@@ -64,6 +64,7 @@ def kernel(function: Callable[..., Any] | None = None, *, shared: bool = False, 
     """
     if function is None:
         return partial(kernel, shared=shared, reassociate=reassociate)
+    function.is_kernel = True  # type: ignore[attr-defined]  # and of whatever wraps it
     if numba.config.DISABLE_JIT:
         return function
     compiled = compile_kernel(function, cache_folder(), **_options(reassociate))

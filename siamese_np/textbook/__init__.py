@@ -19,48 +19,31 @@ notebooks/whole-thing.ipynb builds; conv2d and maxpool2d make it a convolutional
 them. The compiled kernels (siamese_np.kernels) compute the same under the same names, and the tests hold each against
 the other.
 
+Each function of a page is an operation. Those of windows.py, and those whose names begin with _, only help.
+
 All functions take float32, float64 and complex numbers, so the complex step works on them: decisions (which is the
 largest, which side of a kink) are made by the real part. They check nothing; the layers do.
 """
 
-from siamese_np.textbook.adam import adam_step
-from siamese_np.textbook.all_pairs import all_pairs_backward, all_pairs_forward
-from siamese_np.textbook.contrastive import contrastive_backward, contrastive_forward
-from siamese_np.textbook.conv2d import conv2d_backward, conv2d_forward
-from siamese_np.textbook.conv_relu_pool import conv_relu_pool_backward, conv_relu_pool_forward
-from siamese_np.textbook.dense import dense_backward, dense_forward
-from siamese_np.textbook.distance import euclidean_backward, euclidean_forward
-from siamese_np.textbook.maxpool2d import maxpool2d_backward, maxpool2d_forward
-from siamese_np.textbook.nearest import nearest_rows
-from siamese_np.textbook.pair_ranks import pair_ranks, pair_squares
-from siamese_np.textbook.pairwise import pairwise_backward, pairwise_forward
-from siamese_np.textbook.relu import relu_backward, relu_forward
-from siamese_np.textbook.sgd import sgd_step
-from siamese_np.textbook.zero import fill_zero
+import pkgutil
+from importlib import import_module
+from inspect import isfunction
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "adam_step",
-    "all_pairs_backward",
-    "all_pairs_forward",
-    "contrastive_backward",
-    "contrastive_forward",
-    "conv2d_backward",
-    "conv2d_forward",
-    "conv_relu_pool_backward",
-    "conv_relu_pool_forward",
-    "dense_backward",
-    "dense_forward",
-    "euclidean_backward",
-    "euclidean_forward",
-    "fill_zero",
-    "maxpool2d_backward",
-    "maxpool2d_forward",
-    "nearest_rows",
-    "pair_ranks",
-    "pair_squares",
-    "pairwise_backward",
-    "pairwise_forward",
-    "relu_backward",
-    "relu_forward",
-    "sgd_step",
-]
+HELPERS = ("windows",)
+_found: dict[str, Any] = {}
+for _module in pkgutil.iter_modules(__path__):
+    if _module.name not in HELPERS:
+        _page = import_module(f"{__name__}.{_module.name}")
+        _found |= {
+            name: thing
+            for name, thing in vars(_page).items()
+            if isfunction(thing) and name[0] != "_" and thing.__module__ == _page.__name__
+        }
+
+globals().update(_found)
+__all__ = sorted(_found)
+
+if TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any: ...
