@@ -346,8 +346,28 @@ class Conv2D(_Weighted):
         return f"Conv2D({self.channels}, {self.filters}, {KH}x{KW}, stride={self.stride}, pad={self.pad})"
 
 
+class _Pool2D(Layer):
+    """A layer that makes one number of each window of an image, without padding."""
+
+    def __init__(self, window: int | Sequence[int] = 2, stride: int | Sequence[int] | None = None) -> None:
+        super().__init__()
+        self.window = _pair("window", window, 1)
+        self.stride = self.window if stride is None else _pair("stride", stride, 1)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        if len(shape) != 3:
+            raise ShapeError(f"{self} needs images (N, H, W, C), not {('N', *shape)}")
+        size = tuple((n - w) // s + 1 for n, w, s in zip(shape[:2], self.window, self.stride, strict=True))
+        if min(size) < 1:
+            raise ShapeError(f"{self} is larger than its input of {shape[0]}x{shape[1]} pixels")
+        return (*size, shape[2])
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.window[0]}x{self.window[1]}, stride={self.stride})"
+
+
 @register_layer
-class MaxPool2D(Layer):
+class MaxPool2D(_Pool2D):
     """2-D max-pooling without padding; a tie goes to the first maximum in row-major order.
 
     Parameters
@@ -357,20 +377,10 @@ class MaxPool2D(Layer):
         By default the window, so that windows do not overlap.
     """
 
-    def __init__(self, window: int | Sequence[int] = 2, stride: int | Sequence[int] | None = None) -> None:
-        super().__init__()
-        self.window = _pair("window", window, 1)
-        self.stride = self.window if stride is None else _pair("stride", stride, 1)
-        # one byte an entry, where the numbers of a window's entries fit
-        self.argmax_dtype = np.uint8 if self.window[0] * self.window[1] < 256 else np.int32
-
-    def output_shape(self, shape: Shape) -> Shape:
-        if len(shape) != 3:
-            raise ShapeError(f"{self} needs images (N, H, W, C), not {('N', *shape)}")
-        size = tuple((n - w) // s + 1 for n, w, s in zip(shape[:2], self.window, self.stride, strict=True))
-        if min(size) < 1:
-            raise ShapeError(f"{self} is larger than its input of {shape[0]}x{shape[1]} pixels")
-        return (*size, shape[2])
+    @property
+    def argmax_dtype(self) -> type[np.integer]:
+        """One byte an entry, where the numbers of a window's entries fit."""
+        return np.uint8 if self.window[0] * self.window[1] < 256 else np.int32
 
     def forward(self, x: Array) -> tuple[Array, Any]:
         x = self._check(x)
@@ -391,8 +401,59 @@ class MaxPool2D(Layer):
         ops.maxpool2d_backward(dx, dout, argmax, x_shape, self.window, self.stride)
         return dx
 
-    def __repr__(self) -> str:
-        return f"MaxPool2D({self.window[0]}x{self.window[1]}, stride={self.stride})"
+
+@register_layer
+class AvgPool2D(_Pool2D):
+    """2-D average-pooling without padding.
+
+    Parameters
+    ----------
+    window : int or (int, int), default 2
+    stride : int or (int, int), optional
+        By default the window, so that windows do not overlap.
+    """
+
+    def forward(self, x: Array) -> tuple[Array, Shape]:
+        x = self._check(x)
+        out = buffers.empty((len(x), *self.output_shape(x.shape[1:])), x.dtype)
+        ops.avgpool2d_forward(out, x, self.window, self.stride)
+        return out, x.shape
+
+    def backward(self, dout: Array, cache: Shape, need_dx: bool = True) -> Array | None:
+        N, *shape = x_shape = cache_shape(self, cache)
+        dout = check_gradient(self, dout, (N, *self.output_shape(tuple(shape))))
+        if not need_dx:
+            return None
+        dx = buffers.empty(x_shape, dout.dtype)
+        ops.avgpool2d_backward(dx, dout, x_shape, self.window, self.stride)
+        return dx
+
+
+@register_layer
+class GlobalAvgPool2D(Layer):
+    """The mean of each channel: images (N, H, W, C) to vectors (N, C)."""
+
+    def output_shape(self, shape: Shape) -> Shape:
+        if len(shape) != 3 or min(shape[:2]) < 1:
+            raise ShapeError(f"{self} needs images (N, H, W, C) of at least one pixel, not {('N', *shape)}")
+        return shape[2:]
+
+    def forward(self, x: Array) -> tuple[Array, Shape]:
+        x = self._check(x)
+        N, H, W, C = x.shape
+        out = buffers.empty((N, C), x.dtype)
+        ops.avgpool2d_forward(out.reshape(N, 1, 1, C), x, (H, W), (H, W))  # one window, as large as the image
+        return out, x.shape
+
+    def backward(self, dout: Array, cache: Shape, need_dx: bool = True) -> Array | None:
+        N, *shape = x_shape = cache_shape(self, cache)
+        dout = check_gradient(self, dout, (N, *self.output_shape(tuple(shape))))
+        if not need_dx:
+            return None
+        H, W, C = shape
+        dx = buffers.empty(x_shape, dout.dtype)
+        ops.avgpool2d_backward(dx, dout.reshape(N, 1, 1, C), x_shape, (H, W), (H, W))
+        return dx
 
 
 @register_layer

@@ -6,7 +6,19 @@ Kernels trust their arguments, so a cache that slips through would read and writ
 import numpy as np
 import pytest
 
-from siamese_np import Conv2D, Dense, Flatten, MaxPool2D, ReLU, Sequential, SiameseNetwork, cnn, mlp
+from siamese_np import (
+    AvgPool2D,
+    Conv2D,
+    Dense,
+    Flatten,
+    GlobalAvgPool2D,
+    MaxPool2D,
+    ReLU,
+    Sequential,
+    SiameseNetwork,
+    cnn,
+    mlp,
+)
 from siamese_np.errors import ShapeError
 from siamese_np.layers import ConvReLUPool
 from siamese_np.losses import AllPairsContrastiveLoss, ContrastiveLoss, EuclideanDistance
@@ -64,7 +76,8 @@ def operations(dtype):
     for x in (images, odd, coloured):
         pools = [MaxPool2D(2), MaxPool2D(2, 1), MaxPool2D((2, 3)), MaxPool2D(1), MaxPool2D(3, 2)]
         add(lambda cache: (np.zeros(cache[1], dtype),), (x,), *pools)
-        add(lambda cache: (np.zeros(cache, dtype),), (x,), Flatten())
+        means = [AvgPool2D(2), AvgPool2D((2, 3)), AvgPool2D(3, 2), GlobalAvgPool2D()]
+        add(lambda cache: (np.zeros(cache, dtype),), (x,), Flatten(), *means)
     wide = rng.random((2, 17, 17, 2)).astype(dtype)  # numbers of 16x16 entries take more than a byte
     add(lambda cache: (np.zeros(cache[1], dtype),), (wide,), MaxPool2D(16, 1))
     for x in (images, vectors, narrow):

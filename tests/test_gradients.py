@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from siamese_np.gradcheck import assert_gradients
-from siamese_np.layers import Conv2D, Dense, Flatten, MaxPool2D, ReLU
+from siamese_np.layers import AvgPool2D, Conv2D, Dense, Flatten, GlobalAvgPool2D, MaxPool2D, ReLU
 from siamese_np.losses import AllPairsContrastiveLoss, ContrastiveLoss, EuclideanDistance
 from siamese_np.network import SiameseNetwork, cnn, mlp
 
@@ -48,6 +48,22 @@ def test_dense(seed, N, D, E):
 @given(seeds, st.tuples(st.integers(1, 3), st.integers(1, 3)), st.tuples(st.integers(1, 3), st.integers(1, 3)))
 def test_maxpool2d_with_and_without_overlap(seed, window, stride):
     assert_gradients(MaxPool2D(window, stride), off_kinks(np.random.default_rng(seed), (2, 6, 5, 3)))
+
+
+@given(seeds, st.tuples(st.integers(1, 3), st.integers(1, 3)), st.tuples(st.integers(1, 3), st.integers(1, 3)))
+def test_avgpool2d_with_overlap_and_with_gaps(seed, window, stride):
+    x = np.random.default_rng(seed).standard_normal((2, 6, 5, 3))
+    assert_gradients(AvgPool2D(window, stride), x)
+    assert_gradients(GlobalAvgPool2D(), x)
+
+
+def test_the_mean_of_the_textbook_example():
+    x = np.array([1.0, 5, 3, 3]).reshape(1, 2, 2, 1)
+    for layer in (AvgPool2D(2), GlobalAvgPool2D()):
+        out, cache = layer.forward(x)
+        assert out.item() == 3
+        assert (layer.backward(np.full(out.shape, 8.0), cache) == 2).all()
+    assert GlobalAvgPool2D().backward(np.ones((1, 1)), x.shape, need_dx=False) is None
 
 
 @given(seeds)

@@ -116,24 +116,40 @@ def test_conv_relu_pool(seed, dtype, sparse, need_dx, conv):
     compare("conv_relu_pool_backward", [dx, w.copy(), b.copy()], dout, argmax, x, w, stride, pad)
 
 
-@given(
-    seeds,
-    dtypes,
-    st.integers(0, 3),
-    st.tuples(sizes, sizes),
-    st.integers(1, 20),
-    st.tuples(st.integers(1, 4), st.integers(1, 4)),
-    st.tuples(st.integers(1, 4), st.integers(1, 4)),
+pools = st.fixed_dictionaries(
+    {
+        "N": st.integers(0, 3),
+        "image": st.tuples(sizes, sizes),
+        "C": st.integers(1, 20),
+        "window": st.tuples(st.integers(1, 4), st.integers(1, 4)),
+        "stride": st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    }
 )
-def test_maxpool2d(seed, dtype, N, image, C, window, stride):
+
+
+def pool_arrays(seed, dtype, N, image, C, window, stride):
+    """x and dout; no example where the window does not fit."""
     size = [(n - k) // s + 1 for n, k, s in zip(image, window, stride, strict=True)]
     assume(min(size) >= 1)
-    x, dout = normal(seed, dtype, (N, *image, C), (N, *size, C))
+    return normal(seed, dtype, (N, *image, C), (N, *size, C))
+
+
+@given(seeds, dtypes, pools)
+def test_maxpool2d(seed, dtype, pool):
+    (x, dout), window, stride = pool_arrays(seed, dtype, **pool), pool["window"], pool["stride"]
     x = np.round(x)  # many ties
     out, argmax = np.full_like(dout, np.nan), np.full(dout.shape, 99, np.uint8)
     compare("maxpool2d_forward", [out, argmax], x, window, stride)
     reference.maxpool2d_forward(out, argmax, x, window, stride)
     compare("maxpool2d_backward", [np.full_like(x, np.nan)], dout, argmax, x.shape, window, stride)
+
+
+@given(seeds, dtypes, pools)
+def test_avgpool2d(seed, dtype, pool):
+    (x, dout), window, stride = pool_arrays(seed, dtype, **pool), pool["window"], pool["stride"]
+    compare("avgpool2d_forward", [np.full_like(dout, np.nan)], x, window, stride)
+    compare("avgpool2d_backward", [np.full_like(x, np.nan)], dout, x.shape, window, stride)
+    assert textbook.avgpool2d_forward(x, window, stride)[0].dtype == dtype
 
 
 @given(seeds, dtypes, st.integers(0, 100))
@@ -223,6 +239,8 @@ def test_nan_stays_visible(module):
     out, argmax = np.zeros((1, 2, 2, 1)), np.zeros((1, 2, 2, 1), np.uint8)
     module.maxpool2d_forward(out, argmax, x, (2, 2), (2, 2))
     assert np.isnan(out[0, 0, 1, 0]) and argmax[0, 0, 1, 0] == 2
+    module.avgpool2d_forward(out, x, (2, 2), (2, 2))
+    assert np.isnan(out[0, 0, 1, 0]) and np.isnan(out).sum() == 1
     flat = np.zeros(16)
     module.relu_forward(flat, x.reshape(-1))
     assert np.isnan(flat[6])

@@ -3,7 +3,19 @@
 import numpy as np
 import pytest
 
-from siamese_np import Conv2D, Dense, Flatten, MaxPool2D, ReLU, Sequential, SiameseNetwork, cnn, mlp
+from siamese_np import (
+    AvgPool2D,
+    Conv2D,
+    Dense,
+    Flatten,
+    GlobalAvgPool2D,
+    MaxPool2D,
+    ReLU,
+    Sequential,
+    SiameseNetwork,
+    cnn,
+    mlp,
+)
 from siamese_np.errors import OptionError, ShapeError
 from siamese_np.layers import ConvReLUPool
 from siamese_np.network import make_network
@@ -144,6 +156,8 @@ def test_forward_gives_the_distances_of_the_embeddings_in_any_float_dtype():
         (lambda: Sequential([Conv2D(3, 2)], (8, 8, 1)), ShapeError, r"needs images \(N, H, W, 3\)"),
         (lambda: Sequential([Conv2D(1, 2, 9)], (8, 8, 1)), ShapeError, "larger than its padded input of 8x8"),
         (lambda: Sequential([MaxPool2D(9)], (8, 8, 1)), ShapeError, "larger than its input of 8x8"),
+        (lambda: Sequential([AvgPool2D(9)], (8, 8, 1)), ShapeError, "AvgPool2D.9x9.* larger than its input of 8x8"),
+        (lambda: AvgPool2D(0), OptionError, "window must be a whole number of at least 1, not 0"),
         (lambda: SiameseNetwork(Sequential([ReLU()], (8, 8, 1))), ShapeError, "must end in vectors"),
         (lambda: cnn((3, 8, 1)), ShapeError, "at least 4x4 pixels, not 3x8"),
         (lambda: mlp((8, 8)), ShapeError, r"an image shape is \(H, W, C\)"),
@@ -199,6 +213,11 @@ def test_what_does_not_fit_is_refused_when_it_is_built(make, error, sentence):
         (Conv2D(1, 2), np.zeros((4, 8, 8, 1), np.uint8)),
         (MaxPool2D(), np.zeros((4, 8), np.float32)),
         (MaxPool2D(), np.zeros((4, 1, 8, 1), np.float32)),
+        (AvgPool2D(), np.zeros((4, 8), np.float32)),
+        (AvgPool2D(), np.zeros((4, 8, 1, 1), np.float32)),
+        (AvgPool2D(), np.zeros((4, 8, 8, 1), np.int32)),
+        (GlobalAvgPool2D(), np.zeros((4, 8, 8), np.float32)),
+        (GlobalAvgPool2D(), np.zeros((4, 0, 8, 1), np.float32)),
         (ReLU(), np.zeros((4, 8), np.int64)),
         (ReLU(), np.zeros((4, 8), np.float16)),
         (ReLU(), np.ma.zeros((4, 8), np.float32)),
@@ -211,7 +230,9 @@ def test_a_layer_refuses_what_does_not_fit(layer, x):
         layer.forward(x)
 
 
-@pytest.mark.parametrize("layer", [Dense(3, 2), Conv2D(1, 2), MaxPool2D(), ReLU(), Flatten()])
+@pytest.mark.parametrize(
+    "layer", [Dense(3, 2), Conv2D(1, 2), MaxPool2D(), AvgPool2D(), GlobalAvgPool2D(), ReLU(), Flatten()]
+)
 def test_a_layer_refuses_a_gradient_of_another_shape(layer):
     shape = {"Dense": (4, 3)}.get(type(layer).__name__, (4, 8, 8, 1))
     out, cache = layer.forward(np.ones(shape, np.float32))
@@ -223,7 +244,9 @@ def test_a_layer_refuses_a_gradient_of_another_shape(layer):
     layer.backward(out, cache)
 
 
-@pytest.mark.parametrize("layer", [Dense(6, 2), Conv2D(2, 3), MaxPool2D(), ReLU(), Flatten()])
+@pytest.mark.parametrize(
+    "layer", [Dense(6, 2), Conv2D(2, 3), MaxPool2D(), AvgPool2D(), GlobalAvgPool2D(), ReLU(), Flatten()]
+)
 def test_any_memory_layout_gives_the_same(layer):
     shape = {"Dense": (4, 6)}.get(type(layer).__name__, (4, 7, 8, 2))
     x = np.random.default_rng(0).standard_normal((*shape[:-1], 2 * shape[-1])).astype(np.float32)[..., ::2]

@@ -11,10 +11,12 @@ from siamese_np import (
     SGD,
     Adam,
     AllPairsContrastiveLoss,
+    AvgPool2D,
     ContrastiveLoss,
     Conv2D,
     Dense,
     Flatten,
+    GlobalAvgPool2D,
     Layer,
     MaxPool2D,
     ReLU,
@@ -206,11 +208,29 @@ def test_saved_and_loaded(tmp_path, dtype):
     assert trains(again.network) == set() and fingerprint(again) != fingerprint(siamese)
 
 
+def averaging():
+    """A network that ends in the mean of each channel."""
+    layers = [Conv2D(1, 6, 3, seed=0), ReLU(), AvgPool2D(2, (1, 2)), Conv2D(6, 8, 2, seed=1), GlobalAvgPool2D()]
+    return Sequential([*layers, Dense(8, 3, seed=2)], (8, 8, 1))
+
+
+def test_a_network_of_averages_is_described_saved_and_loaded(tmp_path):
+    network = averaging()
+    losses(network)
+    pool = network.config()["layers"][2]
+    assert pool == {"class": "AvgPool2D", "window": [2, 2], "stride": [1, 2]}
+    save_model(tmp_path / "model.npz", SiameseNetwork(network))
+    again = load_model(tmp_path).network
+    assert again.config() == network.config()
+    np.testing.assert_array_equal(again.forward(IMAGES)[0], network.forward(IMAGES)[0])
+    assert trains(again) == set()
+
+
 COPIES = {"copied": copy.deepcopy, "pickled": lambda thing: pickle.loads(pickle.dumps(thing))}
 
 
 @pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES)
-@pytest.mark.parametrize("make", [own, lambda: cnn((8, 8, 1), 4), lambda: mlp((8, 8, 1), 4)])
+@pytest.mark.parametrize("make", [own, averaging, lambda: cnn((8, 8, 1), 4), lambda: mlp((8, 8, 1), 4)])
 def test_a_copy_trains_like_its_original_and_apart_from_it(make, copied):
     network = make()
     losses(network, steps=2)

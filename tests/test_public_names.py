@@ -7,7 +7,7 @@ import pytest
 
 import siamese_np
 
-LAYERS = ["Conv2D", "Dense", "Flatten", "MaxPool2D", "ReLU"]
+LAYERS = ["AvgPool2D", "Conv2D", "Dense", "Flatten", "GlobalAvgPool2D", "MaxPool2D", "ReLU"]
 OTHERS = [
     *("Adam", "AllPairsContrastiveLoss", "ContrastiveLoss", "Dataset", "EuclideanDistance", "Layer"),
     *("PairwiseDistances", "RandomShift", "Run", "SGD", "Sequential", "SiameseError", "SiameseNetwork", "Split"),

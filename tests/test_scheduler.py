@@ -13,7 +13,7 @@ import pytest
 
 from siamese_np import kernels
 from siamese_np.errors import OptionError
-from siamese_np.layers import Conv2D, Dense, MaxPool2D, ReLU
+from siamese_np.layers import AvgPool2D, Conv2D, Dense, GlobalAvgPool2D, MaxPool2D, ReLU
 from siamese_np.losses import AllPairsContrastiveLoss, ContrastiveLoss
 from siamese_np.network import SiameseNetwork, cnn, mlp
 from siamese_np.optimizers import SGD, Adam
@@ -55,6 +55,8 @@ def sparse(seed: int, *shape: int) -> np.ndarray:
         (Dense(300, 33, seed=0), 1 + sparse(1, 130, 300)),  # nothing to skip, ragged
         (Conv2D(3, 32, 3, pad="same", seed=0), sparse(2, 9, 12, 12, 3)),
         (MaxPool2D(2), sparse(3, 9, 12, 12, 8)),
+        (AvgPool2D(3, 2), sparse(3, 9, 12, 12, 8)),
+        (GlobalAvgPool2D(), sparse(3, 9, 12, 12, 8)),
         (ReLU(), sparse(4, 300, 300)),
     ],
     ids=lambda value: "" if isinstance(value, np.ndarray) else str(value),

@@ -20,7 +20,7 @@ from siamese_np.gradcheck.cases import references
 from siamese_np.gradcheck.cases.networks import preset
 from siamese_np.gradcheck.cases.references import chain, step
 from siamese_np.gradcheck.targets import Operation
-from siamese_np.layers import Conv2D, Dense, Flatten, Layer, MaxPool2D, ReLU
+from siamese_np.layers import AvgPool2D, Conv2D, Dense, Flatten, GlobalAvgPool2D, Layer, MaxPool2D, ReLU
 from siamese_np.losses import AllPairsContrastiveLoss, ContrastiveLoss, EuclideanDistance
 from siamese_np.network import Sequential
 
@@ -115,6 +115,21 @@ def maxpool2d(rng: np.random.Generator, shape: Shape | None) -> list[Case]:
             case = _case(name, layer, x, chain(pool))
             case.signature = lambda arrays, pool=pool: pool.forward(arrays["x"], *pool.options)[1][0]  # argmax
             cases.append(case)
+    return cases
+
+
+def avgpool2d(rng: np.random.Generator, shape: Shape | None) -> list[Case]:
+    """Windows side by side, with overlap, and with gaps between them; and one as large as the image."""
+    N, H, W, C = _expect("avgpool2d", shape or (2, 6, 5, 2), "N,H,W,C")
+    x = rng.standard_normal((N, H, W, C))
+    cases = []
+    for window, stride in ((2, 2), ((3, 2), (1, 2)), ((1, 2), (2, 3))):
+        layer = AvgPool2D(window, stride)
+        size = layer.window[0] * layer.window[1]
+        reference = chain(step("avgpool2d", options=(layer.window, layer.stride)))
+        cases.append(_case(f"{layer}", layer, x, reference, {"out": size, "x": size}))
+    pool = step("avgpool2d", options=((H, W), (H, W)))
+    cases.append(_case("GlobalAvgPool2D", GlobalAvgPool2D(), x, chain(pool, references.FLATTEN), {"out": H * W}))
     return cases
 
 
@@ -310,6 +325,6 @@ def _expect(name: str, shape: Shape, letters: str, min_n: int = 1) -> Shape:
 OPERATIONS: dict[str, Operation] = {
     operation.__name__: operation
     for operation in (
-        conv2d, conv_relu_pool, maxpool2d, relu, flatten, dense, distance, contrastive, all_pairs, pairwise,
+        conv2d, conv_relu_pool, maxpool2d, avgpool2d, relu, flatten, dense, distance, contrastive, all_pairs, pairwise,
     )
 } | {name: preset(name) for name in ("cnn", "mlp")}  # fmt: skip
