@@ -1,0 +1,125 @@
+"""How much a reader has to read: two walks through a training step, and the size of each room of the package.
+
+A number here is a limit, not a goal. What outgrows it means that something else goes out.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import siamese_np
+
+PACKAGE = Path(siamese_np.__file__).parent
+
+STEP = """
+import json, sys
+from pathlib import Path
+import numpy as np
+import siamese_np
+from siamese_np import Dataset, Split, TrainConfig
+from siamese_np.training import Training
+
+root = Path(siamese_np.__file__).parent
+images = np.random.default_rng(0).random((4, 8, 8, 1), np.float32)
+split = Split(images, np.arange(4) % 2)
+training = Training(TrainConfig(batch_size=4), Dataset("four images", split, split, split))
+batch = next(training.protocol.batches(0))
+entered = {}
+
+def profile(frame, event, argument):
+    code = frame.f_code
+    if event == "call" and (path := Path(code.co_filename)).is_relative_to(root):
+        entered.setdefault(path.relative_to(root).as_posix(), set()).add(code)
+
+def step():
+    training.siamese.network.zero_grads()
+    training.protocol.gradients(training.siamese, batch)
+    training.optimizer.step(1e-3)
+
+step()  # what is imported or kept at the first is not of the step
+sys.setprofile(profile)
+step()
+sys.setprofile(None)
+
+def lines_of(code):
+    numbers = [number for *_, number in code.co_lines() if number]
+    return range(code.co_firstlineno, max(numbers, default=code.co_firstlineno) + 1)
+
+print(json.dumps({name: len({n for code in codes for n in lines_of(code)}) for name, codes in entered.items()}))
+"""
+
+
+def walk(**environment: str) -> dict[str, int]:
+    """The files of the package that one step of the default training enters, and the lines of the functions in each."""
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent), **environment}
+    done = subprocess.run([sys.executable, "-c", STEP], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def lines(*paths: Path) -> int:
+    return sum(len(path.read_text(encoding="utf-8").splitlines()) for path in paths)
+
+
+TEXTBOOK_ROUTE = [
+    *("training.py", "network.py", "layers.py", "losses.py", "optimizers.py"),
+    *("backend.py", "_checks.py", "runtime/buffers.py"),
+    *("textbook/conv2d.py", "textbook/relu.py", "textbook/maxpool2d.py", "textbook/windows.py", "textbook/dense.py"),
+    *("textbook/all_pairs.py", "textbook/distance.py", "textbook/contrastive.py"),
+    *("textbook/adam.py", "textbook/zero.py"),
+]
+
+
+def test_the_textbook_route_is_these_files():
+    functions = walk(SIAMESE_NP_KERNELS="textbook")
+    assert sorted(functions) == sorted(TEXTBOOK_ROUTE)
+    assert lines(*(PACKAGE / name for name in functions)) <= 3_100
+    assert sum(functions.values()) <= 600
+
+
+def test_the_compiled_step():
+    functions = walk(SIAMESE_NP_KERNELS="compiled", NUMBA_DISABLE_JIT="1")
+    assert {"kernels/conv/winograd.py", "kernels/conv/sparse_backward.py", "kernels/dense.py"} < set(functions)
+    assert not any(name.startswith("textbook/") for name in functions)
+    assert lines(*(PACKAGE / name for name in functions)) <= 5_000
+    assert sum(functions.values()) <= 1_500
+
+
+# The files and folders of each room, and how many lines of Python it may have.
+ROOMS = {
+    "front rooms and textbook": (
+        3_600,
+        *("layers.py", "network.py", "losses.py", "optimizers.py", "pairs.py", "augment.py", "training.py"),
+        *("checkpoint.py", "backend.py", "_checks.py", "errors.py", "__init__.py", "textbook"),
+    ),
+    "kernels": (2_550, "kernels", "warm_up.py"),
+    "runtime": (1_000, "runtime"),
+    "gradient checker": (3_600, "gradcheck"),
+    "benchmark and ladder": (2_650, "bench", "ladder"),
+    "measurements and pictures": (1_400, "metrics.py", "plots.py", "run_folder.py", "_figure.py"),
+    "data sets and reading": (1_300, "datasets", "reading.py"),
+    "files and command line": (1_300, "storage.py", "cli.py", "__main__.py", "_process.py"),
+    "benchmarks": (1_500, str(Path(__file__).parent.parent / "benchmarks")),
+}
+ALL = 17_000  # of the package
+
+
+def sources(*names: str) -> list[Path]:
+    places = [PACKAGE / name for name in names]
+    return [path for place in places for path in (sorted(place.rglob("*.py")) if place.is_dir() else [place])]
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_keeps_to_its_size(room):
+    limit, *names = ROOMS[room]
+    assert 0 < lines(*sources(*names)) <= limit
+
+
+def test_every_file_has_one_room_and_all_are_few_enough():
+    rooms = [path for _, *names in ROOMS.values() for path in sources(*names) if PACKAGE in path.parents]
+    assert sorted(rooms) == sorted(PACKAGE.rglob("*.py"))
+    assert lines(*rooms) <= ALL
