@@ -7,6 +7,7 @@ import dataclasses
 import importlib.util
 import itertools
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -606,6 +607,26 @@ def test_files_of_a_run(results, tmp_path, capsys):
             assert line.endswith("|")
     assert main(["bench", "compare", str(tmp_path / "new"), str(tmp_path / "new")]) == 0
     assert "0 slower, 0 faster" in capsys.readouterr().out
+
+
+DRAW = """
+import sys
+from pathlib import Path
+from siamese_np.bench import compare, pictures
+
+pictures.draw(Path(sys.argv[2]), compare.read_results(Path(sys.argv[1])))
+"""
+
+
+def test_pictures_are_drawn_with_any_backend(results, tmp_path):
+    """matplotlib refuses to be imported where MPLBACKEND names a backend that it does not have."""
+    (tmp_path / "benchmark.json").write_text(json.dumps(results))
+    command = [sys.executable, "-c", DRAW, str(tmp_path), str(tmp_path)]
+    environment = {**os.environ, "MPLBACKEND": "Qt4Agg"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for name in ("roofline.png", "ladder.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
 
 
 def test_targets_are_read_from_the_results(results, tmp_path, capsys):

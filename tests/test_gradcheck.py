@@ -1043,6 +1043,25 @@ def test_the_engine_needs_numpy_alone(tmp_path):
     assert said == ["PASS", "FAIL", "PASS", "PASS PASS", "[1.]"]
 
 
+DRAW = """
+import sys
+import numpy as np
+from siamese_np.gradcheck import assert_gradients
+from siamese_np.gradcheck.plot import plot
+
+plot(assert_gradients(lambda x: (np.sin(x), x), np.ones(3), backward=lambda dout, x: dout * np.cos(x)), sys.argv[1])
+"""
+
+
+def test_curves_are_drawn_with_any_backend(tmp_path):
+    """matplotlib refuses to be imported where MPLBACKEND names a backend that it does not have."""
+    command = [sys.executable, "-c", DRAW, str(tmp_path / "v.png")]
+    environment = {**os.environ, "MPLBACKEND": "Qt4Agg"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "v.png").read_bytes().startswith(b"\x89PNG")
+
+
 @pytest.mark.parametrize("name", sorted(set(OPERATIONS) - {"cnn", "mlp"}))
 def test_our_operations_pass_on_the_textbook(name):
     with use_kernels("textbook"):
