@@ -23,7 +23,7 @@ from siamese_np.bench.compare import read_results, timings
 from siamese_np.cli import main
 from siamese_np.datasets import Split, load_dataset
 from siamese_np.errors import DataError, OptionError
-from siamese_np.ladder import assembly, climb, operations
+from siamese_np.ladder import climb, operations
 from siamese_np.ladder import rung as rungs
 from siamese_np.runtime import scheduler
 
@@ -401,23 +401,6 @@ def test_the_example_kernel_is_correct(problem, empty_ladder):
     assert operations.check(mine.operation, mine.function.py_func, problem, expected)[0] == ""
 
 
-def test_vector_width_is_read_from_assembly():
-    class Compiled:
-        def __init__(self, text):
-            self.inspect_asm = lambda: {"signature": text}
-
-    def widest(text):
-        return assembly.widest(assembly.multiply_adds(Compiled(text)))
-
-    assert widest("\tvfmadd231ps\t(%rax), %zmm1, %zmm2\n\tvfmadd213ps %ymm0, %ymm1, %ymm2") == 512
-    assert widest("\tvfmadd231ps\t(%rax), %ymm1, %ymm2\n\tvfmadd213ss %xmm0, %xmm1, %xmm2") == 256
-    assert widest("\tvfnmadd231ps %xmm0, %xmm1, %xmm2") == 128
-    assert widest("\tfmla\tv0.4s, v1.4s, v2.4s") == 128
-    assert widest("\tvfmadd213ss %xmm0, %xmm1, %xmm2") == 32
-    assert widest("\tmulsd %xmm0, %xmm1") is None
-    assert assembly.multiply_adds(len) is None
-
-
 # --- Probe and peers ------------------------------------------------------------------------------------
 
 
@@ -542,7 +525,7 @@ def test_every_section_is_in_the_results(results):
     for name in ("Python loops", "naive njit", "im2col + BLAS", "channel-vectorised", "unrolled", "siamese_np"):
         assert ("conv2d_backward_w", name) in on_ladder
     unrolled = next(entry for entry in results["ladder"] if entry["rung"] == "unrolled")
-    assert unrolled["vector_bits"] in (128, 256, 512) and unrolled["error"] < operations.TOLERANCE
+    assert unrolled["error"] < operations.TOLERANCE and unrolled["first_call_seconds"] > 0
     assert len(results["end_to_end"]["training"]["epochs"]) == 1
     assert set(results["end_to_end"]["exact"]) == {
         "AUC and EER of all 19,900 pairs",

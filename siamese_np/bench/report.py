@@ -127,7 +127,7 @@ def _clocks(results: dict[str, Any]) -> list[Table]:
 def _ladder(results: dict[str, Any]) -> list[Table]:
     made = []
     heads = ["rung", "ms/image", "GFLOP/s executed", "dense-equivalent", "% of peak", "FLOP/byte", "GB/s"]
-    heads += ["vector bits", "error", "first call, s"]
+    heads += ["error", "first call, s"]
     for operation, details in OPERATIONS.items():
         for threads in results["threads"]:
             top, rows = peak(results["probe"], threads), []
@@ -137,8 +137,8 @@ def _ladder(results: dict[str, Any]) -> list[Table]:
                     numbers = [1e3 * seconds / entry["images"], rate(entry, threads, "executed_flops"), dense]
                     numbers += [100 * dense / top, entry["executed_flops"] / entry["bytes"]]
                     shown = [f"{number:.3g}" for number in [*numbers, entry["bytes"] / seconds / 1e9]]
-                    last = [str(entry["vector_bits"] or "-"), f"{entry['error']:.0e}"]
-                    rows.append([entry["rung"], *shown, *last, f"{entry['first_call_seconds']:.2f}"])
+                    last = [f"{entry['error']:.0e}", f"{entry['first_call_seconds']:.2f}"]
+                    rows.append([entry["rung"], *shown, *last])
             made.append(Table(f"ladder: {details.title}, {threads_text(threads)}", heads, rows, ratios=True))
     return made
 

@@ -1,7 +1,7 @@
 """All of it in one run: the sections in order, each in a process of its own, and the numbers they give.
 
 Each process gets an environment in which BLAS libraries are not held back, and the ladder one with an empty folder
-for compiled kernels, because code from the cache cannot be inspected. ``python -m siamese_np.bench.suite SECTION
+for compiled kernels, so that every first call compiles. ``python -m siamese_np.bench.suite SECTION
 OPTIONS ANSWER`` is such a process: OPTIONS is a JSON object, and it writes ``{"result": ...}`` or
 ``{"error": "one sentence"}`` to the file ANSWER.
 """

@@ -6,7 +6,6 @@ from typing import Any
 
 from siamese_np.bench.sampling import measure, timed
 from siamese_np.errors import OptionError
-from siamese_np.ladder.assembly import multiply_adds, widest
 from siamese_np.ladder.operations import OPERATIONS, Problem, Work, check, expected
 from siamese_np.ladder.rung import Rung, error_text
 from siamese_np.runtime import scheduler
@@ -26,8 +25,8 @@ def climb(
     Returns
     -------
     list of dict
-        One entry for each rung: ``"error"``, ``"multiply_adds"``, operations and bytes, ``"first_call_seconds"``
-        and, for each number of threads, the timing.
+        One entry for each rung: ``"error"``, operations and bytes, ``"first_call_seconds"`` and, for each number of
+        threads, the timing.
 
     Raises
     ------
@@ -89,7 +88,7 @@ def _verified(rung: Rung, small: tuple[Problem, Any], place: tuple[Problem, Any]
     _check(rung, small)
     first_call_seconds = time.perf_counter() - start
     error, problem, operation = _check(rung, place), place[0], OPERATIONS[rung.operation]
-    flops, counts = operation.flops(problem), multiply_adds(rung.code or rung.function)
+    flops = operation.flops(problem)
     try:
         executed = float(rung.executed(problem)) if rung.executed else flops
         scratch = float(rung.scratch(problem)) if rung.scratch else 0.0
@@ -106,8 +105,6 @@ def _verified(rung: Rung, small: tuple[Problem, Any], place: tuple[Problem, Any]
         "flops": flops,
         "executed_flops": executed,
         "bytes": operation.bytes(problem) + scratch,
-        "multiply_adds": counts,
-        "vector_bits": widest(counts),
         "timings": {},
     }
 

@@ -39,8 +39,6 @@ class Rung:
         Bytes written and read beyond arguments and result.
     shares : bool
         Whether the kernel shares its work among threads; only then it is timed on more than one.
-    code : callable, optional
-        The compiled function in which most time is spent, if `function` is not it.
     user : bool
         Whether it comes from a user's file.
     """
@@ -52,7 +50,6 @@ class Rung:
     executed: Callable[[Any], float] | None = None
     scratch: Callable[[Any], float] | None = None
     shares: bool = False
-    code: Callable[..., Any] | None = None
     user: bool = False
 
 

@@ -57,7 +57,7 @@ top("dense_forward_full")
 top("dense_backward", dense_visited_backward)
 
 
-@rung("conv2d_backward_x", "siamese_np", executed=multiplications, shares=True, code=kernels.conv2d_forward)
+@rung("conv2d_backward_x", "siamese_np", executed=multiplications, shares=True)
 def conv2d_backward_x(dx: Array, dout: Array, wT: Array, stride: Any, pad: Any) -> None:
     """For stride 1, dx is dout convolved with the flipped weights; the block below skips zeros instead."""
     KH, KW = wT.shape[1:3]
@@ -66,14 +66,14 @@ def conv2d_backward_x(dx: Array, dout: Array, wT: Array, stride: Any, pad: Any) 
     kernels.conv2d_forward(dx, dout, flipped, no_bias, stride, (KH - 1 - pad[0], KW - 1 - pad[1]))
 
 
-@rung("conv2d_backward_w", "siamese_np", executed=visited, shares=True, code=kernels.conv2d_backward)
+@rung("conv2d_backward_w", "siamese_np", executed=visited, shares=True)
 def conv2d_backward_w(dw: Array, dout: Array, x: Array, stride: Any, pad: Any) -> None:
     """Without dx; the gradient of the bias comes with it."""
     w, db = np.empty(dw.shape, dw.dtype), np.zeros(dw.shape[-1], dw.dtype)
     kernels.conv2d_backward(x[:0], dw, db, dout, x, w, stride, pad)
 
 
-@rung("conv_relu_pool_forward", "separate passes", executed=multiplications, shares=True, code=kernels.conv2d_forward)
+@rung("conv_relu_pool_forward", "separate passes", executed=multiplications, shares=True)
 def separate_forward(out: Array, argmax: Array, x: Array, w: Array, b: Array, stride: Any, pad: Any) -> None:
     """Three kernels in a row, each writing its result to memory for the next."""
     conv = np.empty((len(x), 2 * out.shape[1], 2 * out.shape[2], out.shape[3]), x.dtype)
@@ -84,7 +84,7 @@ def separate_forward(out: Array, argmax: Array, x: Array, w: Array, b: Array, st
     argmax[out <= 0] = 4
 
 
-@rung("conv_relu_pool_backward", "separate passes", executed=visited_twice, shares=True, code=kernels.conv2d_backward)
+@rung("conv_relu_pool_backward", "separate passes", executed=visited_twice, shares=True)
 def separate_backward(
     dx: Array, dw: Array, db: Array, dout: Array, argmax: Array, x: Array, w: Array, stride: Any, pad: Any
 ) -> None:
