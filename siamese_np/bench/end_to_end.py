@@ -1,4 +1,4 @@
-"""What a user waits for: training steps, an epoch, embeddings, an accuracy, and exact metrics over all pairs."""
+"""What a user waits for: training steps, embeddings, and exact metrics over all pairs; and how all of it grows."""
 
 import os
 import time
@@ -159,11 +159,15 @@ def embeddings(
     ]
 
 
-def exact(dataset: Dataset, siamese: SiameseNetwork, repetitions: int, seconds: float, log: Log) -> dict[str, Any]:
-    """Exact metrics of a trained network over all pairs of test images, and their neighbours among training images."""
+def exact(dataset: Dataset, repetitions: int, seconds: float, log: Log) -> dict[str, Any]:
+    """Exact metrics over all pairs of test images, and their neighbours among training images, after one epoch."""
     from siamese_np.metrics import all_pairs_metrics, nearest
+    from siamese_np.training import TrainConfig, Training
 
-    emb, gallery = siamese.embed(dataset.test.images), siamese.embed(dataset.all_train.images)
+    log("end to end: training for exact metrics")
+    training = Training(TrainConfig(epochs=1, batch_size=min(256, len(dataset.train))), dataset)
+    training.run()
+    emb, gallery = (training.siamese.embed(split.images) for split in (dataset.test, dataset.all_train))
     log(f"end to end: exact metrics of {len(emb):,} and {len(gallery):,} embeddings")
     k, pairs = min(5, len(gallery)), len(emb) * (len(emb) - 1) // 2
     runs = {
@@ -171,23 +175,6 @@ def exact(dataset: Dataset, siamese: SiameseNetwork, repetitions: int, seconds: 
         f"{k} nearest of {len(gallery):,} for {len(emb):,} images": timed(partial(nearest, emb, gallery, k)),
     }
     return {name: {"timing": timing._asdict()} for name, timing in measure(runs, repetitions, seconds).items()}
-
-
-def time_to_accuracy(dataset: Dataset, epochs: int, log: Log) -> tuple[SiameseNetwork, dict[str, Any]]:
-    """Train the default way: the network, and seconds (without validation) and validation accuracy of each epoch."""
-    from siamese_np.training import TrainConfig, Training
-
-    log(f"end to end: training {epochs} epochs")
-    run = Training(TrainConfig(epochs=epochs, batch_size=min(256, len(dataset.train))), dataset)
-    run.run()
-    # the seconds of each row are since the start
-    rows = [{"seconds": row["seconds"], "pair_accuracy": row["validation_pair_accuracy"]} for row in run.history]
-    reached = {
-        f"{level}": next((row["seconds"] for row in rows if row["pair_accuracy"] >= level), None)
-        for level in (0.97, 0.98, 0.99, 0.995)
-    }
-    mean = rows[-1]["seconds"] / len(rows)
-    return run.siamese, {"images": len(dataset.train), "epochs": rows, "epoch_seconds": mean, "seconds_to": reached}
 
 
 def cost_per_image(split: Split, sizes: Sequence[int], sampled_steps: int, log: Log) -> list[dict[str, Any]]:
@@ -263,15 +250,14 @@ def memory(split: Split, protocol: str, pairs: int, log: Log) -> dict[str, Any]:
 
 
 def _train_on_all_pairs(split: Split, pairs: int) -> int:
-    model, done, epoch = Model("cnn"), 0, 0
-    while done < pairs:
+    model, epoch = Model("cnn"), 0
+    while True:
         for batch in balanced_batches(split.classes, min(256, len(split)), np.random.default_rng([0, 1, epoch])):
             model.all_pairs_step(split.images[batch], split.classes[batch], TIMED_RATE)
-            done += len(batch) * (len(batch) - 1) // 2
-            if done >= pairs:
-                break
+            pairs -= len(batch) * (len(batch) - 1) // 2
+            if pairs <= 0:
+                return 0
         epoch += 1
-    return 0
 
 
 def _train_on_stored_pairs(split: Split, pairs: int) -> int:

@@ -1,6 +1,7 @@
-"""What is said of a run: tables for the terminal and for Markdown, from one description of rows."""
+"""What is said of a run, in Markdown: the terminal shows the same tables as ``benchmark.md``."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,51 +13,41 @@ from siamese_np.ladder.operations import OPERATIONS
 from siamese_np.storage import write_atomically
 
 BUSY = 0.5  # load average of the last minute, from which on others may have disturbed the run
-
-SPREAD = ["median ms", "95 % interval", "MAD", "outliers"]
+PEAK, TIMES = "% of peak", "times siamese_np"  # ratios hold for one machine, which is named beside them
+SPREAD = ["median ms", "95 % interval"]
 
 
 class Table(NamedTuple):
-    """`ratios`: whether it has figures that hold for this machine only, which is then named beside them."""
+    """The first column has names, the others figures."""
 
     title: str
     heads: list[str]
     rows: list[list[str]]
-    ratios: bool = False
 
 
-def tables(results: dict[str, Any]) -> list[Table]:
+def tables(results: dict[str, Any]) -> Iterator[Table]:
     """Every table of a run."""
-    made = [_probe(results)]
-    for section, table in (("clocks", _clocks), ("ladder", _ladder), ("end_to_end", _end_to_end), ("peers", _peers)):
+    sections = {"probe": _probe, "clocks": _clocks, "ladder": _ladder, "end_to_end": _end_to_end, "peers": _peers}
+    for section, make in sections.items():
         if section in results:
-            made += table(results)
-    return [table for table in made if table.rows]
+            yield from (table for table in make(results) if table.rows)
 
 
 def text(results: dict[str, Any]) -> str:
-    """All tables for a terminal."""
-    parts = [_headline(results)]
-    for title, heads, rows, ratios in tables(results):
-        widths = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(heads))]
-        lines = [f"{title} ({machine(results)})" if ratios else title]
-        for first, *others in [heads, *rows]:
-            cells = [first.ljust(widths[0]), *(c.rjust(width) for c, width in zip(others, widths[1:], strict=True))]
-            lines.append("  " + "  ".join(cells).rstrip())
+    """All tables."""
+    parts = [_headline(results), *_warnings(results)]
+    for title, heads, rows in tables(results):
+        parts.append(f"## {title}")
+        if {PEAK, TIMES} & set(heads):
+            parts.append(f"On {machine(results)}.")
+        first, *others = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+        rule = ["-" * first, *("-" * (width - 1) + ":" for width in others)]
+        lines = []
+        for name, *figures in (heads, rule, *rows):
+            cells = [name.ljust(first), *(cell.rjust(width) for cell, width in zip(figures, others, strict=True))]
+            lines.append("| " + " | ".join(cells) + " |")
         parts.append("\n".join(lines))
-    return "\n\n".join([*parts, *_warnings(results)])
-
-
-def markdown(results: dict[str, Any], command: str) -> str:
-    """All tables for a file, with the pictures' names."""
-    parts = ["# Benchmark", _headline(results) + "  ", f"Command: `{command}`", *_warnings(results)]
-    for title, heads, rows, ratios in tables(results):
-        parts.append(f"## {title[0].upper()}{title[1:]}" + (f"\n\nOn {machine(results)}." if ratios else ""))
-        lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
-        parts.append("\n".join("| " + " | ".join(row) + " |" for row in lines))
-    if results.get("ladder"):
-        parts += [f"![{name}]({name}.png)" for name in ("roofline", "ladder")]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(parts)
 
 
 def check_folder(folder: Path) -> None:
@@ -74,8 +65,10 @@ def write(folder: Path, results: dict[str, Any], command: str) -> None:
     """Write ``benchmark.json``, ``benchmark.md`` and the pictures."""
     from siamese_np.bench.pictures import draw
 
+    pictures = [f"![{name}]({name}.png)" for name in ("roofline", "ladder") if results.get("ladder")]
+    page = "\n\n".join(["# Benchmark", f"Command: `{command}`", text(results), *pictures]) + "\n"
     write_atomically(folder / "benchmark.json", (json.dumps(results, indent=1) + "\n").encode())
-    write_atomically(folder / "benchmark.md", markdown(results, command).encode())
+    write_atomically(folder / "benchmark.md", page.encode())
     draw(folder, results)
 
 
@@ -102,112 +95,85 @@ def _warnings(results: dict[str, Any]) -> list[str]:
     return lines + [f"The section {name} is missing: {why}." for name, why in missing.items()]
 
 
-def _probe(results: dict[str, Any]) -> Table:
+def _probe(results: dict[str, Any]) -> Iterator[Table]:
     limits = results["probe"]
     named = [(f"FMA, {32 * int(lanes)}-bit vectors, GFLOP/s", rates) for lanes, rates in limits["fma_gflops"].items()]
     named += [(f"{level}, a += s b, GB/s", rates) for level, rates in limits["gbytes_per_second"].items()]
     rows = [[name, *(f"{rates[str(count)]:.0f}" for count in results["threads"])] for name, rates in named]
-    return Table("machine probe", ["limit", *map(threads_text, results["threads"])], rows)
+    yield Table("Machine probe", ["limit", *map(threads_text, results["threads"])], rows)
 
 
-def _clocks(results: dict[str, Any]) -> list[Table]:
+def _clocks(results: dict[str, Any]) -> Iterator[Table]:
     rows = []
     for preset in ("cnn", "mlp"):
         for kind in ("cold", "cached") if preset in results["clocks"] else ():
             moments = results["clocks"][preset][kind]
-            second = 1e3 * (moments["second_step"] - moments["first_step"])
-            row = [f"{preset}, {kind}", f"{moments['imports']:.2f}", f"{moments['first_step']:.2f}", f"{second:.1f}"]
-            rows.append(row)
+            second = f"{1e3 * (moments['second_step'] - moments['first_step']):.1f}"
+            rows.append([f"{preset}, {kind}", f"{moments['imports']:.2f}", f"{moments['first_step']:.2f}", second])
     rows.append(["import siamese_np", f"{results['clocks']['import_seconds']:.2f}", "", ""])
     rows.append(["siamese-np --help", f"{results['clocks']['help_seconds']:.2f}", "", ""])
     heads = ["process", "imports done, s", "first training step done, s", "second step, ms"]
-    return [Table("from process start to training", heads, rows)]
+    yield Table("From process start to training", heads, rows)
 
 
-def _ladder(results: dict[str, Any]) -> list[Table]:
-    made = []
-    heads = ["rung", "ms/image", "GFLOP/s executed", "dense-equivalent", "% of peak", "FLOP/byte", "GB/s"]
-    heads += ["error", "first call, s"]
+def _ladder(results: dict[str, Any]) -> Iterator[Table]:
+    heads = ["rung", "threads", "ms/image", "executed GFLOP/s", "dense-equivalent", PEAK, "FLOP/byte", "error"]
     for operation, details in OPERATIONS.items():
-        for threads in results["threads"]:
-            top, rows = peak(results["probe"], threads), []
-            for entry in results["ladder"]:
-                if entry["operation"] == operation and str(threads) in entry["timings"]:
-                    seconds, dense = entry["timings"][str(threads)]["median"], rate(entry, threads)
-                    numbers = [1e3 * seconds / entry["images"], rate(entry, threads, "executed_flops"), dense]
-                    numbers += [100 * dense / top, entry["executed_flops"] / entry["bytes"]]
-                    shown = [f"{number:.3g}" for number in [*numbers, entry["bytes"] / seconds / 1e9]]
-                    last = [f"{entry['error']:.0e}", f"{entry['first_call_seconds']:.2f}"]
-                    rows.append([entry["rung"], *shown, *last])
-            made.append(Table(f"ladder: {details.title}, {threads_text(threads)}", heads, rows, ratios=True))
-    return made
+        rows = []
+        for entry in results["ladder"]:
+            for threads, timing in entry["timings"].items() if entry["operation"] == operation else ():
+                count, dense = int(threads), rate(entry, int(threads))
+                figures = [1e3 * timing["median"] / entry["images"], rate(entry, count, "executed_flops"), dense]
+                figures += [100 * dense / peak(results["probe"], count), entry["executed_flops"] / entry["bytes"]]
+                shown = [*(f"{figure:.3g}" for figure in figures), f"{entry['error']:.0e}"]
+                rows.append([entry["rung"], threads, *shown, f"{entry['first_call_seconds']:.2f}"])
+        yield Table(f"Ladder: {details.title}", [*heads, "first call, s"], rows)
 
 
-def _end_to_end(results: dict[str, Any]) -> list[Table]:
-    whole, steps, embeddings = results["end_to_end"], [], []
+def _end_to_end(results: dict[str, Any]) -> Iterator[Table]:
+    whole, rows = results["end_to_end"], []
     for row in whole["steps"]:
-        name, share = (
-            f"{row['preset']}, {row['pairs']} pairs",
-            row["dense_gflops"] / peak(results["probe"], row["threads"]),
-        )
-        last = [f"{row['images_per_second']:,.0f}", f"{row['dense_gflops']:.0f}", f"{100 * share:.0f}"]
-        steps.append([name, str(row["threads"]), *_spread(row), *last])
+        share = f"{100 * row['dense_gflops'] / peak(results['probe'], row['threads']):.0f}"
+        figures = [*_spread(row), f"{row['images_per_second']:,.0f}", f"{row['dense_gflops']:.0f}", share]
+        rows.append([f"{row['preset']}, {row['pairs']} pairs", str(row["threads"]), *figures])
+    heads = ["threads", *SPREAD, "images/s"]
+    yield Table("Training step", ["training step", *heads, "GFLOP/s dense-equivalent", PEAK], rows)
+    rows = []
     for row in whole["embeddings"]:
-        name, speed = f"{row['preset']}, {row['images']:,} images", f"{row['images_per_second']:,.0f}"
-        embeddings.append([name, str(row["threads"]), *_spread(row), speed])
-    costs = [
+        figures = [str(row["threads"]), *_spread(row), f"{row['images_per_second']:,.0f}"]
+        rows.append([f"{row['preset']}, {row['images']:,} images", *figures])
+    yield Table("Embedding", ["embedding", *heads], rows)
+    rows = [[name, *_spread(row)] for name, row in whole.get("exact", {}).items()]
+    yield Table("Exact metrics over all pairs", ["metric", *SPREAD], rows)
+    rows = [
         [f"{row['images']:,}", f"{row['microseconds_per_image']:.2f}", f"{row['drawing_microseconds']:.3f}"]
         for row in whole["cost_per_image"]
     ]
-    sizes = ("peak_bytes", "pair_bytes", "as_copies")
-    memory = [
+    heads = ["images in the data set", "µs/image", "of it drawing batches"]
+    yield Table("Cost of training one image", heads, rows)
+    sizes = {"peak_bytes": "peak memory", "pair_bytes": "of it pairs and order", "as_copies": "as copies of pixels"}
+    rows = [
         [f"{row['protocol']}, {row['pairs']:,}"]
         + ["-" if row[size] is None else f"{row[size] / 1e6:,.1f}" for size in sizes]
         for row in whole.get("memory", ())
     ]
-    training = whole.get("training", {"epochs": (), "seconds_to": {}})
-    epochs = [
-        [str(number), f"{row['seconds']:.2f}", f"{row['pair_accuracy']:.4f}"]
-        for number, row in enumerate(training["epochs"], 1)
-    ]
-    levels = [
-        [f"{float(level):.1%}", "-" if seconds is None else f"{seconds:.2f}"]
-        for level, seconds in training["seconds_to"].items()
-    ]
-    rates = ["threads", *SPREAD, "images/s"]
-    megabytes = ["peak memory, MB", "of it pairs and order, MB", "copies of pixels would take, MB"]
-    return [
-        Table("training step", ["training step", *rates, "GFLOP/s dense-equivalent", "% of peak"], steps, ratios=True),
-        Table("embedding", ["embedding", *rates], embeddings),
-        Table(
-            "exact metrics over all pairs",
-            ["metric", *SPREAD],
-            [[name, *_spread(row)] for name, row in whole.get("exact", {}).items()],
-        ),
-        Table("cost of training one image", ["images in the data set", "µs/image", "of it drawing batches"], costs),
-        Table("memory", ["protocol, training pairs", *megabytes], memory),
-        Table("default training", ["epoch", "seconds of training", "validation pair accuracy"], epochs),
-        Table("time to an accuracy, at the ends of epochs", ["validation pair accuracy", "seconds"], levels),
-    ]
+    yield Table("Memory", ["protocol, training pairs", *(f"{head}, MB" for head in sizes.values())], rows)
 
 
-def _peers(results: dict[str, Any]) -> list[Table]:
+def _peers(results: dict[str, Any]) -> Iterator[Table]:
     found, rows = results["peers"]["peers"], []
     for peer in found.values():
         versions = [f"{name} {version}" for name, version in peer.get("versions", {}).items()]
         rows.append([peer["title"], ", ".join([peer["status"], *versions])])
-    made = [Table("peers", ["peer", "status and versions"], rows)]
-    heads = ["peer", *SPREAD, "times siamese_np", "compile and warm-up, s"]
+    yield Table("Peers", ["peer", "status and versions"], rows)
     for task, by_peer in results["peers"]["tasks"].items():
         rows = []
         for name, row in sorted(by_peer.items(), key=lambda item: item[1]["timing"]["median"]):
             ratio = f"{row['ratio']:.2f}" if "ratio" in row else "-"
             rows.append([found[name]["title"], *_spread(row), ratio, f"{row['prepare_seconds']:.1f}"])
-        made.append(Table(f"peers: {task}", heads, rows, ratios=True))
-    return made
+        yield Table(f"Peers: {task}", ["peer", *SPREAD, TIMES, "compile and warm-up, s"], rows)
 
 
 def _spread(row: dict[str, Any]) -> list[str]:
-    timing = row["timing"]
-    median, low, high, mad = (1e3 * timing[name] for name in ("median", "low", "high", "mad"))
-    return [f"{median:.3f}", f"{low:.3f} to {high:.3f}", f"{mad:.3f}", f"{timing['outliers']}/{len(timing['samples'])}"]
+    median, low, high = (1e3 * row["timing"][name] for name in ("median", "low", "high"))
+    return [f"{median:.3f}", f"{low:.3f} to {high:.3f}"]
