@@ -1,9 +1,10 @@
-"""2-D average-pooling of NHWC images, without padding; a last window that does not fit is left out.
+"""2-D average-pooling, compiled. Textbook: textbook/avgpool2d.py.
 
-Textbook: textbook/avgpool2d.py. The channels of a pixel are neighbours in memory, so the inner loops run along them, in
-vectors, and the sums grow where they will be read: in out.
+Made fast by running along the channels of a pixel, which are neighbours in memory, and by summing where the sums will
+be read: in out. Images are shared among threads.
 """
 
+from siamese_np.kernels.simd.scratch import ceil_div
 from siamese_np.runtime.jit import inlined, kernel
 from siamese_np.runtime.shards import sharded
 
@@ -13,13 +14,13 @@ IMAGES = 4  # of a shard
 @kernel(shared=True)
 def avgpool2d_forward(out, x, window, stride):
     """out (N, OH, OW, C) = mean of x (N, H, W, C) under `window`."""
-    _forward((out, x, window, stride), (len(out) + IMAGES - 1) // IMAGES)
+    _forward((out, x, window, stride), ceil_div(len(out), IMAGES))
 
 
 @kernel(shared=True)
 def avgpool2d_backward(dx, dout, x_shape, window, stride):
     """dx (N, H, W, C), of x_shape, = dout (N, OH, OW, C) in equal shares to the pixels of each window."""
-    _backward((dx, dout, window, stride), (len(dout) + IMAGES - 1) // IMAGES)
+    _backward((dx, dout, window, stride), ceil_div(len(dout), IMAGES))
 
 
 @sharded
