@@ -21,6 +21,7 @@ from siamese_np.gradcheck.cases.networks import Pairs
 from siamese_np.gradcheck.cases.operations import OPERATIONS
 from siamese_np.gradcheck.check import check_case
 from siamese_np.layers import Dense, Flatten, ReLU
+from siamese_np.losses import AllPairsContrastiveLoss, ContrastiveLoss, PairwiseDistances
 from siamese_np.network import Sequential, make_network
 
 X = np.random.default_rng(5).standard_normal((4, 3))
@@ -1097,3 +1098,60 @@ def test_the_command_checks_the_back_end_of_the_environment():
             [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
         )
         assert done.returncode == status and json.loads(done.stdout)["verdict"] == verdict, done.stderr
+
+
+# --- losses -------------------------------------------------------------------------------------------------
+
+
+class MeanOfPositives:
+    """A loss of a batch: the mean distance of the pairs of one class."""
+
+    distances = PairwiseDistances()
+
+    def forward(self, emb, classes):
+        dist, cache = self.distances.forward(emb)
+        i, j = np.nonzero((classes[:, None] == classes) & ~np.eye(len(emb), dtype=bool))
+        return float(dist[i, j].mean()), (i, j, cache)
+
+    def backward(self, cache):
+        i, j, cache = cache
+        ddist = np.zeros((len(cache[1]),) * 2)
+        ddist[i, j] = 1 / len(i)
+        return self.distances.backward(ddist, cache)
+
+
+class Doubled(MeanOfPositives):
+    def backward(self, cache):
+        return 2 * super().backward(cache)
+
+
+CLASSES = np.arange(9) % 3
+
+
+@pytest.mark.parametrize("loss", [MeanOfPositives(), AllPairsContrastiveLoss(2.0)])
+def test_a_loss_is_checked_with_its_classes(loss):
+    report = assert_gradients(loss, np.random.default_rng(0).standard_normal((9, 4)), CLASSES)
+    assert [array.name for array in report.cases[0].arrays] == ["emb"]
+
+
+def test_a_loss_of_pairs_is_checked_with_its_labels():
+    assert_gradients(ContrastiveLoss(1.0), [0.1, 0.7, 0.4, 1.3], [0, 0, 1, 1])
+
+
+def test_a_wrong_loss_is_told_its_factor():
+    report = check_gradients(Doubled(), np.random.default_rng(0).standard_normal((9, 4)), CLASSES)
+    assert report.verdict == "FAIL" and "every entry is multiplied by 2" in str(report) == repr(report)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_a_loss_is_checked_at_two_arrays(count):
+    arrays = [np.ones((9, 4))] * count
+    sentence = rf"MeanOfPositives is checked at the two arrays of its forward\(emb, classes\), not at {count}"
+    with pytest.raises(OptionError, match=sentence):
+        check_gradients(MeanOfPositives(), *arrays)
+
+
+@pytest.mark.parametrize(("name", "shape"), [("AllPairsContrastiveLoss", "9,3"), ("ContrastiveLoss", "12")])
+def test_a_loss_is_checked_on_the_command_line(name, shape, capsys):
+    assert main(["gradcheck", f"siamese_np.losses:{name}", "--shape", shape]) == 0
+    assert "PASS: 1 operation" in capsys.readouterr().out

@@ -50,6 +50,29 @@ def layer_case(name: str, layer: Any, x: Array, strict: bool = False) -> Case:
     )
 
 
+def is_loss(thing: Any) -> bool:
+    """Whether `thing` goes both ways and its backward takes the cache alone, as that of a loss does."""
+    if not (callable(getattr(thing, "forward", None)) and callable(getattr(thing, "backward", None))):
+        return False
+    return [p.name for p in parameters(thing.backward) if p.default is p.empty] == ["cache"]
+
+
+def loss_case(name: str, loss: Any, x: Array, about: Any) -> Case:
+    """A case of a loss: ``forward(x, about) -> (value, cache)``, ``backward(cache)``, the gradient of x.
+
+    x are the embeddings of a batch or the distances of pairs, `about` the classes or the labels: they are constant.
+    """
+    (of_input,) = _argument_names(loss.forward, 1)
+    return Case(
+        name,
+        {of_input: x},
+        lambda arrays: loss.forward(arrays[of_input], about),
+        lambda dout, cache: {of_input: _one(loss.backward(cache)) * float(dout)},
+        inputs=(of_input,),
+        owner=loss,
+    )
+
+
 def named_grads(network: Any) -> Arrays:
     """Every gradient of a network under the name of its parameter."""
     grads = [gradient for layer in network.layers for gradient in layer.grads.values()]

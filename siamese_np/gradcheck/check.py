@@ -1,4 +1,4 @@
-"""The check of one case from beginning to end, of several into a report; and of a layer or a pair of functions."""
+"""The check of one case from beginning to end, of several into a report; and of a layer, a loss or functions."""
 
 import contextlib
 import sys
@@ -10,7 +10,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from siamese_np.errors import OptionError
-from siamese_np.gradcheck.adapters import expect_float64, floats, function_case, layer_case
+from siamese_np.gradcheck.adapters import (
+    expect_float64,
+    floats,
+    function_case,
+    is_loss,
+    layer_case,
+    loss_case,
+    parameters,
+)
 from siamese_np.gradcheck.case import FAIL, INCONCLUSIVE, PASS, Broken, Case, Check, check_branches
 from siamese_np.gradcheck.entries import Point, check_array
 from siamese_np.gradcheck.hints import hint
@@ -29,18 +37,19 @@ def check_gradients(
     seed: int = 0,
     tolerance: float = TOLERANCE,
 ) -> Report:
-    """Check the backward pass of a layer or of a pair of functions at the point `arrays`.
+    """Check the backward pass of a layer, of a loss or of a pair of functions at the point `arrays`.
 
     Parameters
     ----------
     target : object or callable
         A layer: ``forward(x) -> (out, cache)``, ``backward(dout, cache) -> dx`` and, where it has parameters,
         ``params`` and ``grads``, dicts (or lists) of float64 arrays; backward adds into grads, or writes them. Other
-        arrays of the layer that the output depends on are named, and the verdict is at best INCONCLUSIVE. Or,
+        arrays of the layer that the output depends on are named, and the verdict is at best INCONCLUSIVE. Or a loss:
+        ``forward(emb, classes) -> (value, cache)`` or ``forward(dist, label)``, and ``backward(cache)``. Or,
         together with `backward`, a function ``target(*arrays) -> (out, cache)``; all else it uses is constant.
     *arrays : array_like
-        The input of the layer, its first axis the batch; or the arguments of the function. Real numbers, copied
-        as float64.
+        The input of the layer, its first axis the batch; or the two arguments of the loss, of which the second is
+        constant; or the arguments of the function. Real numbers, copied as float64.
     backward : callable, optional
         ``backward(dout, cache)`` returns the gradient of each of the arrays.
     seed : int
@@ -67,6 +76,15 @@ def check_gradients(
     >>> check_gradients(lambda x: (np.sin(x), x), [0.1, 2.0], backward=lambda dout, x: dout * np.cos(x)).verdict
     'PASS'
     """
+    if backward is None and is_loss(target):
+        name = type(target).__name__
+        if len(arrays) != 2:
+            form = ", ".join(p.name for p in parameters(target.forward))
+            raise OptionError(
+                f"the loss {name} is checked at the two arrays of its forward({form}), not at {len(arrays)}"
+            )
+        case = loss_case(name, target, floats("array 0", arrays[0]), np.array(arrays[1]))
+        return check_cases({name: [case]}, seed, tolerance)
     values = [floats(f"array {number}", array) for number, array in enumerate(arrays)]
     if backward is not None:
         name = getattr(target, "__name__", type(target).__name__).strip("<>")

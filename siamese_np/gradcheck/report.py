@@ -91,9 +91,9 @@ class CaseResult:
         return worst_verdict(found if self.arrays else [*found, INCONCLUSIVE])
 
 
-@dataclass
+@dataclass(repr=False)
 class Report:
-    """The outcome of a gradient check: ``str(report)`` is the table, ``report.verdict`` its last word.
+    """The outcome of a gradient check: printed or shown, it is the table; ``report.verdict`` is its last word.
 
     Attributes
     ----------
@@ -127,7 +127,7 @@ class Report:
         """All arrays in a row, each with its case."""
         return [(case, array) for case in self.cases for array in case.arrays]
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return text(self)
 
     def __bool__(self) -> bool:

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from siamese_np.errors import OptionError
-from siamese_np.gradcheck.adapters import expect_float64, function_case, layer_case, parameters
-from siamese_np.gradcheck.case import Case, Shape, describe
+from siamese_np.gradcheck.adapters import expect_float64, function_case, is_loss, layer_case, loss_case, parameters
+from siamese_np.gradcheck.case import Array, Case, Shape, describe
 
 # makes the cases of an operation, at its input's shape or, for None, at one of its own choice
 Operation = Callable[[np.random.Generator, Shape | None], list[Case]]
@@ -142,10 +142,10 @@ def _module(target: str, operations: Collection[str]) -> tuple[ModuleType, list[
 def _layer(
     name: str, make: Callable[[], Any], shapes: Sequence[Shape], rng: np.random.Generator, seed: int
 ) -> list[Case]:
-    """A layer as it is made, and with moved parameters and larger input: some faults hide while biases are 0."""
+    """A layer or loss as made, and with moved parameters and larger input: some faults hide while biases are 0."""
     if len(shapes) != 1:
         raise OptionError(f"{name} needs one --shape, that of its input, such as --shape 4,10, not {len(shapes)}")
-    cases = []
+    cases: list[Case] = []
     for point, scale in (("as made", 1.0), ("parameters and input moved", 2.0)):
         with _reproducible(seed):
             layer = make()
@@ -153,6 +153,9 @@ def _layer(
             raise OptionError(f"{name} gives a {type(layer).__name__}, which has no methods forward and backward")
         expect_float64(name, layer)
         x = scale * rng.standard_normal(shapes[0])
+        if is_loss(layer):
+            cases.append(_loss(f"{name} {'with larger input' if cases else 'as made'}", layer, x))
+            continue
         case = layer_case(f"{name} {point}", layer, x)
         if point != "as made":
             for key, w in case.arrays.items():
@@ -160,6 +163,11 @@ def _layer(
                     w += (float(np.sqrt(np.mean(np.square(w)))) or 1.0) / 2 * rng.standard_normal(w.shape)
         cases.append(case)
     return cases
+
+
+def _loss(name: str, loss: Any, x: Array) -> Case:
+    """A loss at embeddings (N, E) of three classes, or at distances (N,) of pairs of both labels."""
+    return loss_case(name, loss, np.abs(x) if x.ndim == 1 else x, np.arange(len(x)) % (2 if x.ndim == 1 else 3))
 
 
 def _function(name: str, forward: Any, backward: Any, shapes: Sequence[Shape], rng: np.random.Generator) -> Case:
