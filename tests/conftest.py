@@ -24,6 +24,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 FAST = {
     "test_backend.py",
     "test_caches.py",
+    "test_contributing.py",
     "test_conv_relu_pool.py",
     "test_embeddings.py",
     "test_files.py",

@@ -86,7 +86,15 @@ def test_sdist_holds_the_package_its_tests_and_what_they_read(clone, sdist):
     wanted = files(clone, *folders)
     assert {"tests/conftest.py", "tests/mutants.py", ".ci/run", "siamese_np/py.typed"} <= wanted
     assert files(sdist, *folders) == wanted
-    for name in ("README.md", "CHANGELOG.md", "CITATION.cff", "LICENSE", "pyproject.toml", "setup.cfg"):
+    for name in (
+        "README.md",
+        "CHANGELOG.md",
+        "CITATION.cff",
+        "CONTRIBUTING.md",
+        "LICENSE",
+        "pyproject.toml",
+        "setup.cfg",
+    ):
         assert (sdist / name).read_bytes(), name
     readme = (sdist / "README.md").read_text(encoding="utf-8")
     images = re.findall(r"!\[.*?\]\((.+?)\)", readme)

@@ -22,7 +22,7 @@ from siamese_np.gradcheck.cases.references import chain, step
 from siamese_np.gradcheck.targets import Operation
 from siamese_np.layers import AvgPool2D, Conv2D, Dense, Flatten, GlobalAvgPool2D, Layer, MaxPool2D, ReLU
 from siamese_np.losses import AllPairsContrastiveLoss, ContrastiveLoss, EuclideanDistance
-from siamese_np.network import Sequential
+from siamese_np.network import PRESETS, Sequential
 
 MARGIN = 1.0
 
@@ -327,4 +327,4 @@ OPERATIONS: dict[str, Operation] = {
     for operation in (
         conv2d, conv_relu_pool, maxpool2d, avgpool2d, relu, flatten, dense, distance, contrastive, all_pairs, pairwise,
     )
-} | {name: preset(name) for name in ("cnn", "mlp")}  # fmt: skip
+} | {name: preset(name) for name in PRESETS}  # fmt: skip
