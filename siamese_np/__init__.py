@@ -9,6 +9,7 @@ from typing import Any
 
 _PUBLIC = {
     "augment": ("RandomShift",),
+    "backend": ("use_kernels",),
     "datasets": ("Dataset", "Split", "load_dataset", "load_images", "read_idx", "read_image"),
     "errors": ("SiameseError",),
     "storage": ("load_model", "save_model"),

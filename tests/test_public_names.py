@@ -12,7 +12,7 @@ OTHERS = [
     *("Adam", "AllPairsContrastiveLoss", "ContrastiveLoss", "Dataset", "EuclideanDistance", "Layer"),
     *("PairwiseDistances", "RandomShift", "Run", "SGD", "Sequential", "SiameseError", "SiameseNetwork", "Split"),
     *("TrainConfig", "balanced_batches", "cnn", "load_dataset", "load_images", "load_model", "mlp", "random_pairs"),
-    *("read_idx", "read_image", "register_layer", "save_model", "set_threads", "train_run"),
+    *("read_idx", "read_image", "register_layer", "save_model", "set_threads", "train_run", "use_kernels"),
 ]
 
 
