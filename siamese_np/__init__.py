@@ -13,7 +13,8 @@ _PUBLIC = {
     "datasets": ("Dataset", "Split", "load_dataset", "load_images", "read_idx", "read_image"),
     "errors": ("SiameseError",),
     "storage": ("load_model", "save_model"),
-    "layers": ("Layer", "register_layer"),
+    "description": ("register_layer",),
+    "layer": ("Layer",),
     "losses": ("AllPairsContrastiveLoss", "ContrastiveLoss", "EuclideanDistance", "PairwiseDistances"),
     "network": ("Sequential", "SiameseNetwork", "cnn", "mlp"),
     "optimizers": ("SGD", "Adam"),
@@ -39,4 +40,4 @@ def __dir__() -> list[str]:
 
 
 def _layers() -> dict[str, Any]:
-    return import_module("siamese_np.layers").package_layers()
+    return import_module("siamese_np.description").package_layers()

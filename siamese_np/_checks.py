@@ -1,5 +1,6 @@
 """What users hand in, checked in one place: arrays, the caches of backward passes, and numbers."""
 
+import math
 import numbers
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
@@ -34,13 +35,26 @@ def is_array(value: Any) -> bool:
     return isinstance(value, np.ndarray) and not isinstance(value, np.ma.MaskedArray)
 
 
-def check_gradient(owner: object, dout: Any, shape: tuple[int, ...], dtype: DTypeLike | None = None) -> NDArray[Any]:
+def as_dtype(dtype: Any) -> np.dtype[Any]:
+    """`dtype`, if it is float32 or float64; else an OptionError."""
+    try:
+        given = np.dtype(dtype)
+    except TypeError:
+        raise OptionError(f"dtype must be float32 or float64, not {dtype!r}") from None
+    if given not in FLOATS:
+        raise OptionError(f"dtype must be float32 or float64, not {given}")
+    return given
+
+
+def check_gradient(
+    owner: object, dout: Any, shape: tuple[int, ...], dtype: DTypeLike | None = None, name: str = "dout"
+) -> NDArray[Any]:
     """`dout` as a C-contiguous array of `shape` and `dtype` (None: float32 or float64), or a ShapeError."""
-    dout = as_array("dout", dout)
+    dout = as_array(name, dout)
     if dout.shape != shape or (dout.dtype not in FLOATS if dtype is None else dout.dtype != dtype):
         dtypes = FLOATS if dtype is None else (np.dtype(dtype),)
         raise ShapeError(
-            f"{owner} needs dout of its output's shape {shape} and dtype {_names(dtypes)}, "
+            f"{owner} needs {name} of its output's shape {shape} and dtype {_names(dtypes)}, "
             f"not {dout.shape} and {dout.dtype}"
         )
     return np.ascontiguousarray(dout)
@@ -101,6 +115,30 @@ class Arrays(MutableMapping[str, NDArray[Any]]):
 
     def __reduce__(self) -> Any:
         return Arrays, (self.kept,)  # a copy has no owner
+
+    @classmethod
+    def of(cls, arrays: Any) -> "Arrays":
+        """`arrays`, a mapping, as `Arrays`: itself, where it is one."""
+        if not isinstance(arrays, Mapping):
+            raise ShapeError(f"params and grads are mappings of names to arrays, not {found(arrays)}")
+        return arrays if isinstance(arrays, Arrays) else cls(arrays)
+
+    def assign(self, name: str, arrays: Any) -> None:
+        """Copy in the values of `arrays`, all of them; ShapeError, which calls these `name`, where they do not fit."""
+        if arrays is self:
+            return
+        if not isinstance(arrays, Mapping) or set(arrays) != set(self):
+            names = ", ".join(arrays) if isinstance(arrays, Mapping) else found(arrays)
+            raise ShapeError(f"{name} are the arrays {', '.join(self) or 'of no name'}, not {names}")
+        self.update(arrays)
+
+    def can_hold_gradients(self, params: "Arrays") -> bool:
+        """Whether these are arrays of the names, shapes, dtypes and layout of `params`, and can be written."""
+        return self.forms() == params.forms() and all(array.flags.writeable for array in self.kept.values())
+
+    def forms(self) -> dict[str, str]:
+        """Shape, dtype and layout of each array."""
+        return {name: found(array) for name, array in self.kept.items()}
 
     def _add(self, name: str, array: Any) -> None:
         if not isinstance(name, str) or not is_array(array):
@@ -219,7 +257,46 @@ def check_threshold(threshold: Any) -> float:
     return number
 
 
-# --- Embeddings, classes and pairs ----------------------------------------------------------------------------
+def check_saved_threshold(threshold: Any) -> float:
+    """`threshold` as one that a model can keep, a finite number of at least 0, or an OptionError."""
+    number = as_number(threshold)
+    if not 0 <= number < np.inf:
+        raise OptionError(f"threshold must be a finite number of at least 0, not {threshold!r}")
+    return number
+
+
+def check_class_names(names: Any) -> list[str] | None:
+    """`names` as a list, or an OptionError unless all are text; None where there are none."""
+    if names is None:
+        return None
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+        raise OptionError(f"class names must be a list of text, not {names!r}")
+    return list(names)
+
+
+# --- Images, embeddings, classes and pairs --------------------------------------------------------------------
+
+
+def as_images(images: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """`images` as an array (N, *shape) of `dtype`, or a ShapeError where they have no such shape or are no floats."""
+    images = as_array("images", images)
+    if images.shape[1:] != shape or images.ndim != len(shape) + 1:
+        raise ShapeError(f"the model was made for images (N, {', '.join(map(str, shape))}), not {images.shape}")
+    if images.dtype.kind != "f":
+        raise ShapeError(f"images must be floats in [0, 1], not {images.dtype}; divide grey levels by 255")
+    if images.dtype == dtype:
+        return images
+    with np.errstate(over="ignore"):  # told as infinity
+        return images.astype(dtype)
+
+
+def check_finite(images: NDArray[Any], count: int | None = None) -> NDArray[Any]:
+    """`images`, batches of `count` (None: one batch), or a ShapeError where one is not finite."""
+    # part of every step: the extremes show a NaN or infinity, and need no array of booleans
+    if images.size and not (math.isfinite(images.max()) and math.isfinite(images.min())):
+        bad = int(np.isfinite(images.reshape(len(images), -1)).all(axis=1).argmin()) % (count or len(images))
+        raise ShapeError(f"image {bad} holds NaN or infinity; every pixel must be a finite number")
+    return images
 
 
 def check_embeddings(name: str, emb: Any, for_loss: bool = False) -> NDArray[Any]:

@@ -1,243 +1,28 @@
-"""The layers: they own parameters, check shapes once, allocate, and hand the work to kernels.
+"""The layers, one after another: they check shapes once, allocate, and hand the work to kernels (`ops`)."""
 
-Contract: ``out, cache = layer.forward(x)`` and ``dx = layer.backward(dout, cache)``. The cache is returned and
-never kept on the layer, so one layer can serve several branches; backward adds into the arrays of
-``layer.grads``. Images are (N, H, W, C), vectors (N, D); arrays are C-contiguous and of the layer's dtype.
-"""
-
-import inspect
-import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
 from siamese_np._checks import (
-    FLOATS,
-    Arrays,
-    as_array,
+    as_dtype,
     cache_argmax,
     cache_array,
     cache_parts,
     cache_shape,
     check_gradient,
-    found,
     is_whole,
 )
 from siamese_np.backend import ops
-from siamese_np.errors import ModelError, OptionError, ShapeError
+from siamese_np.description import register_layer
+from siamese_np.errors import OptionError, ShapeError
+from siamese_np.layer import Array, Layer, Shape
 from siamese_np.runtime import buffers
 
-Array = NDArray[np.floating]
-Shape = tuple[int, ...]
-LayerClass = TypeVar("LayerClass", bound="type[Layer]")
-
 MAX_SIZE = (1 << 31) - 1  # of a window, a stride or a number of features: kernels compute with 64 bits
-
-
-class Layer:
-    """Base of all layers: no parameters, any floating dtype.
-
-    A layer of one's own derives from it and defines `forward`, `backward` and, where shapes change, `output_shape`.
-    Parameters are set in its constructor, ``self.params = {"w": array}``, which makes gradients for them, and
-    backward adds to ``self.grads["w"]``. `register_layer` above the class lets saved models load.
-
-    Attributes
-    ----------
-    params, grads : mapping of str to ndarray
-        The parameters (``"w"``, ``"b"``) and, under the same names, their gradients. To assign to one, or to all,
-        copies the values into the arrays there are; ShapeError where they do not fit.
-    trainable : bool
-        False: the layer is frozen. Backward adds nothing to its gradients, and optimizers leave its parameters alone.
-    """
-
-    adds_gradients = True  # backward adds to grads, so that branches can share a layer; the gradient checker tests it
-    trainable = True
-    _params = _grads = Arrays(owner="a layer that did not call super().__init__()")
-
-    def __init__(self) -> None:
-        self._params, self._grads = Arrays(), Arrays()
-
-    @property
-    def params(self) -> Any:
-        return self._params
-
-    @params.setter
-    def params(self, arrays: Mapping[str, Any]) -> None:
-        if self._params:
-            _assign_all(f"the params of {self}", self._params, arrays)
-        else:
-            given = self._grads
-            self._use(arrays)
-            if _can_take_gradients(given, self._params):  # the class makes its own
-                self._grads = given
-
-    @property
-    def grads(self) -> Any:
-        return self._grads
-
-    @grads.setter
-    def grads(self, arrays: Mapping[str, Any]) -> None:
-        own = _as_arrays(arrays)
-        if not self._params or (not self._grads.owner and _can_take_gradients(own, self._params)):
-            self._grads = own  # the class makes its own
-        else:
-            _assign_all(f"the grads of {self}", self._grads, arrays)
-
-    def _use(self, params: Mapping[str, Any]) -> None:
-        """Work with `params` from now on, and with gradients of their shapes and dtypes, zero at first."""
-        self._params = _as_arrays(params)
-        self._grads = Arrays({name: np.zeros_like(array) for name, array in self._params.kept.items()})
-
-    def _check_arrays(self) -> None:
-        """ShapeError or OptionError unless a network can take all arrays of the layer."""
-        if type(self).params is not Layer.params or type(self).grads is not Layer.grads:
-            raise OptionError(f"{self} must keep its arrays in the params and grads that Layer gives it")
-        if self._params and self._params.owner:
-            raise OptionError(
-                f"{self} belongs to a network, which could not train it any more: give the new one "
-                "copy.deepcopy(layer), or use the first layers of a network with network.upto(k)"
-            )
-        for name, array in self._params.kept.items():
-            if array.dtype not in FLOATS:
-                raise ShapeError(f"{self} needs params[{name!r}] of float32 or float64, not {array.dtype}")
-        if not _can_take_gradients(self._grads, self._params):
-            raise ShapeError(
-                f"{self} needs grads like its params, {_forms(self._params)}, and that can be written, "
-                f"not {_forms(self._grads)}"
-            )
-        for layer in self._inner():
-            if layer._params and layer._params is not self._params:
-                raise OptionError(
-                    f"{self} holds {layer}, whose weights the network would not reach: give the network all layers "
-                    "themselves, or set params and grads to those of the layer within"
-                )
-
-    def _inner(self) -> Iterator["Layer"]:
-        """The layers that this one holds, in attributes or in lists of them."""
-        for value in vars(self).values():
-            for part in value if isinstance(value, (list, tuple)) else (value,):
-                if isinstance(part, Layer):
-                    yield part
-                    yield from part._inner()
-
-    def _move(self, params: Array, grads: Array, start: int) -> int:
-        """Keep all arrays in two vectors, as views from `start` on; return where those of the next layer begin."""
-        for arrays, vector in ((self._params, params), (self._grads, grads)):
-            end = start
-            for name in self._params:
-                array = arrays.kept[name]
-                arrays.kept[name] = vector[end : end + array.size].reshape(array.shape)
-                end += array.size
-                for layer in (self, *self._inner()):
-                    for key, value in list(vars(layer).items()):
-                        if value is array:  # forward may use self.w
-                            setattr(layer, key, arrays.kept[name])
-            arrays.owner = arrays.owner or str(self)
-        return end
-
-    def output_shape(self, shape: Shape) -> Shape:
-        """Shape of one output (without N) for one input of `shape`; ShapeError where it does not fit."""
-        return shape
-
-    def forward(self, x: Array) -> tuple[Array, Any]:
-        """Return the output and what backward needs to know."""
-        raise NotImplementedError
-
-    def backward(self, dout: Array, cache: Any, need_dx: bool = True) -> Array | None:
-        """Add to ``grads`` and return dx, the gradient of the input (None unless `need_dx`)."""
-        raise NotImplementedError
-
-    def config(self) -> dict[str, Any]:
-        """The keyword arguments that make such a layer with other weights, as JSON values.
-
-        They are all arguments of the constructor but ``seed``, read from the attributes of the same names; a class
-        that keeps them elsewhere overrides this.
-
-        Raises
-        ------
-        ModelError
-            An argument is kept in no attribute, or JSON cannot hold it.
-        """
-        names = [name for name in inspect.signature(type(self)).parameters if name != "seed"]
-        missing = [name for name in names if not hasattr(self, name)]
-        if missing:
-            raise ModelError(
-                f"{type(self).__name__} keeps its argument {missing[0]!r} in no attribute of that name, so it "
-                "cannot be described; keep it there, or define config()"
-            )
-        try:
-            values = {name: getattr(self, name) for name in names}
-            return dict(json.loads(json.dumps(values, allow_nan=False, default=_plain)))
-        except (TypeError, ValueError) as error:
-            raise ModelError(f"{type(self).__name__} has an argument that JSON cannot hold: {error}") from None
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> "Layer":
-        """A layer such as the one that `config` is of, with weights of its own."""
-        return cls(**config)
-
-    @classmethod
-    def param_shapes(cls, *_: Any, **config: Any) -> dict[str, Shape]:
-        """The shapes of the parameters of a layer of this `config`.
-
-        What a model file says is checked against its arrays with them, before a layer of the size that it claims is
-        made. A class whose parameters may be large computes them here; others are made and looked at.
-        """
-        return {name: array.shape for name, array in cls.from_config(config).params.items()}
-
-    def _check(self, x: Array) -> Array:
-        """`x` as a C-contiguous array of this layer's dtype, or a ShapeError."""
-        x = as_array(f"the input of {self}", x)
-        expected = getattr(self, "dtype", x.dtype)
-        if x.dtype != expected or x.dtype not in FLOATS:
-            wanted = expected if expected in FLOATS else "float32 or float64"
-            raise ShapeError(f"{self} needs its input as {wanted}, not {x.dtype}")
-        if x.ndim < 2:
-            raise ShapeError(f"{self} needs its input as a batch, (N, ...), not as {x.shape}")
-        self.output_shape(x.shape[1:])
-        return np.ascontiguousarray(x)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
-
-
-_REGISTERED: dict[str, type[Layer]] = {}
-
-
-def register_layer(cls: LayerClass) -> LayerClass:
-    """Keep a class of layers by its name, so that models with such layers can be saved and loaded; a decorator.
-
-    Raises
-    ------
-    OptionError
-        `cls` is no class of layers, or another class of that name is registered. One that was defined in ``__main__``
-        may be defined again, as a notebook does.
-    """
-    if not (isinstance(cls, type) and issubclass(cls, Layer)):
-        raise OptionError(f"only classes derived from Layer can be registered, not {cls!r}")
-    known = _REGISTERED.get(cls.__name__, cls)
-    again = known.__module__ == cls.__module__ == "__main__" and known.__qualname__ == cls.__qualname__
-    if known is not cls and not again:
-        raise OptionError(f"there is another layer called {cls.__name__}, {known.__module__}.{known.__qualname__}")
-    _REGISTERED[cls.__name__] = cls
-    return cls
-
-
-def registered_layer(name: Any) -> type[Layer]:
-    """The registered class called `name`, or a ModelError."""
-    if not isinstance(name, str) or name not in _REGISTERED:
-        raise ModelError(
-            f"there is no layer {name!r}; if it is one of yours, import its class, with @register_layer above it, first"
-        )
-    return _REGISTERED[name]
-
-
-def package_layers() -> dict[str, type[Layer]]:
-    """The registered classes of this file by name, which are public names of the package."""
-    return {name: cls for name, cls in _REGISTERED.items() if cls.__module__ == __name__}
 
 
 class _Weighted(Layer):
@@ -247,7 +32,7 @@ class _Weighted(Layer):
         # X. Glorot, Y. Bengio, AISTATS 2010, equation 16
         limit = np.sqrt(6 / (fan_in + fan_out))
         w = np.random.default_rng(seed).uniform(-limit, limit, shapes["w"])
-        self._use({"w": w.astype(dtype), "b": np.zeros(shapes["b"], dtype)})
+        self.params = {"w": w.astype(dtype), "b": np.zeros(shapes["b"], dtype)}
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -516,10 +301,6 @@ class ConvReLUPool:
     def grads(self) -> Any:
         return self.conv.grads
 
-    @grads.setter
-    def grads(self, arrays: Mapping[str, Any]) -> None:
-        self.conv.grads = arrays
-
     @property
     def trainable(self) -> bool:
         return self.conv.trainable
@@ -609,38 +390,6 @@ class Dense(_Weighted):
         return f"Dense({self.features}, {self.units})"
 
 
-def _assign_all(name: str, arrays: Arrays, values: Any) -> None:
-    """Copy `values`, arrays of the same names, into `arrays`; ShapeError where names or shapes differ."""
-    if values is arrays:
-        return
-    if not isinstance(values, Mapping) or set(values) != set(arrays):
-        names = ", ".join(values) if isinstance(values, Mapping) else found(values)
-        raise ShapeError(f"{name} are the arrays {', '.join(arrays) or 'of no name'}, not {names}")
-    arrays.update(values)
-
-
-def _as_arrays(arrays: Any) -> Arrays:
-    if not isinstance(arrays, Mapping):
-        raise ShapeError(f"params and grads are mappings of names to arrays, not {found(arrays)}")
-    return arrays if isinstance(arrays, Arrays) else Arrays(arrays)
-
-
-def _can_take_gradients(grads: Arrays, params: Arrays) -> bool:
-    return _forms(grads) == _forms(params) and all(array.flags.writeable for array in grads.kept.values())
-
-
-def _forms(arrays: Arrays) -> dict[str, str]:
-    """Shape, dtype and layout of each array."""
-    return {name: found(array) for name, array in arrays.kept.items()}
-
-
-def _plain(value: Any) -> Any:
-    """A number or a dtype of NumPy as a JSON value, or a TypeError."""
-    if isinstance(value, np.generic):
-        return value.item()
-    return np.dtype(value).name
-
-
 def _pair(name: str, value: int | Sequence[int], least: int) -> tuple[int, int]:
     pair = value if isinstance(value, (tuple, list)) else (value, value)
     if len(pair) != 2:
@@ -654,14 +403,3 @@ def _at_least(name: str, value: Any, least: int) -> int:
     if value > MAX_SIZE:
         raise OptionError(f"{name} must be at most {MAX_SIZE}, not {value!r}")
     return int(value)
-
-
-def as_dtype(dtype: Any) -> np.dtype[Any]:
-    """`dtype`, if it is float32 or float64; else an OptionError."""
-    try:
-        found = np.dtype(dtype)
-    except TypeError:
-        raise OptionError(f"dtype must be float32 or float64, not {dtype!r}") from None
-    if found not in (np.float32, np.float64):
-        raise OptionError(f"dtype must be float32 or float64, not {found}")
-    return found

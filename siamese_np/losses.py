@@ -9,20 +9,23 @@ A new batch loss is some NumPy between the two methods of `PairwiseDistances`; `
 """
 
 import inspect
+import numbers
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from siamese_np._checks import (
-    as_array,
     as_number,
     cache_array,
     cache_parts,
     check_classes,
     check_embeddings,
+    check_gradient,
     check_margin,
     check_pairs,
+    found,
+    is_array,
 )
 from siamese_np.backend import ops
 from siamese_np.errors import OptionError, ShapeError
@@ -53,7 +56,7 @@ class EuclideanDistance:
         emb_a = cache_array("EuclideanDistance", "emb_a", emb_a, (None, None))
         emb_b = cache_array("EuclideanDistance", "emb_b", emb_b, emb_a.shape, emb_a.dtype)
         dist = cache_array("EuclideanDistance", "dist", dist, (len(emb_a),), emb_a.dtype)
-        ddist = _check_ddist(ddist, dist)
+        ddist = check_gradient("EuclideanDistance", ddist, dist.shape, dist.dtype, "ddist")
         demb_a, demb_b = np.empty_like(emb_a), np.empty_like(emb_b)
         ops.euclidean_backward(demb_a, demb_b, ddist, emb_a, emb_b, dist)
         return demb_a, demb_b
@@ -127,7 +130,7 @@ class PairwiseDistances:
         dist, emb = cache_parts("PairwiseDistances", cache, tuple, 2)
         emb = cache_array("PairwiseDistances", "emb", emb, (None, None))
         dist = cache_array("PairwiseDistances", "dist", dist, (len(emb), len(emb)), emb.dtype)
-        ddist = _check_ddist(ddist, dist)
+        ddist = check_gradient("PairwiseDistances", ddist, dist.shape, dist.dtype, "ddist")
         demb = np.empty_like(emb)
         ops.pairwise_backward(demb, ddist, dist, emb)
         return demb
@@ -194,12 +197,26 @@ def loss_kind(loss: Any) -> str:
     )
 
 
-def _check_ddist(ddist: Array, dist: Array) -> Array:
-    """`ddist` as a C-contiguous array of the shape and dtype of `dist`, or a ShapeError."""
-    ddist = as_array("ddist", ddist)
-    if ddist.shape != dist.shape or ddist.dtype != dist.dtype:
-        raise ShapeError(f"ddist must be {dist.shape} {dist.dtype}, not {ddist.shape} {ddist.dtype}")
-    return np.ascontiguousarray(ddist)
+def loss_forward(loss: Any, inputs: Array, targets: Any) -> tuple[float, Any]:
+    """The value of `loss` and its cache, or a ShapeError where it returns anything else."""
+    returned = loss.forward(inputs, targets)
+    if not isinstance(returned, tuple) or len(returned) != 2:
+        raise ShapeError(f"{type(loss).__name__}.forward must return the loss and a cache, not {found(returned)}")
+    value, cache = returned
+    if not isinstance(value, numbers.Real) and not (is_array(value) and value.ndim == 0 and value.dtype.kind in "iuf"):
+        raise ShapeError(f"{type(loss).__name__}.forward must return the loss as one number, not {found(value)}")
+    return float(value), cache
+
+
+def loss_backward(loss: Any, cache: Any, name: str, like: Array) -> Array:
+    """The gradient that `loss` returns, or a ShapeError unless it has the shape and dtype of `like`."""
+    gradient = loss.backward(cache)
+    if not is_array(gradient) or (gradient.shape, gradient.dtype) != (like.shape, like.dtype):
+        raise ShapeError(
+            f"{type(loss).__name__}.backward must return {name} as an array {like.shape} of {like.dtype}, "
+            f"not {found(gradient)}"
+        )
+    return gradient
 
 
 def _factor(dloss: float) -> float:

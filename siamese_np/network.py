@@ -1,26 +1,30 @@
 """Layers in a row, the two presets, and the Siamese network: two branches, one set of weights."""
 
-import math
-import numbers
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from siamese_np._checks import as_array, as_number, assign, cache_parts, check_margin, found, is_array, is_whole
+from siamese_np._checks import (
+    as_images,
+    assign,
+    cache_parts,
+    check_class_names,
+    check_finite,
+    check_margin,
+    check_saved_threshold,
+    found,
+    is_whole,
+)
 from siamese_np.backend import ops
-from siamese_np.errors import ModelError, OptionError, ShapeError
-from siamese_np.layers import Conv2D, ConvReLUPool, Dense, Flatten, Layer, MaxPool2D, ReLU, Shape, registered_layer
-from siamese_np.losses import EuclideanDistance
-from siamese_np.reading import one_line, open_npz
+from siamese_np.description import described, load_params, make_layers, numbered
+from siamese_np.errors import OptionError, ShapeError
+from siamese_np.layer import Array, Layer, Shape
+from siamese_np.layers import Conv2D, ConvReLUPool, Dense, Flatten, MaxPool2D, ReLU
+from siamese_np.losses import EuclideanDistance, loss_backward, loss_forward
 from siamese_np.runtime.scheduler import chunks_of
-
-Array = NDArray[np.floating]
-Value = TypeVar("Value")
 
 EMBED_BATCH = 256  # images embedded at a time: bounds the memory of the activations
 
@@ -114,10 +118,10 @@ class Sequential:
         first = 0 if need_dx else next(trained, len(steps))
         for i in reversed(range(first, len(steps))):
             assert dx is not None
-            kept = None if steps[i].trainable else {name: grad.copy() for name, grad in steps[i].grads.items()}
+            kept = {} if steps[i].trainable else {name: grad.copy() for name, grad in steps[i].grads.items()}
             dx = steps[i].backward(dx, caches[i], need_dx=need_dx or i > first)
             if kept:  # a class of one's own may have added to them
-                steps[i].grads = kept
+                steps[i].grads.update(kept)
         return dx if need_dx else None
 
     def zero_grads(self) -> None:
@@ -137,7 +141,7 @@ class Sequential:
 
     def named_params(self) -> dict[str, Array]:
         """Every parameter array under a name such as ``conv2d_1.w``, numbered per kind of layer."""
-        return _numbered((type(layer).__name__, layer.params) for layer in self.layers)
+        return numbered((type(layer).__name__, layer.params) for layer in self.layers)
 
     def load_params(self, params: Mapping[str, Any] | str | Path) -> None:
         """Copy in parameters by the names of `named_params`, all or none.
@@ -154,21 +158,7 @@ class Sequential:
         ShapeError
             An array has another shape, or holds NaN or infinity.
         """
-        own = self.named_params()
-        if isinstance(params, Mapping):
-            given = {name: as_array(f"the array {name!r}", array) for name, array in params.items()}
-            _check_names(own, {name: array.shape for name, array in given.items()})
-        else:
-            with open_npz(Path(params), ModelError, "an .npz file of arrays") as archive:
-                _check_names(own, {name: archive.announced(name)[0] for name in archive if name != "header"})
-                given = {name: archive.read(name) for name in own}
-        for name, array in given.items():
-            with np.errstate(over="ignore"):  # told as infinity
-                fits = array.dtype.kind in "iuf" and np.isfinite(array.astype(self.params.dtype)).all()
-            if not fits:
-                raise ShapeError(f"the array {name!r} must hold finite real numbers of {self.params.dtype}")
-        for name, array in given.items():
-            own[name][...] = array
+        load_params(self.named_params(), params)
 
     def config(self) -> dict[str, Any]:
         """All that makes such a network with other weights, as JSON values: layers and input_shape."""
@@ -184,11 +174,8 @@ class Sequential:
         ModelError
             `config` describes no network, or a layer of it is of an unknown class (see `register_layer`).
         """
-        layers = []
-        for kind, arguments in _layer_configs(config):
-            with _described(kind.__name__):
-                layers.append(kind.from_config(arguments))
-        with _described("the network"):
+        layers = make_layers(config)
+        with described("the network"):
             return Sequential(layers, config["input_shape"])
 
     def __repr__(self) -> str:
@@ -252,63 +239,6 @@ def _shape(shape: Any) -> Shape:
     if not isinstance(shape, (list, tuple)) or not shape or not all(is_whole(n) and n >= 1 for n in shape):
         raise ShapeError(f"an input shape is (H, W, C) or (D,), whole numbers of at least 1, not {shape!r}")
     return tuple(int(length) for length in shape)
-
-
-def _check_names(own: Mapping[str, Array], shapes: Mapping[str, Shape]) -> None:
-    """ModelError or ShapeError unless arrays of these names and `shapes` are those of the network."""
-    for name in own:
-        if name not in shapes:
-            raise ModelError(f"the array {name!r} is missing; the network has {', '.join(own)}")
-    for name, shape in shapes.items():
-        if name not in own:
-            raise ModelError(f"the network has no {name!r}, only {', '.join(own) or 'layers without parameters'}")
-        if shape != own[name].shape:
-            raise ShapeError(f"the array {name!r} must have the shape {own[name].shape}, not {shape}")
-
-
-def param_shapes(config: Mapping[str, Any]) -> dict[str, Shape]:
-    """The shapes of `Sequential.named_params` of a network of this `config`, found without making it.
-
-    Raises
-    ------
-    ModelError
-        As `Sequential.from_config`.
-    """
-    shapes = []
-    for kind, arguments in _layer_configs(config):
-        with _described(kind.__name__):
-            shapes.append((kind.__name__, kind.param_shapes(**arguments)))
-    return _numbered(shapes)
-
-
-def _layer_configs(config: Any) -> list[tuple[type[Layer], dict[str, Any]]]:
-    """The class and the arguments of each layer that `config` lists, or a ModelError."""
-    layers = config.get("layers") if isinstance(config, Mapping) else None
-    if not isinstance(layers, list) or not all(isinstance(layer, dict) and "class" in layer for layer in layers):
-        raise ModelError("a network is described by a list of layers, each with its class and its arguments")
-    return [
-        (registered_layer(layer["class"]), {name: value for name, value in layer.items() if name != "class"})
-        for layer in layers
-    ]
-
-
-@contextmanager
-def _described(name: str) -> Iterator[None]:
-    """Turns what a wrong description of `name` leads to, in a user's class anything, into one sentence."""
-    try:
-        yield
-    except Exception as error:
-        raise ModelError(f"{name} cannot be made from its description: {one_line(error)}") from error
-
-
-def _numbered(groups: Iterable[tuple[str, Mapping[str, Value]]]) -> dict[str, Value]:
-    """All values of groups, each a class name and its named values, under names such as ``conv2d_1.w``."""
-    numbered, seen = {}, Counter()  # type: dict[str, Value], Counter[str]
-    for kind, values in groups:
-        seen[kind.lower()] += 1
-        for name, value in values.items():
-            numbered[f"{kind.lower()}_{seen[kind.lower()]}.{name}"] = value
-    return numbered
 
 
 def cnn(
@@ -404,7 +334,7 @@ class SiameseNetwork:
             raise ShapeError(f"an embedding network must end in vectors (N, E), not {network.output_shape}")
         self.network = network
         self.margin = check_margin(margin)
-        self.threshold = self.margin / 2 if threshold is None else check_threshold(threshold)
+        self.threshold = self.margin / 2 if threshold is None else check_saved_threshold(threshold)
         self.class_names = check_class_names(class_names)
         self._distance = EuclideanDistance()
 
@@ -413,11 +343,10 @@ class SiameseNetwork:
 
         ShapeError where the images do not fit, as in `embed`, or where one batch is longer than the other.
         """
-        images_a, images_b = self._as_images(images_a), self._as_images(images_b)
+        images_a, images_b = self._images(images_a), self._images(images_b)
         if len(images_a) != len(images_b):
             raise ShapeError(f"pairs need as many images_a as images_b, not {len(images_a)} and {len(images_b)}")
-        images = np.concatenate([images_a, images_b])
-        _check_finite(images, len(images_a))
+        images = check_finite(np.concatenate([images_a, images_b]), len(images_a))
         emb, caches = self.network.forward(images)
         dist, cache = self._distance.forward(emb[: len(images_a)], emb[len(images_a) :])
         return dist, (caches, cache)
@@ -444,9 +373,9 @@ class SiameseNetwork:
         ShapeError
             The images do not fit, or `loss` returns no number or no gradient of the embeddings.
         """
-        emb, caches = self.network.forward(self._check_images(images))
-        value, cache = _forward(loss, emb, classes)
-        self.network.backward(_backward(loss, cache, "demb", emb), caches, need_dx=False)
+        emb, caches = self.network.forward(check_finite(self._images(images)))
+        value, cache = loss_forward(loss, emb, classes)
+        self.network.backward(loss_backward(loss, cache, "demb", emb), caches, need_dx=False)
         return value
 
     def pair_gradients(self, images_a: Array, images_b: Array, label: Any, loss: Any) -> float:
@@ -467,8 +396,8 @@ class SiameseNetwork:
             The images do not fit, or `loss` returns no number or no gradient of the distances.
         """
         dist, caches = self.forward(images_a, images_b)
-        value, cache = _forward(loss, dist, label)
-        self.backward(_backward(loss, cache, "ddist", dist), caches)
+        value, cache = loss_forward(loss, dist, label)
+        self.backward(loss_backward(loss, cache, "ddist", dist), caches)
         return value
 
     def embed(self, images: Array) -> Array:
@@ -476,7 +405,7 @@ class SiameseNetwork:
 
         The result for an image does not depend on the other images of the batch.
         """
-        images = self._check_images(images)
+        images = check_finite(self._images(images))
         emb = np.empty((len(images), *self.network.output_shape), self.network.params.dtype)
         for start in range(0, len(images), EMBED_BATCH):
             part = slice(start, start + EMBED_BATCH)
@@ -491,73 +420,11 @@ class SiameseNetwork:
         """Whether each two matching images are closer than the threshold."""
         return self.distances(images_a, images_b) < self.threshold
 
-    def _check_images(self, images: Array) -> Array:
-        images = self._as_images(images)
-        _check_finite(images, len(images))
-        return images
-
-    def _as_images(self, images: Array) -> Array:
-        """`images` in the dtype of the network, or a ShapeError where they have no such shape or are no floats."""
-        images = as_array("images", images)
-        shape, dtype = self.network.input_shape, self.network.params.dtype
-        if images.shape[1:] != shape or images.ndim != len(shape) + 1:
-            raise ShapeError(f"the model was made for images (N, {', '.join(map(str, shape))}), not {images.shape}")
-        if images.dtype.kind != "f":
-            raise ShapeError(f"images must be floats in [0, 1], not {images.dtype}; divide grey levels by 255")
-        if images.dtype == dtype:
-            return images
-        with np.errstate(over="ignore"):  # told as infinity
-            return images.astype(dtype)
-
-
-def _check_finite(images: Array, count: int) -> None:
-    """ShapeError where one of `images`, batches of `count`, is not finite."""
-    flat = images.reshape(-1)
-    if flat.size and not (math.isfinite(flat.max()) and math.isfinite(flat.min())):  # part of every step: no array made
-        bad = int(np.isfinite(images.reshape(len(images), -1)).all(axis=1).argmin()) % count
-        raise ShapeError(f"image {bad} holds NaN or infinity; every pixel must be a finite number")
+    def _images(self, images: Array) -> Array:
+        return as_images(images, self.network.input_shape, self.network.params.dtype)
 
 
 def _image_shape(shape: Shape) -> tuple[int, int, int]:
     if len(shape) != 3 or min(shape) < 1:
         raise ShapeError(f"an image shape is (H, W, C), all at least 1, not {tuple(shape)}")
     return shape
-
-
-def check_threshold(threshold: Any) -> float:
-    """`threshold` as a finite number of at least 0, or an OptionError."""
-    number = as_number(threshold)
-    if not 0 <= number < np.inf:
-        raise OptionError(f"threshold must be a finite number of at least 0, not {threshold!r}")
-    return number
-
-
-def check_class_names(names: Any) -> list[str] | None:
-    """`names` as a list, or an OptionError unless all are text; None where there are none."""
-    if names is None:
-        return None
-    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
-        raise OptionError(f"class names must be a list of text, not {names!r}")
-    return list(names)
-
-
-def _forward(loss: Any, inputs: Array, targets: Any) -> tuple[float, Any]:
-    """The value of `loss` and its cache, or a ShapeError where it returns anything else."""
-    returned = loss.forward(inputs, targets)
-    if not isinstance(returned, tuple) or len(returned) != 2:
-        raise ShapeError(f"{type(loss).__name__}.forward must return the loss and a cache, not {found(returned)}")
-    value, cache = returned
-    if not isinstance(value, numbers.Real) and not (is_array(value) and value.ndim == 0 and value.dtype.kind in "iuf"):
-        raise ShapeError(f"{type(loss).__name__}.forward must return the loss as one number, not {found(value)}")
-    return float(value), cache
-
-
-def _backward(loss: Any, cache: Any, name: str, like: Array) -> Array:
-    """The gradient that `loss` returns, or a ShapeError unless it has the shape and dtype of `like`."""
-    gradient = loss.backward(cache)
-    if not is_array(gradient) or (gradient.shape, gradient.dtype) != (like.shape, like.dtype):
-        raise ShapeError(
-            f"{type(loss).__name__}.backward must return {name} as an array {like.shape} of {like.dtype}, "
-            f"not {found(gradient)}"
-        )
-    return gradient

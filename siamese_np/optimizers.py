@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from siamese_np._checks import FLOATS, Arrays, as_number, found, is_array
 from siamese_np.backend import ops
 from siamese_np.errors import OptionError, ShapeError
-from siamese_np.layers import Layer
+from siamese_np.layer import Layer
 from siamese_np.network import Sequential
 from siamese_np.runtime.scheduler import chunks_of
 

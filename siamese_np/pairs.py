@@ -9,8 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from siamese_np._checks import check_classes, is_whole
-from siamese_np._checks import check_pairable as check_pairable
+from siamese_np._checks import check_classes, check_pairable, is_whole
 from siamese_np.errors import OptionError
 
 

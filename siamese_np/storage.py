@@ -22,9 +22,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from siamese_np._checks import as_dtype, check_class_names, check_saved_threshold
+from siamese_np.description import param_shapes, registered_layer
 from siamese_np.errors import DataError, ModelError
-from siamese_np.layers import as_dtype, registered_layer
-from siamese_np.network import Sequential, SiameseNetwork, check_class_names, check_threshold, param_shapes
+from siamese_np.network import Sequential, SiameseNetwork
 from siamese_np.reading import Npz, open_npz
 
 LARGEST_HEADER = 1 << 20
@@ -160,7 +161,7 @@ def save_model(path: str | Path, siamese: SiameseNetwork, notes: Mapping[str, An
         "dtype": network.params.dtype.name,
         "class_names": check_class_names(siamese.class_names),
         "margin": siamese.margin,
-        "threshold": check_threshold(siamese.threshold),
+        "threshold": check_saved_threshold(siamese.threshold),
         "versions": versions(),
         "notes": dict(notes or {}),
     }
@@ -192,7 +193,7 @@ def load_model(model: str | Path) -> SiameseNetwork:
         network.load_params(arrays)
         if network.params.dtype != header["dtype"]:
             raise ModelError(f"dtype is {header['dtype']}, but its layers have {network.params.dtype}")
-        threshold = check_threshold(header["threshold"])  # None would be one by default
+        threshold = check_saved_threshold(header["threshold"])  # None would be one by default
         return SiameseNetwork(network, header["margin"], threshold, header.get("class_names"))
 
 

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from siamese_np._checks import as_number, check_margin, is_whole
+from siamese_np._checks import as_number, check_margin, check_pairable, is_whole
 from siamese_np._process import on_interrupt
 from siamese_np.augment import Augmentation, augmented
 from siamese_np.checkpoint import check_identity, check_progress, identity, own_parts
@@ -32,7 +32,7 @@ from siamese_np.losses import LOSS_FORMS, AllPairsContrastiveLoss, ContrastiveLo
 from siamese_np.metrics import calibrate_threshold, pair_accuracy, pair_distances
 from siamese_np.network import PRESETS, Sequential, SiameseNetwork, make_network
 from siamese_np.optimizers import OPTIMIZERS, SCHEDULES
-from siamese_np.pairs import balanced_batches, check_pairable, random_pairs
+from siamese_np.pairs import balanced_batches, random_pairs
 from siamese_np.run_folder import EVALUATION_SEED, evaluate, make_folder, remove_leftovers, write_history, write_run
 from siamese_np.storage import load_arrays, save_arrays, save_model, versions
 

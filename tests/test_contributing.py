@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from siamese_np.layers import _REGISTERED
+from siamese_np.description import _REGISTERED
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")

@@ -108,7 +108,7 @@ def test_what_does_not_fit_distances_of_a_batch_is_refused():
     distances = PairwiseDistances()
     dist, cache = distances.forward(np.eye(3))
     for ddist in (np.ones((3, 2)), np.ones((3, 3), np.float32), np.ma.ones((3, 3)), "x"):
-        with pytest.raises(ShapeError, match="ddist must be"):
+        with pytest.raises(ShapeError, match=r"PairwiseDistances needs ddist of|ddist must be"):
             distances.backward(ddist, cache)
     for wrong in (None, (dist,), (dist, np.eye(4)), (np.ones((2, 2)), np.eye(3))):
         with pytest.raises(ShapeError, match="PairwiseDistances needs the cache that its own forward returned"):

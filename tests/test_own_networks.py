@@ -28,8 +28,8 @@ from siamese_np import (
     register_layer,
     save_model,
 )
+from siamese_np.description import _REGISTERED
 from siamese_np.errors import ModelError, OptionError, ShapeError, SiameseError
-from siamese_np.layers import _REGISTERED
 from siamese_np.storage import fingerprint
 
 pytestmark = pytest.mark.usefixtures("backend")

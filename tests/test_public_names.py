@@ -26,7 +26,7 @@ def test_the_public_names_are_these():
 
 
 def test_a_layer_of_a_user_is_no_name_of_the_package():
-    from siamese_np.layers import _REGISTERED
+    from siamese_np.description import _REGISTERED
 
     @siamese_np.register_layer
     class Mine(siamese_np.Layer):

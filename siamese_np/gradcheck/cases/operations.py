@@ -20,7 +20,8 @@ from siamese_np.gradcheck.cases import references
 from siamese_np.gradcheck.cases.networks import preset
 from siamese_np.gradcheck.cases.references import chain, step
 from siamese_np.gradcheck.targets import Operation
-from siamese_np.layers import AvgPool2D, Conv2D, Dense, Flatten, GlobalAvgPool2D, Layer, MaxPool2D, ReLU
+from siamese_np.layer import Layer
+from siamese_np.layers import AvgPool2D, Conv2D, Dense, Flatten, GlobalAvgPool2D, MaxPool2D, ReLU
 from siamese_np.losses import AllPairsContrastiveLoss, ContrastiveLoss, EuclideanDistance
 from siamese_np.network import PRESETS, Sequential
 
@@ -163,7 +164,8 @@ def _case(
 def _with_params(layer: Layer, params: Arrays) -> Layer:
     """A copy of `layer` with parameters of its own."""
     other = copy.copy(layer)
-    other._use({name: params[name] for name in layer.params})
+    Layer.__init__(other)
+    other.params = {name: params[name] for name in layer.params}
     return other
 
 

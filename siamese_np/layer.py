@@ -1,0 +1,197 @@
+"""What a layer is: its contract, its arrays, which its network owns, and its description.
+
+Contract: ``out, cache = layer.forward(x)`` and ``dx = layer.backward(dout, cache)``. The cache is returned and
+never kept on the layer, so one layer can serve several branches; backward adds into the arrays of
+``layer.grads``. Images are (N, H, W, C), vectors (N, D); arrays are C-contiguous and of the layer's dtype.
+"""
+
+import inspect
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from siamese_np._checks import FLOATS, Arrays, as_array
+from siamese_np.errors import ModelError, OptionError, ShapeError
+
+Array = NDArray[np.floating]
+Shape = tuple[int, ...]
+
+
+class Layer:
+    """Base of all layers: no parameters, any floating dtype.
+
+    A layer of one's own derives from it and defines `forward`, `backward` and, where shapes change, `output_shape`.
+    Parameters are set in its constructor, ``self.params = {"w": array}``, which makes gradients for them, and
+    backward adds to ``self.grads["w"]``. `register_layer` above the class lets saved models load.
+
+    Attributes
+    ----------
+    params, grads : mapping of str to ndarray
+        The parameters (``"w"``, ``"b"``) and, under the same names, their gradients. To assign to one, or to all,
+        copies the values into the arrays there are; ShapeError where they do not fit.
+    trainable : bool
+        False: the layer is frozen. Backward adds nothing to its gradients, and optimizers leave its parameters alone.
+    """
+
+    adds_gradients = True  # backward adds to grads, so that branches can share a layer; the gradient checker tests it
+    trainable = True
+    _params = _grads = Arrays(owner="a layer that did not call super().__init__()")
+
+    def __init__(self) -> None:
+        self._params, self._grads = Arrays(), Arrays()
+
+    def forward(self, x: Array) -> tuple[Array, Any]:
+        """Return the output and what backward needs to know."""
+        raise NotImplementedError
+
+    def backward(self, dout: Array, cache: Any, need_dx: bool = True) -> Array | None:
+        """Add to ``grads`` and return dx, the gradient of the input (None unless `need_dx`)."""
+        raise NotImplementedError
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Shape of one output (without N) for one input of `shape`; ShapeError where it does not fit."""
+        return shape
+
+    def _check(self, x: Array) -> Array:
+        """`x` as a C-contiguous array of this layer's dtype, or a ShapeError."""
+        x = as_array(f"the input of {self}", x)
+        expected = getattr(self, "dtype", x.dtype)
+        if x.dtype != expected or x.dtype not in FLOATS:
+            wanted = expected if expected in FLOATS else "float32 or float64"
+            raise ShapeError(f"{self} needs its input as {wanted}, not {x.dtype}")
+        if x.ndim < 2:
+            raise ShapeError(f"{self} needs its input as a batch, (N, ...), not as {x.shape}")
+        self.output_shape(x.shape[1:])
+        return np.ascontiguousarray(x)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+    # --- Its arrays: its own at first, and views of two vectors once a network owns it ------------------------
+
+    @property
+    def params(self) -> Any:
+        return self._params
+
+    @params.setter
+    def params(self, arrays: Mapping[str, Any]) -> None:
+        if self._params:
+            self._params.assign(f"the params of {self}", arrays)
+            return
+        self._params = Arrays.of(arrays)
+        if not self._grads:
+            self._grads = Arrays({name: np.zeros_like(array) for name, array in self._params.kept.items()})
+
+    @property
+    def grads(self) -> Any:
+        return self._grads
+
+    @grads.setter
+    def grads(self, arrays: Mapping[str, Any]) -> None:
+        given = Arrays.of(arrays)
+        if not self._params or (not self._grads.owner and given.can_hold_gradients(self._params)):
+            self._grads = given  # the class makes its own
+        else:
+            self._grads.assign(f"the grads of {self}", arrays)
+
+    def _check_arrays(self) -> None:
+        """ShapeError or OptionError unless a network can own all arrays of the layer."""
+        if type(self).params is not Layer.params or type(self).grads is not Layer.grads:
+            raise OptionError(f"{self} must keep its arrays in the params and grads that Layer gives it")
+        if self._params and self._params.owner:
+            raise OptionError(
+                f"{self} belongs to a network, which could not train it any more: give the new one "
+                "copy.deepcopy(layer), or use the first layers of a network with network.upto(k)"
+            )
+        for name, array in self._params.kept.items():
+            if array.dtype not in FLOATS:
+                raise ShapeError(f"{self} needs params[{name!r}] of float32 or float64, not {array.dtype}")
+        if not self._grads.can_hold_gradients(self._params):
+            raise ShapeError(
+                f"{self} needs grads like its params, {self._params.forms()}, and that can be written, "
+                f"not {self._grads.forms()}"
+            )
+        for layer in self._inner():
+            if layer._params and layer._params is not self._params:
+                raise OptionError(
+                    f"{self} holds {layer}, whose weights the network would not reach: give the network all layers "
+                    "themselves, or set params and grads to those of the layer within"
+                )
+
+    def _inner(self) -> Iterator["Layer"]:
+        """The layers that this one holds, in attributes or in lists of them."""
+        for value in vars(self).values():
+            for part in value if isinstance(value, (list, tuple)) else (value,):
+                if isinstance(part, Layer):
+                    yield part
+                    yield from part._inner()
+
+    def _move(self, params: Array, grads: Array, start: int) -> int:
+        """Keep all arrays in two vectors, as views from `start` on; return where those of the next layer begin.
+
+        Attributes that hold an array, as ``self.w``, of this layer or of one within it, hold the view from then on.
+        """
+        moved, end = {}, start
+        for arrays, vector in ((self._params, params), (self._grads, grads)):
+            arrays.owner = arrays.owner or str(self)
+            end = start
+            for name in self._params:
+                array = arrays.kept[name]
+                arrays.kept[name] = vector[end : end + array.size].reshape(array.shape)
+                moved[id(array)] = array, arrays.kept[name]
+                end += array.size
+        for layer in (self, *self._inner()):
+            for key, value in vars(layer).items():
+                if id(value) in moved:
+                    vars(layer)[key] = moved[id(value)][1]
+        return end
+
+    # --- Its description --------------------------------------------------------------------------------------
+
+    def config(self) -> dict[str, Any]:
+        """The keyword arguments that make such a layer with other weights, as JSON values.
+
+        They are all arguments of the constructor but ``seed``, read from the attributes of the same names; a class
+        that keeps them elsewhere overrides this.
+
+        Raises
+        ------
+        ModelError
+            An argument is kept in no attribute, or JSON cannot hold it.
+        """
+        names = [name for name in inspect.signature(type(self)).parameters if name != "seed"]
+        missing = [name for name in names if not hasattr(self, name)]
+        if missing:
+            raise ModelError(
+                f"{type(self).__name__} keeps its argument {missing[0]!r} in no attribute of that name, so it "
+                "cannot be described; keep it there, or define config()"
+            )
+        try:
+            values = {name: getattr(self, name) for name in names}
+            return dict(json.loads(json.dumps(values, allow_nan=False, default=_plain)))
+        except (TypeError, ValueError) as error:
+            raise ModelError(f"{type(self).__name__} has an argument that JSON cannot hold: {error}") from None
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "Layer":
+        """A layer such as the one that `config` is of, with weights of its own."""
+        return cls(**config)
+
+    @classmethod
+    def param_shapes(cls, *_: Any, **config: Any) -> dict[str, Shape]:
+        """The shapes of the parameters of a layer of this `config`.
+
+        What a model file says is checked against its arrays with them, before a layer of the size that it claims is
+        made. A class whose parameters may be large computes them here; others are made and looked at.
+        """
+        return {name: array.shape for name, array in cls.from_config(config).params.items()}
+
+
+def _plain(value: Any) -> Any:
+    """A number or a dtype of NumPy as a JSON value, or a TypeError."""
+    if isinstance(value, np.generic):
+        return value.item()
+    return np.dtype(value).name
