@@ -71,6 +71,20 @@ def assign(name: str, array: NDArray[Any], values: Any) -> None:
         array[...] = values
 
 
+def check_vectors(params: Any, grads: Any) -> None:
+    """ShapeError unless both vectors of an optimizer are as the kernels trust them to be."""
+    for name, array in (("params", params), ("grads", grads)):
+        if not is_array(array) or array.ndim != 1 or array.dtype not in FLOATS:
+            raise ShapeError(f"an optimizer needs {name} as a vector (P,) of float32 or float64, not {found(array)}")
+        if not array.flags.c_contiguous or not (array.flags.writeable or array is grads):
+            raise ShapeError(f"an optimizer needs {name} contiguous, and params writeable")
+    if (params.shape, params.dtype) != (grads.shape, grads.dtype):
+        raise ShapeError(
+            f"an optimizer needs params and grads of one shape and dtype, not {params.shape} of {params.dtype} "
+            f"and {grads.shape} of {grads.dtype}"
+        )
+
+
 class Arrays(MutableMapping[str, NDArray[Any]]):
     """Arrays by name, which stay the same arrays: to assign to a name copies the values into its array.
 

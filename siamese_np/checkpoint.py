@@ -1,4 +1,4 @@
-"""What ties a checkpoint to its training: a resumed one must be the same, and its progress one that can be.
+"""Checkpoints of a training: written, and taken up by a training that must be the same, with progress that can be.
 
 A checkpoint's header is JSON that anyone can have changed, or a fault: it is checked whole before any of it is used.
 Checkpoints from before there were parts of the user's lack "own", "dataset" and "images", and go on as well.
@@ -8,21 +8,91 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from siamese_np._checks import as_number
 from siamese_np.datasets import Dataset
 from siamese_np.errors import ModelError, OptionError
+from siamese_np.storage import load_arrays, save_arrays
 
 if TYPE_CHECKING:
     from siamese_np.training import TrainConfig, Training
 
+CHECKPOINT_FORMAT = "siamese_np checkpoint 1"
 ROW = {"epoch", "loss", "validation_loss", "validation_pair_accuracy", "validation_dissimilar_distance"}
 ROW |= {"threshold", "seconds", "images_per_second"}
+
+
+def save_checkpoint(folder: Path, training: "Training") -> None:
+    """Write all of the state of `training` to ``checkpoint.npz``."""
+    header = {
+        "format": CHECKPOINT_FORMAT,
+        **training.identity,
+        "history": training.history,
+        "best": training.best,
+        "steps": training.optimizer.steps,
+        "images_seen": training.images_seen,
+        "seconds": training.seconds,
+    }
+    save_arrays(folder / "checkpoint.npz", header, _arrays(training))
+
+
+def load_checkpoint(
+    folder: Path,
+    dataset: Dataset,
+    config: "TrainConfig | None",
+    own: Mapping[str, Any],
+    make: Callable[[dict[str, Any]], "Training"],
+) -> "Training":
+    """The training that `make` makes of the options of the checkpoint in `folder`, in the state it was left in.
+
+    Raises are those of `Training.resume`; `own` are the network, the loss and the augmentation of the user.
+    """
+    path = folder / "checkpoint.npz"
+    made: list[Training] = []
+
+    def arrays_of(header: dict[str, Any]) -> dict[str, NDArray[Any]]:
+        check_identity(path, header, dataset, own_parts(**own))
+        try:
+            training = make(header["options"])
+            if dataclasses.asdict(training.config) != header["options"]:
+                raise OptionError("its options are not all there")
+        except (KeyError, TypeError, OptionError) as error:
+            raise ModelError(f"{path} has a header that describes no training: {error}") from None
+        if config not in (None, training.config):
+            raise ModelError(f"the run in {folder} keeps its configuration: {training.config}")
+        check_progress(path, header, training)
+        training.folder, training.history, training.best = folder, header["history"], header["best"]
+        training.optimizer.steps, training.seconds = header["steps"], header["seconds"]
+        training.losses = [0.0] * (header["steps"] - len(training.history) * training.protocol.steps)
+        made.append(training)
+        return _arrays(training)
+
+    if not path.exists():
+        raise ModelError(f"there is nothing to resume in {folder}: it has no checkpoint.npz")
+    _, arrays = load_arrays(path, CHECKPOINT_FORMAT, arrays_of)
+    training = made[0]
+    for name, array in _arrays(training).items():
+        array[:] = arrays[name]
+    if training.losses:
+        training.losses = arrays["losses"].tolist()
+    if len(training.history) == training.config.epochs and (folder / "metrics.json").exists():
+        raise ModelError(f"the run in {folder} is complete: all its {training.config.epochs} epochs are done")
+    return training
+
+
+def _arrays(training: "Training") -> dict[str, NDArray[Any]]:
+    """Every array a checkpoint holds, as views of the training's own."""
+    arrays = {"params": training.siamese.network.params, "best_params": training.best_params}
+    arrays.update({f"optimizer.{name}": array for name, array in training.optimizer.state.items()})
+    if training.losses:
+        arrays["losses"] = np.array(training.losses)
+    return arrays
 
 
 def own_parts(network: Any = None, loss: Any = None, augment: Any = None) -> dict[str, Any]:
@@ -39,6 +109,15 @@ def own_parts(network: Any = None, loss: Any = None, augment: Any = None) -> dic
         if part is not None:
             parts[name] = re.sub(" at 0x[0-9a-fA-F]+", "", repr(part))  # an address is another in each process
     return parts
+
+
+def describe(config: "TrainConfig", own: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration as JSON, with the user's own parts by name; an own network takes the preset's place."""
+    told = {**dataclasses.asdict(config), **own}
+    if "network" in own:
+        del told["preset"]
+        told["network"] = ", ".join(own["network"][0])
+    return told
 
 
 def identity(config: "TrainConfig", dataset: Dataset, own: Mapping[str, Any]) -> dict[str, Any]:

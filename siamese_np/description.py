@@ -1,22 +1,26 @@
 """Networks described: their layers as JSON values, and their parameters by name, as a model file holds them."""
 
+import inspect
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from siamese_np._checks import as_array
 from siamese_np.errors import ModelError, OptionError, ShapeError
-from siamese_np.layer import Array, Layer, Shape
 from siamese_np.reading import one_line, open_npz
 
-LayerClass = TypeVar("LayerClass", bound=type[Layer])
+if TYPE_CHECKING:
+    from siamese_np.layer import Array, Layer, Shape
+
+LayerClass = TypeVar("LayerClass", bound="type[Layer]")
 Value = TypeVar("Value")
 
-_REGISTERED: dict[str, type[Layer]] = {}
+_REGISTERED: "dict[str, type[Layer]]" = {}
 
 
 def register_layer(cls: LayerClass) -> LayerClass:
@@ -28,7 +32,8 @@ def register_layer(cls: LayerClass) -> LayerClass:
         `cls` is no class of layers, or another class of that name is registered. One that was defined in ``__main__``
         may be defined again, as a notebook does.
     """
-    if not (isinstance(cls, type) and issubclass(cls, Layer)):
+    needed = ("config", "from_config", "param_shapes")  # of Layer
+    if not (isinstance(cls, type) and all(hasattr(cls, name) for name in needed)):
         raise OptionError(f"only classes derived from Layer can be registered, not {cls!r}")
     known = _REGISTERED.get(cls.__name__, cls)
     again = known.__module__ == cls.__module__ == "__main__" and known.__qualname__ == cls.__qualname__
@@ -38,7 +43,7 @@ def register_layer(cls: LayerClass) -> LayerClass:
     return cls
 
 
-def registered_layer(name: Any) -> type[Layer]:
+def registered_layer(name: Any) -> "type[Layer]":
     """The registered class called `name`, or a ModelError."""
     if not isinstance(name, str) or name not in _REGISTERED:
         raise ModelError(
@@ -47,14 +52,37 @@ def registered_layer(name: Any) -> type[Layer]:
     return _REGISTERED[name]
 
 
-def package_layers() -> dict[str, type[Layer]]:
+def package_layers() -> dict[str, "type[Layer]"]:
     """The layers of this package by name, which are public names of it."""
     from siamese_np import layers
 
     return {name: cls for name, cls in _REGISTERED.items() if cls.__module__ == layers.__name__}
 
 
-def make_layers(config: Any) -> list[Layer]:
+def constructor_arguments(layer: Any) -> dict[str, Any]:
+    """As `Layer.config`: the attributes called as the arguments of the constructor, all but ``seed``."""
+    names = [name for name in inspect.signature(type(layer)).parameters if name != "seed"]
+    missing = [name for name in names if not hasattr(layer, name)]
+    if missing:
+        raise ModelError(
+            f"{type(layer).__name__} keeps its argument {missing[0]!r} in no attribute of that name, so it "
+            "cannot be described; keep it there, or define config()"
+        )
+    try:
+        values = {name: getattr(layer, name) for name in names}
+        return dict(json.loads(json.dumps(values, allow_nan=False, default=_plain)))
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"{type(layer).__name__} has an argument that JSON cannot hold: {error}") from None
+
+
+def _plain(value: Any) -> Any:
+    """A number or a dtype of NumPy as a JSON value, or a TypeError."""
+    if isinstance(value, np.generic):
+        return value.item()
+    return np.dtype(value).name
+
+
+def make_layers(config: Any) -> "list[Layer]":
     """The layers that `config` describes, with weights of their own, or a ModelError."""
     layers = []
     for kind, arguments in _layer_configs(config):
@@ -63,7 +91,7 @@ def make_layers(config: Any) -> list[Layer]:
     return layers
 
 
-def param_shapes(config: Mapping[str, Any]) -> dict[str, Shape]:
+def param_shapes(config: Mapping[str, Any]) -> "dict[str, Shape]":
     """The shapes of `Sequential.named_params` of a network of this `config`, found without making it.
 
     Raises
@@ -78,7 +106,7 @@ def param_shapes(config: Mapping[str, Any]) -> dict[str, Shape]:
     return numbered(shapes)
 
 
-def _layer_configs(config: Any) -> list[tuple[type[Layer], dict[str, Any]]]:
+def _layer_configs(config: Any) -> "list[tuple[type[Layer], dict[str, Any]]]":
     """The class and the arguments of each layer that `config` lists, or a ModelError."""
     layers = config.get("layers") if isinstance(config, Mapping) else None
     if not isinstance(layers, list) or not all(isinstance(layer, dict) and "class" in layer for layer in layers):
@@ -108,7 +136,7 @@ def numbered(groups: Iterable[tuple[str, Mapping[str, Value]]]) -> dict[str, Val
     return numbered
 
 
-def load_params(own: Mapping[str, Array], params: Mapping[str, Any] | str | Path) -> None:
+def load_params(own: "Mapping[str, Array]", params: Mapping[str, Any] | str | Path) -> None:
     """Copy `params`, as `Sequential.load_params` takes them, into the arrays `own`, all or none."""
     if isinstance(params, Mapping):
         given = {name: as_array(f"the array {name!r}", array) for name, array in params.items()}
@@ -127,7 +155,7 @@ def load_params(own: Mapping[str, Array], params: Mapping[str, Any] | str | Path
         own[name][...] = array
 
 
-def _check_names(own: Mapping[str, Array], shapes: Mapping[str, Shape]) -> None:
+def _check_names(own: "Mapping[str, Array]", shapes: "Mapping[str, Shape]") -> None:
     """ModelError or ShapeError unless arrays of these names and `shapes` are those of the network."""
     for name in own:
         if name not in shapes:

@@ -5,8 +5,6 @@ never kept on the layer, so one layer can serve several branches; backward adds 
 ``layer.grads``. Images are (N, H, W, C), vectors (N, D); arrays are C-contiguous and of the layer's dtype.
 """
 
-import inspect
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamese_np._checks import FLOATS, Arrays, as_array
-from siamese_np.errors import ModelError, OptionError, ShapeError
+from siamese_np.description import constructor_arguments
+from siamese_np.errors import OptionError, ShapeError
 
 Array = NDArray[np.floating]
 Shape = tuple[int, ...]
@@ -162,18 +161,7 @@ class Layer:
         ModelError
             An argument is kept in no attribute, or JSON cannot hold it.
         """
-        names = [name for name in inspect.signature(type(self)).parameters if name != "seed"]
-        missing = [name for name in names if not hasattr(self, name)]
-        if missing:
-            raise ModelError(
-                f"{type(self).__name__} keeps its argument {missing[0]!r} in no attribute of that name, so it "
-                "cannot be described; keep it there, or define config()"
-            )
-        try:
-            values = {name: getattr(self, name) for name in names}
-            return dict(json.loads(json.dumps(values, allow_nan=False, default=_plain)))
-        except (TypeError, ValueError) as error:
-            raise ModelError(f"{type(self).__name__} has an argument that JSON cannot hold: {error}") from None
+        return constructor_arguments(self)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Layer":
@@ -188,10 +176,3 @@ class Layer:
         made. A class whose parameters may be large computes them here; others are made and looked at.
         """
         return {name: array.shape for name, array in cls.from_config(config).params.items()}
-
-
-def _plain(value: Any) -> Any:
-    """A number or a dtype of NumPy as a JSON value, or a TypeError."""
-    if isinstance(value, np.generic):
-        return value.item()
-    return np.dtype(value).name

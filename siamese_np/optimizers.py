@@ -3,27 +3,21 @@
 import math
 from collections.abc import Callable, Sequence
 from itertools import groupby
-from typing import Any, NamedTuple
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from siamese_np._checks import FLOATS, Arrays, as_number, found, is_array
+from siamese_np._checks import Arrays, as_number, check_vectors
 from siamese_np.backend import ops
-from siamese_np.errors import OptionError, ShapeError
+from siamese_np.errors import OptionError
 from siamese_np.layer import Layer
 from siamese_np.network import Sequential
 from siamese_np.runtime.scheduler import chunks_of
 
 Array = NDArray[np.floating]
 Stretches = list[tuple[slice, NDArray[np.int64]]]
-
-
-class _Vectors(NamedTuple):
-    """What an optimizer needs of a network, where there is none."""
-
-    params: Array
-    grads: Array
 
 
 class Optimizer:
@@ -49,8 +43,8 @@ class Optimizer:
     def __init__(self, params: Sequential | Array, grads: Array | None, *kept: str) -> None:
         if isinstance(params, Sequential) and grads is not None:
             raise OptionError("an optimizer takes a network alone, or a vector params and a vector grads")
-        self._source: Any = params if isinstance(params, Sequential) else _Vectors(params, grads)  # type: ignore[arg-type]
-        _check(self.params, self.grads)
+        self._source: Any = params if isinstance(params, Sequential) else SimpleNamespace(params=params, grads=grads)
+        check_vectors(self.params, self.grads)
         self.state = Arrays({name: np.zeros_like(self.params) for name in kept}, type(self).__name__)
         self.steps = 0
         self._largest = float(np.finfo(self.params.dtype).max)
@@ -146,14 +140,8 @@ class Adam(Optimizer):
         w, dw, m, v = self.params, self.grads, self.state["m"], self.state["v"]
         rate = self.rate(learning_rate)
         self.steps += 1
-        numbers = (
-            rate,
-            self.beta1,
-            self.beta2,
-            self.epsilon,
-            1 - self.beta1**self.steps,
-            1 - self.beta2**self.steps,
-        )
+        corrections = 1 - self.beta1**self.steps, 1 - self.beta2**self.steps
+        numbers = (rate, self.beta1, self.beta2, self.epsilon, *corrections)
         scalars = [w.dtype.type(number) for number in numbers]  # else float32 work would become float64
         for part, chunks in self.stretches():
             ops.adam_step(w[part], m[part], v[part], dw[part], chunks, *scalars)
@@ -168,20 +156,6 @@ def _stretches(layers: Sequence[Layer]) -> Stretches:
             stretches.append((slice(start, start + sum(sizes)), chunks_of(sizes)))
         start += sum(sizes)
     return stretches
-
-
-def _check(params: Any, grads: Any) -> None:
-    """ShapeError unless both vectors are as the kernels trust them to be."""
-    for name, array in (("params", params), ("grads", grads)):
-        if not is_array(array) or array.ndim != 1 or array.dtype not in FLOATS:
-            raise ShapeError(f"an optimizer needs {name} as a vector (P,) of float32 or float64, not {found(array)}")
-        if not array.flags.c_contiguous or not (array.flags.writeable or array is grads):
-            raise ShapeError(f"an optimizer needs {name} contiguous, and params writeable")
-    if (params.shape, params.dtype) != (grads.shape, grads.dtype):
-        raise ShapeError(
-            f"an optimizer needs params and grads of one shape and dtype, not {params.shape} of {params.dtype} "
-            f"and {grads.shape} of {grads.dtype}"
-        )
 
 
 OPTIMIZERS = {"adam": Adam, "sgd": SGD}

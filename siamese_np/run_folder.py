@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from siamese_np._checks import check_pairable
 from siamese_np.datasets import Dataset, Split
 from siamese_np.errors import ModelError
 from siamese_np.metrics import all_pairs_metrics, knn_accuracy, nearest, pair_distances, pair_metrics
@@ -65,7 +66,13 @@ def evaluate(siamese: SiameseNetwork, dataset: Dataset) -> Evaluation:
         Its test part is measured; its training part (without validation) is the gallery of the
         nearest-neighbour classifier. The test pairs are the same for every model: one similar and one
         dissimilar pair for each image, drawn with a fixed seed.
+
+    Raises
+    ------
+    DataError
+        The test images are not of at least two classes with at least two images each.
     """
+    check_pairable(dataset.test.classes, f"test images of {dataset.name}")
     siamese.embed(dataset.test.images[:1])  # compiles or loads the kernels before the clock starts
     start = time.perf_counter()
     emb = siamese.embed(dataset.test.images)

@@ -13,9 +13,10 @@ whole or not at all; from each state `train_run` with ``resume=True`` goes on, t
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
-from functools import cached_property
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import cached_property, partial
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +26,16 @@ from numpy.typing import NDArray
 from siamese_np._checks import as_number, check_margin, check_pairable, is_whole
 from siamese_np._process import on_interrupt
 from siamese_np.augment import Augmentation, augmented
-from siamese_np.checkpoint import check_identity, check_progress, identity, own_parts
+from siamese_np.checkpoint import describe, identity, load_checkpoint, own_parts, save_checkpoint
 from siamese_np.datasets import Dataset
-from siamese_np.errors import DataError, ModelError, OptionError, ShapeError, TrainingError
+from siamese_np.errors import OptionError, ShapeError, TrainingError
 from siamese_np.losses import LOSS_FORMS, AllPairsContrastiveLoss, ContrastiveLoss, loss_kind
 from siamese_np.metrics import calibrate_threshold, pair_accuracy, pair_distances
 from siamese_np.network import PRESETS, Sequential, SiameseNetwork, make_network
 from siamese_np.optimizers import OPTIMIZERS, SCHEDULES
 from siamese_np.pairs import balanced_batches, random_pairs
 from siamese_np.run_folder import EVALUATION_SEED, evaluate, make_folder, remove_leftovers, write_history, write_run
-from siamese_np.storage import load_arrays, save_arrays, save_model, versions
-
-CHECKPOINT_FORMAT = "siamese_np checkpoint 1"
+from siamese_np.storage import save_model, versions
 
 Images = NDArray[np.floating]
 Change = Callable[[Images], Images]
@@ -99,6 +98,11 @@ class TrainConfig:
         object.__setattr__(self, "learning_rate", rate)
 
 
+def unchanged(images: Images) -> Images:
+    """The images of a step without augmentation."""
+    return images
+
+
 class BatchProtocol:
     """Every training image once an epoch, in class-balanced batches; the loss is that of a whole batch."""
 
@@ -122,10 +126,9 @@ class BatchProtocol:
         size, larger = divmod(len(self.split), self.steps)  # the first batches hold one image more
         return steps * size + min(steps, larger)
 
-    def gradients(self, siamese: SiameseNetwork, batch: NDArray[np.int64], change: Change | None = None) -> float:
-        """Add the gradients of a batch; return its loss."""
-        images = self.split.images[batch]
-        return siamese.gradients(change(images) if change else images, self.split.classes[batch], self.loss)
+    def gradients(self, siamese: SiameseNetwork, batch: NDArray[np.int64], change: Change = unchanged) -> float:
+        """Add the gradients of a batch, of images as `change` returns them; return its loss."""
+        return siamese.gradients(change(self.split.images[batch]), self.split.classes[batch], self.loss)
 
 
 class NotebookProtocol:
@@ -158,11 +161,9 @@ class NotebookProtocol:
         """How many images the first `steps` of an epoch embed."""
         return 2 * min(steps * self.config.batch_size, len(self.label))
 
-    def gradients(self, siamese: SiameseNetwork, batch: NDArray[np.int64], change: Change | None = None) -> float:
-        """Add the gradients of a batch; return its loss."""
-        images_a, images_b = (self.images[side] for side in self.pairs[batch].T)
-        if change:
-            images_a, images_b = change(images_a), change(images_b)
+    def gradients(self, siamese: SiameseNetwork, batch: NDArray[np.int64], change: Change = unchanged) -> float:
+        """As `BatchProtocol.gradients`, of a batch of pairs."""
+        images_a, images_b = (change(self.images[side]) for side in self.pairs[batch].T)
         return siamese.pair_gradients(images_a, images_b, self.label[batch], self.loss)
 
 
@@ -203,7 +204,7 @@ class Training:
         self.protocol = protocol(config, dataset, loss)
         self.history: list[dict[str, float]] = []
         self.losses: list[float] = []
-        self._best_params, self._best = network.params.copy(), self.best_of([])
+        self.best_params, self.best = network.params.copy(), self.best_of([])
         self._pairs = random_pairs(dataset.validation.classes, np.random.default_rng(EVALUATION_SEED))
 
     @classmethod
@@ -216,36 +217,9 @@ class Training:
             There is no checkpoint, it is damaged, the run had another configuration, data, network, loss or
             augmentation, or it is complete: trained, evaluated and drawn.
         """
-        path, training = folder / "checkpoint.npz", None
-
-        def arrays_of(header: dict[str, Any]) -> dict[str, NDArray[Any]]:
-            nonlocal training
-            check_identity(path, header, dataset, own_parts(**own))
-            try:
-                training = cls(TrainConfig(**header["options"]), dataset, **own)
-                if dataclasses.asdict(training.config) != header["options"]:
-                    raise OptionError("its options are not all there")
-            except (KeyError, TypeError, OptionError) as error:
-                raise ModelError(f"{path} has a header that describes no training: {error}") from None
-            if config not in (None, training.config):
-                raise ModelError(f"the run in {folder} keeps its configuration: {training.config}")
-            check_progress(path, header, training)
-            training.history, training._best = header["history"], header["best"]
-            training.optimizer.steps, training.seconds = header["steps"], header["seconds"]
-            training.losses = [0.0] * (header["steps"] - len(training.history) * training.protocol.steps)
-            return training._arrays()
-
-        if not path.exists():
-            raise ModelError(f"there is nothing to resume in {folder}: it has no checkpoint.npz")
-        _, arrays = load_arrays(path, CHECKPOINT_FORMAT, arrays_of)
-        assert training is not None
-        for name, array in training._arrays().items():
-            array[:] = arrays[name]
-        training.losses = arrays["losses"].tolist() if training.losses else []
-        training.folder = folder
-        if len(training.history) == training.config.epochs and (folder / "metrics.json").exists():
-            raise ModelError(f"the run in {folder} is complete: all its {training.config.epochs} epochs are done")
-        return training
+        return load_checkpoint(
+            folder, dataset, config, own, lambda options: cls(TrainConfig(**options), dataset, **own)
+        )
 
     def run(self, log: Log = lambda line: None, show_bar: bool = False) -> None:
         """Train to the last epoch, or until Ctrl-C; then put the best weights into `siamese`.
@@ -273,13 +247,12 @@ class Training:
                     self._save()
                     self._log_epoch(row, log)
             self.interrupted = stop.is_set()
-        self.siamese.network.params[:] = self._best_params
-        self.siamese.threshold = self._best["threshold"]
+        self._use_best()
 
     @property
     def best_epoch(self) -> float:
         """Passes over the data after which the kept weights stood; no whole number where Ctrl-C came between."""
-        return self._best["epoch"]
+        return self.best["epoch"]
 
     @property
     def total_steps(self) -> int:
@@ -324,13 +297,11 @@ class Training:
                 bar.set_postfix_str(f"loss {np.mean(self.losses[-50:]):.4f}{validated}, {rate:,.0f} images/s")
         self.seconds += time.perf_counter() - start
 
-    def _change(self, epoch: int, step: int) -> Change | None:
+    def _change(self, epoch: int, step: int) -> Change:
         """The augmentation of one step: a resumed run draws the same."""
-        augment = self.augment
-        if augment is None:
-            return None
-        rng = np.random.default_rng([self.config.seed, 3, epoch, step])
-        return lambda images: augmented(augment, images, rng)
+        if self.augment is None:
+            return unchanged
+        return partial(augmented, self.augment, rng=np.random.default_rng([self.config.seed, 3, epoch, step]))
 
     def _validate(self) -> dict[str, float]:
         """One row of history for the weights as they are; remember them if they are the best."""
@@ -354,21 +325,16 @@ class Training:
         }
         best = self.best_of([*self.history, row])
         if best["epoch"] == row["epoch"]:
-            self._best = best
-            self._best_params[:] = self.siamese.network.params
+            self.best = best
+            self.best_params[:] = self.siamese.network.params
         return row
 
-    def best_of(self, history: list[dict[str, float]]) -> dict[str, float]:
-        """Accuracy, threshold and epoch of the row whose weights are kept."""
-        best = {"accuracy": -1.0, "threshold": self.config.margin / 2, "epoch": 0}
-        for row in history:
-            if not self.protocol.keeps_best or row["validation_pair_accuracy"] > best["accuracy"]:
-                best = {
-                    "accuracy": row["validation_pair_accuracy"],
-                    "threshold": row["threshold"],
-                    "epoch": row["epoch"],
-                }
-        return best
+    def best_of(self, history: Sequence[dict[str, float]]) -> dict[str, float]:
+        """Accuracy, threshold and epoch of the row whose weights are kept: the first of the best, or the last."""
+        if not history:
+            return {"accuracy": -1.0, "threshold": self.config.margin / 2, "epoch": 0}
+        row = max(history, key=itemgetter("validation_pair_accuracy")) if self.protocol.keeps_best else history[-1]
+        return {"accuracy": row["validation_pair_accuracy"], "threshold": row["threshold"], "epoch": row["epoch"]}
 
     def _diverged(self, what: str) -> TrainingError:
         return TrainingError(
@@ -391,58 +357,34 @@ class Training:
                 "images get the same embedding; try a lower learning rate or another seed"
             )
 
-    # --- Its files ------------------------------------------------------------------------------------------
-
-    def _arrays(self) -> dict[str, NDArray[Any]]:
-        """Every array a checkpoint holds, as views of the training's own."""
-        arrays = {"params": self.siamese.network.params, "best_params": self._best_params}
-        arrays.update({f"optimizer.{name}": array for name, array in self.optimizer.state.items()})
-        if self.losses:
-            arrays["losses"] = np.array(self.losses)
-        return arrays
-
     @cached_property
-    def _identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
+        """What a checkpoint says of the training from its first step to its last."""
         return identity(self.config, self.dataset, self.own)
 
     def _save(self) -> None:
         """Write model and history of the finished epochs, then the checkpoint that a resumed run goes on from."""
-        if self.folder is None:
-            return
-        if self.history:
-            self._save_model()
-        write_history(self.folder, self.history)
-        header = {
-            "format": CHECKPOINT_FORMAT,
-            **self._identity,
-            "history": self.history,
-            "best": self._best,
-            "steps": self.optimizer.steps,
-            "images_seen": self.images_seen,
-            "seconds": self.seconds,
-        }
-        save_arrays(self.folder / "checkpoint.npz", header, self._arrays())
+        if self.folder is not None:
+            if self.history:
+                self._save_model()
+            write_history(self.folder, self.history)
+            save_checkpoint(self.folder, self)
 
     def _save_model(self) -> None:
         """Write the best weights to ``model.npz``."""
         if self.folder is None:
             return
-        notes = {"options": self.described(), "epoch": self._best["epoch"]}
         now = self.siamese.network.params.copy()
-        self.siamese.network.params[:] = self._best_params
-        self.siamese.threshold = self._best["threshold"]
+        self._use_best()
         try:
+            notes = {"options": describe(self.config, self.own), "epoch": self.best["epoch"]}
             save_model(self.folder / "model.npz", self.siamese, notes)
         finally:
             self.siamese.network.params[:] = now
 
-    def described(self) -> dict[str, Any]:
-        """The configuration as JSON, with the user's own parts by name; an own network takes the preset's place."""
-        told = {**dataclasses.asdict(self.config), **self.own}
-        if "network" in self.own:
-            del told["preset"]
-            told["network"] = ", ".join(self.own["network"][0])
-        return told
+    def _use_best(self) -> None:
+        self.siamese.network.params[:] = self.best_params
+        self.siamese.threshold = self.best["threshold"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -563,6 +505,7 @@ def train_run(
     if not (isinstance(config, TrainConfig) or (config is None and resume)) or not isinstance(dataset, Dataset):
         given = f"{type(config).__name__} and {type(dataset).__name__}"
         raise OptionError(f"train_run needs a TrainConfig and a Dataset, not {given}")
+    check_pairable(dataset.test.classes, f"test images of {dataset.name}")  # told before the training, not after it
     if resume:
         if folder is None:
             raise OptionError("a run is resumed from its folder, but no folder was given")
@@ -572,11 +515,11 @@ def train_run(
     else:
         assert config is not None
         training = Training(config, dataset, network, loss, augment)
-        _check_test(dataset)
         if folder is not None:
             training.folder = make_folder(Path(folder), overwrite)
     log(f"{dataset.name}: training on {training.protocol.description}")
-    log("options: " + ", ".join(f"{name} {value}" for name, value in training.described().items()))
+    options = describe(training.config, training.own)
+    log("options: " + ", ".join(f"{name} {value}" for name, value in options.items()))
     if training.folder:
         log(f"run folder: {training.folder}")
     classes = len(np.unique(dataset.train.classes))
@@ -605,7 +548,7 @@ def train_run(
         "images_per_second": history[-1]["images_per_second"],
         "compile_seconds": training.compile_seconds,
         "epoch": training.best_epoch,
-        "options": training.described(),
+        "options": options,
         "versions": versions(),
         "run": str(training.folder) if training.folder else None,
     }
@@ -616,11 +559,3 @@ def train_run(
         write_run(training.folder, evaluation, dataset, history, metrics)
         log(f"pictures and page: {training.folder / 'report.html'}")
     return Run(siamese, history, metrics, training.folder, interrupted=False)
-
-
-def _check_test(dataset: Dataset) -> None:
-    """A DataError where the test images could not be evaluated: told before the training, not after it."""
-    try:
-        check_pairable(dataset.test.classes)
-    except DataError as error:
-        raise DataError(f"the test images of {dataset.name} cannot be evaluated: {error}") from None

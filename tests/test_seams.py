@@ -30,11 +30,12 @@ from siamese_np import (
 from siamese_np import augment as augment_module
 from siamese_np.augment import augmented
 from siamese_np.backend import BACKENDS, use_kernels
+from siamese_np.checkpoint import CHECKPOINT_FORMAT
 from siamese_np.errors import DataError, ModelError, OptionError, ShapeError
 from siamese_np.losses import loss_kind
 from siamese_np.run_folder import evaluate
 from siamese_np.storage import save_arrays
-from siamese_np.training import CHECKPOINT_FORMAT, Training
+from siamese_np.training import Training
 
 OLD = Path(__file__).parent / "data" / "checkpoint-format-1.npz"
 
@@ -460,8 +461,19 @@ def test_the_undamaged_header_is_taken(tmp_path):
     assert damaged(lambda header: None)["format"] == CHECKPOINT_FORMAT
 
 
-def test_test_images_that_cannot_be_evaluated_are_told_before_the_training(tmp_path):
-    lone = Split(BLOBS.test.images, np.where(np.arange(32) == 5, 7, BLOBS.test.classes))
-    with pytest.raises(DataError, match="the test images of blobs cannot be evaluated: class 7 has a single image"):
-        train_run(QUICK, Dataset("blobs", BLOBS.train, BLOBS.validation, lone), tmp_path / "run")
+@pytest.mark.parametrize(
+    ("classes", "sentence"),
+    [
+        (np.where(np.arange(32) == 5, 7, BLOBS.test.classes), "class 7 has a single image among the 32 test images of"),
+        (np.zeros(32, np.int64), "at least two classes, but the 32 test images of blobs have 1"),
+    ],
+)
+def test_test_images_that_make_no_pairs_are_told_before_the_training_and_before_an_evaluation(
+    classes, sentence, tmp_path
+):
+    data = Dataset("blobs", BLOBS.train, BLOBS.validation, Split(BLOBS.test.images, classes))
+    with pytest.raises(DataError, match=sentence):
+        train_run(QUICK, data, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+    with pytest.raises(DataError, match=sentence):
+        evaluate(SiameseNetwork(mlp((4, 4, 1))), data)

@@ -134,7 +134,7 @@ def test_a_resumed_run_ends_with_the_same_bits(protocol, data, tmp_path):
     for ours, theirs in zip(again.history, whole.history, strict=True):
         assert {**ours, "seconds": 0, "images_per_second": 0} == {**theirs, "seconds": 0, "images_per_second": 0}
     # trained, but not evaluated yet: there is something left to do
-    np.testing.assert_array_equal(Training.resume(data, tmp_path)._best_params, whole.siamese.network.params)
+    np.testing.assert_array_equal(Training.resume(data, tmp_path).best_params, whole.siamese.network.params)
     (tmp_path / "metrics.json").touch()
     with pytest.raises(ModelError, match="is complete"):
         Training.resume(data, tmp_path)

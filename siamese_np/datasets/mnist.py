@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from siamese_np._checks import check_pairable
 from siamese_np.datasets.idx import read_idx
 from siamese_np.errors import DataError
 
@@ -96,8 +95,7 @@ def load_dataset(folder: str | os.PathLike[str] | None = None) -> Dataset:
     Raises
     ------
     DataError
-        If the folder or a file is missing, given twice or damaged, the files do not fit each other, or the test images
-        are not of at least two classes with at least two images each, as similar and dissimilar pairs need them.
+        If the folder or a file is missing, given twice or damaged, or the files do not fit each other.
     """
     root = BUNDLED if folder is None else Path(folder)
     if not root.exists():
@@ -122,7 +120,6 @@ def load_dataset(folder: str | os.PathLike[str] | None = None) -> Dataset:
             f"{paths['train', 'images']} holds {len(whole)} images, but it takes at least {_VALIDATION_SHARE} "
             "to set some aside for validation"
         )
-    check_pairable(test.classes, f"test images in {root}")
     train, validation = _split(whole)
     dataset = Dataset("MNIST" if folder is None else root.resolve().name, train, validation, test)
     vars(dataset)["all_train"] = whole  # what the cached property would have to copy together
