@@ -66,7 +66,7 @@ def lines(*paths: Path) -> int:
 
 
 TEXTBOOK_ROUTE = [
-    *("training.py", "network.py", "layers.py", "losses.py", "optimizers.py"),
+    *("training.py", "network.py", "layer.py", "layers.py", "losses.py", "optimizers.py"),
     *("backend.py", "_checks.py", "runtime/buffers.py"),
     *("textbook/conv2d.py", "textbook/relu.py", "textbook/maxpool2d.py", "textbook/windows.py", "textbook/dense.py"),
     *("textbook/all_pairs.py", "textbook/distance.py", "textbook/contrastive.py"),
@@ -94,7 +94,16 @@ ROOMS = {
     "front rooms and textbook": (
         3_600,
         *("layers.py", "network.py", "losses.py", "optimizers.py", "pairs.py", "augment.py", "training.py"),
-        *("checkpoint.py", "backend.py", "_checks.py", "errors.py", "__init__.py", "textbook"),
+        *(
+            "layer.py",
+            "description.py",
+            "checkpoint.py",
+            "backend.py",
+            "_checks.py",
+            "errors.py",
+            "__init__.py",
+            "textbook",
+        ),
     ),
     "kernels": (2_550, "kernels", "warm_up.py"),
     "runtime": (1_000, "runtime"),
