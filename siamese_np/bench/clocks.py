@@ -18,8 +18,7 @@ from typing import Any
 def clocks(presets: Sequence[str], repetitions: int) -> dict[str, Any]:
     """Seconds from process start to the first training steps, by preset: ``"cold"``, and ``"cached"`` (a median).
 
-    ``"compile_seconds"`` is the first cold step less the second. Besides, ``"import_seconds"`` and ``"help_seconds"``
-    of processes that only import the package, or only show the command line's help.
+    ``"compile_seconds"`` is the first cold step less the second.
     """
     result: dict[str, Any] = {}
     for preset in presets:
@@ -28,13 +27,6 @@ def clocks(presets: Sequence[str], repetitions: int) -> dict[str, Any]:
         steps = 2 * cold["first_step"] - cold["second_step"]
         middle = {name: statistics.median(moments[name] for moments in cached) for name in cold}
         result[preset] = {"cold": cold, "cached": middle, "compile_seconds": steps - cold["imports"]}
-    for name, arguments in {"import": ["-c", "import siamese_np"], "help": ["-m", "siamese_np", "--help"]}.items():
-        taken = []
-        for _ in range(repetitions):
-            start = time.perf_counter()
-            subprocess.run([sys.executable, *arguments], stdout=subprocess.DEVNULL, check=True)
-            taken.append(time.perf_counter() - start)
-        result[f"{name}_seconds"] = statistics.median(taken)
     return result
 
 

@@ -2,11 +2,9 @@
 
 import argparse
 import json
-import shlex
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 from siamese_np.bench import compare as comparison
 from siamese_np.errors import OptionError
@@ -46,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     sizes = suite.QUICK if args.quick else suite.FULL
     results = suite.run(sizes, get_threads(), only, args.peer_python, user_file, log)
     if folder is not None:
-        report.write(folder, results, _command(args))
+        report.write(folder, results)
         log(f"written: {folder / 'benchmark.json'}, benchmark.md and the pictures")
     print(json.dumps(results) if args.json else report.text(results))
     if results["failed"]:
@@ -67,15 +65,3 @@ def compare(args: argparse.Namespace) -> int:
     else:
         print(comparison.text(rows, old, new, limit))
     return 1 if slower else 0
-
-
-def _command(args: argparse.Namespace) -> str:
-    """The command line again, without what belongs to one machine."""
-    words: list[Any] = ["siamese-np", "bench"]
-    words += ["--quick"] if args.quick else []
-    words += ["--only", *args.only] if args.only else []
-    words += ["--threads", args.threads] if args.threads else []
-    words += ["--rung", Path(args.rung).name] if args.rung else []
-    words += ["--peer-python", "PYTHON"] if args.peer_python else []
-    words += ["--out", Path(args.out).name if Path(args.out).is_absolute() else args.out]
-    return shlex.join(str(word) for word in words)

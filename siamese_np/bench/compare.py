@@ -119,8 +119,7 @@ def text(rows: Sequence[Row], old: dict[str, Any], new: dict[str, Any], limit: f
     width = max(len(row.name) for row in rows)
     lines = [f"{'':{width}}  {'old ms':>10} {'new ms':>10} {'new/old':>8} {'p':>8}"]
     for name, a, b, ratio, p, verdict in rows:
-        mark = "" if verdict == "same" else verdict
-        lines.append(f"{name:{width}}  {1e3 * a:>10.3f} {1e3 * b:>10.3f} {ratio:>8.3f} {p:>8.1g} {mark}".rstrip())
+        lines.append(f"{name:{width}}  {1e3 * a:>10.3f} {1e3 * b:>10.3f} {ratio:>8.3f} {p:>8.1g} {verdict}")
     slower, faster, undecided = (sum(row.verdict == v for row in rows) for v in ("slower", "faster", "undecided"))
     lines.append(
         f"{len(rows)} timings, limit {100 * limit:g} %: {slower} slower, {faster} faster, "

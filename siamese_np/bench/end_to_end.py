@@ -1,5 +1,6 @@
 """What a user waits for: training steps, embeddings, and exact metrics over all pairs; and how all of it grows."""
 
+import itertools
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +23,7 @@ STEP_PAIRS = 128  # of the thread sweep, and of the step whose rate is compared 
 # While the clock runs the weights do not change: a network that has learnt its few batches sends no gradients back,
 # and skipping zeros would look faster than it is.
 TIMED_RATE = 1e-8
+SAMPLED_STEPS = 30  # of an epoch
 
 
 def untrained(preset: str) -> Sequential:
@@ -54,21 +56,16 @@ class Model:
 
     def step(self, batch: Any, rate: float) -> float:
         """One training step on pairs; returns the loss."""
-        a, b, label = batch
         self.siamese.network.zero_grads()
-        dist, cache = self.siamese.forward(a, b)
-        loss, loss_cache = self.loss.forward(dist, label)
-        self.siamese.backward(self.loss.backward(loss_cache), cache)
+        a, b, label = batch
+        loss = self.siamese.pair_gradients(a, b, label, self.loss)
         self.optimizer.step(rate)
         return loss
 
     def all_pairs_step(self, images: np.ndarray, classes: np.ndarray, rate: float) -> None:
         """One training step on all pairs of a batch, as in training by default."""
-        network = self.siamese.network
-        network.zero_grads()
-        emb, cache = network.forward(images)
-        _, loss_cache = self.all_pairs.forward(emb, classes)
-        network.backward(self.all_pairs.backward(loss_cache), cache, need_dx=False)
+        self.siamese.network.zero_grads()
+        self.siamese.gradients(images, classes, self.all_pairs)
         self.optimizer.step(rate)
 
 
@@ -113,18 +110,9 @@ def _timed_images(timing: Timing, images: int) -> dict[str, Any]:
 def _step_run(split: Split, preset: str, B: int, threads: int) -> Run:
     model = Model(preset)
     pairs, label = random_pairs(split.classes, np.random.default_rng(1))
-    batches = []
-    for number in range(4):
-        chosen = np.arange(number * B, (number + 1) * B) % len(pairs)
-        batches.append(model.load(split.images[pairs[chosen].T.ravel()], label[chosen]))
-    turn = 0
-
-    def step() -> None:
-        nonlocal turn
-        model.step(batches[turn % 4], TIMED_RATE)
-        turn += 1
-
-    return on_threads(threads, step)
+    chosen = np.arange(4 * B).reshape(4, B) % len(pairs)
+    batches = itertools.cycle([model.load(split.images[pairs[rows].T.ravel()], label[rows]) for rows in chosen])
+    return on_threads(threads, lambda: model.step(next(batches), TIMED_RATE))
 
 
 def on_threads(count: int, function: Callable[[], Any]) -> Run:
@@ -164,11 +152,10 @@ def exact(dataset: Dataset, repetitions: int, seconds: float, log: Log) -> dict[
     from siamese_np.metrics import all_pairs_metrics, nearest
     from siamese_np.training import TrainConfig, Training
 
-    log("end to end: training for exact metrics")
+    log("end to end: an epoch of training, then exact metrics")
     training = Training(TrainConfig(epochs=1, batch_size=min(256, len(dataset.train))), dataset)
     training.run()
     emb, gallery = (training.siamese.embed(split.images) for split in (dataset.test, dataset.all_train))
-    log(f"end to end: exact metrics of {len(emb):,} and {len(gallery):,} embeddings")
     k, pairs = min(5, len(gallery)), len(emb) * (len(emb) - 1) // 2
     runs = {
         f"AUC and EER of all {pairs:,} pairs": timed(partial(all_pairs_metrics, emb, dataset.test.classes)),
@@ -177,13 +164,13 @@ def exact(dataset: Dataset, repetitions: int, seconds: float, log: Log) -> dict[
     return {name: {"timing": timing._asdict()} for name, timing in measure(runs, repetitions, seconds).items()}
 
 
-def cost_per_image(split: Split, sizes: Sequence[int], sampled_steps: int, log: Log) -> list[dict[str, Any]]:
+def cost_per_image(split: Split, sizes: Sequence[int], log: Log) -> list[dict[str, Any]]:
     """Microseconds of training for one image, for data sets from small to large, made by repeating images.
 
-    A whole epoch's batches are drawn, and `sampled_steps` of them, spread over the epoch, are trained, alternating
+    A whole epoch's batches are drawn, and `SAMPLED_STEPS` of them, spread over the epoch, are trained, alternating
     between the data sets. Sizes that would take more than half of the free memory are left out.
     """
-    sets: dict[int, Any] = {}
+    sets, drawing = {}, {}
     for size in sizes:
         if size * split.images[0].nbytes > free_memory() / 2:
             log(f"end to end: too little memory for {size:,} images")
@@ -193,21 +180,21 @@ def cost_per_image(split: Split, sizes: Sequence[int], sampled_steps: int, log: 
         large = Split(split.images[repeated], split.classes[repeated])
         start = time.perf_counter()
         batches = list(balanced_batches(large.classes, min(256, size // 2), np.random.default_rng([0, 1, 0])))
-        drawing = (time.perf_counter() - start) / size
-        chosen = [batches[number] for number in np.linspace(0, len(batches) - 1, sampled_steps + 1).astype(int)]
-        sets[size] = large, Model("cnn"), chosen, drawing
+        drawing[size] = (time.perf_counter() - start) / size
+        spread = np.linspace(0, len(batches) - 1, SAMPLED_STEPS + 1).astype(int)
+        sets[size] = large, Model("cnn"), [batches[number] for number in spread]
     samples: dict[int, list[float]] = {size: [] for size in sets}
-    for number in range(sampled_steps + 1):
+    for number in range(SAMPLED_STEPS + 1):  # the first warms up
         for size in np.random.default_rng(number).permutation(list(sets)).tolist():
-            large, model, chosen, _ = sets[size]
+            large, model, chosen = sets[size]
             batch = chosen[number]
             start = time.perf_counter()
             model.all_pairs_step(large.images[batch], large.classes[batch], TIMED_RATE)
             samples[size].append((time.perf_counter() - start) / len(batch))
     rows = []
-    for size, (*_, drawing) in sets.items():
+    for size, drawn in drawing.items():
         timing = Timing.of(samples[size][1:])
-        costs = {"microseconds_per_image": 1e6 * (timing.median + drawing), "drawing_microseconds": 1e6 * drawing}
+        costs = {"microseconds_per_image": 1e6 * (timing.median + drawn), "drawing_microseconds": 1e6 * drawn}
         rows.append({"images": size, **costs, "timing": timing._asdict()})
     return rows
 
@@ -236,39 +223,19 @@ def peak_memory() -> int | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in bytes on macOS
 
 
-def memory(split: Split, protocol: str, pairs: int, log: Log) -> dict[str, Any]:
+def memory(split: Split, pairs: int, log: Log) -> dict[str, Any]:
     """Peak memory of this process after training on `pairs` pairs; for a process started for it.
 
-    With protocol "batch" all pairs of each batch are trained and none is stored. With "notebook" pairs are drawn
-    beforehand, two row numbers and a label each (``"pair_bytes"``); copies of their pixels would take ``"as_copies"``.
+    All pairs of each batch are trained and none is stored; copies of their pixels would take ``"as_copies"``.
     """
-    log(f"end to end: memory with {pairs:,} pairs, protocol {protocol}")
-    stored = (_train_on_all_pairs if protocol == "batch" else _train_on_stored_pairs)(split, pairs)
+    log(f"end to end: memory with {pairs:,} pairs")
+    model, left = Model("cnn"), pairs
+    rngs = (np.random.default_rng([0, 1, epoch]) for epoch in itertools.count())
+    epochs = (balanced_batches(split.classes, min(256, len(split)), rng) for rng in rngs)
+    for batch in itertools.chain.from_iterable(epochs):
+        model.all_pairs_step(split.images[batch], split.classes[batch], TIMED_RATE)
+        left -= len(batch) * (len(batch) - 1) // 2
+        if left <= 0:
+            break
     copies = 2 * pairs * split.images[0].nbytes
-    sizes = {"pair_bytes": stored, "peak_bytes": peak_memory(), "as_copies": copies}
-    return {"protocol": protocol, "pairs": pairs, **sizes}
-
-
-def _train_on_all_pairs(split: Split, pairs: int) -> int:
-    model, epoch = Model("cnn"), 0
-    while True:
-        for batch in balanced_batches(split.classes, min(256, len(split)), np.random.default_rng([0, 1, epoch])):
-            model.all_pairs_step(split.images[batch], split.classes[batch], TIMED_RATE)
-            pairs -= len(batch) * (len(batch) - 1) // 2
-            if pairs <= 0:
-                return 0
-        epoch += 1
-
-
-def _train_on_stored_pairs(split: Split, pairs: int) -> int:
-    model, batch = Model("mlp"), 32
-    rows, label = np.empty((pairs, 2), np.int64), np.empty(pairs, np.int64)
-    for number, start in enumerate(range(0, pairs, 2 * len(split))):
-        part = slice(start, min(start + 2 * len(split), pairs))
-        drawn, drawn_label = random_pairs(split.classes, np.random.default_rng(number))
-        rows[part], label[part] = drawn[: pairs - start], drawn_label[: pairs - start]
-    order = np.random.default_rng(0).permutation(pairs)
-    for start in range(0, min(pairs, 100 * batch), batch):
-        chosen = order[start : start + batch]
-        model.step(model.load(split.images[rows[chosen].T.ravel()], label[chosen]), TIMED_RATE)
-    return rows.nbytes + label.nbytes + order.nbytes
+    return {"protocol": "batch", "pairs": pairs, "peak_bytes": peak_memory(), "as_copies": copies}

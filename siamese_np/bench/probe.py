@@ -31,12 +31,8 @@ DRIFT = 0.03  # relative change of a limit from which on the machine counts as u
 def probe(threads: Sequence[int], seconds: float = 0.02, repetitions: int = 9) -> dict[str, Any]:
     """Measure the limits for each of `threads` numbers of threads.
 
-    Returns
-    -------
-    dict
-        ``"fma_gflops"``: by vector width in numbers, then threads, GFLOP/s (a multiply-add is two).
-        ``"gbytes_per_second"``: by cache level, then threads, GB/s. ``"cache_bytes"``: the caches' sizes. Keys are
-        strings, as in JSON.
+    ``"fma_gflops"`` has them by vector width in numbers, then threads (a multiply-add is two operations), and
+    ``"gbytes_per_second"`` by cache level, then threads. All keys are strings, as in JSON.
     """
     sizes = cache_sizes()
     limits: dict[str, Any] = {"cache_bytes": sizes, "fma_gflops": {str(LANES): {}}, "gbytes_per_second": {}}

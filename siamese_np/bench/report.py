@@ -61,12 +61,12 @@ def check_folder(folder: Path) -> None:
         raise OptionError(f"the folder {folder} cannot be written: {error.strerror or error}") from None
 
 
-def write(folder: Path, results: dict[str, Any], command: str) -> None:
+def write(folder: Path, results: dict[str, Any]) -> None:
     """Write ``benchmark.json``, ``benchmark.md`` and the pictures."""
     from siamese_np.bench.pictures import draw
 
     pictures = [f"![{name}]({name}.png)" for name in ("roofline", "ladder") if results.get("ladder")]
-    page = "\n\n".join(["# Benchmark", f"Command: `{command}`", text(results), *pictures]) + "\n"
+    page = "\n\n".join(["# Benchmark", text(results), *pictures]) + "\n"
     write_atomically(folder / "benchmark.json", (json.dumps(results, indent=1) + "\n").encode())
     write_atomically(folder / "benchmark.md", page.encode())
     draw(folder, results)
@@ -105,13 +105,11 @@ def _probe(results: dict[str, Any]) -> Iterator[Table]:
 
 def _clocks(results: dict[str, Any]) -> Iterator[Table]:
     rows = []
-    for preset in ("cnn", "mlp"):
-        for kind in ("cold", "cached") if preset in results["clocks"] else ():
-            moments = results["clocks"][preset][kind]
+    for preset, clocks in results["clocks"].items():
+        for kind in ("cold", "cached"):
+            moments = clocks[kind]
             second = f"{1e3 * (moments['second_step'] - moments['first_step']):.1f}"
             rows.append([f"{preset}, {kind}", f"{moments['imports']:.2f}", f"{moments['first_step']:.2f}", second])
-    rows.append(["import siamese_np", f"{results['clocks']['import_seconds']:.2f}", "", ""])
-    rows.append(["siamese-np --help", f"{results['clocks']['help_seconds']:.2f}", "", ""])
     heads = ["process", "imports done, s", "first training step done, s", "second step, ms"]
     yield Table("From process start to training", heads, rows)
 
@@ -145,19 +143,14 @@ def _end_to_end(results: dict[str, Any]) -> Iterator[Table]:
     yield Table("Embedding", ["embedding", *heads], rows)
     rows = [[name, *_spread(row)] for name, row in whole.get("exact", {}).items()]
     yield Table("Exact metrics over all pairs", ["metric", *SPREAD], rows)
-    rows = [
-        [f"{row['images']:,}", f"{row['microseconds_per_image']:.2f}", f"{row['drawing_microseconds']:.3f}"]
-        for row in whole["cost_per_image"]
-    ]
-    heads = ["images in the data set", "µs/image", "of it drawing batches"]
-    yield Table("Cost of training one image", heads, rows)
-    sizes = {"peak_bytes": "peak memory", "pair_bytes": "of it pairs and order", "as_copies": "as copies of pixels"}
-    rows = [
-        [f"{row['protocol']}, {row['pairs']:,}"]
-        + ["-" if row[size] is None else f"{row[size] / 1e6:,.1f}" for size in sizes]
-        for row in whole.get("memory", ())
-    ]
-    yield Table("Memory", ["protocol, training pairs", *(f"{head}, MB" for head in sizes.values())], rows)
+    costs = {"microseconds_per_image": "µs/image", "drawing_microseconds": "of it drawing batches"}
+    rows = [[f"{row['images']:,}", *(f"{row[cost]:.2f}" for cost in costs)] for row in whole["cost_per_image"]]
+    yield Table("Cost of training one image", ["images in the data set", *costs.values()], rows)
+    rows = []
+    for row in whole.get("memory", ()):
+        peak_memory = "-" if row["peak_bytes"] is None else f"{row['peak_bytes'] / 1e6:,.1f}"
+        rows.append([f"{row['pairs']:,}", peak_memory, f"{row['as_copies'] / 1e6:,.1f}"])
+    yield Table("Memory", ["training pairs", "peak memory, MB", "copies of pixels would take, MB"], rows)
 
 
 def _peers(results: dict[str, Any]) -> Iterator[Table]:

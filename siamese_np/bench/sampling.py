@@ -18,41 +18,18 @@ RESAMPLES = 2000
 
 
 class Timing(NamedTuple):
-    """Seconds of one call, from the samples of one candidate.
-
-    Attributes
-    ----------
-    median, mad, p25, p75 : float
-        Median, median absolute deviation from it, and quartiles, in seconds a call.
-    low, high : float
-        95 % bootstrap confidence interval of the median.
-    outliers : int
-        Samples more than 1.5 interquartile ranges outside the quartiles (Tukey); none is dropped.
-    calls : int
-        Calls in one sample.
-    samples : list of float
-        Seconds a call, in the order they were taken.
-    """
+    """Seconds of one call, from the samples of one candidate."""
 
     median: float
-    mad: float
-    p25: float
-    p75: float
-    low: float
+    low: float  # 95 % bootstrap confidence interval of the median
     high: float
-    outliers: int
-    calls: int
-    samples: list[float]
+    calls: int  # in one sample
+    samples: list[float]  # in the order they were taken
 
     @classmethod
     def of(cls, samples: list[float], calls: int = 1) -> "Timing":
         """The statistics of `samples`."""
-        values = np.array(samples)
-        p25, median, p75 = (float(value) for value in np.percentile(values, [25, 50, 75]))
-        fence = 1.5 * (p75 - p25)
-        outliers = int(((values < p25 - fence) | (values > p75 + fence)).sum())
-        mad = float(np.median(abs(values - median)))
-        return cls(median, mad, p25, p75, *bootstrap(values), outliers, calls, samples)
+        return cls(float(np.median(samples)), *bootstrap(np.array(samples)), calls, samples)
 
 
 def bootstrap(values: np.ndarray) -> tuple[float, float]:

@@ -1,9 +1,8 @@
 """All of it in one run: the sections in order, each in a process of its own, and the numbers they give.
 
-Each process gets an environment in which BLAS libraries are not held back, and the ladder one with an empty folder
-for compiled kernels, so that every first call compiles. ``python -m siamese_np.bench.suite SECTION
-OPTIONS ANSWER`` is such a process: OPTIONS is a JSON object, and it writes ``{"result": ...}`` or
-``{"error": "one sentence"}`` to the file ANSWER.
+In their environment BLAS libraries are not held back, and the ladder has an empty folder for compiled kernels, so that
+every first call compiles. ``python -m siamese_np.bench.suite SECTION OPTIONS ANSWER`` is such a process: OPTIONS is a
+JSON object, and it writes ``{"result": ...}`` or ``{"error": "one sentence"}`` to the file ANSWER.
 """
 
 import contextlib
@@ -46,7 +45,6 @@ class Sizes:
     embedded: int = 10_000
     exact: bool = True  # train an epoch, and then time exact metrics over all pairs
     data_sets: tuple[int, ...] = (6_000, 60_000, 600_000)
-    sampled_steps: int = 30
     pair_counts: tuple[int, ...] = (100_000, 1_000_000, 10_000_000)
     presets: tuple[str, ...] = ("cnn", "mlp")  # of the clocks
     processes: int = 5  # started for each of them
@@ -68,7 +66,6 @@ QUICK = Sizes(
     embedded=1_000,
     exact=False,
     data_sets=(6_000,),
-    sampled_steps=10,
     pair_counts=(),
     presets=("mlp",),
     processes=1,
@@ -85,21 +82,11 @@ def run(
     user_file: Path | None = None,
     log: Log = lambda line: None,
 ) -> dict[str, Any]:
-    """Run the sections `only`; the probe runs first and once more at the end, whatever is chosen.
+    """Run the sections `only`, by default all; the probe runs first and once more at the end, whatever is chosen.
 
     A section that fails does not end the run: ``failed`` in the result says which did, and why, in a sentence each.
-
-    Parameters
-    ----------
-    sizes : Sizes
-    threads : int
-        The most threads anything uses; sweeps go 1, 2, 4, ... up to it.
-    only : sequence of str, optional
-        Of `SECTIONS`; by default all, without the peers where their folder is missing.
-    peer_python : str, optional
-        Interpreter that has the other frameworks; by default this one.
-    user_file : Path, optional
-        Python file with a user's rungs.
+    `threads` is the most that anything uses; sweeps go 1, 2, 4, ... up to it. `peer_python` is an interpreter that has
+    the other frameworks, by default this one; `user_file` has a user's rungs.
 
     Raises
     ------
@@ -110,9 +97,8 @@ def run(
         if name not in SECTIONS:
             raise OptionError(f"the benchmark has no section {name!r}; choose of {', '.join(SECTIONS)}")
     counts = sorted({threads, *(1 << bit for bit in range(threads.bit_length()))})
-    options = {**dataclasses.asdict(sizes), "threads": counts, "peer_python": peer_python, "user_file": None}
-    if user_file:
-        options["user_file"] = str(user_file)
+    options = {**dataclasses.asdict(sizes), "threads": counts, "peer_python": peer_python}
+    options["user_file"] = str(user_file) if user_file else None
     chosen = [name for name in SECTIONS[1:] if name in (only or SECTIONS)]
     result: dict[str, Any] = {"format": FORMAT, "sizes": sizes.name, "threads": counts, "failed": {}, "skipped": {}}
     if only is None and not (PEERS / "run.py").is_file():
@@ -125,9 +111,8 @@ def run(
         try:
             result[name.replace("-", "_")] = _section(name, options, log)
             if name == "end-to-end":
-                memory = [(protocol, pairs) for protocol in ("batch", "notebook") for pairs in sizes.pair_counts]
-                given = ({**options, "protocol": protocol, "pair_count": pairs} for protocol, pairs in memory)
-                result["end_to_end"]["memory"] = [_section("memory", one, log) for one in given]
+                counted = ({**options, "pair_count": count} for count in sizes.pair_counts)
+                result["end_to_end"]["memory"] = [_section("memory", one, log) for one in counted]
         except OptionError as error:
             result["failed"][name] = str(error)
             log(f"{name}: {error}")
@@ -231,13 +216,11 @@ def _measure(name: str, options: dict[str, Any]) -> Any:
     from siamese_np.bench import end_to_end
 
     if name == "memory":
-        return end_to_end.memory(dataset.train, options["protocol"], options["pair_count"], _log)
+        return end_to_end.memory(dataset.train, options["pair_count"], _log)
     result: dict[str, Any] = {
         "steps": end_to_end.steps(dataset.test, options["pairs"], options["threads"], *how),
         "embeddings": end_to_end.embeddings(dataset.test, options["embedded"], options["threads"], *how),
-        "cost_per_image": end_to_end.cost_per_image(
-            dataset.train, options["data_sets"], options["sampled_steps"], _log
-        ),
+        "cost_per_image": end_to_end.cost_per_image(dataset.train, options["data_sets"], _log),
     }
     if options["exact"]:
         result["exact"] = end_to_end.exact(dataset, *how)
@@ -248,7 +231,7 @@ def _log(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _main(name: str, options: str, answer: str) -> None:
+def _answer(name: str, options: str, answer: str) -> None:
     try:
         content = {"result": _measure(name, json.loads(options))}
     except SiameseError as error:
@@ -258,6 +241,6 @@ def _main(name: str, options: str, answer: str) -> None:
 
 if __name__ == "__main__":
     try:
-        _main(*sys.argv[1:])
+        _answer(*sys.argv[1:])
     except KeyboardInterrupt:  # the command got it too, and says so
         sys.exit(130)

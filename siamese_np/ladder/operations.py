@@ -14,126 +14,73 @@ from numpy.typing import DTypeLike, NDArray
 
 from siamese_np import kernels, textbook
 from siamese_np.backend import ADDED, as_kernel
-from siamese_np.ladder.rung import error_text
+from siamese_np.errors import OptionError
+from siamese_np.ladder.rung import Rung, error_text
 
 Array = NDArray[Any]
 
 TOLERANCE = 1e-4  # of the largest entry, for float32 work
 TIES = 0.01  # share of the maxima of pooling that rounding may move
 STRIDE = PAD = (1, 1)
-WINDOW = (2, 2)
 
 
 @dataclasses.dataclass
 class Problem:
-    """The second block of `cnn` and a dense layer, forward and backward: all that a rung may need, in float32.
+    """The second block of `cnn`, forward and backward: all that a rung may need, in float32."""
 
-    Attributes
-    ----------
-    x, w, b : arrays (N, H, W, C), (3, 3, C, F), (F,)
-    wT : (F, 3, 3, C) array
-        The weights, transposed once for the whole batch.
-    argmax : (N, H/2, W/2, F) array
-        Maximum of each 2x2 window of the convolution's output, and 4 where ReLU lets nothing through.
-    dpooled : (N, H/2, W/2, F) array
-        Gradient of the output after ReLU and pooling.
-    dout : (N, H, W, F) array
-        Gradient of the convolution's output: `dpooled` sent back through pooling and ReLU.
-    dense_x, dense_w, dense_b, dense_dout : arrays (N, D), (D, E), (E,), (N, E)
-        The first layer of `mlp` on the images themselves; its gradient has come through ReLU.
-    full_x : (N, D) array
-        Input of the same layer without a zero, so that nothing can be skipped.
-    """
-
-    x: Array
-    w: Array
-    b: Array
-    wT: Array
-    argmax: Array
-    dpooled: Array
-    dout: Array
-    dense_x: Array
-    dense_w: Array
-    dense_b: Array
-    dense_dout: Array
-    full_x: Array
+    x: Array  # (N, H, W, C)
+    w: Array  # (3, 3, C, F)
+    b: Array  # (F,)
+    wT: Array  # (F, 3, 3, C): w, transposed once for the whole batch
+    argmax: Array  # (N, H/2, W/2, F): maximum of each 2x2 window of the convolution's output; 4 where ReLU gives 0
+    dpooled: Array  # (N, H/2, W/2, F): gradient of the output after ReLU and pooling
+    dout: Array  # (N, H, W, F): gradient of the convolution's output, `dpooled` sent back through pooling and ReLU
 
 
-def make_problem(
-    images: Array, crop: int | None = None, channels: int = 32, filters: int = 64, units: int = 512
-) -> Problem:
-    """The work for `images` (N, H, W, 1), in the convolution only for the middle `crop` x `crop` pixels."""
+def make_problem(images: Array, crop: int | None = None, channels: int = 32, filters: int = 64) -> Problem:
+    """The work for `images` (N, H, W, 1), if `crop` is given only for the middle `crop` x `crop` pixels."""
     rng = np.random.default_rng(0)
     w = rng.uniform(-0.1, 0.1, (3, 3, 1, channels))
     x, _ = textbook.conv_relu_pool_forward(images.astype(np.float64), w, np.zeros(channels), STRIDE, PAD)
     if crop is not None:
         start = (x.shape[1] - crop) // 2
         x = x[:, start : start + crop, start : start + crop]
-    w, b = _weights(rng, (3, 3, channels, filters), 9 * (channels + filters))
+    limit = np.sqrt(6 / (9 * (channels + filters)))
+    w, b = rng.uniform(-limit, limit, (3, 3, channels, filters)), rng.uniform(-0.01, 0.01, filters)
     # the same numbers in both precisions, else a tie could have different maxima
     x, w, b = (array.astype(np.float32).astype(np.float64) for array in (x, w, b))
     pooled, (argmax, *_) = textbook.conv_relu_pool_forward(x, w, b, STRIDE, PAD)
     dpooled = rng.standard_normal(pooled.shape)
-    dout = textbook.maxpool2d_backward(dpooled, (argmax, (*x.shape[:3], filters), WINDOW, WINDOW))
-    dense_x = images.reshape(len(images), -1)
-    dense_w, dense_b = _weights(rng, (dense_x.shape[1], units), dense_x.shape[1] + units)
-    dense_dout = rng.standard_normal((len(images), units)) * (rng.random((len(images), units)) < 0.5)
+    dout = textbook.maxpool2d_backward(dpooled, (argmax, (*x.shape[:3], filters), (2, 2), (2, 2)))
     fields = {"x": x, "w": w, "b": b, "wT": w.transpose(3, 0, 1, 2), "dpooled": dpooled, "dout": dout}
-    fields |= {"dense_x": dense_x, "dense_w": dense_w, "dense_b": dense_b, "dense_dout": dense_dout}
-    fields["full_x"] = rng.uniform(0.1, 1, dense_x.shape)
     single = {name: np.ascontiguousarray(array, np.float32) for name, array in fields.items()}
     return Problem(argmax=argmax.astype(np.uint8), **single)
 
 
-def _weights(rng: np.random.Generator, shape: tuple[int, ...], fans: int) -> tuple[Array, Array]:
-    limit = np.sqrt(6 / fans)
-    return rng.uniform(-limit, limit, shape), rng.uniform(-0.01, 0.01, shape[-1])
-
-
 class Operation(NamedTuple):
-    """What all rungs of one section of the ladder compute.
+    """What all rungs of one section of the ladder compute: from the arrays of a problem others, by name.
 
-    Attributes
-    ----------
-    title : str
-    outputs : callable
-        Given the problem, name and shape of what is written: the first arguments of the kernel. To ``dw`` and
-        ``db`` it adds, all else it overwrites.
-    arguments : callable
-        Given the problem, the kernel's other arguments.
-    reference : callable
-        A slow kernel for any float type that is correct by definition.
-    flops : callable
-        Given the problem, operations of the dense sum; a multiply-add is two, and padding counts like pixels.
+    A kernel's arguments are outputs, inputs, stride and padding. To ``dw`` and ``db`` it adds; all else it overwrites.
     """
 
     title: str
-    outputs: Callable[[Problem], dict[str, tuple[int, ...]]]
-    arguments: Callable[[Problem], tuple[Any, ...]]
-    reference: Callable[..., None]
-    flops: Callable[[Problem], float]
+    outputs: Callable[[Problem], dict[str, Array]]  # arrays of the same shapes
+    inputs: Callable[[Problem], tuple[Array, ...]]
+    reference: Callable[..., None]  # a slow kernel for any float type that is correct by definition
+    products: int = 1  # how often the convolution's dense sum is made
+
+    def flops(self, problem: Problem) -> float:
+        """Operations of the dense sum; a multiply-add is two, and padding counts like pixels."""
+        return 2.0 * self.products * problem.dout.size * problem.w[..., 0].size
 
     def bytes(self, problem: Problem) -> float:
         """Bytes of arguments and results, each counted once."""
-        arrays = [*self.new_outputs(problem).values(), *self.arguments(problem)]
-        return float(sum(array.nbytes for array in arrays if isinstance(array, np.ndarray)))
+        return float(sum(array.nbytes for array in [*self.outputs(problem).values(), *self.inputs(problem)]))
 
     def new_outputs(self, problem: Problem, dtype: DTypeLike = np.float32) -> dict[str, Array]:
         """Zeros for what the kernel writes."""
-        shapes = self.outputs(problem)
-        return {name: np.zeros(shape, np.uint8 if name == "argmax" else dtype) for name, shape in shapes.items()}
-
-
-def _conv_flops(p: Problem) -> float:
-    return 2.0 * p.dout.size * p.w[..., 0].size
-
-
-def _dense_flops(p: Problem) -> float:
-    return 2.0 * len(p.dense_x) * p.dense_w.size
-
-
-def _reference(name: str) -> Callable[..., None]:
-    return as_kernel(getattr(textbook, name), getattr(kernels, name))
+        arrays = self.outputs(problem)
+        return {name: np.zeros(like.shape, np.uint8 if name == "argmax" else dtype) for name, like in arrays.items()}
 
 
 def _reference_dx(dx: Array, dout: Array, wT: Array, stride: Any, pad: Any) -> None:
@@ -148,69 +95,52 @@ def _reference_dw(dw: Array, dout: Array, x: Array, stride: Any, pad: Any) -> No
 OPERATIONS = {
     "conv2d_forward": Operation(
         "convolution forward",
-        lambda p: {"out": p.dout.shape},
-        lambda p: (p.x, p.w, p.b, STRIDE, PAD),
-        _reference("conv2d_forward"),
-        _conv_flops,
+        lambda p: {"out": p.dout},
+        lambda p: (p.x, p.w, p.b),
+        as_kernel(textbook.conv2d_forward, kernels.conv2d_forward),
     ),
     "conv2d_backward_x": Operation(
-        "convolution backward, dx",
-        lambda p: {"dx": p.x.shape},
-        lambda p: (p.dout, p.wT, STRIDE, PAD),
-        _reference_dx,
-        _conv_flops,
+        "convolution backward, dx", lambda p: {"dx": p.x}, lambda p: (p.dout, p.wT), _reference_dx
     ),
     "conv2d_backward_w": Operation(
-        "convolution backward, dw",
-        lambda p: {"dw": p.w.shape},
-        lambda p: (p.dout, p.x, STRIDE, PAD),
-        _reference_dw,
-        _conv_flops,
+        "convolution backward, dw", lambda p: {"dw": p.w}, lambda p: (p.dout, p.x), _reference_dw
     ),
     "conv_relu_pool_forward": Operation(
         "convolution, ReLU and pooling forward",
-        lambda p: {"out": p.argmax.shape, "argmax": p.argmax.shape},
-        lambda p: (p.x, p.w, p.b, STRIDE, PAD),
-        _reference("conv_relu_pool_forward"),
-        _conv_flops,
+        lambda p: {"out": p.dpooled, "argmax": p.argmax},
+        lambda p: (p.x, p.w, p.b),
+        as_kernel(textbook.conv_relu_pool_forward, kernels.conv_relu_pool_forward),
     ),
     "conv_relu_pool_backward": Operation(
         "convolution, ReLU and pooling backward, dx and dw",
-        lambda p: {"dx": p.x.shape, "dw": p.w.shape, "db": p.b.shape},
-        lambda p: (p.dpooled, p.argmax, p.x, p.w, STRIDE, PAD),
-        _reference("conv_relu_pool_backward"),
-        lambda p: 2 * _conv_flops(p),
-    ),
-    "dense_forward": Operation(
-        "dense layer forward, on pixels",
-        lambda p: {"out": p.dense_dout.shape},
-        lambda p: (p.dense_x, p.dense_w, p.dense_b),
-        _reference("dense_forward"),
-        _dense_flops,
-    ),
-    "dense_backward": Operation(
-        "dense layer backward, dx and dw",
-        lambda p: {"dx": p.dense_x.shape, "dw": p.dense_w.shape, "db": p.dense_b.shape},
-        lambda p: (p.dense_dout, p.dense_x, p.dense_w),
-        _reference("dense_backward"),
-        lambda p: 2 * _dense_flops(p),
+        lambda p: {"dx": p.x, "dw": p.w, "db": p.b},
+        lambda p: (p.dpooled, p.argmax, p.x, p.w),
+        as_kernel(textbook.conv_relu_pool_backward, kernels.conv_relu_pool_backward),
+        products=2,
     ),
 }
-OPERATIONS["dense_forward_full"] = OPERATIONS["dense_forward"]._replace(
-    title="dense layer forward, no zeros", arguments=lambda p: (p.full_x, p.dense_w, p.dense_b)
-)
+
+
+def refusal(rung: Rung, wrong: str) -> OptionError:
+    """The error that ends a run: `wrong` says what the rung does, in a few words."""
+    return OptionError(f"the rung {rung.name!r} of {rung.operation} is refused: {wrong}")
 
 
 class Work:
     """One rung at work on one problem: its output arrays, and the call that fills them."""
 
-    def __init__(self, operation: str, function: Callable[..., Any], problem: Problem) -> None:
-        self.function, self.arguments = function, OPERATIONS[operation].arguments(problem)
-        self.outputs = OPERATIONS[operation].new_outputs(problem)
+    def __init__(self, rung: Rung, problem: Problem) -> None:
+        self.rung, self.outputs = rung, OPERATIONS[rung.operation].new_outputs(problem)
+        self.arguments = *self.outputs.values(), *OPERATIONS[rung.operation].inputs(problem), STRIDE, PAD
 
     def __call__(self) -> None:
-        """Compute once."""
-        self.function(*self.outputs.values(), *self.arguments)
+        """Compute once; what the rung raises becomes its refusal."""
+        try:
+            self.rung.function(*self.arguments)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # whatever a user's kernel does, SystemExit included
+            raise refusal(self.rung, f"it raises {error_text(error)}") from error
 
 
 def expected(operation: str, problem: Problem) -> dict[str, Array]:
@@ -218,42 +148,38 @@ def expected(operation: str, problem: Problem) -> dict[str, Array]:
     fields = {name: a.astype(np.float64) for name, a in vars(problem).items() if a.dtype == np.float32}
     exact, details = dataclasses.replace(problem, **fields), OPERATIONS[operation]
     outputs = details.new_outputs(exact, np.float64)
-    details.reference(*outputs.values(), *details.arguments(exact))
+    details.reference(*outputs.values(), *details.inputs(exact), STRIDE, PAD)
     return outputs
 
 
-def check(
-    operation: str, function: Callable[..., Any], problem: Problem, reference: dict[str, Array]
-) -> tuple[str, float]:
-    """What is wrong with `function`, in a few words ("" if nothing), and its error as a share of the largest entry.
+def check(rung: Rung, problem: Problem, reference: dict[str, Array]) -> float:
+    """The error of a rung as a share of the largest entry of `reference`, which `expected` gives.
 
-    It is compared with `reference`, as `expected` gives it.
+    Raises
+    ------
+    OptionError
+        The error is too large, or the rung fails or changes its arguments.
     """
     before = {name: value.copy() for name, value in vars(problem).items()}
-    work = Work(operation, function, problem)
+    work, worst = Work(rung, problem), 0.0
     for name, output in work.outputs.items():
         # what is added to must not be overwritten; what is written must be all of it
         output[:] = 0.5 if name in ADDED else 255 if name == "argmax" else np.nan
-    try:
-        work()
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # whatever a user's kernel does, SystemExit included
-        return f"it raises {error_text(error)}", np.nan
+    work()
     changed = [name for name, value in vars(problem).items() if not np.array_equal(value, before[name])]
     for name in changed:
         getattr(problem, name)[:] = before[name]
     if changed:
-        return f"it changes its argument {changed[0]}", np.nan
-    worst = 0.0
+        raise refusal(rung, f"it changes its argument {changed[0]}")
     for name, output in work.outputs.items():
         if name == "argmax":
             if (moved := np.mean(output != reference[name])) > TIES:
-                return f"{100 * moved:.0f} % of its maxima are elsewhere than those of the reference", np.nan
+                raise refusal(rung, f"{100 * moved:.0f} % of its maxima are elsewhere than those of the reference")
             continue
         start = 0.5 if name in ADDED else 0
         off = float(abs(output - start - reference[name]).max() / abs(reference[name]).max())
         if not off <= TOLERANCE:
-            return f"its result is off by {off:.1e} of the largest entry, where {TOLERANCE:.0e} is allowed", off
+            wrong = f"its result is off by {off:.1e} of the largest entry, where {TOLERANCE:.0e} is allowed"
+            raise refusal(rung, wrong)
         worst = max(worst, off)
-    return "", worst
+    return worst

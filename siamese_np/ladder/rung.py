@@ -16,54 +16,25 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 RUNGS: list["Rung"] = []
 
 # From the bottom of the ladder up.
-FILES = ("loops", "im2col", "channels", "unrolled", "skipping", "winograd", "dense", "product")
+FILES = ("loops", "im2col", "channels", "unrolled", "skipping", "winograd", "product")
 
 
 @dataclasses.dataclass(frozen=True)
 class Rung:
-    """One kernel on the ladder.
+    """One kernel on the ladder."""
 
-    Attributes
-    ----------
-    operation : str
-        A name in `operations.OPERATIONS`, for example ``"conv2d_forward"``.
-    name : str
-        The rung's name in tables.
-    function : callable
-        The kernel, with the arguments of the kernel of that name in `siamese_np.kernels`.
-    small : bool
-        Whether it is so slow that it gets the small problem.
-    executed : callable, optional
-        Floating-point operations really executed on a problem; by default those of the dense sum.
-    scratch : callable, optional
-        Bytes written and read beyond arguments and result.
-    shares : bool
-        Whether the kernel shares its work among threads; only then it is timed on more than one.
-    user : bool
-        Whether it comes from a user's file.
-    """
-
-    operation: str
-    name: str
-    function: Callable[..., Any]
-    small: bool = False
-    executed: Callable[[Any], float] | None = None
-    scratch: Callable[[Any], float] | None = None
-    shares: bool = False
-    user: bool = False
+    operation: str  # a name in `operations.OPERATIONS`, for example "conv2d_forward"
+    name: str  # in tables
+    function: Callable[..., Any]  # with the arguments of the kernel of that name in `siamese_np.kernels`
+    small: bool = False  # it is so slow that it gets the small problem
+    executed: Callable[[Any], float] | None = None  # operations really executed on a problem; None: the dense sum's
+    scratch: Callable[[Any], float] | None = None  # bytes written and read beyond arguments and result
+    shares: bool = False  # it shares its work among threads; only then it is timed on more than one
+    user: bool = False  # it comes from a user's file
 
 
 def rung(operation: str, name: str, **options: Any) -> Callable[[Function], Function]:
-    """Put the decorated kernel on the ladder.
-
-    Parameters
-    ----------
-    operation : str
-        What it computes: a name in `operations.OPERATIONS`.
-    name : str
-        Its name in tables, used once for each operation.
-    **options
-        Further attributes of `Rung`.
+    """Put the decorated kernel on the ladder; `options` are further attributes of `Rung`.
 
     Raises
     ------
@@ -120,8 +91,9 @@ def load_rungs(file: Path | None = None) -> list[Rung]:
     except BaseException as error:  # SystemExit, too
         raise OptionError(f"{file} fails with {error_text(error)}") from None
     if len(RUNGS) == before:
-        example = '@rung("conv2d_forward", name="mine")'
-        raise OptionError(f"{file} puts no kernel on the ladder; decorate one with {example}")
+        raise OptionError(
+            f'{file} puts no kernel on the ladder; decorate one with @rung("conv2d_forward", name="mine")'
+        )
     RUNGS[before:] = [dataclasses.replace(added, user=True) for added in RUNGS[before:]]
     return list(RUNGS)
 

@@ -1,4 +1,5 @@
-"""The rungs, one file each; within a file forward, dx and dw. The ladder has 3x3 kernels, stride 1, padding 1.
+"""The rungs, one idea a file, on 3x3 kernels with stride 1 and padding 1.
 
-`loops`, `im2col`, `channels` and `skipping` take others too; `unrolled` and `winograd` are written for these.
+`unrolled` and `winograd` are written for these, all others take any kernel. Ideas that are the same forward and
+backward are shown on the forward pass.
 """

@@ -65,8 +65,4 @@ def conv2d_backward_w(dw, dout, x, stride, pad):
                             sums, pixel = transposed[f, p, q], x[n, row + p, column + q]
                             for c in range(C):
                                 sums[c] += d * pixel[c]
-    for p in range(KH):
-        for q in range(KW):
-            for c in range(C):
-                for f in range(F):
-                    dw[p, q, c, f] += transposed[f, p, q, c]
+    dw += transposed.transpose(1, 2, 3, 0)
