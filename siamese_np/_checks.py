@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from siamese_np.errors import DataError, OptionError, ShapeError
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+INT64 = np.dtype(np.int64)  # quicker to compare with than np.int64
 MAX_COORDINATE = 1e140  # of an embedding, so that no square or sum of squares overflows
 MIN_MARGIN, MAX_MARGIN = 1e-15, 1e15  # far within the range in which float32 holds squares
 
@@ -184,7 +185,7 @@ def cache_array(
     if (
         type(array) is not np.ndarray
         or (array.dtype not in FLOATS if dtype is None else array.dtype != dtype)
-        or not _fits(array.shape, shape)
+        or (array.shape != shape and not _fits(array.shape, shape))
         or not array.flags.c_contiguous
     ):
         dtypes = FLOATS if dtype is None else (np.dtype(dtype),)
@@ -211,7 +212,7 @@ def cache_argmax(owner: object, argmax: Any, shape: tuple[int, ...], dtype: DTyp
 
 
 def _fits(given: tuple[int, ...], shape: Sequence[int | None] | None) -> bool:
-    if shape is None or given == shape:
+    if shape is None:
         return True
     differing = [n for n, length in zip(shape, given, strict=False) if n not in (None, length)]
     return len(given) == len(shape) and not differing
@@ -372,7 +373,7 @@ def check_pair_labels(label: Any) -> NDArray[np.int64]:
     if label.ndim != 1 or label.dtype.kind not in "biuf":
         raise ShapeError(f"pair labels must be a 1-D array of numbers, not {label.ndim}-D of {label.dtype}")
     wrong = (label != 0) & (label != 1)
-    if wrong.any():
+    if np.count_nonzero(wrong):  # quicker than any
         at = int(wrong.argmax())
         raise ShapeError(f"pair labels must be 0 (similar) or 1 (dissimilar), but label[{at}] is {label[at]}")
     return label.astype(np.int64)
@@ -390,7 +391,7 @@ def check_pairs(dist: Any, label: Any, for_loss: bool = False) -> tuple[NDArray[
         raise ShapeError(f"dist and label must be equally long and not empty, not {dist.shape} and {label.shape}")
     dist = np.ascontiguousarray(dist, dist.dtype if for_loss and dist.dtype in FLOATS else np.float64)
     wrong = dist < 0 if for_loss else ~((dist >= 0) & (dist < np.inf))
-    if wrong.any():
+    if np.count_nonzero(wrong):
         at = int(wrong.argmax())
         raise ShapeError(f"a distance must be a finite number of at least 0, but dist[{at}] is {dist[at]}")
     return dist, label

@@ -56,7 +56,8 @@ class Layer:
 
     def _check(self, x: Array) -> Array:
         """`x` as a C-contiguous array of this layer's dtype, or a ShapeError."""
-        x = as_array(f"the input of {self}", x)
+        if type(x) is not np.ndarray:  # to name the layer takes time in every step
+            x = as_array(f"the input of {self}", x)
         expected = getattr(self, "dtype", x.dtype)
         if x.dtype != expected or x.dtype not in FLOATS:
             wanted = expected if expected in FLOATS else "float32 or float64"

@@ -35,13 +35,21 @@ class _Weighted(Layer):
         self.params = {"w": w.astype(dtype), "b": np.zeros(shapes["b"], dtype)}
 
     @property
+    def _w(self) -> Array:
+        return self._params.kept["w"]
+
+    @property
+    def _b(self) -> Array:
+        return self._params.kept["b"]
+
+    @property
     def dtype(self) -> np.dtype[Any]:
         """Of the parameters and so of the input, float32 or float64."""
-        return self._params.kept["w"].dtype
+        return self._w.dtype
 
     def _added(self) -> tuple[Array, Array]:
         """Where backward adds the gradients of w and b; those of a frozen layer are thrown away."""
-        dw, db = self.grads["w"], self.grads["b"]
+        dw, db = self._grads.kept["w"], self._grads.kept["b"]
         return (dw, db) if self.trainable else (np.zeros_like(dw), np.zeros_like(db))
 
 
@@ -112,18 +120,15 @@ class Conv2D(_Weighted):
 
     def forward(self, x: Array) -> tuple[Array, Array]:
         x = self._check(x)
-        w, b = self.params["w"], self.params["b"]
         out = buffers.empty((len(x), *self.output_shape(x.shape[1:])), x.dtype)
-        ops.conv2d_forward(out, x, w, b, self.stride, self.pad)
+        ops.conv2d_forward(out, x, self._w, self._b, self.stride, self.pad)
         return out, x
 
     def backward(self, dout: Array, cache: Array, need_dx: bool = True) -> Array | None:
-        x = cache_array(self, "x", cache, (None, None, None, self.channels), self.params["w"].dtype)
+        x = cache_array(self, "x", cache, (None, None, None, self.channels), self.dtype)
         dout = check_gradient(self, dout, (len(x), *self.output_shape(x.shape[1:])), x.dtype)
         dx = buffers.empty((len(x) if need_dx else 0, *x.shape[1:]), x.dtype)
-        ops.conv2d_backward(
-            dx, *self._added(), dout, x, self.params["w"], self.stride, self.pad
-        )  # fmt: skip
+        ops.conv2d_backward(dx, *self._added(), dout, x, self._w, self.stride, self.pad)
         return dx if need_dx else None
 
     def __repr__(self) -> str:
@@ -316,22 +321,21 @@ class ConvReLUPool:
         """As `Layer.forward`."""
         conv = self.conv
         x = conv._check(x)
-        w, b = conv.params["w"], conv.params["b"]
         out = buffers.empty((len(x), *self.pool.output_shape(conv.output_shape(x.shape[1:]))), x.dtype)
         argmax = buffers.empty(out.shape, np.uint8)
-        ops.conv_relu_pool_forward(out, argmax, x, w, b, conv.stride, conv.pad)
+        ops.conv_relu_pool_forward(out, argmax, x, conv._w, conv._b, conv.stride, conv.pad)
         return out, (argmax, x)
 
     def backward(self, dout: Array, cache: Any, need_dx: bool = True) -> Array | None:
         """As `Layer.backward`."""
         conv = self.conv
         argmax, x = cache_parts(self, cache, tuple, 2)
-        x = cache_array(self, "x", x, (None, None, None, conv.channels), conv.params["w"].dtype)
+        x = cache_array(self, "x", x, (None, None, None, conv.channels), conv.dtype)
         out_shape = (len(x), *self.pool.output_shape(conv.output_shape(x.shape[1:])))
         argmax = cache_argmax(self, argmax, out_shape, np.uint8, 5)  # 4: none of the window's entries
         dout = check_gradient(self, dout, out_shape, x.dtype)
         dx = buffers.empty((len(x) if need_dx else 0, *x.shape[1:]), x.dtype)
-        ops.conv_relu_pool_backward(dx, *conv._added(), dout, argmax, x, conv.params["w"], conv.stride, conv.pad)
+        ops.conv_relu_pool_backward(dx, *conv._added(), dout, argmax, x, conv._w, conv.stride, conv.pad)
         return dx if need_dx else None
 
     def __repr__(self) -> str:
@@ -376,14 +380,14 @@ class Dense(_Weighted):
     def forward(self, x: Array) -> tuple[Array, Array]:
         x = self._check(x)
         out = buffers.empty((len(x), self.units), x.dtype)
-        ops.dense_forward(out, x, self.params["w"], self.params["b"])
+        ops.dense_forward(out, x, self._w, self._b)
         return out, x
 
     def backward(self, dout: Array, cache: Array, need_dx: bool = True) -> Array | None:
-        x = cache_array(self, "x", cache, (None, self.features), self.params["w"].dtype)
+        x = cache_array(self, "x", cache, (None, self.features), self.dtype)
         dout = check_gradient(self, dout, (len(x), self.units), x.dtype)
         dx = buffers.empty((len(x) if need_dx else 0, self.features), x.dtype)
-        ops.dense_backward(dx, *self._added(), dout, x, self.params["w"])
+        ops.dense_backward(dx, *self._added(), dout, x, self._w)
         return dx if need_dx else None
 
     def __repr__(self) -> str:

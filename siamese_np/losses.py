@@ -9,6 +9,7 @@ A new batch loss is some NumPy between the two methods of `PairwiseDistances`; `
 """
 
 import inspect
+import math
 import numbers
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from siamese_np._checks import (
+    INT64,
     as_number,
     cache_array,
     cache_parts,
@@ -91,7 +93,7 @@ class ContrastiveLoss:
         """Gradient of the distances, ddist (N,)."""
         dist, label = cache_parts("ContrastiveLoss", cache, tuple, 2)
         dist = cache_array("ContrastiveLoss", "dist", dist, (None,))
-        label = cache_array("ContrastiveLoss", "label", label, dist.shape, np.int64)
+        label = cache_array("ContrastiveLoss", "label", label, dist.shape, INT64)
         ddist, each = np.empty_like(dist), np.full_like(dist, _factor(dloss) / max(len(dist), 1))
         ops.contrastive_backward(ddist, each, dist, label, dist.dtype.type(self.margin))
         return ddist
@@ -169,7 +171,7 @@ class AllPairsContrastiveLoss:
         dist, emb, classes, weight = cache_parts("AllPairsContrastiveLoss", cache, tuple, 4)
         emb = cache_array("AllPairsContrastiveLoss", "emb", emb, (None, None))
         dist = cache_array("AllPairsContrastiveLoss", "dist", dist, (len(emb), len(emb)), emb.dtype)
-        classes = cache_array("AllPairsContrastiveLoss", "classes", classes, (len(emb),), np.int64)
+        classes = cache_array("AllPairsContrastiveLoss", "classes", classes, (len(emb),), INT64)
         weight = cache_array("AllPairsContrastiveLoss", "weight", weight, (2,), np.float64)
         demb = np.empty_like(emb)
         weight = (_factor(dloss) * weight).astype(emb.dtype)
@@ -203,7 +205,9 @@ def loss_forward(loss: Any, inputs: Array, targets: Any) -> tuple[float, Any]:
     if not isinstance(returned, tuple) or len(returned) != 2:
         raise ShapeError(f"{type(loss).__name__}.forward must return the loss and a cache, not {found(returned)}")
     value, cache = returned
-    if not isinstance(value, numbers.Real) and not (is_array(value) and value.ndim == 0 and value.dtype.kind in "iuf"):
+    if not isinstance(value, (float, numbers.Real)) and not (
+        is_array(value) and value.ndim == 0 and value.dtype.kind in "iuf"
+    ):
         raise ShapeError(f"{type(loss).__name__}.forward must return the loss as one number, not {found(value)}")
     return float(value), cache
 
@@ -222,6 +226,6 @@ def loss_backward(loss: Any, cache: Any, name: str, like: Array) -> Array:
 def _factor(dloss: float) -> float:
     """`dloss` as a finite number, or an OptionError."""
     number = as_number(dloss)
-    if not np.isfinite(number):
+    if not math.isfinite(number):
         raise OptionError(f"dloss must be a finite number, not {dloss!r}")
     return number

@@ -97,7 +97,7 @@ class SGD(Optimizer):
 
     def step(self, learning_rate: float) -> None:
         """Take one step with `learning_rate`; OptionError unless it is a finite number of at least 0."""
-        w, dw, velocity = self.params, self.grads, self.state["velocity"]
+        w, dw, velocity = self.params, self.grads, self.state.kept["velocity"]
         scalars = [w.dtype.type(number) for number in (self.rate(learning_rate), self.momentum)]
         self.steps += 1
         for part, chunks in self.stretches():
@@ -137,7 +137,7 @@ class Adam(Optimizer):
 
     def step(self, learning_rate: float) -> None:
         """Take one step with `learning_rate`; OptionError unless it is a finite number of at least 0."""
-        w, dw, m, v = self.params, self.grads, self.state["m"], self.state["v"]
+        w, dw, m, v = self.params, self.grads, self.state.kept["m"], self.state.kept["v"]
         rate = self.rate(learning_rate)
         self.steps += 1
         corrections = 1 - self.beta1**self.steps, 1 - self.beta2**self.steps
