@@ -5,7 +5,7 @@ never kept on the layer, so one layer can serve several branches; backward adds 
 ``layer.grads``. Images are (N, H, W, C), vectors (N, D); arrays are C-contiguous and of the layer's dtype.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from siamese_np._checks import FLOATS, Arrays, as_array
 from siamese_np.description import constructor_arguments
-from siamese_np.errors import OptionError, ShapeError
+from siamese_np.errors import ShapeError
 
 Array = NDArray[np.floating]
 Shape = tuple[int, ...]
@@ -70,7 +70,7 @@ class Layer:
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
 
-    # --- Its arrays: its own at first, and views of two vectors once a network owns it ------------------------
+    # --- Its arrays, which become views of a network's vectors (`siamese_np._ownership`) ----------------------
 
     @property
     def params(self) -> Any:
@@ -96,58 +96,6 @@ class Layer:
             self._grads = given  # the class makes its own
         else:
             self._grads.assign(f"the grads of {self}", arrays)
-
-    def _check_arrays(self) -> None:
-        """ShapeError or OptionError unless a network can own all arrays of the layer."""
-        if type(self).params is not Layer.params or type(self).grads is not Layer.grads:
-            raise OptionError(f"{self} must keep its arrays in the params and grads that Layer gives it")
-        if self._params and self._params.owner:
-            raise OptionError(
-                f"{self} belongs to a network, which could not train it any more: give the new one "
-                "copy.deepcopy(layer), or use the first layers of a network with network.upto(k)"
-            )
-        for name, array in self._params.kept.items():
-            if array.dtype not in FLOATS:
-                raise ShapeError(f"{self} needs params[{name!r}] of float32 or float64, not {array.dtype}")
-        if not self._grads.can_hold_gradients(self._params):
-            raise ShapeError(
-                f"{self} needs grads like its params, {self._params.forms()}, and that can be written, "
-                f"not {self._grads.forms()}"
-            )
-        for layer in self._inner():
-            if layer._params and layer._params is not self._params:
-                raise OptionError(
-                    f"{self} holds {layer}, whose weights the network would not reach: give the network all layers "
-                    "themselves, or set params and grads to those of the layer within"
-                )
-
-    def _inner(self) -> Iterator["Layer"]:
-        """The layers that this one holds, in attributes or in lists of them."""
-        for value in vars(self).values():
-            for part in value if isinstance(value, (list, tuple)) else (value,):
-                if isinstance(part, Layer):
-                    yield part
-                    yield from part._inner()
-
-    def _move(self, params: Array, grads: Array, start: int) -> int:
-        """Keep all arrays in two vectors, as views from `start` on; return where those of the next layer begin.
-
-        Attributes that hold an array, as ``self.w``, of this layer or of one within it, hold the view from then on.
-        """
-        moved, end = {}, start
-        for arrays, vector in ((self._params, params), (self._grads, grads)):
-            arrays.owner = arrays.owner or str(self)
-            end = start
-            for name in self._params:
-                array = arrays.kept[name]
-                arrays.kept[name] = vector[end : end + array.size].reshape(array.shape)
-                moved[id(array)] = array, arrays.kept[name]
-                end += array.size
-        for layer in (self, *self._inner()):
-            for key, value in vars(layer).items():
-                if id(value) in moved:
-                    vars(layer)[key] = moved[id(value)][1]
-        return end
 
     # --- Its description --------------------------------------------------------------------------------------
 

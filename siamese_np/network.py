@@ -15,9 +15,9 @@ from siamese_np._checks import (
     check_finite,
     check_margin,
     check_saved_threshold,
-    found,
     is_whole,
 )
+from siamese_np._ownership import check_layers, join_arrays, move_arrays
 from siamese_np.backend import ops
 from siamese_np.description import described, load_params, make_layers, numbered
 from siamese_np.errors import OptionError, ShapeError
@@ -61,21 +61,17 @@ class Sequential:
 
     def __init__(self, layers: Sequence[Layer], input_shape: Shape) -> None:
         self.layers = tuple(layers)
-        _check_layers(self.layers)
+        check_layers(self.layers)
         self.input_shape = self.output_shape = _shape(input_shape)
         for layer in self.layers:
             self.output_shape = tuple(layer.output_shape(self.output_shape))
         self._fused = _fused(self.layers)
-        self._params = _joined([layer.params[name] for layer in self.layers for name in layer.params])
-        self._grads = _joined([layer.grads[name] for layer in self.layers for name in layer.params])
+        self._params, self._grads = join_arrays(self.layers)
         self._chunks = chunks_of([array.size for layer in self.layers for array in layer.params.values()])
         self._own_layers()
 
     def _own_layers(self) -> None:
-        """Make the arrays of all layers views of the two vectors."""
-        start = 0
-        for layer in self.layers:
-            start = layer._move(self._params, self._grads, start)
+        move_arrays(self.layers, self._params, self._grads)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Of a copy, or from a pickle, where the arrays of the layers are arrays of their own."""
@@ -212,27 +208,6 @@ def _fused(layers: Sequence[Layer]) -> tuple[Layer | ConvReLUPool, ...]:
             steps.append(layers[i])
             i += 1
     return tuple(steps)
-
-
-def _check_layers(layers: Sequence[Any]) -> None:
-    """OptionError or ShapeError unless one network can own all `layers`."""
-    seen, dtypes = set(), {}  # type: set[int], dict[np.dtype[Any], Layer]
-    for layer in layers:
-        if not isinstance(layer, Layer):
-            raise OptionError(f"a network is made of layers, objects of classes derived from Layer, not {found(layer)}")
-        layer._check_arrays()
-        if layer.params and id(layer.params) in seen:
-            raise OptionError(f"{layer} is given twice: give each place a layer of its own, copy.deepcopy(layer)")
-        seen.add(id(layer.params))
-        dtypes.update({array.dtype: layer for array in layer.params.values()})
-    if len(dtypes) > 1:
-        each = " and ".join(f"{layer} has {dtype}" for dtype, layer in dtypes.items())
-        raise ShapeError(f"all parameters of a network must have one dtype, but {each}")
-
-
-def _joined(arrays: list[Array]) -> Array:
-    """One vector of all the numbers of `arrays`."""
-    return np.concatenate([array.ravel() for array in arrays]) if arrays else np.empty(0, np.float32)
 
 
 def _shape(shape: Any) -> Shape:
