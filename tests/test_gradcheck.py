@@ -1,5 +1,6 @@
 """The gradient checker: verdicts, steps, kinks, references, structure, layers of users, and the command."""
 
+import copy
 import json
 import os
 import subprocess
@@ -733,8 +734,8 @@ def test_a_network_of_ours_is_checked_layer_by_layer():
         def backward(self, dout, cache, need_dx=True):
             return super().backward(dout * self.scale, cache, need_dx)
 
-    layers[-1] = Scaled(3, 2, seed=1, dtype=np.float64)
-    assert "layers[3].scale is an array" in findings(check_gradients(Sequential(layers, (2, 2, 1)), images))
+    other = Sequential([*copy.deepcopy(layers[:-1]), Scaled(3, 2, seed=1, dtype=np.float64)], (2, 2, 1))
+    assert "layers[3].scale is an array" in findings(check_gradients(other, images))
 
 
 def test_numbers_without_an_axis():
