@@ -21,8 +21,7 @@ import numpy as np
 from llvmlite import binding, ir
 from numba import config, types
 from numba.core.cgutils import get_or_insert_function
-from numba.core.datamodel import models
-from numba.extending import intrinsic, register_model
+from numba.extending import intrinsic, models, register_model
 
 
 def _vector_bytes() -> int:
