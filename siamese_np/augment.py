@@ -5,13 +5,15 @@ dtype and range [0, 1]. All that is random in it must come from ``rng``, a `nump
 step of a training from its seed, epoch and step: so a resumed training draws the same. `augmented` holds it to that.
 """
 
+import inspect
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from siamese_np._checks import found, is_array, is_whole
-from siamese_np.errors import OptionError
+from siamese_np.errors import OptionError, ShapeError
 
 Images = NDArray[np.floating]
 Augmentation = Callable[[Images, np.random.Generator], Images]
@@ -43,9 +45,13 @@ class RandomShift:
         self.pixels = int(pixels)
 
     def __call__(self, images: Images, rng: np.random.Generator) -> Images:
-        """The images (N, H, W, C), each shifted."""
+        """The images (N, H, W, C), each shifted; OptionError where nothing might be left of one."""
+        if not is_array(images) or images.ndim != 4:
+            raise ShapeError(f"RandomShift needs an array of images (N, H, W, C), not {found(images)}")
         N, H, W, _ = images.shape
         most = self.pixels
+        if most and most >= min(H, W):
+            raise OptionError(f"{self} may leave nothing of images of {H}x{W} pixels: shift by less than {min(H, W)}")
         padded = np.pad(images, ((0, 0), (most, most), (most, most), (0, 0)))
         top, left = rng.integers(0, 2 * most + 1, (2, N, 1, 1))  # of the part of each padded image that is kept
         rows, columns = top + np.arange(H)[:, None], left + np.arange(W)
@@ -53,6 +59,23 @@ class RandomShift:
 
     def __repr__(self) -> str:
         return f"RandomShift({self.pixels})"
+
+
+def check_augmentation(augment: Any) -> None:
+    """OptionError unless `augment` is a function of images and rng."""
+    wanted = "an augmentation must be a function of images and rng"
+    if isinstance(augment, type):
+        raise OptionError(f"{wanted}, not a class; make one of it, {augment.__name__}(...)")
+    if not callable(augment):
+        raise OptionError(f"{wanted}, not {augment!r}")
+    try:
+        signature = inspect.signature(augment)
+    except ValueError:  # a function written in C may tell none
+        return
+    try:
+        signature.bind("images", "rng")
+    except TypeError:
+        raise OptionError(f"{wanted}, not of {signature}, as {augment!r} is") from None
 
 
 def augmented(augment: Augmentation, images: Images, rng: np.random.Generator) -> Images:

@@ -1,7 +1,7 @@
 """Checkpoints of a training: written, and taken up by a training that must be the same, with progress that can be.
 
 A checkpoint's header is JSON that anyone can have changed, or a fault: it is checked whole before any of it is used.
-Checkpoints from before there were parts of the user's lack "own", "dataset" and "images", and go on as well.
+Checkpoints from before there were parts of the user's lack "own", "network", "dataset" and "images", and go on as well.
 """
 
 import dataclasses
@@ -16,8 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamese_np._checks import as_number
+from siamese_np.augment import check_augmentation
 from siamese_np.datasets import Dataset
 from siamese_np.errors import ModelError, OptionError
+from siamese_np.network import Sequential
 from siamese_np.storage import load_arrays, save_arrays
 
 if TYPE_CHECKING:
@@ -57,7 +59,7 @@ def load_checkpoint(
     made: list[Training] = []
 
     def arrays_of(header: dict[str, Any]) -> dict[str, NDArray[Any]]:
-        check_identity(path, header, dataset, own_parts(**own))
+        check_identity(path, header, dataset, own_parts(**own), own.get("network"))
         try:
             training = make(header["options"])
             if dataclasses.asdict(training.config) != header["options"]:
@@ -98,10 +100,10 @@ def _arrays(training: "Training") -> dict[str, NDArray[Any]]:
 def own_parts(network: Any = None, loss: Any = None, augment: Any = None) -> dict[str, Any]:
     """The user's own network, loss and augmentation as JSON; what is the default is left out."""
     parts: dict[str, Any] = {}
-    if augment is not None and not callable(augment):
-        raise OptionError(f"an augmentation must be a function of images and rng, not {augment!r}")
+    if augment is not None:
+        check_augmentation(augment)
     if network is not None:
-        if not hasattr(network, "named_params"):
+        if not isinstance(network, Sequential):
             raise OptionError(f"a network must be a Sequential, not {network!r}")
         arrays = {name: list(array.shape) for name, array in network.named_params().items()}
         parts["network"] = [[type(layer).__name__ for layer in network.layers], arrays]
@@ -109,6 +111,52 @@ def own_parts(network: Any = None, loss: Any = None, augment: Any = None) -> dic
         if part is not None:
             parts[name] = re.sub(" at 0x[0-9a-fA-F]+", "", repr(part))  # an address is another in each process
     return parts
+
+
+def network_config(network: Sequential) -> dict[str, Any]:
+    """`Sequential.config` as JSON gives it back, or a ModelError."""
+    try:
+        config: dict[str, Any] = json.loads(json.dumps(network.config(), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        if isinstance(error, ModelError):
+            raise
+        raise ModelError(f"the network cannot be saved, its config() must be JSON values: {error}") from None
+    return config
+
+
+def check_saveable(network: Sequential) -> None:
+    """ModelError unless the same network can be made again of what a model file says of `network`."""
+    config = network_config(network)
+    again = Sequential.from_config(config)
+    for layer, other in zip(network.layers, again.layers, strict=True):
+        if type(other) is not type(layer):
+            raise ModelError(f"{layer} is of another class than the registered {type(layer).__name__}")
+    forms = [{name: (a.shape, a.dtype) for name, a in each.named_params().items()} for each in (network, again)]
+    changed = first_difference(network_config(again), config) or first_difference(forms[1], forms[0])
+    if changed:
+        raise ModelError(f"the network cannot be saved, for made again of its config() it is another one: {changed}")
+
+
+def first_difference(theirs: Any, ours: Any, name: str = "") -> str:
+    """What differs first between two JSON values, as "`name` was this, not that"; nothing where they are equal."""
+    if theirs == ours:
+        return ""
+    keys: Any = ()
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        keys = [(f"{name}.{key}" if name else key, theirs.get(key), ours.get(key)) for key in {**theirs, **ours}]
+    elif isinstance(theirs, list) and isinstance(ours, list) and len(theirs) == len(ours):
+        keys = [(f"{name}[{i}]", *each) for i, each in enumerate(zip(theirs, ours, strict=True))]
+    for key, a, b in keys:
+        if difference := first_difference(a, b, key):
+            return difference
+    texts = repr(theirs), repr(ours)
+    same = next((i for i, (a, b) in enumerate(zip(*texts, strict=False)) if a != b), min(map(len, texts)))
+    start = max(0, same - 60)  # what is equal for long is left out
+    was, now = (
+        f"{'...' if start else ''}{text[start : start + 120]}{'...' if len(text) > start + 120 else ''}"
+        for text in texts
+    )
+    return f"{name or 'its record'} was {was}, not {now}"
 
 
 def describe(config: "TrainConfig", own: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,22 +168,32 @@ def describe(config: "TrainConfig", own: Mapping[str, Any]) -> dict[str, Any]:
     return told
 
 
-def identity(config: "TrainConfig", dataset: Dataset, own: Mapping[str, Any]) -> dict[str, Any]:
+def identity(config: "TrainConfig", dataset: Dataset, own: Mapping[str, Any], network: Sequential) -> dict[str, Any]:
     """The part of a header that stays the same from the first step to the last."""
-    return {"options": dataclasses.asdict(config), "own": own, "dataset": dataset.name, **_digests(dataset)}
+    same = {"options": dataclasses.asdict(config), "own": own, "dataset": dataset.name, **_digests(dataset)}
+    return {**same, "network": _network_identity(network)} if "network" in own else same
 
 
-def check_identity(path: Path, header: Mapping[str, Any], dataset: Dataset, own: Mapping[str, Any]) -> None:
+def _network_identity(network: Sequential) -> dict[str, Any]:
+    """All that makes `network` and its training what they are, but its weights."""
+    return {**network_config(network), "trainable": [bool(layer.trainable) for layer in network.layers]}
+
+
+def check_identity(
+    path: Path, header: Mapping[str, Any], dataset: Dataset, own: Mapping[str, Any], network: Sequential | None
+) -> None:
     """A ModelError where the checkpoint `path` is of a training with other data or other parts of the user's."""
     run = f"the run in {path.parent}"
     for name, digest in _digests(dataset).items():
         if header.get(name, digest if name == "images" else None) != digest:  # older ones have no hash of the images
             called = f", {header['dataset']!r}" if "dataset" in header else ""
             raise ModelError(f"{run} was trained on other data than {dataset.name}; go on with its own{called}")
-    theirs = header.get("own", {})
-    if theirs != own:
-        parts = "network, loss or augmentation"
-        raise ModelError(f"{run} was trained with another {parts} of the user's: {theirs!r:.200}, not {own!r:.200}")
+    different = ""
+    if network is not None and "network" in header:
+        different = first_difference(header["network"], _network_identity(network), "network")
+    different = different or first_difference(header.get("own", {}), own, "")
+    if different:
+        raise ModelError(f"{run} was trained with another network, loss or augmentation of the user's: {different}")
 
 
 def check_progress(path: Path, header: Mapping[str, Any], training: "Training") -> None:

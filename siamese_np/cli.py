@@ -10,6 +10,7 @@ import json
 import shlex
 import sys
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -240,6 +241,8 @@ def _parser(with_config: bool) -> argparse.ArgumentParser:
         epilog="Exit status: 0 done, 1 a check failed, 2 your mistake (one sentence says which), "
         "3 a check could not decide, 130 interrupted.",
     )
+    version = next((found.version for found in metadata.distributions(name="siamese_np")), "unknown")
+    parser.add_argument("--version", action="version", version=f"siamese-np {version}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(function: Any, description: str) -> argparse.ArgumentParser:

@@ -159,6 +159,13 @@ def write_history(folder: Path, history: Sequence[Mapping[str, float]]) -> None:
     write_atomically(folder / "history.csv", content.getvalue().encode())
 
 
+def drawable(images: NDArray[Any]) -> NDArray[Any]:
+    """`images` as pictures take them: of channels that are no grey and no colours the first, of vectors one row."""
+    if images.ndim not in (3, 4):
+        images = images.reshape(len(images), 1, -1)
+    return images[..., :1] if images.ndim == 4 and images.shape[3] not in (1, 3) else images
+
+
 def draw(
     folder: Path, evaluation: Evaluation, dataset: Dataset, history: Sequence[Mapping[str, float]]
 ) -> list[tuple[Path, str]]:
@@ -168,7 +175,7 @@ def draw(
     e, test, threshold = evaluation, dataset.test, evaluation.metrics["threshold"]
     shown = np.sort(np.unique(test.classes, return_index=True)[1])
     indices, distances = nearest(e.emb[shown], e.gallery, min(8, len(e.gallery)))
-    pair_arrays = (test.images, e.pairs, e.dist, e.label, threshold, test.classes)
+    pair_arrays = (drawable(test.images), e.pairs, e.dist, e.label, threshold, test.classes)
     return [
         (
             plots.plot_embedding_map(folder / "embedding_map.png", e.emb, test.classes),
@@ -193,9 +200,9 @@ def draw(
         (
             plots.plot_neighbours(
                 folder / "neighbours.png",
-                test.images[shown],
+                drawable(test.images[shown]),
                 test.classes[shown],
-                dataset.train.images,
+                drawable(dataset.train.images),
                 dataset.train.classes,
                 indices,
                 distances,
@@ -248,6 +255,16 @@ figcaption, .options {{ color: #555; font-size: .9rem }}
 """
 
 
+def check_folder(folder: Path, overwrite: bool = False) -> None:
+    """ModelError where `make_folder` would refuse `folder` for what it is or holds; changes nothing."""
+    if "*" in folder.name or not folder.exists():
+        return
+    if not folder.is_dir():
+        raise ModelError(f"{folder} is a file, but a run needs a folder")
+    if not overwrite and any(folder.iterdir()):
+        raise ModelError(f"{folder} is not empty; choose another folder, or overwrite the run in it (--overwrite)")
+
+
 def make_folder(folder: Path, overwrite: bool = False) -> Path:
     """Make a new run folder; a ``*`` in its name becomes the first number that no other run has taken.
 
@@ -256,13 +273,12 @@ def make_folder(folder: Path, overwrite: bool = False) -> Path:
     ModelError
         It is a file, cannot be written, or is not empty; with `overwrite` the files of a run in it are removed.
     """
+    check_folder(folder, overwrite)
     new, numbered = folder, 0
     while True:
         if "*" in folder.name:
             numbered += 1
             new = folder.with_name(folder.name.replace("*", str(numbered)))
-        elif new.exists() and not new.is_dir():
-            raise ModelError(f"{new} is a file, but a run needs a folder")
         try:
             new.mkdir(parents=True, exist_ok=not numbered)
             tempfile.TemporaryFile(dir=new).close()
@@ -271,9 +287,7 @@ def make_folder(folder: Path, overwrite: bool = False) -> Path:
             continue
         except OSError as error:
             raise ModelError(f"the run folder {new} cannot be written: {error.strerror or error}") from None
-    if any(new.iterdir()):
-        if not overwrite:
-            raise ModelError(f"{new} is not empty; choose another folder, or overwrite the run in it (--overwrite)")
+    if overwrite:
         for name in RUN_FILES:
             (new / name).unlink(missing_ok=True)
         remove_leftovers(new)

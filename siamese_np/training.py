@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from siamese_np._checks import as_number, check_margin, check_pairable, is_whole
+from siamese_np._checks import as_images, as_number, check_finite, check_margin, check_pairable, is_whole
 from siamese_np._process import on_interrupt
 from siamese_np.augment import Augmentation, augmented
-from siamese_np.checkpoint import describe, identity, load_checkpoint, own_parts, save_checkpoint
+from siamese_np.checkpoint import check_saveable, describe, identity, load_checkpoint, own_parts, save_checkpoint
 from siamese_np.datasets import Dataset
 from siamese_np.errors import OptionError, ShapeError, TrainingError
 from siamese_np.losses import LOSS_FORMS, AllPairsContrastiveLoss, ContrastiveLoss, loss_kind
@@ -34,12 +34,22 @@ from siamese_np.metrics import calibrate_threshold, pair_accuracy, pair_distance
 from siamese_np.network import PRESETS, Sequential, SiameseNetwork, make_network
 from siamese_np.optimizers import OPTIMIZERS, SCHEDULES
 from siamese_np.pairs import balanced_batches, random_pairs
-from siamese_np.run_folder import EVALUATION_SEED, evaluate, make_folder, remove_leftovers, write_history, write_run
+from siamese_np.run_folder import (
+    EVALUATION_SEED,
+    check_folder,
+    evaluate,
+    make_folder,
+    remove_leftovers,
+    write_history,
+    write_run,
+)
 from siamese_np.storage import save_model, versions
 
 Images = NDArray[np.floating]
 Change = Callable[[Images], Images]
 Log = Callable[[str], None]
+
+REHEARSED = 8  # validation images, before the first step
 
 PROTOCOL_DEFAULTS: dict[str, dict[str, Any]] = {
     "batch": {"epochs": 4, "batch_size": 256, "learning_rate": 3e-3},
@@ -96,6 +106,15 @@ class TrainConfig:
             )
         object.__setattr__(self, "margin", check_margin(self.margin))
         object.__setattr__(self, "learning_rate", rate)
+
+
+def _check_images(dataset: Dataset, network: Sequential) -> None:
+    """ShapeError, which names the part, unless `network` takes all images of `dataset`."""
+    for part in ("train", "validation", "test"):
+        try:
+            check_finite(as_images(getattr(dataset, part).images, network.input_shape, network.params.dtype))
+        except ShapeError as error:
+            raise ShapeError(f"the {part} images of {dataset.name} cannot be used: {error}") from None
 
 
 def unchanged(images: Images) -> Images:
@@ -200,6 +219,8 @@ class Training:
         elif network.input_shape != shape:
             raise ShapeError(f"the images of {dataset.name} are {shape}, but the network takes {network.input_shape}")
         self.siamese = SiameseNetwork(network, config.margin)
+        _check_images(dataset, network)
+        check_pairable(dataset.validation.classes, f"validation images of {dataset.name}")
         self.optimizer = OPTIMIZERS[config.optimizer](network)
         self.protocol = protocol(config, dataset, loss)
         self.history: list[dict[str, float]] = []
@@ -228,7 +249,8 @@ class Training:
         """
         from tqdm import tqdm
 
-        self._compile()
+        if not self.compile_seconds:
+            self.rehearse()
         self._save()  # from now on there is something to resume
         with (
             on_interrupt() as stop,
@@ -265,14 +287,42 @@ class Training:
         whole, part = (self.protocol.images_in(steps) for steps in (self.protocol.steps, len(self.losses)))
         return len(self.history) * whole + part
 
-    def _compile(self) -> None:
-        """Compile or load every kernel of a step before the clock of training starts."""
-        start = time.perf_counter()
-        params = self.siamese.network.params.copy()
-        optimizer = OPTIMIZERS[self.config.optimizer](params, np.zeros_like(params))
-        self.protocol.gradients(self.siamese, next(iter(self.protocol.batches(0))))
-        optimizer.step(self.config.learning_rate)
-        self.siamese.network.zero_grads()
+    def rehearse(self) -> None:
+        """Take the first step and validate a few images, but leave network and data as they are.
+
+        It compiles or loads every kernel before the clock of training starts, and tells what cannot be trained with.
+
+        Raises
+        ------
+        OptionError, ShapeError
+            Network, loss or augmentation return what they may not, or the network changes the images.
+        TrainingError
+            The loss or a gradient is not finite.
+        """
+        start, network = time.perf_counter(), self.siamese.network
+        params, grads = network.params.copy(), network.grads.copy()
+        images = self.dataset.validation.images[:REHEARSED].copy()
+        seen = images.copy()
+        try:
+            network.zero_grads()
+            batch = next(iter(self.protocol.batches(0)))
+            loss = self.protocol.gradients(self.siamese, batch, self._change(0, 0))
+            finite = np.isfinite(network.grads).all()
+            self.siamese.embed(seen)
+            OPTIMIZERS[self.config.optimizer](params.copy(), np.zeros_like(params)).step(self.config.learning_rate)
+        finally:
+            network.params[:], network.grads[:] = params, grads
+        if not np.isfinite(loss) or not finite:
+            what = "a gradient holds NaN or infinity" if np.isfinite(loss) else f"the loss is {loss}"
+            raise TrainingError(
+                f"a step was tried on the first batch, and {what}: look at the weights, at the range of the images and "
+                "at each layer and loss of your own with the gradient checker"
+            )
+        if (seen != images).any():
+            raise OptionError(
+                "the network changes the images that it is given, which are the data set's own; a layer must not write "
+                "to its input"
+            )
         self.compile_seconds = time.perf_counter() - start
 
     def _train_epoch(self, bar: Any, stop: threading.Event) -> None:
@@ -307,8 +357,9 @@ class Training:
         """One row of history for the weights as they are; remember them if they are the best."""
         epoch, steps = len(self.history), len(self.losses)
         pairs, label = self._pairs
+        emb = self.siamese.embed(self.dataset.validation.images)
         try:
-            dist = pair_distances(self.siamese.embed(self.dataset.validation.images), pairs)
+            dist = pair_distances(emb, pairs)
             validation_loss = ContrastiveLoss(self.config.margin).forward(dist, label)[0]
         except ShapeError:
             raise self._diverged(f"the embeddings became too large to be measured in epoch {epoch + 1}") from None
@@ -337,8 +388,12 @@ class Training:
         return {"accuracy": row["validation_pair_accuracy"], "threshold": row["threshold"], "epoch": row["epoch"]}
 
     def _diverged(self, what: str) -> TrainingError:
+        cause = ""
+        if {"network", "loss"} & set(self.own) and any(np.isnan(kept).any() for kept in self.optimizer.state.values()):
+            what = "a gradient held NaN"  # which the optimizer keeps
+            cause = "check the backward passes of your own layers and loss with the gradient checker, or "
         return TrainingError(
-            f"{what}; lower the learning rate (it is {self.config.learning_rate:g}) and start again, "
+            f"{what}; {cause}lower the learning rate (it is {self.config.learning_rate:g}) and start again, "
             "in another run folder or with --overwrite"
         )
 
@@ -360,7 +415,7 @@ class Training:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What a checkpoint says of the training from its first step to its last."""
-        return identity(self.config, self.dataset, self.own)
+        return identity(self.config, self.dataset, self.own, self.siamese.network)
 
     def _save(self) -> None:
         """Write model and history of the finished epochs, then the checkpoint that a resumed run goes on from."""
@@ -428,6 +483,9 @@ def train_run(
 ) -> Run:
     """Train, evaluate on the test images, draw and save: all that ``siamese-np train`` does.
 
+    Layers, losses and augmentations must keep no state between their calls: a step is tried before the first one, and
+    a resumed run knows only parameters. A dropout layer with a generator of its own would go on with other numbers.
+
     Parameters
     ----------
     config : TrainConfig
@@ -445,9 +503,10 @@ def train_run(
         Changes the images of each step (`siamese_np.augment`).
     resume : bool
         Go on with the run in `folder`, from whichever state it was left in. Data, network, loss and augmentation
-        must be those of the run; a checkpoint knows a loss and an augmentation by their ``repr``.
+        must be those of the run; a checkpoint knows a network by its ``config()`` and which of its layers are frozen,
+        a loss and an augmentation by their ``repr``.
     overwrite : bool
-        Replace the run in `folder`.
+        Replace the run in `folder`; not together with `resume`.
     on_metrics : callable, optional
         Is given the metrics as soon as they are known, before the pictures are drawn.
     log : callable, optional
@@ -464,9 +523,10 @@ def train_run(
     OptionError, ShapeError, DataError
         Something given does not fit; nothing was written.
     ModelError
-        The folder cannot be used, or not be resumed.
+        The folder cannot be used, or not be resumed, or the network cannot be saved in it.
     TrainingError
-        The loss is no longer finite. The run folder keeps the last good epoch.
+        The loss is not finite: from the start, and nothing was written, or no longer, and the run folder keeps the
+        last good epoch.
 
     Examples
     --------
@@ -509,6 +569,8 @@ def train_run(
     if resume:
         if folder is None:
             raise OptionError("a run is resumed from its folder, but no folder was given")
+        if overwrite:
+            raise OptionError("a run is resumed or overwritten, not both: leave out resume or overwrite")
         training = Training.resume(dataset, Path(folder), config, network=network, loss=loss, augment=augment)
         remove_leftovers(Path(folder))
         log(f"resuming {folder} after {training.optimizer.steps} of {training.total_steps} steps")
@@ -516,18 +578,23 @@ def train_run(
         assert config is not None
         training = Training(config, dataset, network, loss, augment)
         if folder is not None:
-            training.folder = make_folder(Path(folder), overwrite)
+            check_folder(Path(folder), overwrite)
+            if network is not None:
+                check_saveable(network)
     log(f"{dataset.name}: training on {training.protocol.description}")
     options = describe(training.config, training.own)
     log("options: " + ", ".join(f"{name} {value}" for name, value in options.items()))
-    if training.folder:
-        log(f"run folder: {training.folder}")
     classes = len(np.unique(dataset.train.classes))
     if training.protocol.loss_kind == "batch" and training.config.batch_size <= classes:
         log(
             f"warning: batches of {training.config.batch_size} images of {classes} classes hold hardly any similar pair"
         )
 
+    training.rehearse()
+    if folder is not None and not resume:
+        training.folder = make_folder(Path(folder), overwrite)
+    if training.folder:
+        log(f"run folder: {training.folder}")
     training.run(log, show_bar)
     siamese, history = training.siamese, training.history
     if training.interrupted:

@@ -231,6 +231,8 @@ def test_train_refuses_unusable_data_and_folders(small_mnist, tmp_path, capsys):
     assert "is a file" in mistake(capsys, "train", "--data", small_mnist, "--out", file)
     assert "cannot be written" in mistake(capsys, "train", "--data", small_mnist, "--out", file / "run")
     assert "cannot go with --resume" in mistake(capsys, "train", "--resume", tmp_path, "--epochs", 2)
+    both = ["--data", small_mnist, "--resume", tmp_path, "--overwrite"]
+    assert "resumed or overwritten, not both" in mistake(capsys, "train", *both)
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() == 0, reason="root may write everywhere")
@@ -390,6 +392,12 @@ def test_a_model_for_images_of_another_size(small_mnist, tmp_path, digits, capsy
 
 
 # --- around it --------------------------------------------------------------------------------------------
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main(["--version"])
+    assert re.fullmatch(r"siamese-np (\d+\.\d+.*|unknown)\n", capsys.readouterr().out)
 
 
 def test_help_and_import_are_light():

@@ -5,7 +5,18 @@ import json
 import numpy as np
 import pytest
 
-from siamese_np import TrainConfig, load_dataset, random_pairs, run_folder
+from siamese_np import (
+    Dataset,
+    Dense,
+    Flatten,
+    Sequential,
+    Split,
+    TrainConfig,
+    load_dataset,
+    random_pairs,
+    run_folder,
+    train_run,
+)
 from siamese_np.metrics import knn_accuracy, pair_accuracy, roc_auc
 from siamese_np.training import Training
 
@@ -54,6 +65,24 @@ def test_the_page_shows_every_metric_and_picture(evaluated, tmp_path):
         assert f"{metrics[key]:{form}}" in run_folder.text(metrics)
     assert page.count("<img ") == len(list(tmp_path.glob("*.png"))) == 7
     assert f"{metrics['demonstration'][0]['distance']:.3f}" in page
+
+
+@pytest.mark.parametrize("shape", [(8, 6, 2), (8, 6, 5), (12,), (2, 3, 2, 2)])
+def test_images_that_are_no_pictures_are_drawn_all_the_same(shape, tmp_path):
+    images = np.random.default_rng(0).random((40, *shape), np.float32)
+    split = Split(images, np.arange(40) % 2)
+    network = Sequential([Flatten(), Dense(images[0].size, 4)] if len(shape) > 1 else [Dense(12, 4)], shape)
+    config = TrainConfig(epochs=1, batch_size=20)
+    run = train_run(config, Dataset("noise", split, split, split), tmp_path / "run", network=network)
+    assert (run.folder / "metrics.json").exists() and len(list(run.folder.glob("*.png"))) == 7
+
+
+def test_of_channels_that_are_no_colours_the_first_is_drawn():
+    images = np.random.default_rng(0).random((3, 4, 5, 2))
+    np.testing.assert_array_equal(run_folder.drawable(images), images[..., :1])
+    for C in (1, 3):
+        assert run_folder.drawable(np.zeros((3, 4, 5, C))).shape == (3, 4, 5, C)
+    assert run_folder.drawable(np.zeros((3, 4))).shape == (3, 1, 4)
 
 
 def test_a_run_folder_of_links_has_its_links_replaced(evaluated, tmp_path):

@@ -3,6 +3,7 @@
 import doctest
 import json
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,15 +16,18 @@ from siamese_np import (
     Dataset,
     Dense,
     Flatten,
+    Layer,
     RandomShift,
     ReLU,
     Sequential,
     SiameseNetwork,
     Split,
     TrainConfig,
+    checkpoint,
     load_model,
     losses,
     mlp,
+    register_layer,
     train_run,
     training,
 )
@@ -31,7 +35,7 @@ from siamese_np import augment as augment_module
 from siamese_np.augment import augmented
 from siamese_np.backend import BACKENDS, use_kernels
 from siamese_np.checkpoint import CHECKPOINT_FORMAT
-from siamese_np.errors import DataError, ModelError, OptionError, ShapeError
+from siamese_np.errors import DataError, ModelError, OptionError, ShapeError, SiameseError
 from siamese_np.losses import loss_kind
 from siamese_np.run_folder import evaluate
 from siamese_np.storage import save_arrays
@@ -84,6 +88,27 @@ def flip(images, rng):
 
 def own_network():
     return Sequential([Flatten(), Dense(16, 8, seed=1), ReLU(), Dense(8, 5, seed=2)], (4, 4, 1))
+
+
+@register_layer
+class Leaky(Layer):
+    """ReLU with a slope below 0."""
+
+    def __init__(self, slope):
+        super().__init__()
+        self.slope = slope
+
+    def forward(self, x):
+        return np.where(x > 0, x, self.slope * x).astype(x.dtype), x > 0
+
+    def backward(self, dout, cache, need_dx=True):
+        return np.where(cache, dout, self.slope * dout).astype(dout.dtype)
+
+
+def leaky_network(slope=0.1, frozen=False):
+    network = Sequential([Flatten(), Dense(16, 8, seed=1), Leaky(slope), Dense(8, 5, seed=2)], (4, 4, 1))
+    network.layers[1].trainable = not frozen
+    return network
 
 
 # --- Losses -----------------------------------------------------------------------------------------------
@@ -193,7 +218,7 @@ def test_the_augmentation_draws_from_seed_epoch_and_step(config):
         for step in range(steps)
         for number in np.random.default_rng([config.seed, 3, epoch, step]).random(calls)
     ]
-    assert seen == expected
+    assert seen == expected[:calls] + expected  # the first step is tried before it is taken
     changed = train_run(config, BLOBS, augment=flip)
     assert (plain.siamese.network.params != changed.siamese.network.params).any()
 
@@ -291,6 +316,128 @@ def test_a_run_leaves_what_the_command_leaves(tmp_path):
     assert len((run.folder / "history.csv").read_text().splitlines()) == 2
 
 
+# --- Refused before anything is written -----------------------------------------------------------------------
+
+
+class Unregistered(Leaky):
+    pass
+
+
+class Forgetful(Leaky):
+    @classmethod
+    def from_config(cls, config):
+        return cls(0.5)
+
+
+class InPlace(Leaky):
+    def forward(self, x):
+        x -= np.float32(0.1)
+        return x, np.ones(x.shape, bool)
+
+
+def network_of(layer):
+    return Sequential([layer, Flatten(), Dense(16, 5, seed=1)], (4, 4, 1))
+
+
+def with_split(part, images, classes=None):
+    split = getattr(BLOBS, part)
+    return replace(BLOBS, **{part: Split(images(split.images), split.classes if classes is None else classes)})
+
+
+def holed(images):
+    return np.where(np.arange(images.size).reshape(images.shape) == 40, np.float32(np.nan), images)
+
+
+def one_argument(images):
+    return images
+
+
+REFUSED = [
+    *(
+        (with_split(part, change), {}, f"the {part} images of blobs cannot be used: {sentence}")
+        for part in ("train", "validation", "test")
+        for change, sentence in (
+            (lambda images: (images * 255).astype(np.uint8), "images must be floats in .* not uint8"),
+            (holed, "image 2 holds NaN or infinity"),
+        )
+    ),
+    *(
+        (with_split(part, lambda images: images[:, :3]), {}, rf"the {part} images .* not \(32, 3, 4, 1\)")
+        for part in ("validation", "test")
+    ),
+    (with_split("validation", lambda images: images, np.zeros(32, np.int64)), {}, "the 32 validation images of blobs"),
+    (BLOBS, {"network": network_of(Unregistered(0.1))}, "there is no layer 'Unregistered'.*@register_layer"),
+    (BLOBS, {"network": network_of(Leaky({1}))}, "JSON cannot hold"),
+    (
+        BLOBS,
+        {"network": network_of(register_layer(Forgetful)(0.1))},
+        r"made again of its config\(\) it is another one: layers\[0\].slope was 0.5, not 0.1$",
+    ),
+    (BLOBS, {"network": network_of(register_layer(InPlace)(0.1))}, "a layer must not write to its input"),
+    (BLOBS, {"network": Sequential}, "a network must be a Sequential, not <class"),
+    (BLOBS, {"augment": RandomShift}, r"not a class; make one of it, RandomShift\(\.\.\.\)"),
+    (BLOBS, {"augment": one_argument}, r"function of images and rng, not of \(images\), as <function one_argument"),
+    (BLOBS, {"augment": lambda images, rng: images - 1}, "returned numbers from -1 to"),
+    (BLOBS, {"augment": RandomShift(10**9)}, r"RandomShift\(1000000000\) may leave nothing of images of 4x4 pixels"),
+]
+
+
+@pytest.mark.parametrize("number", range(len(REFUSED)))
+@pytest.mark.parametrize("protocol", ["batch", "notebook"])
+def test_what_cannot_be_trained_with_costs_no_run(protocol, number, tmp_path):
+    data, own, sentence = REFUSED[number]
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "model.npz").write_bytes(b"the old run")
+    config = TrainConfig(preset="mlp", protocol=protocol, epochs=1, batch_size=16)
+    before = [split.images.copy() for split in (data.train, data.validation, data.test)]
+    with pytest.raises(SiameseError, match=sentence):
+        train_run(config, data, folder, overwrite=True, **own)
+    assert [path.name for path in folder.iterdir()] == ["model.npz"]
+    assert (folder / "model.npz").read_bytes() == b"the old run"
+    for split, images in zip((data.train, data.validation, data.test), before, strict=True):
+        np.testing.assert_array_equal(split.images, images)
+
+
+def test_a_network_that_cannot_be_saved_can_be_trained_without_a_folder():
+    assert train_run(QUICK, BLOBS, network=network_of(Unregistered(0.1))).metrics["pair_accuracy"] > 0.9
+
+
+def test_a_used_folder_is_told_before_a_step_is_tried(tmp_path, monkeypatch):
+    (tmp_path / "notes.txt").touch()
+    monkeypatch.setattr(Training, "rehearse", lambda self: pytest.fail("a step was tried"))
+    with pytest.raises(ModelError, match="is not empty"):
+        train_run(QUICK, BLOBS, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("images", "classes", "sentence"),
+    [
+        ([[0.5]], np.array([1]), r"a Split needs its images as an array \(N, ...\), not a list of 1"),
+        (BLOBS.test.images, [0, 1] * 16, "a Split needs its classes as an array .* not a list of 32"),
+        (np.float32(1), np.array([1]), "a Split needs its images as an array"),
+        (BLOBS.test.images, BLOBS.test.classes[:-1], "classes must have 32 entries"),
+        (BLOBS.test.images, BLOBS.test.classes / 2, "classes must be a 1-D array of whole numbers"),
+    ],
+)
+def test_a_split_is_images_and_as_many_classes(images, classes, sentence):
+    with pytest.raises(ShapeError, match=sentence):
+        Split(images, classes)
+
+
+def test_a_data_set_has_a_name_and_three_splits():
+    with pytest.raises(OptionError, match="a Dataset needs a name, as text, not NoneType"):
+        Dataset(None, BLOBS.train, BLOBS.validation, BLOBS.test)
+    with pytest.raises(OptionError, match="a Dataset needs a Split as validation, not a tuple of 2"):
+        Dataset("blobs", BLOBS.train, (BLOBS.test.images, BLOBS.test.classes), BLOBS.test)
+
+
+def test_a_shift_needs_images_of_channels():
+    for images in (np.zeros((3, 4, 4), np.float32), [0.5]):
+        with pytest.raises(ShapeError, match=r"RandomShift needs an array of images \(N, H, W, C\), not"):
+            RandomShift(1)(images, np.random.default_rng(0))
+
+
 def test_batches_that_hold_hardly_a_similar_pair_are_told(tmp_path):
     said = []
     train_run(TrainConfig(preset="mlp", epochs=1, batch_size=2), BLOBS, log=said.append)
@@ -344,11 +491,14 @@ def begun(tmp_path_factory) -> Path:
 @pytest.mark.parametrize(
     ("own", "sentence"),
     [
-        ({}, r"of the user's: {'loss': '<.*ShrinkLoss object>', 'augment': 'RandomShift\(1\)'}, not {}$"),
-        ({"loss": ShrinkLoss()}, r"'RandomShift\(1\)'}, not {'loss': '<.*ShrinkLoss object>'}$"),
+        ({}, r"of the user's: loss was '<.*ShrinkLoss object>', not None$"),
+        ({"loss": ShrinkLoss()}, r"of the user's: augment was 'RandomShift\(1\)', not None$"),
         ({"loss": AllPairsContrastiveLoss(), "augment": RandomShift(1)}, "ShrinkLoss object>.* not .*AllPairs"),
         ({"loss": ShrinkLoss(), "augment": RandomShift(2)}, r"RandomShift\(1\).*, not .*RandomShift\(2\)"),
-        ({"loss": ShrinkLoss(), "augment": RandomShift(1), "network": own_network()}, "not {'network': .*'Flatten', "),
+        (
+            {"loss": ShrinkLoss(), "augment": RandomShift(1), "network": own_network()},
+            r"network was None, not \[\['Flatten', ",
+        ),
     ],
 )
 def test_a_resumed_run_has_the_parts_it_had(own, sentence, begun):
@@ -356,6 +506,46 @@ def test_a_resumed_run_has_the_parts_it_had(own, sentence, begun):
     with pytest.raises(ModelError, match=sentence):
         train_run(QUICK, BLOBS, begun, resume=True, **own)
     assert (begun / "checkpoint.npz").read_bytes() == before
+
+
+def test_a_resumed_run_has_the_network_it_had(tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(Killed):
+        train_run(QUICK, BLOBS, folder, network=leaky_network(), log=killed_when("epoch 1"))
+    before = (folder / "checkpoint.npz").read_bytes()
+    for other, sentence in (
+        (leaky_network(0.9), r"network.layers\[2\].slope was 0.1, not 0.9$"),
+        (leaky_network(frozen=True), r"network.trainable\[1\] was True, not False$"),
+        (own_network(), r"network.layers\[2\].class was 'Leaky', not 'ReLU'$"),
+        (None, r"network was \[\['Flatten', .*\.\.\., not None$"),
+    ):
+        with pytest.raises(ModelError, match=sentence):
+            train_run(QUICK, BLOBS, folder, resume=True, network=other)
+        assert (folder / "checkpoint.npz").read_bytes() == before
+    with np.load(folder / "checkpoint.npz") as archive:
+        arrays = {name: archive[name] for name in archive}
+    header = json.loads(str(arrays.pop("header")))
+    del header["network"]  # as before it was written
+    save_arrays(folder / "checkpoint.npz", header, arrays)
+    whole = train_run(QUICK, BLOBS, network=leaky_network())
+    run = train_run(None, BLOBS, folder, resume=True, network=leaky_network())
+    np.testing.assert_array_equal(run.siamese.network.params, whole.siamese.network.params)
+
+
+def test_the_first_difference_is_shown_however_long_what_is_equal_is():
+    a, b = {"x": 1, "loss": "a" * 300 + "b" + "c" * 300}, {"x": 1, "loss": "a" * 300 + "d" + "c" * 300}
+    told = checkpoint.first_difference(a, b)
+    assert told == f"loss was ...{'a' * 60}b{'c' * 59}..., not ...{'a' * 60}d{'c' * 59}..."
+    assert checkpoint.first_difference({"x": [1, {"y": 2}]}, {"x": [1, {"y": 3}]}) == "x[1].y was 2, not 3"
+    assert checkpoint.first_difference({"x": [1]}, {"x": [1, 2]}) == "x was [1], not [1, 2]"
+    assert checkpoint.first_difference(a, dict(a)) == ""
+
+
+def test_a_run_is_resumed_or_overwritten(begun):
+    before = {path.name: path.read_bytes() for path in begun.iterdir()}
+    with pytest.raises(OptionError, match="resumed or overwritten, not both"):
+        train_run(QUICK, BLOBS, begun, loss=ShrinkLoss(), augment=RandomShift(1), resume=True, overwrite=True)
+    assert {path.name: path.read_bytes() for path in begun.iterdir()} == before
 
 
 def test_a_resumed_run_has_the_configuration_it_had(begun):

@@ -170,8 +170,50 @@ def test_a_healthy_run_is_not_called_collapsed(data):
 def test_a_loss_that_is_not_finite_stops_training(value, blobs):
     run = Training(TrainConfig(preset="mlp", epochs=1, batch_size=16), blobs)
     run.siamese.network.params[5] = value
-    with pytest.raises(TrainingError, match=r"the loss became (nan|inf) in epoch 1, step 1"):
+    with pytest.raises(
+        TrainingError, match=r"tried on the first batch, and the loss is (nan|inf): look at the weights"
+    ):
         run.run()
+    run = Training(TrainConfig(preset="mlp", epochs=1, batch_size=16), blobs)
+    run.rehearse()
+    run.siamese.network.params[5] = value
+    with pytest.raises(TrainingError, match=r"the loss became (nan|inf) in epoch 1, step 1; lower the learning rate"):
+        run.run()
+
+
+class NaNGradient(AllPairsContrastiveLoss):
+    """Its gradient is right `good` times."""
+
+    def __init__(self, good):
+        super().__init__()
+        self.good = good
+
+    def backward(self, cache, dloss=1.0):
+        self.good -= 1
+        return super().backward(cache, dloss) * np.float32(1 if self.good >= 0 else np.nan)
+
+
+@pytest.mark.parametrize("good", [1, 4])  # the first step, seen in the loss of the second; the last, seen in validation
+def test_a_gradient_with_nan_is_not_blamed_on_the_learning_rate_alone(good, blobs):
+    with pytest.raises(TrainingError, match="first batch, and a gradient holds NaN"):
+        Training(TrainConfig(preset="mlp", batch_size=16), blobs, loss=NaNGradient(0)).run()
+    with pytest.raises(TrainingError, match="a gradient held NaN; check the backward passes of your own") as told:
+        Training(TrainConfig(preset="mlp", epochs=1, batch_size=16), blobs, loss=NaNGradient(good)).run()
+    assert "too large" not in str(told.value)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_a_rehearsal_changes_nothing(optimizer, blobs):
+    training = Training(TrainConfig(preset="mlp", batch_size=16, optimizer=optimizer), blobs)
+    network = training.siamese.network
+    network.grads[:] = 3
+    arrays = [network.params, network.grads, *(split.images for split in (blobs.train, blobs.validation, blobs.test))]
+    arrays += training.optimizer.state.values()
+    before = [array.copy() for array in arrays]
+    training.rehearse()
+    for array, was in zip(arrays, before, strict=True):
+        np.testing.assert_array_equal(array, was)
+    assert training.optimizer.steps == 0 and training.compile_seconds > 0
 
 
 def test_one_class_cannot_be_trained_on(blobs):

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from siamese_np._checks import check_classes, found, is_array
 from siamese_np.datasets.idx import read_idx
-from siamese_np.errors import DataError
+from siamese_np.errors import DataError, OptionError, ShapeError
 
 BUNDLED = Path(__file__).parent / "mnist_data"
 SHA256 = {
@@ -34,13 +35,24 @@ class Split:
 
     Attributes
     ----------
-    images : ndarray (N, H, W, 1) of float32 in [0, 1]
-        Each exactly its file's byte divided by 255.
+    images : ndarray (N, H, W, C) of float32 in [0, 1]
+        Of loaded data each number is exactly its file's byte divided by 255, and C is 1.
     classes : ndarray (N,) of int64
+
+    Raises
+    ------
+    ShapeError
+        One is no array, or there are not as many images as classes.
     """
 
     images: NDArray[np.float32]
     classes: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        for name, array in (("images", self.images), ("classes", self.classes)):
+            if not is_array(array) or not array.ndim:
+                raise ShapeError(f"a Split needs its {name} as an array (N, ...), not {found(array)}")
+        check_classes(self.classes, len(self.images))
 
     def __len__(self) -> int:
         return len(self.classes)
@@ -54,12 +66,24 @@ class Dataset:
     ----------
     name : str
     train, validation, test : Split
+
+    Raises
+    ------
+    OptionError
+        The name is no text, or a part no `Split`.
     """
 
     name: str
     train: Split
     validation: Split
     test: Split
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise OptionError(f"a Dataset needs a name, as text, not {found(self.name)}")
+        for part in ("train", "validation", "test"):
+            if not isinstance(getattr(self, part), Split):
+                raise OptionError(f"a Dataset needs a Split as {part}, not {found(getattr(self, part))}")
 
     @cached_property
     def all_train(self) -> Split:
