@@ -368,6 +368,7 @@ REFUSED = [
     (with_split("validation", lambda images: images, np.zeros(32, np.int64)), {}, "the 32 validation images of blobs"),
     (BLOBS, {"network": network_of(Unregistered(0.1))}, "there is no layer 'Unregistered'.*@register_layer"),
     (BLOBS, {"network": network_of(Leaky({1}))}, "JSON cannot hold"),
+    (BLOBS, {"network": network_of(type("Leaky", (Leaky,), {})(0.1))}, "of another class than the registered Leaky"),
     (
         BLOBS,
         {"network": network_of(register_layer(Forgetful)(0.1))},
