@@ -1156,3 +1156,17 @@ def test_a_loss_is_checked_at_two_arrays(count):
 def test_a_loss_is_checked_on_the_command_line(name, shape, capsys):
     assert main(["gradcheck", f"siamese_np.losses:{name}", "--shape", shape]) == 0
     assert "PASS: 1 operation" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("target", ["twice.py:twice_forward", "./twice.py:twice_forward", "twice:twice_forward"])
+def test_a_target_may_be_named_by_its_file(target, tmp_path, monkeypatch):
+    lines = [
+        "def twice_forward(x):",
+        "    return 2 * x, None",
+        "def twice_backward(dout, cache):",
+        "    return 2 * dout",
+    ]
+    (tmp_path / "twice.py").write_text("\n".join(lines))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "twice", raising=False)
+    assert check_target(target, [(3, 2)]).verdict == "PASS"

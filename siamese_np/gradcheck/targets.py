@@ -9,6 +9,7 @@ import math
 import sys
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -119,6 +120,8 @@ def _module(target: str, operations: Collection[str]) -> tuple[ModuleType, list[
     is_path = ":" in target or "." in target
     if not name:
         raise OptionError(f"{target!r} names no module; name what to check as package.module:object")
+    if name.endswith(".py"):  # a file of the current folder, or below it
+        name = ".".join(Path(name.removesuffix(".py")).parts)
     if "" not in sys.path:
         sys.path.insert(0, "")  # the current folder, whatever it is when something is imported
     importlib.invalidate_caches()
