@@ -42,7 +42,7 @@ class use_kernels:
 
     def __init__(self, name: str) -> None:
         if name not in BACKENDS:
-            raise OptionError(f"there are the back ends {' and '.join(BACKENDS)}, but no {name!r}")
+            raise OptionError(f"no back end {name!r}; choose {' or '.join(BACKENDS)}")
         self.before = getattr(ops, "name", name)
         _switch(name)
 

@@ -28,20 +28,22 @@ def all_pairs_forward(emb, classes, margin):
 
     The cache begins with the distances dist (N, N).
     """
+    N = len(emb)
     i, j, label = _pairs(classes)
     dist, _ = euclidean_forward(emb[i], emb[j])
     loss, _ = contrastive_forward(dist, label, margin)
-    similar, dissimilar = (np.where(label == kind, loss, 0).reshape(len(emb), -1).sum(axis=1) for kind in (0, 1))
-    return np.stack([similar, dissimilar], axis=1), (dist.reshape(len(emb), -1), emb, classes, margin)
+    similar, dissimilar = (np.where(label == kind, loss, 0).reshape(N, N).sum(axis=1) for kind in (0, 1))
+    return np.stack([similar, dissimilar], axis=1), (dist.reshape(N, N), emb, classes, margin)
 
 
 def all_pairs_backward(weight, cache):
     """demb (N, E) from weight (2,), of similar and of dissimilar pairs."""
     dist, emb, classes, margin = cache
+    N, E = emb.shape
     i, j, label = _pairs(classes)
     ddist = contrastive_backward(weight[label], (dist.reshape(-1), label, margin))
     demb, _ = euclidean_backward(ddist, (emb[i], emb[j], dist.reshape(-1)))
-    return demb.reshape(len(emb), -1, emb.shape[1]).sum(axis=1)
+    return demb.reshape(N, N, E).sum(axis=1)
 
 
 def _pairs(classes):
