@@ -1,9 +1,12 @@
 """What users hand in, checked in one place: arrays, the caches of backward passes, and numbers."""
 
+import functools
+import inspect
 import math
 import numbers
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from types import ModuleType
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -11,6 +14,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from siamese_np.errors import DataError, OptionError, ShapeError
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+Seeded = TypeVar("Seeded")
 INT64 = np.dtype(np.int64)  # quicker to compare with than np.int64
 MAX_COORDINATE = 1e140  # of an embedding, so that no square or sum of squares overflows
 MIN_MARGIN, MAX_MARGIN = 1e-15, 1e15  # far within the range in which float32 holds squares
@@ -58,7 +62,30 @@ def check_gradient(
             f"{owner} needs {name} of its output's shape {shape} and dtype {_names(dtypes)}, "
             f"not {dout.shape} and {dout.dtype}"
         )
-    return np.ascontiguousarray(dout)
+    return kernel_input(dout)
+
+
+def kernel_input(array: NDArray[Any]) -> NDArray[Any]:
+    """`array` C-contiguous, and writeable though no kernel writes it: for others Numba would compile anew."""
+    array = np.ascontiguousarray(array)
+    return array if array.flags.writeable else np.asarray(_Unlocked(array))
+
+
+class _Unlocked:
+    """The memory of a read-only array."""
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        self.array = array  # which must live as long
+        form = array.__array_interface__
+        self.__array_interface__ = {**form, "data": (form["data"][0], False)}
+
+
+def seeded(make: Callable[[Any], Seeded], seed: Any) -> Seeded:
+    """What `make`, of NumPy, makes of `seed`, or an OptionError."""
+    try:
+        return make(seed)
+    except (TypeError, ValueError):
+        raise OptionError(f"a seed must be a whole number of at least 0, not {seed!r}") from None
 
 
 def assign(name: str, array: NDArray[Any], values: Any) -> None:
@@ -112,7 +139,7 @@ class Arrays(MutableMapping[str, NDArray[Any]]):
         if name in self.kept:
             assign(f"the array {name!r}", self.kept[name], values)
         elif self.owner:
-            raise ShapeError(f"{self.owner} has the arrays {', '.join(self.kept) or 'of no name'}, but no {name!r}")
+            raise self._unknown(repr(name))
         else:
             self._add(name, values)
 
@@ -142,6 +169,8 @@ class Arrays(MutableMapping[str, NDArray[Any]]):
         """Copy in the values of `arrays`, all of them; ShapeError, which calls these `name`, where they do not fit."""
         if arrays is self:
             return
+        if self.owner and not self.kept and isinstance(arrays, Mapping) and arrays:
+            raise self._unknown(", ".join(map(repr, arrays)))
         if not isinstance(arrays, Mapping) or set(arrays) != set(self):
             names = ", ".join(arrays) if isinstance(arrays, Mapping) else found(arrays)
             raise ShapeError(f"{name} are the arrays {', '.join(self) or 'of no name'}, not {names}")
@@ -155,10 +184,86 @@ class Arrays(MutableMapping[str, NDArray[Any]]):
         """Shape, dtype and layout of each array."""
         return {name: found(array) for name, array in self.kept.items()}
 
+    def _unknown(self, names: str) -> ShapeError:
+        if self.kept:
+            return ShapeError(f"{self.owner} has the arrays {', '.join(self.kept)}, but no {names}")
+        return ShapeError(
+            f"{self.owner} had no arrays when its network was made, so it cannot have {names} now: "
+            "set self.params in the constructor"
+        )
+
     def _add(self, name: str, array: Any) -> None:
         if not isinstance(name, str) or not is_array(array):
             raise ShapeError(f"arrays are kept under names, not {found(array)} under {name!r}")
         self.kept[name] = array
+
+
+def walk(value: Any, visit: Callable[[Any], Any], seen: dict[int, Any]) -> Any:
+    """`value`, with each array that it leads to, by containers and attributes, replaced by what `visit` returns.
+
+    `visit` is also shown each container and object on the way.
+    """
+    if isinstance(value, np.ndarray):
+        return visit(value)
+    inside: Any = value if isinstance(value, (dict, list, tuple, set)) else getattr(value, "__dict__", None)
+    if not isinstance(inside, (dict, list, tuple, set)) or isinstance(value, ModuleType):
+        return value
+    if id(value) not in seen:
+        seen[id(value)] = value, value  # the first, so that no other object has its id
+        visit(value)
+        parts = list(inside.items() if isinstance(inside, dict) else enumerate(inside))
+        changed = {key: new for key, part in parts if (new := walk(part, visit, seen)) is not part}
+        if changed and isinstance(inside, tuple):
+            new = [changed.get(i, part) for i, part in parts]
+            seen[id(value)] = value, value._make(new) if hasattr(value, "_make") else tuple(new)
+        else:
+            for key, part in changed.items():
+                inside[key] = part  # type: ignore[index]
+    return seen[id(value)][1]
+
+
+# --- What layers return, which users write ------------------------------------------------------------------
+
+
+def call_forward(layer: Any, x: NDArray[Any], shape: tuple[int, ...]) -> tuple[NDArray[Any], Any]:
+    """``layer.forward(x)``, or a ShapeError unless that is an array (N, *shape) and a cache."""
+    returned = layer.forward(x) if _is_ours(layer.__class__) else _forward_of_user(layer, x)
+    out: Any = returned[0] if type(returned) is tuple and len(returned) == 2 else None
+    if not is_array(out) or out.shape != (len(x), *shape):
+        wanted = f"(out, cache), with out of its output_shape, an array {(len(x), *shape)}"
+        raise ShapeError(f"{layer}.forward must return {wanted}, not {found(returned if out is None else out)}")
+    return returned
+
+
+def _forward_of_user(layer: Any, x: NDArray[Any]) -> Any:
+    """``layer.forward(x)``, which may not write into the images or into what the layer before keeps for backward."""
+    x = x.view()
+    x.flags.writeable = False
+    try:
+        return layer.forward(x)
+    except ValueError as error:
+        if "read-only" not in str(error):
+            raise
+        raise ShapeError(f"{layer}.forward must not write into its input: make a new array") from error
+
+
+def call_backward(layer: Any, dout: Any, cache: Any, shape: tuple[int, ...], need_dx: bool) -> Any:
+    """``layer.backward(dout, cache)``, or with `need_dx` a ShapeError unless that is an array of `shape`."""
+    dx = layer.backward(dout, cache, **({"need_dx": need_dx} if _takes_need_dx(layer.__class__) else {}))
+    if need_dx and (not is_array(dx) or dx.shape != shape):
+        raise ShapeError(f"{layer}.backward must return dx of the shape of x, an array {shape}, not {found(dx)}")
+    return dx
+
+
+@functools.cache
+def _is_ours(kind: Any) -> bool:
+    return bool(kind.__module__ == "siamese_np.layers")
+
+
+@functools.cache
+def _takes_need_dx(kind: Any) -> bool:
+    parameters = inspect.signature(kind.backward).parameters.values()
+    return any(parameter.name == "need_dx" or parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
 
 
 # --- Caches: what backward is given must be what the owner's own forward makes, for kernels trust it --------
@@ -325,7 +430,7 @@ def check_embeddings(name: str, emb: Any, for_loss: bool = False) -> NDArray[Any
         numbers_of = "float32 or float64" if for_loss else "real numbers"
         raise ShapeError(f"{name} must be an array (N, E) of {numbers_of}, not {emb.dtype} {emb.shape}")
     if for_loss:
-        return np.ascontiguousarray(emb)
+        return kernel_input(emb)
     if emb.shape[1] == 0:
         raise ShapeError(f"{name} must hold at least one number for each embedding, but has the shape {emb.shape}")
     # a NaN or infinity shows in the extremes, which need no array of booleans as large as the embeddings

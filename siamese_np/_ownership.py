@@ -3,12 +3,12 @@
 Whatever would leave a layer with arrays that its network does not train is told in a sentence.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from siamese_np._checks import FLOATS, found
+from siamese_np._checks import FLOATS, found, walk
 from siamese_np.errors import OptionError, ShapeError
 from siamese_np.layer import Array, Layer
 
@@ -20,9 +20,13 @@ def check_layers(layers: Sequence[Any]) -> None:
         if not isinstance(layer, Layer):
             raise OptionError(f"a network is made of layers, objects of classes derived from Layer, not {found(layer)}")
         _check_arrays(layer)
-        if layer.params and id(layer.params) in seen:
-            raise OptionError(f"{layer} is given twice: give each place a layer of its own, copy.deepcopy(layer)")
-        seen.add(id(layer.params))
+        for array in (*layer._params.kept.values(), *layer._grads.kept.values()):
+            if array.size and array.ctypes.data in seen:
+                raise OptionError(
+                    f"{layer} is given twice, or shares an array: give each place a layer of its own, "
+                    "copy.deepcopy(layer)"
+                )
+            seen.add(array.ctypes.data)
         dtypes.update({array.dtype: layer for array in layer.params.values()})
     if len(dtypes) > 1:
         each = " and ".join(f"{layer} has {dtype}" for dtype, layer in dtypes.items())
@@ -35,8 +39,8 @@ def _check_arrays(layer: Layer) -> None:
     params, grads = layer.params, layer.grads
     if params and params.owner:
         raise OptionError(
-            f"{layer} belongs to a network, which could not train it any more: give the new one "
-            "copy.deepcopy(layer), or use the first layers of a network with network.upto(k)"
+            f"{layer} belongs to a network, and only to one: give this one copy.deepcopy(layer), or use the first "
+            "layers of a network with network.upto(k)"
         )
     for name, array in params.items():
         if array.dtype not in FLOATS:
@@ -45,21 +49,46 @@ def _check_arrays(layer: Layer) -> None:
         raise ShapeError(
             f"{layer} needs grads like its params, {params.forms()}, and that can be written, not {grads.forms()}"
         )
-    for held in _held_by(layer):
-        if held.params and held.params is not params:
+
+    def check_held(held: Any) -> Any:
+        if isinstance(held, Layer) and held.params and held.params is not params:
             raise OptionError(
-                f"{layer} holds {held}, whose weights the network would not reach: give the network all layers "
-                "themselves, or set params and grads to those of the layer within"
+                f"{layer} holds {held}, which the network would not train: give it to the network as a layer, "
+                f"or set the params and grads of {layer} to those of {held}"
             )
+        return held
+
+    walk(layer, check_held, {})
+    tie_views(layer)
 
 
-def _held_by(layer: Layer) -> Iterator[Layer]:
-    """The layers that `layer` holds, in attributes or in lists of them."""
-    for value in vars(layer).values():
-        for part in value if isinstance(value, (list, tuple)) else (value,):
-            if isinstance(part, Layer):
-                yield part
-                yield from _held_by(part)
+def tie_views(layer: Layer) -> None:
+    """Whole views of its arrays that `layer` keeps become those arrays, so that what moves or copies these finds all.
+
+    OptionError where a layer without a network keeps another view, as of a part, which could not follow.
+    """
+    own = {f"params[{name!r}]": array for name, array in layer._params.kept.items()}
+    own |= {f"grads[{name!r}]": array for name, array in layer._grads.kept.items()}
+    whole = {_memory(array): array for array in own.values()}
+
+    def tie(value: Any) -> Any:
+        if not isinstance(value, np.ndarray):
+            return value
+        if _memory(value) in whole:
+            return whole[_memory(value)]
+        for name, array in own.items():
+            if not layer._params.owner and np.may_share_memory(value, array):
+                raise OptionError(
+                    f"{layer} keeps a view of {name} that its network would not train: read self.{name} in forward "
+                    "and backward instead of keeping a part or another form of it"
+                )
+        return value
+
+    walk(layer, tie, {})
+
+
+def _memory(array: Array) -> tuple[Any, ...]:
+    return array.ctypes.data, array.shape, array.strides, array.dtype
 
 
 def join_arrays(layers: Sequence[Layer]) -> tuple[Array, Array]:
@@ -74,7 +103,7 @@ def join_arrays(layers: Sequence[Layer]) -> tuple[Array, Array]:
 def move_arrays(layers: Sequence[Layer], params: Array, grads: Array) -> None:
     """Make all arrays of `layers` views of two vectors, which hold their values in the same order.
 
-    An attribute that holds such an array, as ``self.w``, of a layer or of one within it, holds the view from then on.
+    What else holds such an array, as ``self.w``, of a layer or of one within it, holds the view from then on.
     """
     start = 0
     for layer in layers:
@@ -87,8 +116,9 @@ def move_arrays(layers: Sequence[Layer], params: Array, grads: Array) -> None:
                 arrays.kept[name] = vector[end : end + array.size].reshape(array.shape)
                 moved[id(array)] = array, arrays.kept[name]
                 end += array.size
-        for holder in (layer, *_held_by(layer)):
-            for key, value in vars(holder).items():
-                if id(value) in moved:
-                    vars(holder)[key] = moved[id(value)][1]
+
+        def view(value: Any, moved: dict[int, Any] = moved) -> Any:
+            return moved.get(id(value), (value, value))[1]
+
+        walk(layer, view, {})
         start = end

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -82,12 +83,38 @@ def _plain(value: Any) -> Any:
     return np.dtype(value).name
 
 
+def layer_config(layer: "Layer") -> dict[str, Any]:
+    """`layer` as `Sequential.config` lists it; ModelError unless a network would load it as what it is."""
+    kind = type(layer)
+
+    def form(layer: "Layer") -> Any:
+        arrays = {name: (array.shape, array.dtype) for name, array in layer.params.items()}
+        try:
+            return json.loads(json.dumps(layer.config(), allow_nan=False)), arrays
+        except (TypeError, ValueError) as error:
+            raise ModelError(f"{kind.__name__}.config() must return what JSON can hold: {error}") from None
+
+    arguments, arrays = form(layer)
+    frozen = {} if layer.trainable else {"trainable": False}
+    with described(kind.__name__):
+        again = form(kind.from_config(dict(arguments)))
+        shapes = kind.param_shapes(**arguments)
+    if again != (arguments, arrays) or shapes != {name: shape for name, (shape, _) in arrays.items()}:
+        raise ModelError(
+            f"{layer} is not what its description makes, {arguments} and arrays {again[1]}: config() must hold all "
+            "that the constructor made it of"
+        )
+    return {"class": kind.__name__, **arguments, **frozen}
+
+
 def make_layers(config: Any) -> "list[Layer]":
     """The layers that `config` describes, with weights of their own, or a ModelError."""
     layers = []
-    for kind, arguments in _layer_configs(config):
+    for kind, arguments, trainable in _layer_configs(config):
         with described(kind.__name__):
             layers.append(kind.from_config(arguments))
+            if not trainable:
+                layers[-1].trainable = False
     return layers
 
 
@@ -100,21 +127,27 @@ def param_shapes(config: Mapping[str, Any]) -> "dict[str, Shape]":
         As `Sequential.from_config`.
     """
     shapes = []
-    for kind, arguments in _layer_configs(config):
+    for kind, arguments, _ in _layer_configs(config):
         with described(kind.__name__):
             shapes.append((kind.__name__, kind.param_shapes(**arguments)))
     return numbered(shapes)
 
 
-def _layer_configs(config: Any) -> "list[tuple[type[Layer], dict[str, Any]]]":
-    """The class and the arguments of each layer that `config` lists, or a ModelError."""
+def _layer_configs(config: Any) -> "list[tuple[type[Layer], dict[str, Any], bool]]":
+    """Of each layer that `config` lists the class, the arguments, and whether it is trainable; or a ModelError."""
     layers = config.get("layers") if isinstance(config, Mapping) else None
     if not isinstance(layers, list) or not all(isinstance(layer, dict) and "class" in layer for layer in layers):
         raise ModelError("a network is described by a list of layers, each with its class and its arguments")
-    return [
-        (registered_layer(layer["class"]), {name: value for name, value in layer.items() if name != "class"})
-        for layer in layers
-    ]
+    found = []
+    for layer in layers:
+        kind, arguments = registered_layer(layer["class"]), {key: layer[key] for key in layer if key != "class"}
+        trainable = arguments.get("trainable", True)
+        if not isinstance(trainable, bool):
+            raise ModelError(f"trainable is true or false, not {trainable!r}")
+        if "trainable" not in inspect.signature(kind).parameters:
+            arguments.pop("trainable", None)
+        found.append((kind, arguments, trainable))
+    return found
 
 
 @contextmanager
@@ -141,6 +174,8 @@ def load_params(own: "Mapping[str, Array]", params: Mapping[str, Any] | str | Pa
     if isinstance(params, Mapping):
         given = {name: as_array(f"the array {name!r}", array) for name, array in params.items()}
         _check_names(own, {name: array.shape for name, array in given.items()})
+    elif not isinstance(params, (str, os.PathLike)):
+        raise OptionError(f"load_params takes arrays by name, or the path of a file, not {type(params).__name__}")
     else:
         with open_npz(Path(params), ModelError, "an .npz file of arrays") as archive:
             _check_names(own, {name: archive.announced(name)[0] for name in archive if name != "header"})

@@ -6,12 +6,13 @@ never kept on the layer, so one layer can serve several branches; backward adds 
 """
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from siamese_np._checks import FLOATS, Arrays, as_array
+from siamese_np._checks import FLOATS, Arrays, as_array, kernel_input
 from siamese_np.description import constructor_arguments
 from siamese_np.errors import ShapeError
 
@@ -37,10 +38,6 @@ class Layer:
 
     adds_gradients = True  # backward adds to grads, so that branches can share a layer; the gradient checker tests it
     trainable = True
-    _params = _grads = Arrays(owner="a layer that did not call super().__init__()")
-
-    def __init__(self) -> None:
-        self._params, self._grads = Arrays(), Arrays()
 
     def forward(self, x: Array) -> tuple[Array, Any]:
         """Return the output and what backward needs to know."""
@@ -65,12 +62,26 @@ class Layer:
         if x.ndim < 2:
             raise ShapeError(f"{self} needs its input as a batch, (N, ...), not as {x.shape}")
         self.output_shape(x.shape[1:])
-        return np.ascontiguousarray(x)
+        return kernel_input(x)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
 
     # --- Its arrays, which become views of a network's vectors (`siamese_np._ownership`) ----------------------
+
+    @cached_property
+    def _params(self) -> Arrays:  # made when first asked for, so whenever a class calls super().__init__(), or never
+        return Arrays()
+
+    @cached_property
+    def _grads(self) -> Arrays:
+        return Arrays()
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        from siamese_np._ownership import tie_views  # which imports this file
+
+        tie_views(self)  # a view would be copied apart from its array
+        return super().__reduce_ex__(protocol)
 
     @property
     def params(self) -> Any:
@@ -78,7 +89,7 @@ class Layer:
 
     @params.setter
     def params(self, arrays: Mapping[str, Any]) -> None:
-        if self._params:
+        if self._params or self._params.owner:
             self._params.assign(f"the params of {self}", arrays)
             return
         self._params = Arrays.of(arrays)

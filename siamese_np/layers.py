@@ -15,6 +15,7 @@ from siamese_np._checks import (
     cache_shape,
     check_gradient,
     is_whole,
+    seeded,
 )
 from siamese_np.backend import ops
 from siamese_np.description import register_layer
@@ -31,7 +32,7 @@ class _Weighted(Layer):
     def _make(self, shapes: dict[str, Shape], fan_in: int, fan_out: int, seed: Any, dtype: DTypeLike) -> None:
         # X. Glorot, Y. Bengio, AISTATS 2010, equation 16
         limit = np.sqrt(6 / (fan_in + fan_out))
-        w = np.random.default_rng(seed).uniform(-limit, limit, shapes["w"])
+        w = seeded(np.random.default_rng, seed).uniform(-limit, limit, shapes["w"])
         self.params = {"w": w.astype(dtype), "b": np.zeros(shapes["b"], dtype)}
 
     @property
@@ -317,11 +318,15 @@ class ConvReLUPool:
         pool = layers[2] if kinds == [Conv2D, ReLU, MaxPool2D] else None
         return isinstance(pool, MaxPool2D) and pool.stride == pool.window == (2, 2)
 
+    def output_shape(self, shape: Shape) -> Shape:
+        """As `Layer.output_shape`."""
+        return self.pool.output_shape(self.conv.output_shape(shape))
+
     def forward(self, x: Array) -> tuple[Array, Any]:
         """As `Layer.forward`."""
         conv = self.conv
         x = conv._check(x)
-        out = buffers.empty((len(x), *self.pool.output_shape(conv.output_shape(x.shape[1:]))), x.dtype)
+        out = buffers.empty((len(x), *self.output_shape(x.shape[1:])), x.dtype)
         argmax = buffers.empty(out.shape, np.uint8)
         ops.conv_relu_pool_forward(out, argmax, x, conv._w, conv._b, conv.stride, conv.pad)
         return out, (argmax, x)
@@ -331,7 +336,7 @@ class ConvReLUPool:
         conv = self.conv
         argmax, x = cache_parts(self, cache, tuple, 2)
         x = cache_array(self, "x", x, (None, None, None, conv.channels), conv.dtype)
-        out_shape = (len(x), *self.pool.output_shape(conv.output_shape(x.shape[1:])))
+        out_shape = (len(x), *self.output_shape(x.shape[1:]))
         argmax = cache_argmax(self, argmax, out_shape, np.uint8, 5)  # 4: none of the window's entries
         dout = check_gradient(self, dout, out_shape, x.dtype)
         dx = buffers.empty((len(x) if need_dx else 0, *x.shape[1:]), x.dtype)

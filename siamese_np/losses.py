@@ -188,20 +188,39 @@ def loss_kind(loss: Any) -> str:
         names = list(inspect.signature(loss.forward).parameters)
     except (AttributeError, TypeError, ValueError):
         names = []
-    backward = callable(getattr(loss, "backward", None))
+    backward = isinstance(loss, type) or _takes(loss, "backward", 1)
     for kind, form in LOSS_FORMS.items():
-        if tuple(names[:2]) == form and backward:
+        if tuple(names[:2]) == form and _takes(loss, "forward", 2) and backward:
             return kind
-    has = (f"forward({', '.join(names)})" if names else "no forward") + ("" if backward else " and no backward")
+    has = (f"forward({', '.join(names)})" if names else "no forward") + ("" if backward else " and no backward(cache)")
     raise OptionError(
         "a loss has forward(dist, label), for given pairs, or forward(emb, classes), for a batch, and "
         f"backward(cache), but {loss!r:.100} has {has}"
     )
 
 
+def _takes(loss: Any, method: str, count: int) -> bool:
+    """Whether `method` of `loss` can be called with `count` arguments."""
+    try:
+        inspect.signature(getattr(loss, method)).bind(*[None] * count)
+    except (AttributeError, TypeError, ValueError):
+        return False
+    return True
+
+
+def _call(loss: Any, method: str, *arguments: Any) -> Any:
+    try:
+        return getattr(loss, method)(*arguments)
+    except (AttributeError, TypeError):
+        if not _takes(loss, method, len(arguments)):
+            takes = {"forward": "forward(inputs, targets)", "backward": "backward(cache)"}[method]
+            raise OptionError(f"a loss is called as loss.{takes}, which {loss!r:.100} does not take") from None
+        raise
+
+
 def loss_forward(loss: Any, inputs: Array, targets: Any) -> tuple[float, Any]:
     """The value of `loss` and its cache, or a ShapeError where it returns anything else."""
-    returned = loss.forward(inputs, targets)
+    returned = _call(loss, "forward", inputs, targets)
     if not isinstance(returned, tuple) or len(returned) != 2:
         raise ShapeError(f"{type(loss).__name__}.forward must return the loss and a cache, not {found(returned)}")
     value, cache = returned
@@ -214,7 +233,7 @@ def loss_forward(loss: Any, inputs: Array, targets: Any) -> tuple[float, Any]:
 
 def loss_backward(loss: Any, cache: Any, name: str, like: Array) -> Array:
     """The gradient that `loss` returns, or a ShapeError unless it has the shape and dtype of `like`."""
-    gradient = loss.backward(cache)
+    gradient = _call(loss, "backward", cache)
     if not is_array(gradient) or (gradient.shape, gradient.dtype) != (like.shape, like.dtype):
         raise ShapeError(
             f"{type(loss).__name__}.backward must return {name} as an array {like.shape} of {like.dtype}, "

@@ -1,6 +1,6 @@
 """Layers in a row, the two presets, and the Siamese network: two branches, one set of weights."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,18 +8,25 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from siamese_np._checks import (
+    as_array,
     as_images,
     assign,
     cache_parts,
+    cache_shape,
+    call_backward,
+    call_forward,
     check_class_names,
     check_finite,
+    check_gradient,
     check_margin,
     check_saved_threshold,
+    found,
     is_whole,
+    seeded,
 )
 from siamese_np._ownership import check_layers, join_arrays, move_arrays
 from siamese_np.backend import ops
-from siamese_np.description import described, load_params, make_layers, numbered
+from siamese_np.description import described, layer_config, load_params, make_layers, numbered
 from siamese_np.errors import OptionError, ShapeError
 from siamese_np.layer import Array, Layer, Shape
 from siamese_np.layers import Conv2D, ConvReLUPool, Dense, Flatten, MaxPool2D, ReLU
@@ -48,6 +55,8 @@ class Sequential:
     params, grads : (P,) ndarray
         All parameters and their gradients; the arrays of the layers are views of these two. To assign to one copies
         the values; ShapeError where they do not fit.
+    trainable : bool
+        Whether any layer is; to assign to it freezes or thaws all.
     output_shape : tuple of int
         Shape of one output.
 
@@ -60,12 +69,14 @@ class Sequential:
     """
 
     def __init__(self, layers: Sequence[Layer], input_shape: Shape) -> None:
+        if not isinstance(layers, Iterable):
+            raise OptionError(f"a network is made of a list of layers, not {found(layers)}")
         self.layers = tuple(layers)
         check_layers(self.layers)
-        self.input_shape = self.output_shape = _shape(input_shape)
-        for layer in self.layers:
-            self.output_shape = tuple(layer.output_shape(self.output_shape))
+        self.input_shape = _shape(input_shape)
         self._fused = _fused(self.layers)
+        self._shapes = tuple(_shapes(steps, self.input_shape) for steps in (self.layers, self._fused))
+        self.output_shape = self._shapes[0][-1]
         self._params, self._grads = join_arrays(self.layers)
         self._chunks = chunks_of([array.size for layer in self.layers for array in layer.params.values()])
         self._own_layers()
@@ -94,31 +105,44 @@ class Sequential:
     def grads(self, values: Any) -> None:
         assign("network.grads", self._grads, values)
 
+    @property
+    def trainable(self) -> bool:
+        return any(layer.trainable for layer in self.layers)
+
+    @trainable.setter
+    def trainable(self, trainable: bool) -> None:
+        for layer in self.layers:
+            layer.trainable = trainable
+
     def forward(self, x: Array) -> tuple[Array, Any]:
         """Output for a batch x (N, ...), and what backward needs to know."""
         steps: Sequence[Any] = self._fused if ops.name == "compiled" else self.layers
-        out, caches = x, []
-        for step in steps:
-            out, cache = step.forward(out)
+        out, caches = as_array("the input of the network", x), []
+        for step, shape in zip(steps, self._shapes_of(steps, out.shape[1:])[1:], strict=True):
+            out, cache = call_forward(step, out, shape)
             caches.append(cache)
-        return out, (steps, caches)
+        return out, (steps, caches, np.shape(x))
 
     def backward(self, dout: Array, cache: Any, need_dx: bool = True) -> Array | None:
         """Add to `grads`; return the gradient of the input (None unless `need_dx`)."""
-        steps, caches = cache_parts("the network", cache, tuple, 2)
+        steps, caches, x_shape = cache_parts("the network", cache, tuple, 3)
         if steps is not self._fused and steps is not self.layers:
             raise ShapeError("the network needs the cache that its own forward returned, not that of another network")
         cache_parts("the network", caches, list, len(steps))
-        dx: Array | None = dout
+        N, *shape = cache_shape("the network", x_shape)
+        shapes = self._shapes_of(steps, tuple(shape))
+        dx: Array | None = check_gradient("the network", dout, (N, *shapes[-1]))
         trained = (i for i, step in enumerate(steps) if step.params and step.trainable)
         first = 0 if need_dx else next(trained, len(steps))
         for i in reversed(range(first, len(steps))):
-            assert dx is not None
             kept = {} if steps[i].trainable else {name: grad.copy() for name, grad in steps[i].grads.items()}
-            dx = steps[i].backward(dx, caches[i], need_dx=need_dx or i > first)
+            dx = call_backward(steps[i], dx, caches[i], (N, *shapes[i]), need_dx or i > first)
             if kept:  # a class of one's own may have added to them
                 steps[i].grads.update(kept)
         return dx if need_dx else None
+
+    def _shapes_of(self, steps: Sequence[Any], shape: Shape) -> tuple[Shape, ...]:
+        return self._shapes[steps is self._fused] if shape == self.input_shape else _shapes(steps, shape)
 
     def zero_grads(self) -> None:
         """Set all gradients to 0, as before each training step."""
@@ -157,9 +181,11 @@ class Sequential:
         load_params(self.named_params(), params)
 
     def config(self) -> dict[str, Any]:
-        """All that makes such a network with other weights, as JSON values: layers and input_shape."""
-        layers = [{"class": type(layer).__name__, **layer.config()} for layer in self.layers]
-        return {"layers": layers, "input_shape": list(self.input_shape)}
+        """All that makes such a network with other weights, as JSON values: layers and input_shape.
+
+        ModelError where a layer cannot be described, or its description makes another layer.
+        """
+        return {"layers": [layer_config(layer) for layer in self.layers], "input_shape": list(self.input_shape)}
 
     @staticmethod
     def from_config(config: Mapping[str, Any]) -> "Sequential":
@@ -185,9 +211,9 @@ class _Cut(Sequential):
         self._whole = whole
         self.layers = whole.layers[:count]
         self._fused = self.layers
-        self.input_shape = self.output_shape = whole.input_shape
-        for layer in self.layers:
-            self.output_shape = tuple(layer.output_shape(self.output_shape))
+        self.input_shape = whole.input_shape
+        self._shapes = (whole._shapes[0][: count + 1],) * 2
+        self.output_shape = self._shapes[0][-1]
         self._chunks = chunks_of([array.size for layer in self.layers for array in layer.params.values()])
         self._own_layers()
 
@@ -210,10 +236,18 @@ def _fused(layers: Sequence[Layer]) -> tuple[Layer | ConvReLUPool, ...]:
     return tuple(steps)
 
 
-def _shape(shape: Any) -> Shape:
+def _shape(shape: Any, name: str = "an input shape") -> Shape:
     if not isinstance(shape, (list, tuple)) or not shape or not all(is_whole(n) and n >= 1 for n in shape):
-        raise ShapeError(f"an input shape is (H, W, C) or (D,), whole numbers of at least 1, not {shape!r}")
+        raise ShapeError(f"{name} is (H, W, C) or (D,), whole numbers of at least 1, not {shape!r}")
     return tuple(int(length) for length in shape)
+
+
+def _shapes(steps: Sequence[Any], shape: Shape) -> tuple[Shape, ...]:
+    """The shape of the input of each step, and of the output of the last."""
+    shapes = [shape]
+    for step in steps:
+        shapes.append(_shape(step.output_shape(shapes[-1]), f"the output_shape of {step}"))
+    return tuple(shapes)
 
 
 def cnn(
@@ -237,7 +271,7 @@ def cnn(
     H, W, C = _image_shape(input_shape)
     if min(H, W) < 4:
         raise ShapeError(f"the cnn preset needs images of at least 4x4 pixels, not {H}x{W}")
-    seeds = np.random.SeedSequence(seed).spawn(4)
+    seeds = seeded(np.random.SeedSequence, seed).spawn(4)
     layers = [
         Conv2D(C, 32, 3, pad="same", seed=seeds[0], dtype=dtype),
         ReLU(),
@@ -265,7 +299,7 @@ def mlp(
     """
     H, W, C = _image_shape(input_shape)
     sizes = [H * W * C, 512, 256, embedding_size]
-    seeds = np.random.SeedSequence(seed).spawn(3)
+    seeds = seeded(np.random.SeedSequence, seed).spawn(3)
     layers: list[Layer] = [Flatten()]
     for i in range(3):
         layers += [Dense(sizes[i], sizes[i + 1], seed=seeds[i], dtype=dtype), ReLU()]
@@ -305,6 +339,8 @@ class SiameseNetwork:
         threshold: float | None = None,
         class_names: Sequence[str] | None = None,
     ) -> None:
+        if not isinstance(network, Sequential):
+            raise OptionError(f"a SiameseNetwork is made of a network, as Sequential, cnn or mlp, not {found(network)}")
         if len(network.output_shape) != 1:
             raise ShapeError(f"an embedding network must end in vectors (N, E), not {network.output_shape}")
         self.network = network
@@ -400,6 +436,7 @@ class SiameseNetwork:
 
 
 def _image_shape(shape: Shape) -> tuple[int, int, int]:
-    if len(shape) != 3 or min(shape) < 1:
-        raise ShapeError(f"an image shape is (H, W, C), all at least 1, not {tuple(shape)}")
-    return shape
+    if not isinstance(shape, (list, tuple)) or len(shape) != 3:
+        raise ShapeError(f"an image shape is (H, W, C), not {shape!r}")
+    H, W, C = _shape(shape, "an image shape")
+    return H, W, C

@@ -22,9 +22,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from siamese_np._checks import as_dtype, check_class_names, check_saved_threshold
+from siamese_np._checks import as_dtype, check_class_names, check_margin, check_saved_threshold, found
 from siamese_np.description import param_shapes, registered_layer
-from siamese_np.errors import DataError, ModelError
+from siamese_np.errors import DataError, ModelError, OptionError
 from siamese_np.network import Sequential, SiameseNetwork
 from siamese_np.reading import Npz, open_npz
 
@@ -63,8 +63,11 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 def save_arrays(path: Path, header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write `arrays` and a JSON `header` to the ``.npz`` file `path`."""
+    text = np.array(json.dumps(header))
+    if text.nbytes > LARGEST_HEADER - 1024:  # what NumPy writes before it
+        raise ModelError(f"{path} would have a header of {text.nbytes} bytes, more than can be read again")
     content = io.BytesIO()
-    np.savez(content, allow_pickle=False, header=np.array(json.dumps(header)), **arrays)
+    np.savez(content, allow_pickle=False, header=text, **arrays)
     write_atomically(path, content.getvalue())
 
 
@@ -147,23 +150,35 @@ def save_model(path: str | Path, siamese: SiameseNetwork, notes: Mapping[str, An
     Raises
     ------
     ModelError
-        A layer cannot be described, or its class is not registered.
+        What would be saved could not be loaded: a layer cannot be described or its class is not registered, JSON
+        cannot hold the notes, or a weight is NaN or infinity.
     OptionError
-        The threshold or a class name is not as `SiameseNetwork` takes it.
+        The margin, the threshold or a class name is not as `SiameseNetwork` takes it.
     """
+    if not isinstance(siamese, SiameseNetwork):
+        raise OptionError(f"save_model takes a SiameseNetwork, as SiameseNetwork(network), not {found(siamese)}")
+    try:
+        notes = json.loads(json.dumps(dict(notes or {})))
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"notes must be a mapping of what JSON can hold: {error}") from None
     network = siamese.network
+    for name, array in network.named_params().items():
+        if not np.isfinite(array).all():
+            raise ModelError(f"a model cannot be saved with NaN or infinity in {name!r}")
     for layer in network.layers:
         if registered_layer(type(layer).__name__) is not type(layer):
-            raise ModelError(f"{layer} is of another class than the registered {type(layer).__name__}")
+            raise ModelError(
+                f"{layer} is of another class than the registered {type(layer).__name__}: make the network again"
+            )
     header = {
         "format": MODEL_FORMAT,
         **network.config(),
         "dtype": network.params.dtype.name,
         "class_names": check_class_names(siamese.class_names),
-        "margin": siamese.margin,
+        "margin": check_margin(siamese.margin),
         "threshold": check_saved_threshold(siamese.threshold),
         "versions": versions(),
-        "notes": dict(notes or {}),
+        "notes": notes,
     }
     save_arrays(Path(path), header, network.named_params())
 

@@ -19,6 +19,7 @@ from siamese_np import (
     GlobalAvgPool2D,
     Layer,
     MaxPool2D,
+    PairwiseDistances,
     ReLU,
     Sequential,
     SiameseNetwork,
@@ -28,8 +29,10 @@ from siamese_np import (
     register_layer,
     save_model,
 )
+from siamese_np.backend import ops
 from siamese_np.description import _REGISTERED
 from siamese_np.errors import ModelError, OptionError, ShapeError, SiameseError
+from siamese_np.losses import loss_kind
 from siamese_np.storage import fingerprint
 
 pytestmark = pytest.mark.usefixtures("backend")
@@ -322,7 +325,9 @@ def test_layers_of_another_network_are_refused():
 def test_a_layer_given_twice_is_refused():
     for again in (lambda layer: layer, copy.copy):
         layer, relu = Dense(3, 3), ReLU()
-        with pytest.raises(OptionError, match=r"Dense\(3, 3\) is given twice: .*copy\.deepcopy\(layer\)"):
+        with pytest.raises(
+            OptionError, match=r"Dense\(3, 3\) is given twice, or shares an array: .*copy\.deepcopy\(layer\)"
+        ):
             Sequential([layer, relu, again(layer)], (3,))
         assert Sequential([layer, relu, copy.deepcopy(layer), relu], (3,)).params.size == 24
 
@@ -344,7 +349,7 @@ def test_a_cut_gives_the_feature_maps(make):
         maps, _ = layer.forward(maps)
         cut = network.upto(count)
         assert cut.output_shape == maps.shape[1:] and cut.layers == network.layers[:count]
-        out, (steps, _) = cut.forward(IMAGES)
+        out, (steps, *_) = cut.forward(IMAGES)
         np.testing.assert_array_equal(out, maps)
         assert steps is cut.layers  # none fused
         assert list(cut.named_params()) == list(network.named_params())[: len(cut.named_params())]
@@ -603,7 +608,7 @@ def test_a_layer_within_a_layer():
         assert (network.layers[2].forward(np.ones((1, 4), np.float32))[0] != before).all()
     for inner in (Dense(64, 3), [Dense(64, 3)]):
         with pytest.raises(
-            OptionError, match=r"Around\(\) holds Dense\(64, 3\), whose weights the network would not reach"
+            OptionError, match=r"Around\(\) holds Dense\(64, 3\), which the network would not train: give it to"
         ):
             Sequential([Flatten(), Around(inner, False)], (8, 8, 1))
 
@@ -655,5 +660,440 @@ def test_a_layer_that_does_not_call_super_needs_no_weights():
     network = Sequential([Flatten(), Dense(64, 3, seed=0), Twice()], (8, 8, 1))
     found = losses(network)
     assert found[-1] < 0.9 * found[0]
-    with pytest.raises(ShapeError, match=r"did not call super\(\).__init__\(\) has the arrays of no name, but no 'w'"):
-        Twice().params["w"] = np.ones(3)
+
+
+# --- Whatever keeps an array of a layer, follows it into the network ------------------------------------------
+
+
+class Box:
+    """A plain object of a user."""
+
+
+def boxed(value):
+    box = Box()
+    box.inner = [{"w": (value, 1)}]
+    return box
+
+
+WHOLE = {
+    "view": (lambda s: s.params["w"], lambda s: s.kept),
+    "mapping": (lambda s: s.p, lambda s: s.kept["w"]),
+    "list": (lambda s: [s.params["w"]], lambda s: s.kept[0]),
+    "tuple": (lambda s: (1, s.p["w"]), lambda s: s.kept[1]),
+    "nested": (lambda s: boxed(s.params["w"]), lambda s: s.kept.inner[0]["w"][0]),
+    "params": (lambda s: s.params, lambda s: s.kept["w"]),
+}
+
+
+class Kept(Layer):
+    """Scales by an array that its constructor keeps somewhere; adds to a gradient that it keeps."""
+
+    def __init__(self, name):
+        super().__init__()
+        self.p = {"w": np.ones(3, np.float32)}
+        self.params = self.p
+        self.name, self.kept, self.dw, self.fixed = name, WHOLE[name][0](self), self.grads["w"], np.ones(3, np.float32)
+        self.loop = [self]
+
+    @property
+    def w(self):
+        return WHOLE[self.name][1](self)
+
+    def forward(self, x):
+        return x * self.w * self.fixed, x
+
+    def backward(self, dout, cache):
+        self.dw += (dout * cache).sum(axis=0)
+        return dout * self.w
+
+
+@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("copied", [lambda thing: thing, *COPIES.values()])
+@pytest.mark.parametrize("first", [True, False], ids=["layer", "network"])
+def test_whatever_keeps_a_whole_array_trains(name, copied, first):
+    layer = copied(Kept(name)) if first else Kept(name)
+    network = Sequential([Flatten(), Dense(64, 3, seed=0), layer], (8, 8, 1))
+    network = network if first else copied(network)
+    losses(network)
+    layer = network.layers[2]
+    assert (layer.w != 1).all() and (layer.fixed == 1).all()
+    assert np.shares_memory(layer.w, network.params) and np.shares_memory(layer.dw, network.grads)
+
+
+@pytest.mark.parametrize(
+    "keep",
+    [
+        lambda w: w[:2],
+        lambda w: w.reshape(3, 1),
+        lambda w: w[::-1],
+        lambda w: [{"a": (w[1:],)}],
+        lambda w: boxed(w[1:]),
+    ],
+)
+@pytest.mark.parametrize("kind", ["params", "grads"])
+def test_a_part_of_an_array_that_a_layer_keeps_is_refused(keep, kind):
+    for given_away in (lambda layer: Sequential([layer], (3,)), copy.deepcopy, pickle.dumps):
+        layer = Kept("view")
+        layer.part = keep(getattr(layer, kind)["w"])
+        with pytest.raises(OptionError, match=rf"keeps a view of {kind}\['w'\] .* read self.{kind}\['w'\] in forward"):
+            given_away(layer)
+    network = Sequential([Kept("view")], (3,))
+    network.layers[0].part = keep(getattr(network.layers[0], kind)["w"])  # as of one step
+    copy.deepcopy(network)
+
+
+def test_an_array_that_two_layers_share_is_refused():
+    first, second = Scale(3), Scale(3)
+    second._params.kept["w"] = first.w
+    with pytest.raises(OptionError, match="is given twice, or shares an array"):
+        Sequential([first, second], (3,))
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        lambda: Sequential([Dense(64, 3)], (64,)),
+        lambda: SiameseNetwork(Sequential([Dense(64, 3)], (64,))),
+        lambda: {"a": Dense(64, 3)},
+        lambda: boxed(Dense(64, 3)),
+        lambda: {Dense(64, 3)},
+        lambda: ((Dense(64, 3),),),
+    ],
+)
+def test_layers_anywhere_within_a_layer_are_found(inside):
+    with pytest.raises(OptionError, match=r"Around\(\) holds Dense\(64, 3\), which the network would not train"):
+        Sequential([Flatten(), Around(inside(), False)], (8, 8, 1))
+    Sequential([Flatten(), Around([boxed(ReLU()), Sequential([ReLU()], (3,)), np, Dense], False)], (8, 8, 1))
+
+
+# --- Parameters come in the constructor ---------------------------------------------------------------------
+
+
+class Late(Layer):
+    """Makes its parameters where they are first needed."""
+
+    def forward(self, x):
+        self.params = {"w": np.ones(3, np.float32)}
+        return x, None
+
+
+def test_parameters_that_come_too_late_are_refused():
+    network = Sequential([Dense(3, 3), Late()], (3,))
+    dense, late = network.layers
+    sentence = r"Late\(\) had no arrays when its network was made.* 'w' now: set self.params in the constructor"
+
+    def add():
+        late.params["w"] = np.ones(3)
+
+    for call in (add, lambda: network.forward(np.ones((2, 3), np.float32))):
+        with pytest.raises(ShapeError, match=sentence):
+            call()
+    with pytest.raises(ShapeError, match=r"Dense\(3, 3\) has the arrays w, b, but no 'v'"):
+        dense.params["v"] = np.ones(3)
+    late.params = {}
+    assert len(late.params) == 0
+    free = copy.deepcopy(late)
+    free.params = {"w": np.ones(3, np.float32)}
+    assert Sequential([free], (3,)).params.size == 3
+
+
+@pytest.mark.parametrize("calls", [0, 1, 2])
+def test_the_constructor_of_layer_may_be_called_first_last_or_never(calls):
+    class Own(Scale):
+        def __init__(self):
+            if calls == 1:
+                Layer.__init__(self)
+            super().__init__(3)
+            if calls == 2:
+                Layer.__init__(self)
+
+    network = Sequential([Flatten(), Dense(64, 3, seed=0), Own()], (8, 8, 1))
+    assert network.params.size == 64 * 3 + 3 + 3 and trains(network) == set()
+    assert Twice().params is not Twice().params  # no class has them for all
+
+
+# --- What a layer of a user returns ---------------------------------------------------------------------------
+
+
+class Twice(Layer):
+    """As plain as the contract: no constructor, no need_dx."""
+
+    def forward(self, x):
+        return 2 * x, None
+
+    def backward(self, dout, cache):
+        return 2 * dout
+
+
+class Returns(Twice):
+    def __init__(self, out=lambda x: (x, None), dx=lambda dout: dout, shape=lambda shape: shape):
+        self.out, self.dx, self.output_shape = out, dx, shape
+
+    def forward(self, x):
+        return self.out(x)
+
+    def backward(self, dout, cache):
+        return self.dx(dout)
+
+
+def test_the_plain_contract_is_enough():
+    for place in (0, 3):  # first, where dx is not needed, and last
+        layers = [Flatten(), Dense(64, 8, seed=0), Dense(8, 3, seed=1)]
+        layers.insert(place, Twice())
+        assert trains(Sequential(layers, (8, 8, 1))) == set()
+
+
+X = np.ones((2, 4), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("layer", "sentence"),
+    [
+        (Returns(lambda x: x), r"forward must return \(out, cache\), .* not ndarray \(2, 4\)"),
+        (Returns(lambda x: None), r"forward must return \(out, cache\), .* not NoneType"),
+        (Returns(lambda x: (x, x, x)), r"forward must return \(out, cache\), .* not a tuple of 3"),
+        (Returns(lambda x: (x.tolist(), None)), r"with out of its output_shape, an array \(2, 4\), not a list of 2"),
+        (Returns(lambda x: (x[:, :1], None)), r"with out of its output_shape, an array \(2, 4\), not ndarray \(2, 1\)"),
+        (Returns(lambda x: (x[:1], None)), r"with out of its output_shape, an array \(2, 4\), not ndarray \(1, 4\)"),
+        (Returns(lambda x: (np.float32(1), None)), r"with out of its output_shape, an array \(2, 4\), not float32"),
+        (Returns(dx=lambda dout: dout[:1]), r"dx of the shape of x, an array \(2, 4\), not ndarray \(1, 4\)"),
+        (Returns(dx=lambda dout: None), r"dx of the shape of x, an array \(2, 4\), not NoneType"),
+        (Returns(dx=lambda dout: (dout, 1)), r"dx of the shape of x, an array \(2, 4\), not a tuple of 2"),
+    ],
+)
+def test_what_a_layer_returns_is_checked(layer, sentence):
+    for layers in ([layer], [Returns(), layer, Returns()]):
+        network = Sequential(layers, (4,))
+        with pytest.raises(
+            ShapeError, match=rf"Returns\(\)\.(for|back)ward must return.*{sentence.split('return ')[-1]}"
+        ):
+            network.backward(*network.forward(X))
+
+
+@pytest.mark.parametrize("shape", [lambda shape: None, lambda shape: 4, lambda shape: (4.5,), lambda shape: ()])
+def test_an_output_shape_is_checked(shape):
+    with pytest.raises(ShapeError, match=r"the output_shape of Returns\(\) is \(H, W, C\) or \(D,\)"):
+        Sequential([Returns(shape=shape)], (4,))
+
+
+def test_images_of_another_size_pass_where_every_layer_takes_them():
+    network = averaging()
+    images = random_images(3, (9, 10, 1))
+    out, cache = network.forward(images)
+    assert out.shape == (3, 3) and network.backward(out, cache).shape == images.shape
+    with pytest.raises(ShapeError, match="the network needs dout of its output's shape"):
+        network.backward(out[:2], cache)
+
+
+def subtracts(x):
+    x -= 0.5
+    return x, None
+
+
+def test_a_layer_that_writes_into_its_input_is_refused():
+    """Else it would change the images of the caller, or what the layer before keeps for backward."""
+    images = IMAGES.copy()
+    for first in ([], [Flatten()], [ReLU()]):
+        siamese = SiameseNetwork(Sequential([*first, Returns(subtracts), Flatten()], (8, 8, 1)))
+        for call in (siamese.embed, siamese.network.forward, lambda x, siamese=siamese: siamese.forward(x, x)):
+            with pytest.raises(
+                ShapeError, match=r"Returns\(\)\.forward must not write into its input: make a new array"
+            ):
+                call(images)
+    np.testing.assert_array_equal(images, IMAGES)
+    with pytest.raises(ValueError, match="of my own"):
+        Sequential([Returns(lambda x: int("of my own"))], (4,)).forward(X)
+
+
+def test_no_kernel_is_compiled_for_read_only_arrays():
+    kernels = [getattr(kernel, "compiled", kernel) for kernel in vars(ops).values()]
+    kernels = [kernel for kernel in kernels if hasattr(kernel, "signatures")]  # none of the textbook
+
+    def read_only():
+        types = (type for kernel in kernels for signature in kernel.signatures for type in signature)
+        return sum(str(type).startswith("readonly") for type in types)
+
+    layers = [
+        Conv2D(1, 1, 1, seed=0, dtype=float),
+        Flatten(),
+        Returns(),
+        Dense(64, 3, seed=0, dtype=float),
+        ReLU(),
+        Returns(),
+    ]
+    before, images = read_only(), random_images(12, dtype=np.float64)
+    images.flags.writeable = False
+    siamese = SiameseNetwork(Sequential(layers, (8, 8, 1)))
+    for loss in (AllPairsContrastiveLoss(), OfDistances()):
+        assert siamese.gradients(images, CLASSES, loss) > 0
+    siamese.distances(images, images)
+    assert read_only() == before
+
+
+def test_no_images_at_all():
+    siamese = SiameseNetwork(mlp((8, 8, 1)))
+    for loss in (AllPairsContrastiveLoss(), OfDistances()):
+        assert siamese.gradients(IMAGES[:0], CLASSES[:0], loss) == 0
+    assert not siamese.network.grads.any()
+
+
+class OfDistances:
+    """The mean distance, by `PairwiseDistances`."""
+
+    def forward(self, emb, classes):
+        dist, cache = PairwiseDistances().forward(emb)
+        return dist.sum(), (dist, cache)
+
+    def backward(self, cache):
+        dist, cache = cache
+        return PairwiseDistances().backward(np.ones_like(dist), cache)
+
+
+# --- Described as they are ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["layer", "network", "cut"])
+def test_frozen_layers_are_described_saved_and_loaded(form, tmp_path):
+    network = own()
+    frozen = {"layer": range(4, 5), "network": range(7), "cut": range(5)}[form]
+    if form == "layer":
+        network.layers[4].trainable = False
+    else:
+        (network if form == "network" else network.upto(5)).trainable = False
+    assert network.trainable == (form != "network")
+    save_model(tmp_path / "model.npz", SiameseNetwork(network))
+    for again in (network, load_model(tmp_path).network, Sequential.from_config(network.config())):
+        assert [i for i, layer in enumerate(again.layers) if not layer.trainable] == list(frozen)
+        assert [i for i, layer in enumerate(again.config()["layers"]) if layer.get("trainable") is False] == list(
+            frozen
+        )
+    network.trainable = True
+    assert network.config() == own().config() and trains(network) == set()
+    config = network.config()
+    config["layers"][0]["trainable"] = "no"
+    with pytest.raises(ModelError, match="trainable is true or false, not 'no'"):
+        Sequential.from_config(config)
+
+
+@register_layer
+class Freezable(Scale):
+    def __init__(self, features, trainable):
+        super().__init__(features)
+        self.trainable = trainable
+
+
+def test_a_class_may_take_trainable_itself():
+    for trainable in (True, False):
+        config = Sequential([Freezable(3, trainable)], (3,)).config()
+        assert config["layers"] == [{"class": "Freezable", "features": 3, "trainable": trainable}]
+        assert Sequential.from_config(config).layers[0].trainable is trainable
+
+
+class Misdescribed(Scale):
+    def __init__(self, features=8, scale=2, change=""):
+        super().__init__(features)
+        self.scale, self.change = 2 * scale if change == "config" else scale, change
+
+    def config(self):
+        if self.change == "json":
+            return {"scale": np.ones(3)}
+        if self.change == "argument":
+            return {"colour": 1}
+        return {"features": 9 if self.change == "shape" else self.features, "scale": self.scale, "change": self.change}
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ("config", r"Misdescribed\(\) is not what its description makes"),
+        ("shape", r"is not what its description makes, .*'w': \(\(9,\)"),
+        ("json", r"Misdescribed.config\(\) must return what JSON can hold"),
+        ("argument", "Misdescribed cannot be made from its description: .*'colour'"),
+    ],
+)
+def test_a_network_that_would_not_load_as_it_is_is_not_saved(change, sentence, tmp_path, monkeypatch):
+    monkeypatch.setitem(_REGISTERED, "Misdescribed", Misdescribed)
+    network = Sequential([Flatten(), Dense(64, 8), Misdescribed(8, 3, change)], (8, 8, 1))
+    for call in (network.config, lambda: save_model(tmp_path / "model.npz", SiameseNetwork(network))):
+        with pytest.raises(ModelError, match=sentence):
+            call()
+    assert not any(tmp_path.iterdir())
+    save_model(tmp_path / "model.npz", SiameseNetwork(Sequential([Flatten(), Dense(64, 8), Misdescribed()], (8, 8, 1))))
+
+
+# --- Mistakes -------------------------------------------------------------------------------------------------
+
+
+class Third(OfDistances):
+    def forward(self, emb, classes, margin):
+        return 0.0, None
+
+
+class NoCache(OfDistances):
+    def backward(self):
+        return None
+
+
+class Fails(OfDistances):
+    def forward(self, emb, classes):
+        return None + 1, None
+
+
+def test_a_loss_of_another_form_earns_a_sentence():
+    siamese = SiameseNetwork(mlp((8, 8, 1)))
+    for loss, wrong in ((Third(), "forward"), (NoCache(), "backward"), (None, "forward"), (Third, "forward")):
+        with pytest.raises(OptionError, match=rf"a loss is called as loss.{wrong}\(.*\), which .* does not take"):
+            siamese.gradients(IMAGES, CLASSES, loss)
+        with pytest.raises(OptionError, match=r"a loss has forward\(dist, label\).* has (no )?forward"):
+            loss_kind(loss)
+    with pytest.raises(TypeError, match="unsupported operand"):  # not of the form
+        siamese.gradients(IMAGES, CLASSES, Fails())
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "sentence"),
+    [
+        (
+            lambda path: SiameseNetwork(None),
+            OptionError,
+            "is made of a network, as Sequential, cnn or mlp, not NoneType",
+        ),
+        (lambda path: Sequential(Dense(3, 3), (3,)), OptionError, "is made of a list of layers, not Dense"),
+        (
+            lambda path: own().load_params(None),
+            OptionError,
+            "takes arrays by name, or the path of a file, not NoneType",
+        ),
+        (lambda path: save_model(path, own()), OptionError, r"SiameseNetwork\(network\), not Sequential"),
+        (lambda path: cnn(None), ShapeError, r"an image shape is \(H, W, C\), not None"),
+        (lambda path: mlp((8, "8", 1)), ShapeError, "an image shape is .* whole numbers of at least 1"),
+        (lambda path: cnn(seed=-1), OptionError, "a seed must be a whole number of at least 0, not -1"),
+        (lambda path: mlp(seed="x"), OptionError, "a seed must be a whole number of at least 0, not 'x'"),
+        (lambda path: Dense(2, 2, seed=-1), OptionError, "a seed must be a whole number of at least 0, not -1"),
+        *[
+            (lambda path, notes=notes: save_model(path, SiameseNetwork(own()), notes), ModelError, "what JSON can hold")
+            for notes in ({"a": np.ones(3)}, 5, {(1, 2): 3})
+        ],
+        (
+            lambda path: save_model(path, SiameseNetwork(own()), {"a": "x" * (1 << 20)}),
+            ModelError,
+            "a header of .* more than can be read again",
+        ),
+    ],
+)
+def test_mistakes_earn_a_sentence(call, error, sentence, tmp_path):
+    with pytest.raises(error, match=sentence):
+        call(tmp_path / "model.npz")
+    assert not any(tmp_path.iterdir())
+
+
+def test_what_could_not_be_loaded_is_not_saved(tmp_path):
+    siamese = SiameseNetwork(own())
+    siamese.network.layers[5].params["w"] = np.full(8, np.nan)
+    with pytest.raises(ModelError, match=r"cannot be saved with NaN or infinity in 'scale_1\.w'"):
+        save_model(tmp_path / "model.npz", siamese)
+    siamese = SiameseNetwork(own())
+    siamese.margin = -1
+    with pytest.raises(OptionError, match="the margin must be a finite number above 0"):
+        save_model(tmp_path / "model.npz", siamese)
+    assert not any(tmp_path.iterdir())
