@@ -77,7 +77,7 @@ TEXTBOOK_ROUTE = [
 def test_the_textbook_route_is_these_files():
     functions = walk(SIAMESE_NP_KERNELS="textbook")
     assert sorted(functions) == sorted(TEXTBOOK_ROUTE)
-    assert lines(*(PACKAGE / name for name in functions)) <= 3_000
+    assert lines(*(PACKAGE / name for name in functions)) <= 3_100
     assert sum(functions.values()) <= 600
 
 
@@ -85,14 +85,14 @@ def test_the_compiled_step():
     functions = walk(SIAMESE_NP_KERNELS="compiled", NUMBA_DISABLE_JIT="1")
     assert {"kernels/conv/winograd.py", "kernels/conv/sparse_backward.py", "kernels/dense.py"} < set(functions)
     assert not any(name.startswith("textbook/") for name in functions)
-    assert lines(*(PACKAGE / name for name in functions)) <= 4_850
-    assert sum(functions.values()) <= 1_500
+    assert lines(*(PACKAGE / name for name in functions)) <= 4_950
+    assert sum(functions.values()) <= 1_550
 
 
 # The files and folders of each room, and how many lines of Python it may have.
 ROOMS = {
     "front rooms and textbook": (
-        3_550,
+        3_650,
         *("layers.py", "network.py", "losses.py", "optimizers.py", "pairs.py", "augment.py", "training.py"),
         *("layer.py", "_ownership.py", "backend.py", "_checks.py", "errors.py", "__init__.py", "textbook"),
     ),
