@@ -4,7 +4,6 @@ Layers and losses run on the active back end. Layers with parameters are checked
 parameters moved: biases, which are 0 at first, would hide faults.
 """
 
-import copy
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -162,9 +161,11 @@ def _case(
 
 
 def _with_params(layer: Layer, params: Arrays) -> Layer:
-    """A copy of `layer` with parameters of its own."""
-    other = copy.copy(layer)
-    Layer.__init__(other)
+    """A layer like `layer`, with parameters of its own, of the dtype of `params`."""
+    config = layer.config()
+    if "dtype" in config:
+        config["dtype"] = params["w"].dtype
+    other = type(layer).from_config(config)
     other.params = {name: params[name] for name in layer.params}
     return other
 
