@@ -176,7 +176,9 @@ def identity(config: "TrainConfig", dataset: Dataset, own: Mapping[str, Any], ne
 
 def _network_identity(network: Sequential) -> dict[str, Any]:
     """All that makes `network` and its training what they are, but its weights."""
-    return {**network_config(network), "trainable": [bool(layer.trainable) for layer in network.layers]}
+    config = network_config(network)
+    layers = [{key: value for key, value in layer.items() if key != "trainable"} for layer in config["layers"]]
+    return {**config, "layers": layers, "trainable": [bool(layer.trainable) for layer in network.layers]}
 
 
 def check_identity(
