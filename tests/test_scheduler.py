@@ -150,7 +150,7 @@ def test_a_worker_takes_shards_while_the_caller_does():
         _meet_all(np.zeros(1, np.int64), met)
         if met.all():
             return
-    pytest.fail("the caller ran both shards, or waited in vain")
+    pytest.fail("the caller ran both shards, or waited for a worker that never came")
 
 
 @workers

@@ -5,7 +5,7 @@ Made fast by
   pixel saw a window of x, adds a multiple of w[..., f] to that window of dx, and of the window of x to dw[..., f];
 - reading the lists pixel by pixel for dx, and sorted by filters for dw: so the sums that grow, three rows of a window,
   stay in registers while a list is read (`sparse_axpy3`). Rows of windows are filled up to whole vectors: in w with
-  zeros, in x with what lies behind them, whose sums nobody reads;
+  zeros, in x with what follows them in memory, whose sums are not used;
 - where x has few channels, as the pixels of the first layer, rows of windows are too short for this. There the vectors
   run over the filters instead, and pixels that saw only black are left out.
 

@@ -216,7 +216,7 @@ def _emit_compress_store(b: Any, of: Any, data: Any, k: Any, vector: Any, mask: 
 def compress_store(array: Any, k: int, vector: Any, mask: Any) -> None:
     """Write only the entries whose bit is set in `mask` to ``array[k]``, ``array[k + 1]``, ...
 
-    What lies behind them, up to one vector, may be overwritten with anything.
+    The entries after them, up to one vector, may be overwritten with anything.
     """
     chosen = [entry for e, entry in enumerate(vector) if int(mask) >> e & 1]
     array[k : k + len(chosen)] = chosen
