@@ -10,17 +10,20 @@ from typing import Any
 _PUBLIC = {
     "augment": ("RandomShift",),
     "backend": ("use_kernels",),
+    "config": ("TrainConfig",),
     "datasets": ("Dataset", "Split", "load_dataset", "load_images", "read_idx", "read_image"),
+    "distances": ("EuclideanDistance", "PairwiseDistances"),
     "errors": ("SiameseError",),
     "storage": ("load_model", "save_model"),
     "description": ("register_layer",),
     "layer": ("Layer",),
-    "losses": ("AllPairsContrastiveLoss", "ContrastiveLoss", "EuclideanDistance", "PairwiseDistances"),
-    "network": ("Sequential", "SiameseNetwork", "cnn", "mlp"),
+    "losses": ("AllPairsContrastiveLoss", "ContrastiveLoss"),
+    "network": ("Sequential", "SiameseNetwork"),
     "optimizers": ("SGD", "Adam"),
     "pairs": ("balanced_batches", "random_pairs"),
+    "presets": ("cnn", "mlp"),
+    "run": ("Run", "train_run"),
     "runtime.scheduler": ("set_threads",),
-    "training": ("Run", "TrainConfig", "train_run"),
 }
 _MODULE = {name: module for module, names in _PUBLIC.items() for name in names}
 

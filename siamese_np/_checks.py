@@ -1,15 +1,12 @@
 """What users hand in, checked in one place: arrays, the caches of backward passes, and numbers."""
 
-import functools
-import inspect
 import math
 import numbers
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
-from types import ModuleType
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from siamese_np.errors import DataError, OptionError, ShapeError
 
@@ -51,20 +48,6 @@ def as_dtype(dtype: Any) -> np.dtype[Any]:
     return given
 
 
-def check_gradient(
-    owner: object, dout: Any, shape: tuple[int, ...], dtype: DTypeLike | None = None, name: str = "dout"
-) -> NDArray[Any]:
-    """`dout` as a C-contiguous array of `shape` and `dtype` (None: float32 or float64), or a ShapeError."""
-    dout = as_array(name, dout)
-    if dout.shape != shape or (dout.dtype not in FLOATS if dtype is None else dout.dtype != dtype):
-        dtypes = FLOATS if dtype is None else (np.dtype(dtype),)
-        raise ShapeError(
-            f"{owner} needs {name} of its output's shape {shape} and dtype {_names(dtypes)}, "
-            f"not {dout.shape} and {dout.dtype}"
-        )
-    return kernel_input(dout)
-
-
 def kernel_input(array: NDArray[Any]) -> NDArray[Any]:
     """`array` C-contiguous, and writeable though no kernel writes it: for others Numba would compile anew."""
     array = np.ascontiguousarray(array)
@@ -86,249 +69,6 @@ def seeded(make: Callable[[Any], Seeded], seed: Any) -> Seeded:
         return make(seed)
     except (TypeError, ValueError):
         raise OptionError(f"a seed must be a whole number of at least 0, not {seed!r}") from None
-
-
-def assign(name: str, array: NDArray[Any], values: Any) -> None:
-    """Copy `values` into `array`, or ShapeError unless they are real numbers of its shape."""
-    if values is array:
-        return
-    values = as_array(name, values)
-    if values.shape != array.shape or values.dtype.kind not in "iuf":
-        raise ShapeError(f"{name} takes real numbers of shape {array.shape}, not {found(values)}")
-    with np.errstate(over="ignore"):  # infinity stays visible
-        array[...] = values
-
-
-def check_vectors(params: Any, grads: Any) -> None:
-    """ShapeError unless both vectors of an optimizer are as the kernels trust them to be."""
-    for name, array in (("params", params), ("grads", grads)):
-        if not is_array(array) or array.ndim != 1 or array.dtype not in FLOATS:
-            raise ShapeError(f"an optimizer needs {name} as a vector (P,) of float32 or float64, not {found(array)}")
-        if not array.flags.c_contiguous or not (array.flags.writeable or array is grads):
-            raise ShapeError(f"an optimizer needs {name} contiguous, and params writeable")
-    if (params.shape, params.dtype) != (grads.shape, grads.dtype):
-        raise ShapeError(
-            f"an optimizer needs params and grads of one shape and dtype, not {params.shape} of {params.dtype} "
-            f"and {grads.shape} of {grads.dtype}"
-        )
-
-
-class Arrays(MutableMapping[str, NDArray[Any]]):
-    """Arrays by name, which stay the same arrays: to assign to a name copies the values into its array.
-
-    So nothing tears an array off the vector that it is a part of, and kernels can trust its shape and dtype. What is
-    handed out is a view, for the shape of an array can be changed in place.
-
-    Parameters
-    ----------
-    arrays : mapping of str to ndarray
-    owner : str, optional
-        Who owns the arrays, as a sentence calls it; then no names can be added.
-    """
-
-    def __init__(self, arrays: Mapping[str, Any] | None = None, owner: str = "") -> None:
-        self.owner = owner
-        self.kept: dict[str, NDArray[Any]] = {}
-        for name, array in (arrays or {}).items():
-            self._add(name, array)
-
-    def __getitem__(self, name: str) -> NDArray[Any]:
-        return self.kept[name].view()
-
-    def __setitem__(self, name: str, values: Any) -> None:
-        if name in self.kept:
-            assign(f"the array {name!r}", self.kept[name], values)
-        elif self.owner:
-            raise self._unknown(repr(name))
-        else:
-            self._add(name, values)
-
-    def __delitem__(self, name: str) -> None:
-        raise ShapeError(f"the array {name!r} can be overwritten, but not taken away")
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.kept)
-
-    def __len__(self) -> int:
-        return len(self.kept)
-
-    def __repr__(self) -> str:
-        return repr(self.kept)
-
-    def __reduce__(self) -> Any:
-        return Arrays, (self.kept,)  # a copy has no owner
-
-    @classmethod
-    def of(cls, arrays: Any) -> "Arrays":
-        """`arrays`, a mapping, as `Arrays`: itself, where it is one."""
-        if not isinstance(arrays, Mapping):
-            raise ShapeError(f"params and grads are mappings of names to arrays, not {found(arrays)}")
-        return arrays if isinstance(arrays, Arrays) else cls(arrays)
-
-    def assign(self, name: str, arrays: Any) -> None:
-        """Copy in the values of `arrays`, all of them; ShapeError, which calls these `name`, where they do not fit."""
-        if arrays is self:
-            return
-        if self.owner and not self.kept and isinstance(arrays, Mapping) and arrays:
-            raise self._unknown(", ".join(map(repr, arrays)))
-        if not isinstance(arrays, Mapping) or set(arrays) != set(self):
-            names = ", ".join(arrays) if isinstance(arrays, Mapping) else found(arrays)
-            raise ShapeError(f"{name} are the arrays {', '.join(self) or 'of no name'}, not {names}")
-        self.update(arrays)
-
-    def can_hold_gradients(self, params: "Arrays") -> bool:
-        """Whether these are arrays of the names, shapes, dtypes and layout of `params`, and can be written."""
-        return self.forms() == params.forms() and all(array.flags.writeable for array in self.kept.values())
-
-    def forms(self) -> dict[str, str]:
-        """Shape, dtype and layout of each array."""
-        return {name: found(array) for name, array in self.kept.items()}
-
-    def _unknown(self, names: str) -> ShapeError:
-        if self.kept:
-            return ShapeError(f"{self.owner} has the arrays {', '.join(self.kept)}, but no {names}")
-        return ShapeError(
-            f"{self.owner} had no arrays when its network was made, so it cannot have {names} now: "
-            "set self.params in the constructor"
-        )
-
-    def _add(self, name: str, array: Any) -> None:
-        if not isinstance(name, str) or not is_array(array):
-            raise ShapeError(f"arrays are kept under names, not {found(array)} under {name!r}")
-        self.kept[name] = array
-
-
-def walk(value: Any, visit: Callable[[Any], Any], seen: dict[int, Any]) -> Any:
-    """`value`, with each array that it leads to, by containers and attributes, replaced by what `visit` returns.
-
-    `visit` is also shown each container and object on the way.
-    """
-    if isinstance(value, np.ndarray):
-        return visit(value)
-    inside: Any = value if isinstance(value, (dict, list, tuple, set)) else getattr(value, "__dict__", None)
-    if not isinstance(inside, (dict, list, tuple, set)) or isinstance(value, ModuleType):
-        return value
-    if id(value) not in seen:
-        seen[id(value)] = value, value  # the first, so that no other object has its id
-        visit(value)
-        parts = list(inside.items() if isinstance(inside, dict) else enumerate(inside))
-        changed = {key: new for key, part in parts if (new := walk(part, visit, seen)) is not part}
-        if changed and isinstance(inside, tuple):
-            new = [changed.get(i, part) for i, part in parts]
-            seen[id(value)] = value, value._make(new) if hasattr(value, "_make") else tuple(new)
-        else:
-            for key, part in changed.items():
-                inside[key] = part  # type: ignore[index]
-    return seen[id(value)][1]
-
-
-# --- What layers return, which users write ------------------------------------------------------------------
-
-
-def call_forward(layer: Any, x: NDArray[Any], shape: tuple[int, ...]) -> tuple[NDArray[Any], Any]:
-    """``layer.forward(x)``, or a ShapeError unless that is an array (N, *shape) and a cache."""
-    returned = layer.forward(x) if _is_ours(layer.__class__) else _forward_of_user(layer, x)
-    out: Any = returned[0] if type(returned) is tuple and len(returned) == 2 else None
-    if not is_array(out) or out.shape != (len(x), *shape):
-        wanted = f"(out, cache), with out of its output_shape, an array {(len(x), *shape)}"
-        raise ShapeError(f"{layer}.forward must return {wanted}, not {found(returned if out is None else out)}")
-    return returned
-
-
-def _forward_of_user(layer: Any, x: NDArray[Any]) -> Any:
-    """``layer.forward(x)``, which may not write into the images or into what the layer before keeps for backward."""
-    x = x.view()
-    x.flags.writeable = False
-    try:
-        return layer.forward(x)
-    except ValueError as error:
-        if "read-only" not in str(error):
-            raise
-        raise ShapeError(f"{layer}.forward must not write into its input: make a new array") from error
-
-
-def call_backward(layer: Any, dout: Any, cache: Any, shape: tuple[int, ...], need_dx: bool) -> Any:
-    """``layer.backward(dout, cache)``, or with `need_dx` a ShapeError unless that is an array of `shape`."""
-    dx = layer.backward(dout, cache, **({"need_dx": need_dx} if _takes_need_dx(layer.__class__) else {}))
-    if need_dx and (not is_array(dx) or dx.shape != shape):
-        raise ShapeError(f"{layer}.backward must return dx of the shape of x, an array {shape}, not {found(dx)}")
-    return dx
-
-
-@functools.cache
-def _is_ours(kind: Any) -> bool:
-    return bool(kind.__module__ == "siamese_np.layers")
-
-
-@functools.cache
-def _takes_need_dx(kind: Any) -> bool:
-    parameters = inspect.signature(kind.backward).parameters.values()
-    return any(parameter.name == "need_dx" or parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
-
-
-# --- Caches: what backward is given must be what the owner's own forward makes, for kernels trust it --------
-
-
-def cache_parts(owner: object, cache: Any, kind: type[tuple[Any, ...]] | type[list[Any]], count: int) -> Any:
-    """`cache`, if it is a `kind` (tuple or list) of `count` parts; else a ShapeError."""
-    if type(cache) is not kind or len(cache) != count:
-        raise ShapeError(f"{_needs(owner)}, a {kind.__name__} of {count}, not {found(cache)}")
-    return cache
-
-
-def cache_array(
-    owner: object,
-    name: str,
-    array: Any,
-    shape: Sequence[int | None] | None,
-    dtype: DTypeLike | None = None,
-) -> NDArray[Any]:
-    """`array`, if C-contiguous and of `shape` and `dtype` (None: float32 or float64).
-
-    None for `shape` admits any, None within it any length.
-    """
-    if (
-        type(array) is not np.ndarray
-        or (array.dtype not in FLOATS if dtype is None else array.dtype != dtype)
-        or (array.shape != shape and not _fits(array.shape, shape))
-        or not array.flags.c_contiguous
-    ):
-        dtypes = FLOATS if dtype is None else (np.dtype(dtype),)
-        lengths = "" if shape is None else f" ({', '.join('any' if n is None else str(n) for n in shape)})"
-        wanted = f"{name} a C-contiguous array{lengths} of {_names(dtypes)}"
-        raise ShapeError(f"{_needs(owner)}, with {wanted}, not {found(array)}")
-    return array
-
-
-def cache_shape(owner: object, cache: Any) -> tuple[int, ...]:
-    """`cache`, if it is the shape of a batch."""
-    if type(cache) is not tuple or len(cache) < 2 or any(type(length) is not int or length < 0 for length in cache):
-        raise ShapeError(f"{_needs(owner)}, with the shape of its input, not {found(cache)}")
-    return cache
-
-
-def cache_argmax(owner: object, argmax: Any, shape: tuple[int, ...], dtype: DTypeLike, count: int) -> NDArray[Any]:
-    """`argmax`, if it is such an array of numbers from 0 to `count` - 1."""
-    argmax = cache_array(owner, "argmax", argmax, shape, dtype)
-    signed = argmax.dtype.kind == "i"
-    if argmax.size and (argmax.max() >= count or (signed and argmax.min() < 0)):
-        raise ShapeError(f"{_needs(owner)}, with every argmax below {count}, not from {argmax.min()} to {argmax.max()}")
-    return argmax
-
-
-def _fits(given: tuple[int, ...], shape: Sequence[int | None] | None) -> bool:
-    if shape is None:
-        return True
-    differing = [n for n, length in zip(shape, given, strict=False) if n not in (None, length)]
-    return len(given) == len(shape) and not differing
-
-
-def _needs(owner: object) -> str:
-    return f"{owner} needs the cache that its own forward returned"
-
-
-def _names(dtypes: Sequence[np.dtype[Any]]) -> str:
-    return " or ".join(str(dtype) for dtype in dtypes)
 
 
 def found(value: Any) -> str:
@@ -392,6 +132,13 @@ def check_class_names(names: Any) -> list[str] | None:
     if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
         raise OptionError(f"class names must be a list of text, not {names!r}")
     return list(names)
+
+
+def as_shape(shape: Any, name: str = "an input shape") -> tuple[int, ...]:
+    """`shape` as a tuple, or a ShapeError unless it is one of whole numbers of at least 1."""
+    if not isinstance(shape, (list, tuple)) or not shape or not all(is_whole(n) and n >= 1 for n in shape):
+        raise ShapeError(f"{name} is (H, W, C) or (D,), whole numbers of at least 1, not {shape!r}")
+    return tuple(int(length) for length in shape)
 
 
 # --- Images, embeddings, classes and pairs --------------------------------------------------------------------
@@ -502,10 +249,17 @@ def check_pairs(dist: Any, label: Any, for_loss: bool = False) -> tuple[NDArray[
     return dist, label
 
 
+def fits(given: tuple[int, ...], shape: Sequence[int | None] | None) -> bool:
+    if shape is None:
+        return True
+    differing = [n for n, length in zip(shape, given, strict=False) if n not in (None, length)]
+    return len(given) == len(shape) and not differing
+
+
 def check_rows(name: str, rows: Any, shape: tuple[int | None, ...], count: int) -> NDArray[Any]:
     """`rows` as an array of `shape` (None: any length) of row numbers from 0 to `count` - 1, or a ShapeError."""
     rows = as_array(name, rows)
-    if not _fits(rows.shape, shape) or rows.dtype.kind not in "iu":
+    if not fits(rows.shape, shape) or rows.dtype.kind not in "iu":
         lengths = ", ".join("any" if length is None else str(length) for length in shape)
         raise ShapeError(f"{name} must be an array ({lengths}) of row numbers, not {rows.dtype} {rows.shape}")
     wrong = np.argwhere((rows < 0) | (rows >= count))

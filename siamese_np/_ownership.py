@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from siamese_np._checks import FLOATS, found, walk
+from siamese_np._arrays import walk
+from siamese_np._checks import FLOATS, found
 from siamese_np.errors import OptionError, ShapeError
 from siamese_np.layer import Array, Layer
 

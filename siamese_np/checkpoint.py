@@ -24,7 +24,8 @@ from siamese_np.network import Sequential
 from siamese_np.storage import load_arrays, save_arrays
 
 if TYPE_CHECKING:
-    from siamese_np.training import TrainConfig, Training
+    from siamese_np.config import TrainConfig
+    from siamese_np.training import Training
 
 CHECKPOINT_FORMAT = "siamese_np checkpoint 1"
 ROW = {"epoch", "loss", "validation_loss", "validation_pair_accuracy", "validation_dissimilar_distance"}
@@ -54,7 +55,7 @@ def load_checkpoint(
 ) -> "Training":
     """The training that `make` makes of the options of the checkpoint in `folder`, in the state it was left in.
 
-    Raises are those of `Training.resume`; `own` are the network, the loss and the augmentation of the user.
+    Raises are those of `siamese_np.run.resumed`; `own` are the network, the loss and the augmentation of the user.
     """
     path = folder / "checkpoint.npz"
     made: list[Training] = []
@@ -70,7 +71,7 @@ def load_checkpoint(
         if config not in (None, training.config):
             raise ModelError(f"the run in {folder} keeps its configuration: {training.config}")
         check_progress(path, header, training)
-        training.folder, training.history, training.best = folder, header["history"], header["best"]
+        training.history, training.best = header["history"], header["best"]
         training.optimizer.steps, training.seconds = header["steps"], header["seconds"]
         training.losses = [0.0] * (header["steps"] - len(training.history) * training.protocol.steps)
         made.append(training)

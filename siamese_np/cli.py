@@ -49,9 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def train(args: argparse.Namespace) -> int:
     """Train, evaluate on the test images, draw, save."""
+    from siamese_np.config import TrainConfig
     from siamese_np.datasets import load_dataset
+    from siamese_np.run import train_run
     from siamese_np.run_folder import text
-    from siamese_np.training import TrainConfig, train_run
 
     names = [field.name for field in dataclasses.fields(TrainConfig)]
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
@@ -325,7 +326,7 @@ def _parser(with_config: bool) -> argparse.ArgumentParser:
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
     """One option for each field of `TrainConfig`."""
-    from siamese_np.training import PROTOCOL_DEFAULTS, TrainConfig
+    from siamese_np.config import PROTOCOL_DEFAULTS, TrainConfig
 
     for field in dataclasses.fields(TrainConfig):
         *others, last = sorted(field.metadata["choices"]) or [""]

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from siamese_np._checks import FLOATS, Arrays, as_array, kernel_input
+from siamese_np._arrays import Arrays
+from siamese_np._checks import FLOATS, as_array, kernel_input
 from siamese_np.description import constructor_arguments
 from siamese_np.errors import ShapeError
 

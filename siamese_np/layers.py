@@ -7,16 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from siamese_np._checks import (
-    as_dtype,
-    cache_argmax,
-    cache_array,
-    cache_parts,
-    cache_shape,
-    check_gradient,
-    is_whole,
-    seeded,
-)
+from siamese_np._checks import as_dtype, is_whole, seeded
+from siamese_np._contract import cache_argmax, cache_array, cache_parts, cache_shape, check_gradient
 from siamese_np.backend import ops
 from siamese_np.description import register_layer
 from siamese_np.errors import OptionError, ShapeError
@@ -281,70 +273,6 @@ class Flatten(Layer):
     def backward(self, dout: Array, cache: Shape, need_dx: bool = True) -> Array | None:
         N, *shape = cache_shape(self, cache)
         return check_gradient(self, dout, (N, *self.output_shape(tuple(shape)))).reshape(cache)
-
-
-class ConvReLUPool:
-    """Conv2D, ReLU and MaxPool2D(2) in a row as one operation: what `Sequential` makes of them.
-
-    Gives the bits of the three layers' outputs and the same gradients, and never writes the largest array, the
-    output of the convolution, to memory. Parameters stay with the convolution.
-
-    Parameters
-    ----------
-    conv : Conv2D
-    pool : MaxPool2D
-        Of 2x2 windows that do not overlap: see `fits`.
-    """
-
-    def __init__(self, conv: Conv2D, pool: MaxPool2D) -> None:
-        self.conv, self.pool = conv, pool
-
-    @property
-    def params(self) -> Any:
-        return self.conv.params
-
-    @property
-    def grads(self) -> Any:
-        return self.conv.grads
-
-    @property
-    def trainable(self) -> bool:
-        return self.conv.trainable
-
-    @staticmethod
-    def fits(layers: Sequence[Layer]) -> bool:
-        """Whether `layers` begin with a convolution, a ReLU and a 2x2 pooling with stride 2."""
-        kinds = [type(layer) for layer in layers[:3]]
-        pool = layers[2] if kinds == [Conv2D, ReLU, MaxPool2D] else None
-        return isinstance(pool, MaxPool2D) and pool.stride == pool.window == (2, 2)
-
-    def output_shape(self, shape: Shape) -> Shape:
-        """As `Layer.output_shape`."""
-        return self.pool.output_shape(self.conv.output_shape(shape))
-
-    def forward(self, x: Array) -> tuple[Array, Any]:
-        """As `Layer.forward`."""
-        conv = self.conv
-        x = conv._check(x)
-        out = buffers.empty((len(x), *self.output_shape(x.shape[1:])), x.dtype)
-        argmax = buffers.empty(out.shape, np.uint8)
-        ops.conv_relu_pool_forward(out, argmax, x, conv._w, conv._b, conv.stride, conv.pad)
-        return out, (argmax, x)
-
-    def backward(self, dout: Array, cache: Any, need_dx: bool = True) -> Array | None:
-        """As `Layer.backward`."""
-        conv = self.conv
-        argmax, x = cache_parts(self, cache, tuple, 2)
-        x = cache_array(self, "x", x, (None, None, None, conv.channels), conv.dtype)
-        out_shape = (len(x), *self.output_shape(x.shape[1:]))
-        argmax = cache_argmax(self, argmax, out_shape, np.uint8, 5)  # 4: none of the window's entries
-        dout = check_gradient(self, dout, out_shape, x.dtype)
-        dx = buffers.empty((len(x) if need_dx else 0, *x.shape[1:]), x.dtype)
-        ops.conv_relu_pool_backward(dx, *conv._added(), dout, argmax, x, conv._w, conv.stride, conv.pad)
-        return dx if need_dx else None
-
-    def __repr__(self) -> str:
-        return f"{self.conv}, ReLU() and {self.pool} in one"
 
 
 @register_layer

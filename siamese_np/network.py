@@ -1,36 +1,40 @@
-"""Layers in a row, the two presets, and the Siamese network: two branches, one set of weights."""
+"""Layers in a row, and the Siamese network: two branches, one set of weights."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
+from siamese_np._arrays import assign
 from siamese_np._checks import (
     as_array,
     as_images,
-    assign,
-    cache_parts,
-    cache_shape,
-    call_backward,
-    call_forward,
+    as_shape,
     check_class_names,
     check_finite,
-    check_gradient,
     check_margin,
     check_saved_threshold,
     found,
     is_whole,
-    seeded,
+)
+from siamese_np._contract import (
+    cache_parts,
+    cache_shape,
+    call_backward,
+    call_forward,
+    check_gradient,
+    loss_backward,
+    loss_forward,
 )
 from siamese_np._ownership import check_layers, join_arrays, move_arrays
 from siamese_np.backend import ops
 from siamese_np.description import described, layer_config, load_params, make_layers, numbered
+from siamese_np.distances import EuclideanDistance
 from siamese_np.errors import OptionError, ShapeError
+from siamese_np.fusion import fused
 from siamese_np.layer import Array, Layer, Shape
-from siamese_np.layers import Conv2D, ConvReLUPool, Dense, Flatten, MaxPool2D, ReLU
-from siamese_np.losses import EuclideanDistance, loss_backward, loss_forward
 from siamese_np.runtime.scheduler import chunks_of
 
 EMBED_BATCH = 256  # images embedded at a time: bounds the memory of the activations
@@ -39,7 +43,7 @@ EMBED_BATCH = 256  # images embedded at a time: bounds the memory of the activat
 class Sequential:
     """Layers applied one after another; all their parameters lie in one vector.
 
-    The compiled back end computes convolution, ReLU and pooling in a row as one (`siamese_np.layers.ConvReLUPool`),
+    The compiled back end computes convolution, ReLU and pooling in a row as one (`siamese_np.fusion.ConvReLUPool`),
     with the same results as layer by layer; the textbook runs the layers.
 
     Parameters
@@ -73,9 +77,10 @@ class Sequential:
             raise OptionError(f"a network is made of a list of layers, not {found(layers)}")
         self.layers = tuple(layers)
         check_layers(self.layers)
-        self.input_shape = _shape(input_shape)
-        self._fused = _fused(self.layers)
+        self.input_shape = as_shape(input_shape)
+        self._fused = fused(self.layers)
         self._shapes = tuple(_shapes(steps, self.input_shape) for steps in (self.layers, self._fused))
+        self._weighted = tuple(_weighted(steps) for steps in (self.layers, self._fused))
         self.output_shape = self._shapes[0][-1]
         self._params, self._grads = join_arrays(self.layers)
         self._chunks = chunks_of([array.size for layer in self.layers for array in layer.params.values()])
@@ -132,7 +137,7 @@ class Sequential:
         N, *shape = cache_shape("the network", x_shape)
         shapes = self._shapes_of(steps, tuple(shape))
         dx: Array | None = check_gradient("the network", dout, (N, *shapes[-1]))
-        trained = (i for i, step in enumerate(steps) if step.params and step.trainable)
+        trained = (i for i in self._weighted[steps is self._fused] if steps[i].trainable)
         first = 0 if need_dx else next(trained, len(steps))
         for i in reversed(range(first, len(steps))):
             kept = {} if steps[i].trainable else {name: grad.copy() for name, grad in steps[i].grads.items()}
@@ -213,6 +218,7 @@ class _Cut(Sequential):
         self._fused = self.layers
         self.input_shape = whole.input_shape
         self._shapes = (whole._shapes[0][: count + 1],) * 2
+        self._weighted = (_weighted(self.layers),) * 2
         self.output_shape = self._shapes[0][-1]
         self._chunks = chunks_of([array.size for layer in self.layers for array in layer.params.values()])
         self._own_layers()
@@ -222,98 +228,17 @@ class _Cut(Sequential):
         self._params, self._grads = self._whole.params[:size], self._whole.grads[:size]
 
 
-def _fused(layers: Sequence[Layer]) -> tuple[Layer | ConvReLUPool, ...]:
-    """The steps that `layers` amount to: convolution, ReLU and pooling in a row are one."""
-    steps: list[Layer | ConvReLUPool] = []
-    i = 0
-    while i < len(layers):
-        if ConvReLUPool.fits(layers[i:]):
-            steps.append(ConvReLUPool(layers[i], layers[i + 2]))  # type: ignore[arg-type]
-            i += 3
-        else:
-            steps.append(layers[i])
-            i += 1
-    return tuple(steps)
-
-
-def _shape(shape: Any, name: str = "an input shape") -> Shape:
-    if not isinstance(shape, (list, tuple)) or not shape or not all(is_whole(n) and n >= 1 for n in shape):
-        raise ShapeError(f"{name} is (H, W, C) or (D,), whole numbers of at least 1, not {shape!r}")
-    return tuple(int(length) for length in shape)
+def _weighted(steps: Sequence[Any]) -> list[int]:
+    """Which steps have parameters."""
+    return [i for i, step in enumerate(steps) if step.params]
 
 
 def _shapes(steps: Sequence[Any], shape: Shape) -> tuple[Shape, ...]:
     """The shape of the input of each step, and of the output of the last."""
     shapes = [shape]
     for step in steps:
-        shapes.append(_shape(step.output_shape(shapes[-1]), f"the output_shape of {step}"))
+        shapes.append(as_shape(step.output_shape(shapes[-1]), f"the output_shape of {step}"))
     return tuple(shapes)
-
-
-def cnn(
-    input_shape: Shape = (28, 28, 1),
-    embedding_size: int = 64,
-    seed: int = 0,
-    dtype: DTypeLike = np.float32,
-) -> Sequential:
-    """Convolutional embedding network: two blocks of 3x3 convolution, ReLU and 2x2 max-pooling, two dense layers.
-
-    Parameters
-    ----------
-    input_shape : (int, int, int), default (28, 28, 1)
-        H, W, C of one image.
-    embedding_size : int, default 64
-        Length E of an embedding.
-    seed : int
-        Seed of the weights.
-    dtype : dtype, default float32
-    """
-    H, W, C = _image_shape(input_shape)
-    if min(H, W) < 4:
-        raise ShapeError(f"the cnn preset needs images of at least 4x4 pixels, not {H}x{W}")
-    seeds = seeded(np.random.SeedSequence, seed).spawn(4)
-    layers = [
-        Conv2D(C, 32, 3, pad="same", seed=seeds[0], dtype=dtype),
-        ReLU(),
-        MaxPool2D(2),
-        Conv2D(32, 64, 3, pad="same", seed=seeds[1], dtype=dtype),
-        ReLU(),
-        MaxPool2D(2),
-        Flatten(),
-        Dense((H // 4) * (W // 4) * 64, 128, seed=seeds[2], dtype=dtype),
-        ReLU(),
-        Dense(128, embedding_size, seed=seeds[3], dtype=dtype),
-    ]
-    return Sequential(layers, input_shape)
-
-
-def mlp(
-    input_shape: Shape = (28, 28, 1),
-    embedding_size: int = 128,
-    seed: int = 0,
-    dtype: DTypeLike = np.float32,
-) -> Sequential:
-    """The network of the original notebook: 784-512-256-128, ReLU between, linear output.
-
-    Parameters are those of `cnn`.
-    """
-    H, W, C = _image_shape(input_shape)
-    sizes = [H * W * C, 512, 256, embedding_size]
-    seeds = seeded(np.random.SeedSequence, seed).spawn(3)
-    layers: list[Layer] = [Flatten()]
-    for i in range(3):
-        layers += [Dense(sizes[i], sizes[i + 1], seed=seeds[i], dtype=dtype), ReLU()]
-    return Sequential(layers[:-1], input_shape)
-
-
-PRESETS = {"cnn": cnn, "mlp": mlp}
-
-
-def make_network(preset: str, **options: Any) -> Sequential:
-    """The preset called `preset`, or an OptionError that names the presets there are."""
-    if preset not in PRESETS:
-        raise OptionError(f"there is no preset {preset!r}; choose one of {', '.join(sorted(PRESETS))}")
-    return PRESETS[preset](**options)
 
 
 class SiameseNetwork:
@@ -433,10 +358,3 @@ class SiameseNetwork:
 
     def _images(self, images: Array) -> Array:
         return as_images(images, self.network.input_shape, self.network.params.dtype)
-
-
-def _image_shape(shape: Shape) -> tuple[int, int, int]:
-    if not isinstance(shape, (list, tuple)) or len(shape) != 3:
-        raise ShapeError(f"an image shape is (H, W, C), not {shape!r}")
-    H, W, C = _shape(shape, "an image shape")
-    return H, W, C

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from siamese_np._checks import Arrays, as_number, check_vectors
+from siamese_np._arrays import Arrays, check_vectors
+from siamese_np._checks import as_number
 from siamese_np.backend import ops
 from siamese_np.errors import OptionError
 from siamese_np.layer import Layer

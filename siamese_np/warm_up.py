@@ -7,8 +7,9 @@ import numpy as np
 
 from siamese_np import metrics
 from siamese_np.losses import AllPairsContrastiveLoss, ContrastiveLoss
-from siamese_np.network import PRESETS, SiameseNetwork, make_network
+from siamese_np.network import SiameseNetwork
 from siamese_np.optimizers import OPTIMIZERS
+from siamese_np.presets import PRESETS, make_network
 
 
 def warm_up() -> dict[str, float]:

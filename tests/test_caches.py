@@ -19,9 +19,10 @@ from siamese_np import (
     cnn,
     mlp,
 )
+from siamese_np.distances import EuclideanDistance
 from siamese_np.errors import ShapeError
-from siamese_np.layers import ConvReLUPool
-from siamese_np.losses import AllPairsContrastiveLoss, ContrastiveLoss, EuclideanDistance
+from siamese_np.fusion import ConvReLUPool
+from siamese_np.losses import AllPairsContrastiveLoss, ContrastiveLoss
 
 pytestmark = pytest.mark.usefixtures("backend")
 

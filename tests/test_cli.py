@@ -19,8 +19,9 @@ from PIL import Image
 
 from siamese_np import load_dataset, load_model
 from siamese_np.cli import main
+from siamese_np.config import TrainConfig
+from siamese_np.run import resumed
 from siamese_np.run_folder import make_folder
-from siamese_np.training import TrainConfig, Training
 
 PICTURES = ["distances", "embedding_map", "history", "mistakes", "neighbours", "pairs", "roc"]
 FIGURES = ["pair_accuracy", "pair_accuracy_at_half_margin", "threshold", "auc", "eer", "tar_at_far_1e-3"]
@@ -192,7 +193,7 @@ def test_ctrl_c_before_the_first_epoch_ends_leaves_something_to_resume(tmp_path)
     steps = re.search(r"interrupted after (\d+) of 6252 steps; the weights after \S+ of 4 epochs are kept", rest)[1]
     assert f"`siamese-np train --resume {folder}` goes on" in rest
     assert load_model(folder).network.params.any()
-    again = Training.resume(load_dataset(), folder)
+    again = resumed(folder, load_dataset())
     assert not again.history and again.optimizer.steps == int(steps)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from siamese_np import Conv2D, Dense, Flatten, MaxPool2D, ReLU, Sequential, cnn
-from siamese_np.layers import ConvReLUPool
+from siamese_np.fusion import ConvReLUPool
 from siamese_np.runtime import scheduler
 
 

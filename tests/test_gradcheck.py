@@ -12,6 +12,7 @@ import pytest
 
 from siamese_np.backend import ops, use_kernels
 from siamese_np.cli import main
+from siamese_np.distances import PairwiseDistances
 from siamese_np.errors import OptionError, ShapeError
 from siamese_np.gradcheck import InvalidReference, assert_gradients, check_gradients, complex_step
 from siamese_np.gradcheck import curve as curves
@@ -22,8 +23,9 @@ from siamese_np.gradcheck.cases.networks import Pairs
 from siamese_np.gradcheck.cases.operations import OPERATIONS
 from siamese_np.gradcheck.check import check_case
 from siamese_np.layers import Dense, Flatten, ReLU
-from siamese_np.losses import AllPairsContrastiveLoss, ContrastiveLoss, PairwiseDistances
-from siamese_np.network import Sequential, make_network
+from siamese_np.losses import AllPairsContrastiveLoss, ContrastiveLoss
+from siamese_np.network import Sequential
+from siamese_np.presets import make_network
 
 X = np.random.default_rng(5).standard_normal((4, 3))
 

@@ -5,10 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from siamese_np.distances import EuclideanDistance
 from siamese_np.gradcheck import assert_gradients
 from siamese_np.layers import AvgPool2D, Conv2D, Dense, Flatten, GlobalAvgPool2D, MaxPool2D, ReLU
-from siamese_np.losses import AllPairsContrastiveLoss, ContrastiveLoss, EuclideanDistance
-from siamese_np.network import SiameseNetwork, cnn, mlp
+from siamese_np.losses import AllPairsContrastiveLoss, ContrastiveLoss
+from siamese_np.network import SiameseNetwork
+from siamese_np.presets import cnn, mlp
 
 seeds = st.integers(0, 2**32 - 1)
 

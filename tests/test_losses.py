@@ -5,8 +5,9 @@ import pytest
 
 from siamese_np._checks import check_embeddings
 from siamese_np.backend import BACKENDS, use_kernels
+from siamese_np.distances import EuclideanDistance, PairwiseDistances
 from siamese_np.errors import OptionError, ShapeError
-from siamese_np.losses import AllPairsContrastiveLoss, ContrastiveLoss, EuclideanDistance, PairwiseDistances
+from siamese_np.losses import AllPairsContrastiveLoss, ContrastiveLoss
 
 
 @pytest.mark.parametrize("kind", [int, np.uint8, np.float16, np.float32, np.float64, np.longdouble, ">f4", ">i2"])

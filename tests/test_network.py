@@ -17,8 +17,8 @@ from siamese_np import (
     mlp,
 )
 from siamese_np.errors import OptionError, ShapeError
-from siamese_np.layers import ConvReLUPool
-from siamese_np.network import make_network
+from siamese_np.fusion import ConvReLUPool
+from siamese_np.presets import make_network
 
 pytestmark = pytest.mark.usefixtures("backend")
 

@@ -6,8 +6,9 @@ import json
 import numpy as np
 import pytest
 
+from siamese_np.config import TrainConfig
 from siamese_np.errors import OptionError
-from siamese_np.training import PROTOCOLS, TrainConfig
+from siamese_np.protocols import PROTOCOLS
 
 
 @pytest.mark.parametrize(

@@ -29,10 +29,10 @@ from siamese_np import (
     register_layer,
     save_model,
 )
+from siamese_np._contract import loss_kind
 from siamese_np.backend import ops
 from siamese_np.description import _REGISTERED
 from siamese_np.errors import ModelError, OptionError, ShapeError, SiameseError
-from siamese_np.losses import loss_kind
 from siamese_np.storage import fingerprint
 
 pytestmark = pytest.mark.usefixtures("backend")

@@ -18,6 +18,7 @@ from siamese_np import (
     train_run,
 )
 from siamese_np.metrics import knn_accuracy, pair_accuracy, roc_auc
+from siamese_np.run import train
 from siamese_np.training import Training
 
 
@@ -25,7 +26,7 @@ from siamese_np.training import Training
 def evaluated(small_mnist):
     data = load_dataset(small_mnist)
     run = Training(TrainConfig(preset="mlp", epochs=2, batch_size=64), data)
-    run.run()
+    train(run)
     return data, run, run_folder.evaluate(run.siamese, data)
 
 
@@ -97,8 +98,7 @@ def test_a_run_folder_of_links_has_its_links_replaced(evaluated, tmp_path):
     for name in names:
         (folder / name).symlink_to(other)
     run = Training(TrainConfig(preset="mlp", epochs=1, batch_size=250), data)
-    run.folder = folder
-    run.run()
+    train(run, folder)
     run_folder.write_run(folder, evaluation, data, run.history, {**evaluation.metrics, "seconds": 1.5})
     assert other.read_bytes() == b"other"
     assert sorted(path.name for path in folder.iterdir()) == sorted(names)

@@ -15,8 +15,9 @@ from siamese_np import kernels
 from siamese_np.errors import OptionError
 from siamese_np.layers import AvgPool2D, Conv2D, Dense, GlobalAvgPool2D, MaxPool2D, ReLU
 from siamese_np.losses import AllPairsContrastiveLoss, ContrastiveLoss
-from siamese_np.network import SiameseNetwork, cnn, mlp
+from siamese_np.network import SiameseNetwork
 from siamese_np.optimizers import SGD, Adam
+from siamese_np.presets import cnn, mlp
 from siamese_np.runtime import scheduler
 from siamese_np.runtime.jit import inlined, kernel
 from siamese_np.runtime.numba_compat import PRIVATE

@@ -24,19 +24,20 @@ from siamese_np import (
     Split,
     TrainConfig,
     checkpoint,
+    distances,
     load_model,
-    losses,
     mlp,
     register_layer,
     train_run,
-    training,
 )
 from siamese_np import augment as augment_module
+from siamese_np import run as run_module
+from siamese_np._contract import loss_kind
 from siamese_np.augment import augmented
 from siamese_np.backend import BACKENDS, use_kernels
 from siamese_np.checkpoint import CHECKPOINT_FORMAT
 from siamese_np.errors import DataError, ModelError, OptionError, ShapeError, SiameseError
-from siamese_np.losses import loss_kind
+from siamese_np.run import resumed
 from siamese_np.run_folder import evaluate
 from siamese_np.storage import save_arrays
 from siamese_np.training import Training
@@ -239,7 +240,7 @@ def test_an_augmentation_is_applied_to_a_copy():
 # --- A run in Python ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("module", [augment_module, losses, training])
+@pytest.mark.parametrize("module", [augment_module, distances, run_module])
 def test_the_examples_of_the_docstrings(module):
     failed, tried = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
     assert tried and not failed
@@ -640,7 +641,7 @@ def test_a_damaged_header_is_told_in_a_sentence(number, tmp_path):
     save_arrays(tmp_path / "checkpoint.npz", damaged(change), arrays)
     before = (tmp_path / "checkpoint.npz").read_bytes()
     with pytest.raises(ModelError) as told:
-        Training.resume(BLOBS, tmp_path)
+        resumed(tmp_path, BLOBS)
     sentence = str(told.value)
     assert str(tmp_path) in sentence and "\n" not in sentence and len(sentence) < 500
     assert any(part in sentence for part in (*name.split("|"), "describes no training", "other data"))
@@ -652,7 +653,7 @@ def test_the_undamaged_header_is_taken(tmp_path):
     with np.load(OLD) as archive:
         arrays = {key: archive[key] for key in archive if key != "header"}
     save_arrays(tmp_path / "checkpoint.npz", damaged(lambda header: None), arrays)
-    assert len(Training.resume(BLOBS, tmp_path).history) == 1
+    assert len(resumed(tmp_path, BLOBS).history) == 1
     assert damaged(lambda header: None)["format"] == CHECKPOINT_FORMAT
 
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from siamese_np import Sequential, SiameseNetwork, cnn, load_model, mlp, save_model, storage
 from siamese_np.errors import ModelError
-from siamese_np.network import PRESETS
+from siamese_np.presets import PRESETS
 from siamese_np.storage import write_atomically
 
 READ = "from siamese_np.storage import load_model as read"

@@ -11,13 +11,10 @@ from siamese_np import ContrastiveLoss, Dataset, SiameseNetwork, Split, TrainCon
 from siamese_np.errors import ModelError, TrainingError
 from siamese_np.losses import AllPairsContrastiveLoss
 from siamese_np.optimizers import Adam, one_cycle
+from siamese_np.protocols import BatchProtocol, NotebookProtocol
+from siamese_np.run import resumed, train
 from siamese_np.storage import versions
-from siamese_np.training import BatchProtocol, NotebookProtocol, Training
-
-
-def in_folder(training: Training, folder) -> Training:
-    training.folder = folder
-    return training
+from siamese_np.training import Training
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +38,7 @@ def blobs() -> Dataset:
 
 def test_training_learns_and_keeps_a_row_per_epoch(data):
     run, said = Training(TrainConfig(epochs=3, batch_size=64), data), []
-    run.run(log=said.append)
+    train(run, log=said.append)
     assert [row["epoch"] for row in run.history] == [1, 2, 3] and len(said) == 3
     assert run.history[-1]["loss"] < run.history[0]["loss"] / 2
     assert run.history[-1]["validation_pair_accuracy"] > 0.85
@@ -52,7 +49,7 @@ def test_training_learns_and_keeps_a_row_per_epoch(data):
 def test_the_kept_weights_are_those_of_the_best_validation_accuracy(blobs):
     run = Training(TrainConfig(preset="mlp", epochs=6, batch_size=16, learning_rate=0.02, optimizer="sgd"), blobs)
     weights = []
-    run.run(log=lambda line: weights.append(run.siamese.network.params.copy()))
+    train(run, log=lambda line: weights.append(run.siamese.network.params.copy()))
     accuracy = [row["validation_pair_accuracy"] for row in run.history]
     best = int(np.argmax(accuracy))  # the first of the best
     assert run.best_epoch == best + 1
@@ -64,7 +61,7 @@ def test_a_step_of_the_notebook_protocol_done_by_hand(data):
     """One epoch of one step: mean gradient over the pairs, one Adam step at the scheduled rate."""
     config = TrainConfig(protocol="notebook", preset="mlp", epochs=1, batch_size=3600, seed=4)
     run = Training(config, data)
-    run.run()
+    train(run)
 
     siamese, loss = SiameseNetwork(mlp(seed=4)), ContrastiveLoss()
     protocol = NotebookProtocol(config, data)
@@ -97,7 +94,7 @@ def test_the_test_images_play_no_part(data):
     other = Dataset(data.name, data.train, data.validation, Split(1 - data.test.images, data.test.classes[::-1]))
     runs = [Training(TrainConfig(preset="mlp", epochs=1, batch_size=128), each) for each in (data, other)]
     for run in runs:
-        run.run()
+        train(run)
     np.testing.assert_array_equal(runs[0].siamese.network.params, runs[1].siamese.network.params)
     assert runs[0].siamese.threshold == runs[1].siamese.threshold
 
@@ -108,7 +105,7 @@ def test_the_batch_protocol_does_not_learn_from_validation_images(data):
     )
     runs = [Training(TrainConfig(preset="mlp", epochs=1, batch_size=128), each) for each in (data, other)]
     for run in runs:
-        run.run()
+        train(run)
     np.testing.assert_array_equal(runs[0].siamese.network.params, runs[1].siamese.network.params)
 
 
@@ -116,7 +113,7 @@ def test_the_batch_protocol_does_not_learn_from_validation_images(data):
 def test_a_resumed_run_ends_with_the_same_bits(protocol, data, tmp_path):
     config = TrainConfig(protocol=protocol, preset="mlp", epochs=3, batch_size=128)
     whole = Training(config, data)
-    whole.run()
+    train(whole)
 
     class Killed(Exception):
         pass
@@ -126,43 +123,43 @@ def test_a_resumed_run_ends_with_the_same_bits(protocol, data, tmp_path):
             raise Killed
 
     with pytest.raises(Killed):
-        in_folder(Training(config, data), tmp_path).run(log=killed_after_epoch_1)
-    again = Training.resume(data, tmp_path)
+        train(Training(config, data), tmp_path, log=killed_after_epoch_1)
+    again = resumed(tmp_path, data)
     assert len(again.history) == 1
-    again.run()
+    train(again, tmp_path)
     np.testing.assert_array_equal(again.siamese.network.params, whole.siamese.network.params)
     for ours, theirs in zip(again.history, whole.history, strict=True):
         assert {**ours, "seconds": 0, "images_per_second": 0} == {**theirs, "seconds": 0, "images_per_second": 0}
     # trained, but not evaluated yet: there is something left to do
-    np.testing.assert_array_equal(Training.resume(data, tmp_path).best_params, whole.siamese.network.params)
+    np.testing.assert_array_equal(resumed(tmp_path, data).best_params, whole.siamese.network.params)
     (tmp_path / "metrics.json").touch()
     with pytest.raises(ModelError, match="is complete"):
-        Training.resume(data, tmp_path)
+        resumed(tmp_path, data)
 
 
 def test_resume_refuses_other_data(data, blobs, tmp_path):
-    in_folder(Training(TrainConfig(preset="mlp", epochs=1), data), tmp_path).run()
+    train(Training(TrainConfig(preset="mlp", epochs=1), data), tmp_path)
     with pytest.raises(ModelError, match="other data than blobs"):
-        Training.resume(blobs, tmp_path)
+        resumed(tmp_path, blobs)
     inverted = Dataset(data.name, Split(1 - data.train.images, data.train.classes), data.validation, data.test)
     with pytest.raises(ModelError, match="other data than small-mnist"):
-        Training.resume(inverted, tmp_path)
+        resumed(tmp_path, inverted)
     relabelled = Dataset(data.name, data.train, Split(data.validation.images, data.validation.classes[::-1]), data.test)
     with pytest.raises(ModelError, match="other data"):
-        Training.resume(relabelled, tmp_path)
+        resumed(tmp_path, relabelled)
 
 
 def test_a_collapse_is_noticed_and_said(blobs):
     run, said = Training(TrainConfig(preset="mlp", epochs=1, batch_size=16), blobs), []
     run.siamese.network.params[:] = 0  # every image gets the embedding 0, and no gradient leads away
-    run.run(log=said.append)
+    train(run, log=said.append)
     assert run.history[0]["validation_loss"] == pytest.approx(0.25)
     assert any("collapsed" in line and "0.25" in line for line in said)
 
 
 def test_a_healthy_run_is_not_called_collapsed(data):
     said = []
-    Training(TrainConfig(preset="mlp", epochs=1, batch_size=128), data).run(log=said.append)
+    train(Training(TrainConfig(preset="mlp", epochs=1, batch_size=128), data), log=said.append)
     assert not any("collapsed" in line for line in said)
 
 
@@ -173,12 +170,12 @@ def test_a_loss_that_is_not_finite_stops_training(value, blobs):
     with pytest.raises(
         TrainingError, match=r"tried on the first batch, and the loss is (nan|inf): look at the weights"
     ):
-        run.run()
+        train(run)
     run = Training(TrainConfig(preset="mlp", epochs=1, batch_size=16), blobs)
     run.rehearse()
     run.siamese.network.params[5] = value
     with pytest.raises(TrainingError, match=r"the loss became (nan|inf) in epoch 1, step 1; lower the learning rate"):
-        run.run()
+        train(run)
 
 
 class NaNGradient(AllPairsContrastiveLoss):
@@ -196,9 +193,9 @@ class NaNGradient(AllPairsContrastiveLoss):
 @pytest.mark.parametrize("good", [1, 4])  # the first step, seen in the loss of the second; the last, seen in validation
 def test_a_gradient_with_nan_is_not_blamed_on_the_learning_rate_alone(good, blobs):
     with pytest.raises(TrainingError, match="first batch, and a gradient holds NaN"):
-        Training(TrainConfig(preset="mlp", batch_size=16), blobs, loss=NaNGradient(0)).run()
+        train(Training(TrainConfig(preset="mlp", batch_size=16), blobs, loss=NaNGradient(0)))
     with pytest.raises(TrainingError, match="a gradient held NaN; check the backward passes of your own") as told:
-        Training(TrainConfig(preset="mlp", epochs=1, batch_size=16), blobs, loss=NaNGradient(good)).run()
+        train(Training(TrainConfig(preset="mlp", epochs=1, batch_size=16), blobs, loss=NaNGradient(good)))
     assert "too large" not in str(told.value)
 
 
@@ -239,7 +236,7 @@ def test_versions_are_told_without_package_metadata(monkeypatch):
 def test_an_explosion_in_the_last_step_of_an_epoch_is_told_as_one(blobs):
     run = Training(TrainConfig(preset="mlp", epochs=1, batch_size=64, learning_rate=1e30), blobs)
     with pytest.raises(TrainingError, match="embeddings became too large to be measured in epoch 1; lower"):
-        run.run()
+        train(run)
 
 
 @pytest.mark.parametrize("protocol", ["batch", "notebook"])
@@ -247,8 +244,8 @@ def test_ctrl_c_loses_no_step(protocol, blobs, tmp_path, monkeypatch):
     """Interrupted within an epoch, a run goes on with its next step, and ends with the same bits."""
     config = TrainConfig(protocol=protocol, preset="mlp", epochs=2, batch_size=16)
     whole = Training(config, blobs)
-    whole.run()
-    stopped = in_folder(Training(config, blobs), tmp_path)
+    train(whole)
+    stopped = Training(config, blobs)
     gradients, steps = type(stopped.protocol).gradients, []
 
     def counted(*arguments):
@@ -259,13 +256,13 @@ def test_ctrl_c_loses_no_step(protocol, blobs, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(type(stopped.protocol), "gradients", counted)
-        stopped.run()
-    assert stopped.interrupted and not stopped.history
+        finished = train(stopped, tmp_path)
+    assert not finished and not stopped.history
     assert stopped.best_epoch == 3 / stopped.protocol.steps
     np.testing.assert_array_equal(load_model(tmp_path).network.params, stopped.siamese.network.params)
-    again = Training.resume(blobs, tmp_path)
+    again = resumed(tmp_path, blobs)
     assert (again.optimizer.steps, len(again.losses), again.best_epoch) == (3, 3, 0)
-    again.run()
+    train(again, tmp_path)
     np.testing.assert_array_equal(again.siamese.network.params, whole.siamese.network.params)
     assert [row["loss"] for row in again.history] == [row["loss"] for row in whole.history]
     assert again.images_seen == whole.images_seen

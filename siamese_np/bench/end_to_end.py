@@ -13,9 +13,10 @@ import numpy as np
 from siamese_np.bench.sampling import Log, Run, Timing, measure, timed
 from siamese_np.datasets import Dataset, Split
 from siamese_np.losses import AllPairsContrastiveLoss, ContrastiveLoss
-from siamese_np.network import Sequential, SiameseNetwork, make_network
+from siamese_np.network import Sequential, SiameseNetwork
 from siamese_np.optimizers import Adam
 from siamese_np.pairs import balanced_batches, random_pairs
+from siamese_np.presets import make_network
 from siamese_np.runtime import scheduler
 
 PRESETS = ("cnn", "mlp")
@@ -149,13 +150,12 @@ def embeddings(
 
 def exact(dataset: Dataset, repetitions: int, seconds: float, log: Log) -> dict[str, Any]:
     """Exact metrics over all pairs of test images, and their neighbours among training images, after one epoch."""
+    from siamese_np import TrainConfig, train_run
     from siamese_np.metrics import all_pairs_metrics, nearest
-    from siamese_np.training import TrainConfig, Training
 
     log("end to end: an epoch of training, then exact metrics")
-    training = Training(TrainConfig(epochs=1, batch_size=min(256, len(dataset.train))), dataset)
-    training.run()
-    emb, gallery = (training.siamese.embed(split.images) for split in (dataset.test, dataset.all_train))
+    siamese = train_run(TrainConfig(epochs=1, batch_size=min(256, len(dataset.train))), dataset).siamese
+    emb, gallery = (siamese.embed(split.images) for split in (dataset.test, dataset.all_train))
     k, pairs = min(5, len(gallery)), len(emb) * (len(emb) - 1) // 2
     runs = {
         f"AUC and EER of all {pairs:,} pairs": timed(partial(all_pairs_metrics, emb, dataset.test.classes)),

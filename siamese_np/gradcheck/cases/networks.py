@@ -16,7 +16,8 @@ from siamese_np.gradcheck.case import FAIL, PASS, Array, Arrays, Case, Check, Sh
 from siamese_np.gradcheck.cases import references
 from siamese_np.gradcheck.targets import Operation
 from siamese_np.losses import ContrastiveLoss
-from siamese_np.network import Sequential, SiameseNetwork, make_network
+from siamese_np.network import Sequential, SiameseNetwork
+from siamese_np.presets import make_network
 
 EMBEDDING = 2
 IMAGES, SIZE = 6, 4

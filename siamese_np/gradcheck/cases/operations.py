@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from siamese_np.backend import ops
+from siamese_np.distances import EuclideanDistance
 from siamese_np.errors import ShapeError
 from siamese_np.gradcheck.adapters import function_case, layer_case
 from siamese_np.gradcheck.case import FAIL, PASS, Array, Arrays, Case, Check, Shape
@@ -21,8 +22,9 @@ from siamese_np.gradcheck.cases.references import chain, step
 from siamese_np.gradcheck.targets import Operation
 from siamese_np.layer import Layer
 from siamese_np.layers import AvgPool2D, Conv2D, Dense, Flatten, GlobalAvgPool2D, MaxPool2D, ReLU
-from siamese_np.losses import AllPairsContrastiveLoss, ContrastiveLoss, EuclideanDistance
-from siamese_np.network import PRESETS, Sequential
+from siamese_np.losses import AllPairsContrastiveLoss, ContrastiveLoss
+from siamese_np.network import Sequential
+from siamese_np.presets import PRESETS
 
 MARGIN = 1.0
 
