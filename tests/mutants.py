@@ -19,7 +19,7 @@ import numpy as np
 from siamese_np import textbook
 from siamese_np.gradcheck.adapters import function_case
 from siamese_np.gradcheck.case import Case
-from siamese_np.gradcheck.check import check_case
+from siamese_np.gradcheck.engine import Options, check_case
 
 Arrays = list[np.ndarray]
 Gradients = tuple[np.ndarray, ...]
@@ -534,7 +534,7 @@ def case_of(operation: Operation, backward: Backward, arrays: Arrays, name: str,
 
 def ours(operation: Operation, backward: Backward, arrays: Arrays, seed: int, declared: bool = True) -> bool:
     """Whether our checker does not say FAIL."""
-    return check_case(case_of(operation, backward, arrays, "mutant", declared), seed).verdict != "FAIL"
+    return check_case(case_of(operation, backward, arrays, "mutant", declared), Options(seed)).verdict != "FAIL"
 
 
 # --- the rules of others ----------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from siamese_np.gradcheck.case import Case
 from siamese_np.gradcheck.cases import check_target
 from siamese_np.gradcheck.cases.networks import Pairs
 from siamese_np.gradcheck.cases.operations import OPERATIONS
-from siamese_np.gradcheck.check import check_case
+from siamese_np.gradcheck.engine import check_case
 from siamese_np.layers import Dense, Flatten, ReLU
 from siamese_np.losses import AllPairsContrastiveLoss, ContrastiveLoss
 from siamese_np.network import Sequential
@@ -1023,7 +1023,7 @@ sys.meta_path.insert(0, Blocked())
 
 import numpy as np
 from siamese_np.gradcheck import assert_gradients, check_gradients, complex_step
-from siamese_np.gradcheck.check import check_cases
+from siamese_np.gradcheck.engine import check_cases
 from siamese_np.gradcheck.targets import find_cases
 import mylayer
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from mutants import CANNOT_TELL, CAUGHT, MUTANTS, OPERATIONS, PASSED, case_of, outcome, overall
 
-from siamese_np.gradcheck.check import check_case
+from siamese_np.gradcheck.engine import Options, check_case
 
 REAL = [mutant for mutant in MUTANTS if not mutant.equivalent]
 EQUIVALENT = [mutant for mutant in MUTANTS if mutant.equivalent]
@@ -21,7 +21,10 @@ def points(operation: str, seed: int):
 
 def check(mutant, seed):
     operation = OPERATIONS[mutant.operation]
-    return [check_case(case_of(operation, mutant.backward, p, "mutant"), seed) for p in points(mutant.operation, seed)]
+    return [
+        check_case(case_of(operation, mutant.backward, p, "mutant"), Options(seed))
+        for p in points(mutant.operation, seed)
+    ]
 
 
 def test_there_are_enough_faults_and_each_is_named_once():
@@ -66,7 +69,7 @@ def test_no_false_alarm_over_a_thousand_seeds():
         name = names[seed % len(names)]
         for arrays in points(name, seed):
             operation = OPERATIONS[name]
-            result = check_case(case_of(operation, operation.backward, arrays, name), seed)
+            result = check_case(case_of(operation, operation.backward, arrays, name), Options(seed))
             if result.verdict != "PASS":
                 alarms.append((seed, name, result))
     assert not alarms
@@ -82,10 +85,10 @@ def test_the_verdict_does_not_depend_on_the_size_of_the_loss(name, scale):
         operation.points,
     )
     for arrays in points(name, 0):
-        assert check_case(case_of(scaled, scaled.backward, arrays, name), 0).verdict == "PASS"
+        assert check_case(case_of(scaled, scaled.backward, arrays, name)).verdict == "PASS"
     for mutant in (m for m in REAL if m.operation == name):
         wrong = lambda dout, *arrays, mutant=mutant: mutant.backward(scale * dout, *arrays)  # noqa: E731
-        verdicts = [check_case(case_of(scaled, wrong, p, name), 0).verdict for p in points(name, 0)]
+        verdicts = [check_case(case_of(scaled, wrong, p, name)).verdict for p in points(name, 0)]
         unscaled = [result.verdict for result in check(mutant, 0)]
         assert "FAIL" in verdicts and "FAIL" in unscaled, mutant.name
 

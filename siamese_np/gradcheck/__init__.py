@@ -4,7 +4,7 @@ It needs NumPy alone and imports nothing of the network; `cases` holds the cases
 
 case.py          what is checked: a forward and backward pass, and the arrays it depends on
 adapters.py      from a layer, a network or functions to a case;  targets.py  from a name to cases
-check.py         the functions to call, and all checks of a case in a row
+check.py         the functions to call;  engine.py  all checks of a case in a row
 differences.py   slopes by central differences over many steps, and where they can be trusted
 measure.py       how wrong is wrong: PASS, FAIL, or INCONCLUSIVE
 entries.py       the gradient of one array, entry by entry

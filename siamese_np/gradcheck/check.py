@@ -1,9 +1,6 @@
-"""The check of one case from beginning to end, of several into a report; and of a layer, a loss or functions."""
+"""The functions to call: the check of a layer, of a loss or of functions at a point."""
 
-import contextlib
-import sys
-import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,15 +16,9 @@ from siamese_np.gradcheck.adapters import (
     loss_case,
     parameters,
 )
-from siamese_np.gradcheck.case import FAIL, INCONCLUSIVE, PASS, Broken, Case, Check, check_branches
-from siamese_np.gradcheck.entries import Point, check_array
-from siamese_np.gradcheck.hints import hint
-from siamese_np.gradcheck.independent import check_adjoint, check_complex, check_single
-from siamese_np.gradcheck.kinks import check_directions
-from siamese_np.gradcheck.measure import TOLERANCE, check_tolerance
-from siamese_np.gradcheck.report import CaseResult, Entry, Report
-from siamese_np.gradcheck.structure import check_structure, start
-from siamese_np.gradcheck.unchecked import check_owner
+from siamese_np.gradcheck.engine import Options, check_cases
+from siamese_np.gradcheck.measure import TOLERANCE
+from siamese_np.gradcheck.report import Report
 
 
 def check_gradients(
@@ -84,7 +75,7 @@ def check_gradients(
                 f"the loss {name} is checked at the two arrays of its forward({form}), not at {len(arrays)}"
             )
         case = loss_case(name, target, floats("array 0", arrays[0]), np.array(arrays[1]))
-        return check_cases({name: [case]}, seed, tolerance)
+        return check_cases({name: [case]}, Options(seed, tolerance))
     values = [floats(f"array {number}", array) for number, array in enumerate(arrays)]
     if backward is not None:
         name = getattr(target, "__name__", type(target).__name__).strip("<>")
@@ -99,7 +90,7 @@ def check_gradients(
             raise OptionError(f"a layer is checked at one array, its input, not at {len(values)}")
         expect_float64(name, target)
         case = layer_case(name, target, values[0])
-    return check_cases({name: [case]}, seed, tolerance)
+    return check_cases({name: [case]}, Options(seed, tolerance))
 
 
 def assert_gradients(
@@ -122,72 +113,3 @@ def assert_gradients(
     if not report.passed:
         raise AssertionError(f"gradient check: {report.verdict}\n{report}")
     return report
-
-
-def check_case(case: Case, seed: int = 0, tolerance: float = TOLERANCE) -> CaseResult:
-    """Check one case; what it draws at random depends on `seed` and its name alone."""
-    rng = np.random.default_rng([seed, zlib.crc32(case.name.encode())])
-    result = CaseResult(case.name)
-    before = {name: array.copy() for name, array in case.arrays.items()}
-    try:
-        # what the code prints must not mix with our output, and what it warns of, the checks find
-        with contextlib.redirect_stdout(sys.stderr), np.errstate(all="ignore"):
-            _check(case, rng, tolerance, result)
-    except Broken as error:
-        result.checks.append(Check("calls", error.verdict, str(error)))
-    finally:
-        for name, array in before.items():
-            case.arrays[name][...] = array
-    return result
-
-
-def _check(case: Case, rng: np.random.Generator, tolerance: float, result: CaseResult) -> None:
-    if not any(array.size for array in case.arrays.values()):
-        raise Broken("there is nothing to check: no numbers that the output could depend on", INCONCLUSIVE)
-    out, dout, gradients = start(case, rng)
-    point = Point(case, out, dout, gradients, tolerance)
-    if case.reference_backward is not None:
-        point.convention = case.reference_backward(case.arrays, dout)
-    if case.signature is not None:
-        point.signature = case.signature(case.arrays)
-        result.checks.append(check_branches(point.signature, case.branches))
-
-    result.arrays += [check_array(point, name, rng) for name in case.arrays]
-    through_all, ties = check_directions(point, rng)
-    result.checks.append(_directions("directions", through_all, len(through_all) // 2))
-    if ties:
-        result.checks.append(_directions("ties and kinks moved together", ties, 0))
-
-    structure, result.notes = check_structure(point)
-    complex_check, exact = check_complex(point)
-    found = [check_adjoint(case, rng), complex_check, *check_single(point, rng)]
-    result.checks += structure + [check for check in found if check is not None]
-    if case.extra is not None:
-        result.checks += case.extra()
-    if case.owner is not None:
-        result.checks.append(check_owner(point))
-    for array in result.arrays:
-        for entry in array.worst:
-            if array.name in exact and not isinstance(entry.index, str):
-                entry.complex_step = float(exact[array.name][entry.index])
-        if array.verdict == FAIL:
-            array.hint = hint(point, array)
-
-
-def _directions(name: str, entries: list[Entry], may_skip: int) -> Check:
-    """One check of many directions, of which so many may remain undecided."""
-    wrong = [entry for entry in entries if entry.verdict == FAIL]
-    undecided = [entry for entry in entries if entry.verdict == INCONCLUSIVE]
-    if not wrong and len(undecided) <= may_skip:
-        return Check(name, PASS)
-    worst = (wrong or undecided)[0]
-    slope = f"{worst.numeric:.6g}" if worst.low is None else f"in [{worst.low:.6g}, {worst.high:.6g}]"
-    remark = f"{len(wrong or undecided)} of {len(entries)}; along {worst.index}: {worst.analytic:.6g}, measured {slope}"
-    return Check(name, FAIL if wrong else INCONCLUSIVE, remark)
-
-
-def check_cases(operations: Mapping[str, Iterable[Case]], seed: int = 0, tolerance: float = TOLERANCE) -> Report:
-    """Check the cases of each operation, in order, into one report."""
-    check_tolerance(tolerance)
-    found = {name: [check_case(case, seed, tolerance) for case in cases] for name, cases in operations.items()}
-    return Report(found, seed, tolerance)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from siamese_np.gradcheck.case import Shape
 from siamese_np.gradcheck.cases.operations import OPERATIONS
-from siamese_np.gradcheck.check import check_cases
+from siamese_np.gradcheck.engine import Options, check_cases
 from siamese_np.gradcheck.measure import TOLERANCE
 from siamese_np.gradcheck.report import Report
 from siamese_np.gradcheck.targets import find_cases
@@ -17,4 +17,4 @@ def check_target(
 
     Our layers and losses run on the back end that is active (`siamese_np.backend.use_kernels`).
     """
-    return check_cases(find_cases(target, shapes, seed, OPERATIONS), seed, tolerance)
+    return check_cases(find_cases(target, shapes, seed, OPERATIONS), Options(seed, tolerance))

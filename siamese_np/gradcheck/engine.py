@@ -1,0 +1,101 @@
+"""The check of one case from beginning to end, and of several into a report."""
+
+import contextlib
+import sys
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from siamese_np.gradcheck.case import FAIL, INCONCLUSIVE, PASS, Broken, Case, Check, check_branches
+from siamese_np.gradcheck.entries import Point, check_array
+from siamese_np.gradcheck.hints import hint
+from siamese_np.gradcheck.independent import check_adjoint, check_complex, check_single
+from siamese_np.gradcheck.kinks import check_directions
+from siamese_np.gradcheck.measure import TOLERANCE, check_tolerance
+from siamese_np.gradcheck.report import CaseResult, Entry, Report
+from siamese_np.gradcheck.structure import check_structure, start
+from siamese_np.gradcheck.unchecked import check_owner
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to check; fields are as the parameters of `siamese_np.gradcheck.check_gradients`."""
+
+    seed: int = 0
+    tolerance: float = TOLERANCE
+
+    def __post_init__(self) -> None:
+        check_tolerance(self.tolerance)
+
+
+DEFAULT = Options()
+
+
+def check_case(case: Case, options: Options = DEFAULT) -> CaseResult:
+    """Check one case; what it draws at random depends on the seed and its name alone."""
+    rng = np.random.default_rng([options.seed, zlib.crc32(case.name.encode())])
+    result = CaseResult(case.name)
+    before = {name: array.copy() for name, array in case.arrays.items()}
+    try:
+        # what the code prints must not mix with our output, and what it warns of, the checks find
+        with contextlib.redirect_stdout(sys.stderr), np.errstate(all="ignore"):
+            _check(case, rng, options, result)
+    except Broken as error:
+        result.checks.append(Check("calls", error.verdict, str(error)))
+    finally:
+        for name, array in before.items():
+            case.arrays[name][...] = array
+    return result
+
+
+def _check(case: Case, rng: np.random.Generator, options: Options, result: CaseResult) -> None:
+    if not any(array.size for array in case.arrays.values()):
+        raise Broken("there is nothing to check: no numbers that the output could depend on", INCONCLUSIVE)
+    out, dout, gradients = start(case, rng)
+    point = Point(case, out, dout, gradients, options.tolerance)
+    if case.reference_backward is not None:
+        point.convention = case.reference_backward(case.arrays, dout)
+    if case.signature is not None:
+        point.signature = case.signature(case.arrays)
+        result.checks.append(check_branches(point.signature, case.branches))
+
+    result.arrays += [check_array(point, name, rng) for name in case.arrays]
+    through_all, ties = check_directions(point, rng)
+    result.checks.append(_directions("directions", through_all, len(through_all) // 2))
+    if ties:
+        result.checks.append(_directions("ties and kinks moved together", ties, 0))
+
+    structure, result.notes = check_structure(point)
+    complex_check, exact = check_complex(point)
+    found = [check_adjoint(case, rng), complex_check, *check_single(point, rng)]
+    result.checks += structure + [check for check in found if check is not None]
+    if case.extra is not None:
+        result.checks += case.extra()
+    if case.owner is not None:
+        result.checks.append(check_owner(point))
+    for array in result.arrays:
+        for entry in array.worst:
+            if array.name in exact and not isinstance(entry.index, str):
+                entry.complex_step = float(exact[array.name][entry.index])
+        if array.verdict == FAIL:
+            array.hint = hint(point, array)
+
+
+def _directions(name: str, entries: list[Entry], may_skip: int) -> Check:
+    """One check of many directions, of which so many may remain undecided."""
+    wrong = [entry for entry in entries if entry.verdict == FAIL]
+    undecided = [entry for entry in entries if entry.verdict == INCONCLUSIVE]
+    if not wrong and len(undecided) <= may_skip:
+        return Check(name, PASS)
+    worst = (wrong or undecided)[0]
+    slope = f"{worst.numeric:.6g}" if worst.low is None else f"in [{worst.low:.6g}, {worst.high:.6g}]"
+    remark = f"{len(wrong or undecided)} of {len(entries)}; along {worst.index}: {worst.analytic:.6g}, measured {slope}"
+    return Check(name, FAIL if wrong else INCONCLUSIVE, remark)
+
+
+def check_cases(operations: Mapping[str, Iterable[Case]], options: Options = DEFAULT) -> Report:
+    """Check the cases of each operation, in order, into one report."""
+    found = {name: [check_case(case, options) for case in cases] for name, cases in operations.items()}
+    return Report(found, options.seed, options.tolerance)
