@@ -100,6 +100,8 @@ class Case:
         Further checks of this case alone, run at its point.
     owner : object, optional
         The layer: other arrays of it that the output depends on are named as not checked.
+    notes : list of str
+        What the report says about the case in any event: how it was found, what is not checked.
     """
 
     name: str
@@ -119,6 +121,7 @@ class Case:
     invariant: tuple[str, ...] = ()
     extra: Callable[[], list[Check]] | None = None
     owner: Any = None
+    notes: list[str] = field(default_factory=list)
 
     def run(self, arrays: Arrays | None = None) -> tuple[Array, Any]:
         """Output and cache for `arrays` (by default those of the point)."""

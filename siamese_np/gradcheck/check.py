@@ -27,6 +27,7 @@ def check_gradients(
     backward: Callable[..., Any] | None = None,
     seed: int = 0,
     tolerance: float = TOLERANCE,
+    strict: bool = False,
 ) -> Report:
     """Check the backward pass of a layer, of a loss or of a pair of functions at the point `arrays`.
 
@@ -49,6 +50,10 @@ def check_gradients(
         Largest error that passes, in [1e-9, 0.1): relative to the larger of the analytic and the numeric slope.
         Entries below a tenth of the largest in their array are held to it as far as differences can tell; those
         too small to be told to a thousandth are counted, and more than 5 % of them make INCONCLUSIVE.
+    strict : bool
+        Demand more than correct numbers: the contract of our own layers, whose breaches are notes otherwise. The
+        same call gives the same bits, dout and arguments are left alone, a cache serves more than once, gradients of
+        parameters are added to, memory layout changes nothing, a batch may hold one image or none.
 
     Returns
     -------
@@ -75,7 +80,7 @@ def check_gradients(
                 f"the loss {name} is checked at the two arrays of its forward({form}), not at {len(arrays)}"
             )
         case = loss_case(name, target, floats("array 0", arrays[0]), np.array(arrays[1]))
-        return check_cases({name: [case]}, Options(seed, tolerance))
+        return check_cases({name: [case]}, Options(seed, tolerance, strict))
     values = [floats(f"array {number}", array) for number, array in enumerate(arrays)]
     if backward is not None:
         name = getattr(target, "__name__", type(target).__name__).strip("<>")
@@ -90,7 +95,7 @@ def check_gradients(
             raise OptionError(f"a layer is checked at one array, its input, not at {len(values)}")
         expect_float64(name, target)
         case = layer_case(name, target, values[0])
-    return check_cases({name: [case]}, Options(seed, tolerance))
+    return check_cases({name: [case]}, Options(seed, tolerance, strict))
 
 
 def assert_gradients(
@@ -99,6 +104,7 @@ def assert_gradients(
     backward: Callable[..., Any] | None = None,
     seed: int = 0,
     tolerance: float = TOLERANCE,
+    strict: bool = False,
 ) -> Report:
     """`check_gradients` for tests: anything but PASS is an AssertionError with the table of the worst entries.
 
@@ -109,7 +115,7 @@ def assert_gradients(
     AssertionError
         The verdict is FAIL or INCONCLUSIVE; the message is the report.
     """
-    report = check_gradients(target, *arrays, backward=backward, seed=seed, tolerance=tolerance)
+    report = check_gradients(target, *arrays, backward=backward, seed=seed, tolerance=tolerance, strict=strict)
     if not report.passed:
         raise AssertionError(f"gradient check: {report.verdict}\n{report}")
     return report

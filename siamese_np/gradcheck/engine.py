@@ -4,7 +4,7 @@ import contextlib
 import sys
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,6 +25,7 @@ class Options:
 
     seed: int = 0
     tolerance: float = TOLERANCE
+    strict: bool = False
 
     def __post_init__(self) -> None:
         check_tolerance(self.tolerance)
@@ -36,7 +37,8 @@ DEFAULT = Options()
 def check_case(case: Case, options: Options = DEFAULT) -> CaseResult:
     """Check one case; what it draws at random depends on the seed and its name alone."""
     rng = np.random.default_rng([options.seed, zlib.crc32(case.name.encode())])
-    result = CaseResult(case.name)
+    case = replace(case, strict=case.strict or options.strict)
+    result = CaseResult(case.name, notes=list(case.notes))
     before = {name: array.copy() for name, array in case.arrays.items()}
     try:
         # what the code prints must not mix with our output, and what it warns of, the checks find
@@ -67,7 +69,8 @@ def _check(case: Case, rng: np.random.Generator, options: Options, result: CaseR
     if ties:
         result.checks.append(_directions("ties and kinks moved together", ties, 0))
 
-    structure, result.notes = check_structure(point)
+    structure, notes = check_structure(point)
+    result.notes = [*case.notes, *notes]
     complex_check, exact = check_complex(point)
     found = [check_adjoint(case, rng), complex_check, *check_single(point, rng)]
     result.checks += structure + [check for check in found if check is not None]
