@@ -1,30 +1,377 @@
 """The checker's two verdicts: the gradient is right, and the pass keeps the contract of our own layers."""
 
 import numpy as np
+import pytest
 
-from siamese_np.gradcheck.adapters import function_case
-from siamese_np.gradcheck.engine import Options, check_cases
+from siamese_np.gradcheck import check_gradients
+from siamese_np.gradcheck.adapters import function_case, layer_case
+from siamese_np.gradcheck.engine import Options, check_case, check_cases
 
 X = np.random.default_rng(5).standard_normal((4, 3))
+W = np.random.default_rng(6).standard_normal((3, 2))
+
+
+def check(forward, backward, *arrays, **options):
+    return check_gradients(forward, *arrays, backward=backward, **options)
+
+
+def notes(report) -> str:
+    return "\n".join(note for case in report.cases for note in case.notes)
+
+
+def sine(x):
+    return np.sin(x), x
+
+
+def cosine(dout, x):
+    return dout * np.cos(x)
+
+
+# --- layers as others write them: right when used once ----------------------------------------------------
+
+
+class OnSelf:
+    """A layer that keeps what backward needs on itself, and writes into dout: the textbook's ReLU."""
+
+    def forward(self, x):
+        self.off = x <= 0
+        return np.where(self.off, 0, x)
+
+    def backward(self, dout):
+        dout[self.off] = 0
+        return dout
+
+
+class Sigmoid:
+    def forward(self, x):
+        self.y = 1 / (1 + np.exp(-x))
+        return self.y
+
+    def backward(self, dout):
+        return dout * self.y * (1 - self.y)
+
+
+class Product:
+    """x @ W with gradients that add up."""
+
+    def __init__(self):
+        self.gradients = {"W": 0.0}
+
+    def forward(self, x, W):
+        self.x, self.W = x, W
+        return x @ W
+
+    def backward(self, dout):
+        self.gradients["W"] = self.gradients["W"] + self.x.T @ dout
+        return dout @ self.W.T
+
+
+class Buffers:
+    """Writes its output and its gradient into arrays of its own."""
+
+    def __init__(self):
+        self.out, self.dx = np.zeros((4, 3)), np.zeros((4, 3))
+
+    def forward(self, x):
+        np.tanh(x, out=self.out)
+        return self.out, self.out.copy()
+
+    def backward(self, dout, out):
+        self.dx[...] = dout * (1 - out**2)
+        return self.dx
+
+
+class Updating:
+    """backward makes the step of the optimizer, in place on a parameter that is handed over, or on one that is not."""
+
+    def __init__(self, handed=True):
+        self.w = W.copy()
+        if handed:
+            self.params, self.grads = {"w": self.w}, {"w": np.zeros_like(W)}
+
+    def forward(self, x):
+        return x @ self.w, x
+
+    def backward(self, dout, x):
+        dx, dw = dout @ self.w.T, x.T @ dout
+        if hasattr(self, "grads"):
+            self.grads["w"] += dw
+        self.w -= 0.1 * dw
+        return dx
+
+
+def on_self(layer):
+    """A layer that returns its output alone as a pair of functions, with nothing in the cache."""
+    return lambda x: (layer.forward(x), None), lambda dout, _: layer.backward(dout)
+
+
+def product(make):
+    """A product as the cache: made anew in each forward pass, or the same in all."""
+
+    def forward(x, W):
+        layer = make()
+        return layer.forward(x, W), layer
+
+    return forward, lambda dout, layer: (layer.backward(dout), layer.gradients["W"])
+
+
+def in_place_on_input(x):
+    x += 1
+    return np.sin(x), x
+
+
+def in_place_on_cache(dout, x):
+    np.cos(x, out=x)
+    return dout * x
+
+
+def updates_argument(dout, cache):
+    x, w = cache
+    dx, dw = dout @ w.T, x.T @ dout
+    w -= 0.1 * dw
+    return dx, dw
+
+
+def shared():
+    layer = Product()
+    return product(lambda: layer)
+
+
+BREACHES = {
+    "writes into dout": (
+        on_self(OnSelf()), (X,), "arguments left alone", "backward changed its argument dout at"),
+    "state on self": (
+        on_self(Sigmoid()), (X,), "branches kept apart", "not fit for two Siamese branches, because"),
+    "adds up in the cache": (
+        product(Product), (X, W), "cache used twice", "another gradient of W: it adds up, exactly twice as much"),
+    "adds up in the layer": (
+        shared(), (X, W), "arguments left alone", "of W adds up from call to call: a second call gave exactly twice"),
+    "in place on its input": (
+        (in_place_on_input, cosine), (X,), "arguments left alone", "forward changed its input x at"),
+    "in place on its cache": (
+        (lambda x: (np.sin(x), x.copy()), in_place_on_cache), (X,), "cache used twice", "works in place on its cache"),
+    "in place on an argument in the cache": (
+        (sine, in_place_on_cache), (X,), "arguments left alone", "backward changed its input x at"),
+    "updates an argument": (
+        (lambda x, w: (x @ w, (x, w)), updates_argument), (X, W), "arguments left alone", "changed its input w at"),
+    "a graph for one use": (
+        (lambda x: (np.sin(x), [x]), lambda dout, cache: cosine(dout, cache.pop())), (X,),
+        "cache used twice", r"a second backward pass with the same cache failed (backward raised IndexError"),
+    "one array for all outputs": (
+        (Buffers().forward, Buffers().backward), (X,), "branches kept apart", "each output into the same array"),
+    "memory layout": (
+        (lambda x: (np.sin(x), x), lambda dout, x: np.cos(x) * np.ravel(dout, "K").reshape(dout.shape)), (X,),
+        "any memory layout", "column-major arguments changed the gradient of x"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BREACHES)
+def test_a_right_gradient_passes_and_a_breach_of_the_contract_is_a_note(name):
+    (forward, backward), arrays, check_name, sentence = BREACHES[name]
+    report = check(forward, backward, *arrays)
+    assert (report.verdict, report.gradient, report.contract) == ("PASS", "PASS", "FAIL"), str(report)
+    assert sentence in notes(report) and f"  note  {notes(report).splitlines()[0]}" in str(report)
+    assert report.cases[0].arrays[0].checked == X.size
+    assert "see notes" in str(report) and "FAIL" not in str(report)
+    strict = check(forward, backward, *arrays, strict=True)
+    assert (strict.verdict, strict.gradient, strict.contract) == ("FAIL", "PASS", "FAIL"), str(strict)
+    (found,) = [found for found in strict.cases[0].checks if found.name == check_name]
+    assert found.verdict == "FAIL" and found.contract and sentence.split(": a second")[0] in found.remark
+    assert "see notes" not in str(strict) and f"FAIL  {check_name}" in str(strict)
+
+
+@pytest.mark.parametrize("name", BREACHES)
+def test_a_wrong_gradient_fails_whatever_else_the_pass_does(name):
+    (forward, backward), arrays, *_ = BREACHES[name]
+
+    def wrong(dout, cache):
+        found = backward(dout, cache)
+        return (*found[:-1], 1.01 * found[-1]) if isinstance(found, tuple) else 1.01 * found
+
+    report = check(forward, wrong, *arrays)
+    assert report.verdict == report.gradient == "FAIL"
+    assert "1.01 times" in report.cases[0].arrays[-1].hint, str(report)
+
+
+def test_a_layer_that_was_used_before_is_told_apart_from_its_past():
+    layer = Product()
+    layer.forward(X, W)
+    layer.backward(np.ones((4, 2)))
+    report = check(*product(lambda: layer), X, W)
+    assert report.passed and "a call gave its own on top of what was there" in notes(report)
+
+
+def test_a_batch_of_one_size_is_a_note():
+    report = check_gradients(Buffers(), X)
+    assert report.passed and report.contract == "FAIL" and "batch of 0: forward raised" in notes(report)
+    assert "a batch of 1 gave an output of shape (4, 3)" in notes(report)
+    assert check_gradients(Buffers(), X, strict=True).verdict == "FAIL"
+
+
+def test_a_backward_pass_that_updates_the_weights_is_named_in_one_line():
+    report = check_gradients(Updating(), X)
+    assert report.gradient == "PASS" and "backward changed the parameter w at" in notes(report)
+    report = check_gradients(Updating(), X, strict=True)
+    assert report.gradient == "PASS" and report.contract == "FAIL"
+    hidden = Updating(handed=False)
+    for strict, verdict in ((False, "INCONCLUSIVE"), (True, "FAIL")):
+        report = check(hidden.forward, hidden.backward, X, strict=strict)
+        (line,) = [found.remark for found in report.cases[0].checks if found.verdict != "PASS"]
+        assert report.verdict == verdict and line.startswith("backward updates the weights: the output for the same")
+
+
+def test_a_parameter_that_forward_changes_is_put_back():
+    class Counts(Updating):
+        def forward(self, x):
+            self.w *= 1.5
+            return super().forward(x)
+
+        def backward(self, dout, x):
+            self.grads["w"] += 1.5 * x.T @ dout  # d(1.5 w)
+            return 1.5 * dout @ self.w.T
+
+    report = check_gradients(Counts(), X)
+    assert report.gradient == "PASS" and "forward changed the parameter w at" in notes(report)
+    assert report.contract == "FAIL"
+
+
+def test_what_is_random_cannot_be_checked():
+    def dropout(x):
+        mask = np.random.default_rng().random(x.shape) > 0.5
+        return x * mask, mask
+
+    report = check(dropout, lambda dout, mask: dout * mask, X)
+    assert report.verdict == "INCONCLUSIVE" and "draw the same numbers in each call" in str(report)
+    assert check(dropout, lambda dout, mask: dout * mask, X, strict=True).verdict == "FAIL"
+    calls = []
+
+    def drifts(dout, x):
+        calls.append(1)
+        return cosine(dout, x) * (1 + 1e-3 * len(calls))
+
+    assert check(sine, drifts, X).gradient == "FAIL"
+
+
+# --- rounding is no fault ---------------------------------------------------------------------------------
+
+
+def batchnorm(x):
+    centred = x - x.mean(0)
+    inverse = 1 / np.sqrt((centred**2).mean(0) + 1e-5)
+    return centred * inverse, (centred * inverse, inverse)
+
+
+def batchnorm_backward(dout, cache):
+    out, inverse = cache
+    return inverse * (dout - dout.mean(0) - out * (dout * out).mean(0))
+
+
+def variance(x):
+    return (x * x).mean(0) - x.mean(0) ** 2, x
+
+
+def shuffled():
+    """dw added up in another order each time."""
+    rng = np.random.default_rng(0)
+
+    def backward(dout, cache):
+        x, w = cache
+        return dout @ w.T, sum(np.outer(x[i], dout[i]) for i in rng.permutation(len(x)))
+
+    return backward
+
+
+def draw(*shape):
+    return np.random.default_rng(0).standard_normal(shape)
+
+
+ROUNDED = {
+    "batchnorm on numbers around 1e4": (batchnorm, batchnorm_backward, draw(64, 8) + 1e4),
+    "a difference of two means": (variance, lambda d, x: 2 * d * (x - x.mean(0)) / 40, draw(40, 16) + 100),
+    "denormals": (lambda x: (np.exp(x), x), lambda d, x: d * np.exp(x), np.array([-744.6, 0.3, 1.0])),
+    "a gradient read off an update": (
+        lambda x, w: (x @ w, (x, w)),
+        lambda d, c: (d @ c[1].T, c[1] - (c[1] - c[0].T @ d)),
+        draw(4, 5), draw(5, 3)),
+    "digits lost and found": (sine, lambda d, x: (d * 3.0 + 1.0 - 1.0) / 3 * np.cos(x), draw(12)),
+    "a digit lost at dout = 0": (sine, lambda d, x: (d + 1 / 3 - 0.1 - (1 / 3 - 0.1)) * np.cos(x), draw(12)),
+    "another order of addition": (lambda x, w: (x @ w, (x, w)), shuffled(), draw(14, 5), draw(5, 3)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ROUNDED)
+def test_rounding_breaks_neither_structure_nor_contract(name):
+    forward, backward, *arrays = ROUNDED[name]
+    report = check(forward, backward, *arrays)
+    assert (report.verdict, report.contract) == ("PASS", "PASS") and not notes(report), str(report)
+
+
+def test_denormals_alone_are_linear_as_far_as_they_go():
+    x = np.array([-744.0, -743.5, -742.0])
+    report = check(lambda x: (np.exp(x), x), lambda d, x: d * np.exp(x), x)
+    assert [c.name for c in report.cases[0].checks if c.name == "linear in dout" and c.verdict == "PASS"]
+
+
+def test_noise_that_is_measured_is_allowed_and_more_is_not():
+    """Far below the tolerance, but above 1e-9: what the order of addition does, not what a threshold of dout does."""
+    rng = np.random.default_rng(0)
+    noisy = lambda d, x: cosine(d, x) * (1 + 3e-8 * rng.choice([-1, 1]))  # noqa: E731
+    assert check(sine, noisy, X).passed
+    assert check(sine, lambda d, x: cosine(d, x) + 3e-8, X).gradient == "FAIL"
+    assert check(sine, lambda d, x: cosine(d, x) * (1 + 3e-8 * (abs(d) > 1)), X).gradient == "FAIL"
+
+
+def test_finer_numbers_than_float64_are_rounded_to_it():
+    fine = lambda array: array.astype(np.longdouble)  # noqa: E731
+    assert check(lambda x: (np.sin(fine(x)), x), cosine, X).passed
+    assert check(sine, lambda d, x: fine(cosine(d, x)), X).passed
+    assert check(lambda x: (x[x > 0].sum(), x), lambda d, x: (x > 0) * d, X).passed
+    assert check(lambda x: (2 * x, x), lambda d, x: np.sign(d).astype(int), X).gradient == "FAIL"
+
+
+def test_two_numbers_that_differ_are_printed_so():
+    calls = []
+
+    def drifts(dout, x):
+        calls.append(1)
+        return cosine(dout, x) * (1 + 1e-12 * len(calls))
+
+    case = function_case("drifts", sine, drifts, [X])
+    (remark,) = [c.remark for c in check_case(case, Options(strict=True)).checks if c.name == "same bits twice"]
+    one, other = remark.rsplit(": ", 1)[1].split(" and ")
+    assert one != other and abs(float(one) / float(other) - 1) < 1e-10
+
+
+# --- the report -------------------------------------------------------------------------------------------
+
+
+def test_both_verdicts_are_in_the_report_and_in_each_case():
+    report = check(*on_self(Sigmoid()), X)
+    found = report.to_dict()
+    (case,) = next(iter(found["operations"].values()))
+    for values in (found, case):
+        assert (values["verdict"], values["gradient"], values["contract"]) == ("PASS", "PASS", "FAIL")
+    assert case["strict"] is False and case["notes"] == report.cases[0].notes
+    assert {check["name"] for check in case["checks"] if check["contract"]} >= {"branches kept apart"}
+    kept = check(sine, cosine, X)
+    assert (kept.verdict, kept.gradient, kept.contract) == ("PASS", "PASS", "PASS") and "see notes" not in str(kept)
+    broken = check(sine, lambda d, x: d[:1], X)
+    assert (broken.gradient, broken.contract) == ("FAIL", "INCONCLUSIVE")
 
 
 def test_the_notes_of_a_case_are_printed_in_any_event():
-    for backward, verdict in ((lambda d, x: d * np.cos(x), "PASS"), (lambda d, x: None, "FAIL")):
-        case = function_case("sine", lambda x: (np.sin(x), x), backward, [X])
+    for backward, verdict in ((cosine, "PASS"), (lambda d, x: None, "FAIL")):
+        case = function_case("sine", sine, backward, [X])
         case.notes.append("labels are whole numbers: passed through and not checked")
         report = check_cases({"sine": [case]})
         assert report.verdict == verdict and "  note  labels are whole numbers" in str(report)
         assert case.notes == report.cases[0].notes == report.to_dict()["operations"]["sine"][0]["notes"]
 
 
-def test_strict_holds_any_case_to_the_contract_of_ours():
-    calls = []
-
-    def drifts(dout, x):
-        calls.append(1)
-        return dout * np.cos(x) * (1 + 1e-14 * len(calls))
-
-    case = function_case("drifts", lambda x: (np.sin(x), x), drifts, [X])
-    assert check_cases({"drifts": [case]}).verdict == "PASS"
-    assert check_cases({"drifts": [case]}, Options(strict=True)).verdict == "FAIL"
-    assert not case.strict
+def test_strict_holds_any_case_to_the_contract_of_ours_and_leaves_it_as_it_was():
+    case = layer_case("updating", Updating(), X)
+    forward, backward = case.forward, case.backward
+    assert check_case(case).verdict == "PASS"
+    assert check_case(case, Options(strict=True)).verdict == "FAIL"
+    assert (case.forward, case.backward, case.strict) == (forward, backward, False)
+    np.testing.assert_array_equal(case.arrays["w"], W)

@@ -10,7 +10,8 @@ measure.py       how wrong is wrong: PASS, FAIL, or INCONCLUSIVE
 entries.py       the gradient of one array, entry by entry
 kinks.py         ties and kinks, where the slope is an interval
 independent.py   checks without a step size: adjoint identity, complex step, float32 against float64
-structure.py     what must hold exactly: same bits twice, linear in dout, caches kept apart ...
+structure.py     what must hold of the numbers without a derivative: the same twice, linear in dout, zero for zero
+contract.py      how a pass treats arguments, cache and state: required of ours, notes for others
 unchecked.py     arrays of a layer that the output depends on, but whose gradients are not checked
 hints.py         what a wrong gradient looks like: the likely cause
 report.py        what was found: records, table, JSON;  curve.py, plot.py  the V-curve, as text and as a picture

@@ -43,11 +43,15 @@ class Broken(Exception):
 
 @dataclass
 class Check:
-    """The outcome of a check of something else than entries: structure, adjoint, complex step, float32 ..."""
+    """The outcome of a check of something else than entries: structure, adjoint, complex step, float32 ...
+
+    A check of the `contract` says nothing about the numbers: it counts where a case is strict, and is a note elsewhere.
+    """
 
     name: str
     verdict: str
     remark: str = ""
+    contract: bool = False
 
 
 def check_branches(taken: Array, branches: Mapping[int, str]) -> Check:
@@ -66,8 +70,8 @@ class Case:
     name : str
         What is checked and where, such as ``"conv2d stride (2, 1)"``.
     arrays : dict of str to float64 ndarray
-        All that the output depends on, by name, with the values of the point. They are live: `forward` reads
-        them, the checks change them in place and put them back.
+        All that the output depends on, by name, with the values of the point. They are live: the checks change
+        them in place and put them back. `forward` is given copies of `inputs`, and reads the others where they are.
     forward : callable
         Takes a dict like `arrays`, returns ``(out, cache)``.
     backward : callable
@@ -79,9 +83,8 @@ class Case:
     batch : bool
         Whether the first axis of the inputs, and of the output, is the batch.
     strict : bool
-        Whether the contract of our own layers holds: gradients of parameters are added to, never overwritten; the
-        same call gives the same bits; memory layout changes nothing; a batch may be empty. Other passes may differ by
-        rounding errors, and the rest is a note.
+        Whether the pass must keep the contract of our own layers (`siamese_np.gradcheck.contract`). For other passes
+        its breaches are notes, and what is computed twice may differ by rounding errors.
     reference, reference_backward : callable, optional
         An independent pass, safe for complex numbers: ``reference(arrays) -> out``,
         ``reference_backward(arrays, dout) -> gradients``. At kinks these gradients are the declared convention.
@@ -124,24 +127,31 @@ class Case:
     notes: list[str] = field(default_factory=list)
 
     def run(self, arrays: Arrays | None = None) -> tuple[Array, Any]:
-        """Output and cache for `arrays` (by default those of the point)."""
+        """Output and cache for `arrays` (by default those of the point, with inputs copied)."""
         try:
-            result = self.forward(self.arrays if arrays is None else arrays)
+            result = self.forward(self.handed() if arrays is None else arrays)
         except (Exception, SystemExit) as error:
             raise Broken(f"forward raised {describe(error)}") from error
         if not (isinstance(result, tuple) and len(result) == 2):
-            raise Broken(f"forward must return (out, cache), but it returned {kind(result)}")
+            raise Broken(f"forward must return (out, cache), but it returned {kind(result)}", INCONCLUSIVE)
         out = as_array("forward must return one NumPy array as its output, but it", result[0])
         if not np.issubdtype(out.dtype, np.floating):
             raise Broken(f"forward must return floating-point numbers, but its output is {kind(result[0])}")
-        return out, result[1]
+        return out if self.strict else as_double(out), result[1]
 
-    def gradients(self, dout: Array, cache: Any, zero: bool = True) -> Arrays:
-        """The gradients of all arrays, after those that are added to were set to zero (unless not `zero`)."""
+    def handed(self) -> Arrays:
+        """What `forward` is given: copies of the inputs, for it may write into them; parameters where they are."""
+        return {name: array.copy() if name in self.inputs else array for name, array in self.arrays.items()}
+
+    def gradients(self, dout: Array, cache: Any, zero: bool = True, lay: Callable[[Array], Array] = np.array) -> Arrays:
+        """The gradients of all arrays, after those that are added to were set to zero (unless not `zero`).
+
+        `backward` is given a copy of `dout`, made by `lay`.
+        """
         try:
             if zero:
                 self.zero()
-            gradients = self.backward(dout, cache)
+            gradients = self.backward(lay(dout), cache)
         except Broken:
             raise
         except (Exception, SystemExit) as error:
@@ -151,22 +161,33 @@ class Case:
             if name not in gradients:
                 raise Broken(f"backward left no gradient of {name}")
             gradient = as_array(f"the gradient of {name} must be a NumPy array, but it", gradients[name])
-            checked[name] = gradient.copy()  # the array may be added to by the next call
+            gradient = gradient.copy()  # the array may be added to by the next call
+            checked[name] = gradient if self.strict else as_double(gradient)
         for name in gradients:
             if name not in self.arrays:
                 raise Broken(f"backward left a gradient of {name}, but there is no array of that name")
         return checked
 
 
-def expect_gradients(gradients: Arrays, arrays: Arrays) -> None:
-    """Demand of every gradient the shape and dtype of its array and finite numbers."""
+def expect_gradients(gradients: Arrays, arrays: Arrays, strict: bool) -> None:
+    """Demand of every gradient the shape and dtype of its array, and finite numbers."""
     for name, gradient in gradients.items():
         array = arrays[name]
         if gradient.shape != array.shape:
             raise Broken(f"the gradient of {name} has shape {gradient.shape}, but {name} has shape {array.shape}")
         if gradient.dtype != array.dtype:
-            raise Broken(f"the gradient of {name} is {gradient.dtype}, but {name} is {array.dtype}")
+            what = f"the gradient of {name} is {gradient.dtype}, but {name} is {array.dtype}"
+            raise Broken(what) if strict else Broken(f"{what}, {TOO_COARSE}", INCONCLUSIVE)
         expect_finite(f"the gradient of {name}", gradient)
+
+
+TOO_COARSE = "too coarse for differences: it must keep its input's dtype"
+
+
+def as_double(array: Array) -> Array:
+    """What float64 holds to its last digit (whole numbers) or beyond it (long double) as float64, all else as it is."""
+    coarse = array.dtype in (np.float16, np.float32)
+    return array if coarse or array.dtype.kind not in "biuf" else array.astype(np.float64, copy=False)
 
 
 def expect_finite(what: str, array: Array) -> None:
@@ -177,6 +198,13 @@ def expect_finite(what: str, array: Array) -> None:
         value = "NaN" if np.isnan(array[at]) else "infinity"
         where = f" at {list(at)}" if at else ""
         raise Broken(f"{what} holds {value}{where} ({int(bad.sum())} of {array.size} entries are not finite)")
+
+
+def two(ours: float, expected: float, digits: int = 6) -> str:
+    """Two numbers in words, with as many digits as tell them apart."""
+    while digits < 17 and ours != expected and f"{ours:.{digits}g}" == f"{expected:.{digits}g}":
+        digits += 1
+    return f"{ours:.{digits}g} and {expected:.{digits}g}"
 
 
 def as_array(sentence: str, value: Any) -> Array:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from siamese_np.gradcheck.case import FAIL, INCONCLUSIVE, PASS, Broken, Case, Check, check_branches
+from siamese_np.gradcheck.contract import check_contract
 from siamese_np.gradcheck.entries import Point, check_array
 from siamese_np.gradcheck.hints import hint
 from siamese_np.gradcheck.independent import check_adjoint, check_complex, check_single
@@ -38,7 +39,7 @@ def check_case(case: Case, options: Options = DEFAULT) -> CaseResult:
     """Check one case; what it draws at random depends on the seed and its name alone."""
     rng = np.random.default_rng([options.seed, zlib.crc32(case.name.encode())])
     case = replace(case, strict=case.strict or options.strict)
-    result = CaseResult(case.name, notes=list(case.notes))
+    result = CaseResult(case.name, case.strict, notes=list(case.notes))
     before = {name: array.copy() for name, array in case.arrays.items()}
     try:
         # what the code prints must not mix with our output, and what it warns of, the checks find
@@ -55,7 +56,8 @@ def check_case(case: Case, options: Options = DEFAULT) -> CaseResult:
 def _check(case: Case, rng: np.random.Generator, options: Options, result: CaseResult) -> None:
     if not any(array.size for array in case.arrays.values()):
         raise Broken("there is nothing to check: no numbers that the output could depend on", INCONCLUSIVE)
-    out, dout, gradients = start(case, rng)
+    out, dout, gradients, left_alone = start(case, rng)
+    result.add(left_alone)
     point = Point(case, out, dout, gradients, options.tolerance)
     if case.reference_backward is not None:
         point.convention = case.reference_backward(case.arrays, dout)
@@ -69,11 +71,10 @@ def _check(case: Case, rng: np.random.Generator, options: Options, result: CaseR
     if ties:
         result.checks.append(_directions("ties and kinks moved together", ties, 0))
 
-    structure, notes = check_structure(point)
-    result.notes = [*case.notes, *notes]
+    result.add(*check_structure(point), *check_contract(point))
     complex_check, exact = check_complex(point)
     found = [check_adjoint(case, rng), complex_check, *check_single(point, rng)]
-    result.checks += structure + [check for check in found if check is not None]
+    result.add(*(check for check in found if check is not None))
     if case.extra is not None:
         result.checks += case.extra()
     if case.owner is not None:

@@ -77,18 +77,38 @@ class ArrayResult:
 
 @dataclass
 class CaseResult:
-    """All that was found at one point of one pass."""
+    """All that was found at one point of one pass; `strict` as in `siamese_np.gradcheck.case.Case`."""
 
     name: str
+    strict: bool = False
     arrays: list[ArrayResult] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
+    def add(self, *checks: Check) -> None:
+        """Take in further checks: where the contract is no requirement, its breaches are notes."""
+        self.checks += checks
+        self.notes += [check.remark for check in checks if check.verdict != PASS and not self.counts(check)]
+
+    def counts(self, check: Check) -> bool:
+        """Whether a check counts towards the verdict."""
+        return self.strict or not check.contract
+
+    @property
+    def gradient(self) -> str:
+        """Whether the numbers are right; a case of which no array was checked is at best inconclusive."""
+        found = [array.verdict for array in self.arrays] + [c.verdict for c in self.checks if not c.contract]
+        return worst_verdict(found if self.arrays else [*found, INCONCLUSIVE])
+
+    @property
+    def contract(self) -> str:
+        """Whether the contract of our own layers is kept."""
+        return worst_verdict(check.verdict for check in self.checks if check.contract)
+
     @property
     def verdict(self) -> str:
-        """The worst of all verdicts; a case of which no array was checked is at best inconclusive."""
-        found = [array.verdict for array in self.arrays] + [check.verdict for check in self.checks]
-        return worst_verdict(found if self.arrays else [*found, INCONCLUSIVE])
+        """The worse of both where the case is strict, else that of the gradient."""
+        return worst_verdict([self.gradient, self.contract]) if self.strict else self.gradient
 
 
 @dataclass(repr=False)
@@ -111,6 +131,16 @@ class Report:
     def verdict(self) -> str:
         """``"PASS"``, ``"FAIL"`` or ``"INCONCLUSIVE"``, the worst of all cases."""
         return worst_verdict(case.verdict for case in self.cases)
+
+    @property
+    def gradient(self) -> str:
+        """Whether the numbers are right: the worst of all cases."""
+        return worst_verdict(case.gradient for case in self.cases)
+
+    @property
+    def contract(self) -> str:
+        """Whether the contract of our own layers is kept: the worst of all cases. Breaches of others are notes."""
+        return worst_verdict(case.contract for case in self.cases)
 
     @property
     def passed(self) -> bool:
@@ -136,14 +166,18 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """The report as values that JSON knows. No times: the same seed gives the same object."""
         return {
-            "verdict": self.verdict,
+            **_verdicts(self),
             "seed": self.seed,
             "tolerance": self.tolerance,
             "operations": {
-                name: [{"verdict": case.verdict, **_plain(dataclasses.asdict(case))} for case in cases]
+                name: [{**_verdicts(case), **_plain(dataclasses.asdict(case))} for case in cases]
                 for name, cases in self.operations.items()
             },
         }
+
+
+def _verdicts(found: Report | CaseResult) -> dict[str, str]:
+    return {"verdict": found.verdict, "gradient": found.gradient, "contract": found.contract}
 
 
 def _plain(value: Any) -> Any:
@@ -188,17 +222,20 @@ def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
 
 
 def _rows(cases: list[CaseResult]) -> list[tuple[str, ...]]:
-    """One row for each array of an operation, all of its cases together, and one for the further checks."""
+    """For an operation, all cases together: one row for each array, one for further checks, one for the contract."""
     arrays: dict[str, list[ArrayResult]] = {}
     for case in cases:
         for array in case.arrays:
             arrays.setdefault(array.name, []).append(array)
     rows = [_row(name, found) for name, found in arrays.items()]
-    checks = [check for case in cases for check in case.checks]
-    if checks:
-        bad = sum(check.verdict != PASS for check in checks)
-        count = f"{len(checks) - bad} of {len(checks)}" if bad else str(len(checks))
-        rows.append(("further checks", count, "", "", worst_verdict(check.verdict for check in checks)))
+    for name, contract in (("further checks", False), ("contract", True)):
+        checks = [check for case in cases for check in case.checks if check.contract == contract]
+        if checks:
+            bad = sum(check.verdict != PASS for check in checks)
+            count = f"{len(checks) - bad} of {len(checks)}" if bad else str(len(checks))
+            verdict = worst_verdict(check.verdict for check in checks)
+            noted = contract and bad and not any(case.strict for case in cases)
+            rows.append((name, count, "", "", "see notes" if noted else verdict))
     return rows
 
 
@@ -229,7 +266,8 @@ def _troubles(report: Report) -> list[str]:
             if array.worst and len(shown) < MAX_SHOWN and (operation, array.name) not in shown:
                 shown.add((operation, array.name))
                 lines += _entries(array.worst)
-        lines += [f"  {check.verdict}  {check.name}: {check.remark}" for check in case.checks if check.verdict != PASS]
+        faults = [check for check in case.checks if check.verdict != PASS and case.counts(check)]
+        lines += [f"  {check.verdict}  {check.name}: {check.remark}" for check in faults]
         lines += [f"  note  {note}" for note in case.notes]
         if lines:
             parts.append("\n".join([case.name, *lines]))

@@ -1,0 +1,146 @@
+"""How a pass treats its arguments, its cache and its state: required of strict cases, notes for all others.
+
+The numbers of most layers are right once: one forward pass, then one backward pass. Two Siamese branches want more. A
+cache must serve again, whatever was computed since, shared parameters must add up the gradients of both branches, and
+neither the memory layout nor the size of the batch may matter. Each sentence says what a breach is good for, and
+what not. Whether arguments are left alone shows in the first call: `siamese_np.gradcheck.structure.start`.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from siamese_np.gradcheck.case import Array, Arrays, Broken, Case, Check, expect_gradients
+from siamese_np.gradcheck.entries import SAME_BITS, Point
+from siamese_np.gradcheck.structure import contract, difference, same
+
+ONCE = "right when used once"
+NO_BRANCHES = f"{ONCE}; not fit for two Siamese branches, because"
+
+
+def check_contract(point: Point) -> list[Check]:
+    """All checks of the contract but that of the first call."""
+    case, out = point.case, point.out
+    checks: list[tuple[str, Callable[[], str | None]]] = [
+        ("cache used twice", lambda: _twice(point)),
+        ("any memory layout", lambda: _layouts(point)),
+    ]
+    if case.strict or _takes_other_numbers(point):
+        checks.append(("branches kept apart", lambda: _branches(point)))
+        checks.append(("branches added up", lambda: _sum(point)))
+    first = [case.arrays[name] for name in case.inputs[:1]]
+    # a loss has no batch axis
+    if case.batch and out.ndim and first[0].ndim and out.shape[0] == len(first[0]):
+        checks.append(("batch of 1", lambda: _batch(point, 1)))
+        checks.append(("batch of 0", lambda: _batch(point, 0)))
+    found = []
+    for name, check in checks:
+        try:
+            fault = check()
+        except Broken as error:
+            fault = f"{name}: {error}"
+        found.append(contract(name, [fault] if fault else []))
+    return found
+
+
+def _takes_other_numbers(point: Point) -> bool:
+    try:
+        point.case.run(_other(point.case))
+    except Broken:  # they may be out of its domain
+        return False
+    return True
+
+
+def _twice(point: Point) -> str | None:
+    case, dout = point.case, point.dout
+    cache = case.run()[1]
+    case.gradients(dout, cache)
+    try:
+        second = case.gradients(dout, cache)
+    except Broken as error:
+        return f"a second backward pass with the same cache failed ({error}): {ONCE} for each forward pass"
+    for name, gradient in second.items():
+        expected = point.gradients[name]
+        if not same(point, name, gradient, expected):
+            what = f"a second backward pass with the same cache gave another gradient of {name}"
+            why = f"{difference(gradient, expected)}: it works in place on its cache"
+            if same(point, name, gradient, 2 * expected):
+                why = ": it adds up, exactly twice as much"
+            return f"{what}{why}; {ONCE} for each forward pass"
+    return None
+
+
+def _layouts(point: Point) -> str | None:
+    """Arguments in column-major order, and as every second number of a larger array."""
+    case = point.case
+    for label, lay in (("column-major", lambda array: np.array(array, order="F")), ("strided", _strided)):
+        arrays = {name: lay(array) if name in case.inputs else array for name, array in case.arrays.items()}
+        moved, cache = case.run(arrays)
+        found = {"": (moved, point.out)}
+        for name, gradient in case.gradients(point.dout, cache, lay=lay).items():
+            found[name] = (gradient, point.gradients[name])
+        for name, (ours, expected) in found.items():
+            if not same(point, name, ours, expected, SAME_BITS):
+                what = f"the gradient of {name}" if name else "the output"
+                return f"{label} arguments changed {what}; right for C-contiguous arrays"
+    return None
+
+
+def _branches(point: Point) -> str | None:
+    """Two forward passes, then the backward pass of the first: its output and its cache must still be there."""
+    case = point.case
+    out, cache = case.run()
+    kept = out.copy()
+    case.run(_other(case))
+    if not np.array_equal(out, kept):
+        return f"forward writes each output into the same array; {NO_BRANCHES} the second output overwrites the first"
+    for name, gradient in case.gradients(point.dout, cache).items():
+        if not same(point, name, gradient, point.gradients[name]):
+            fault = f"after another forward pass, backward gave another gradient of {name} for the old cache"
+            fault += ": what it needs must be in the cache, not on the layer"
+            return f"{fault}; {NO_BRANCHES} the second forward pass overwrites what the first backward pass needs"
+    return None
+
+
+def _sum(point: Point) -> str | None:
+    """The gradients of shared parameters must be the sum of those of both branches."""
+    case, dout = point.case, point.dout
+    shared = [name for name in case.arrays if name not in case.inputs] if case.inputs else []
+    if not shared:
+        return None
+    second = case.gradients(dout, case.run(_other(case))[1])
+    first = case.gradients(dout, case.run()[1])
+    both = case.gradients(dout, case.run(_other(case))[1], zero=False)
+    for name in shared:
+        if not same(point, name, both[name], first[name] + second[name], SAME_BITS):
+            fault = f"the gradient of {name} after two branches is not the sum of both"
+            if same(point, name, both[name], second[name]):
+                fault = f"backward overwrites the gradient of {name}: shared by two branches, one of them is lost"
+            return f"{fault}; {ONCE}"
+    return None
+
+
+def _batch(point: Point, size: int) -> str | None:
+    case, out = point.case, point.out
+    arrays = {name: array[:size].copy() if name in case.inputs else array for name, array in case.arrays.items()}
+    fewer, cache = case.run(arrays)
+    if fewer.shape != (size, *out.shape[1:]):
+        return f"a batch of {size} gave an output of shape {fewer.shape}, not {(size, *out.shape[1:])}"
+    gradients = case.gradients(np.ones_like(fewer), cache)
+    expect_gradients(gradients, arrays, case.strict)
+    full = [name for name, gradient in gradients.items() if size == 0 and gradient.any()]
+    return f"an empty batch gave a gradient of {full[0]} that is not 0" if full else None
+
+
+def _other(case: Case) -> Arrays:
+    """Other numbers for the inputs: those of a second branch."""
+    return {n: np.flip(a, 0 if a.ndim else ()) * 0.75 if n in case.inputs else a for n, a in case.arrays.items()}
+
+
+def _strided(array: Array) -> Array:
+    """The same numbers, with something else between each two of them."""
+    if not array.ndim:
+        return array.copy()
+    wide = np.full((*array.shape[:-1], 2 * array.shape[-1]), np.nan, array.dtype)
+    wide[..., ::2] = array
+    return wide[..., ::2]
