@@ -6,6 +6,7 @@ case.py          what is checked: a forward and backward pass, and the arrays it
 adapters.py      from a layer, a network or functions to a case;  targets.py  from a name to cases
 check.py         the functions to call;  engine.py  all checks of a case in a row
 differences.py   slopes by central differences over many steps, and where they can be trusted
+noise.py         how large the rounding errors of a function are, measured on it
 measure.py       how wrong is wrong: PASS, FAIL, or INCONCLUSIVE
 entries.py       the gradient of one array, entry by entry
 kinks.py         ties and kinks, where the slope is an interval

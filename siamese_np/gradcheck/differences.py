@@ -11,7 +11,7 @@ direction v, from the three outputs at x - h v, x and x + h v:
 The differences are taken output by output before they are weighted with dout and summed, so outputs that do
 not move add no rounding, and a kink in one output cannot hide behind another.
 
-A large step errs by the curvature, a small one by rounding (about eps * |out| / h): plotted against the step,
+A large step errs by the curvature, a small one by rounding (the error of the outputs over h): plotted against the step,
 both logarithmic, the error is a V. Which step is at its bottom depends on the function, so it is not chosen
 beforehand: `sweep` measures at 23 steps, half a decade apart, and `Slopes.plateau` takes the stretch where
 successive values agree best. How well they agree says how sure the value is.
@@ -20,6 +20,7 @@ Sources: L. F. Richardson 1911; J. N. Lyness, C. B. Moler, "Numerical differenti
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +50,7 @@ class Estimate:
     kink: str
     parts: Floats  # slope of every output on its own (flat), so that value = sum(parts * dout)
     moves: NDArray[np.bool_]  # which outputs move at all
+    rounding: float = 0.0  # the part of `uncertainty` that rounding is to blame for
     rough: float = 0.0  # size of the central difference at a middling step: finite also where no steps agree
 
 
@@ -62,8 +64,9 @@ class Slopes:
     out: Floats  # (outputs,) at the point
     dout: Floats  # (outputs,) their weights in the loss
     size: float  # of the numbers that are moved: steps below its rounding mean nothing
+    rounding: Floats  # (outputs,) error of each output
 
-    @property
+    @cached_property
     def central(self) -> Floats:
         """(K,) central differences."""
         return (self.right + self.left) @ self.dout / 2
@@ -74,19 +77,36 @@ class Slopes:
         central = self.central
         return (RATIO**2 * central[1:] - central[:-1]) / (RATIO**2 - 1)
 
-    @property
+    @cached_property
     def moves(self) -> NDArray[np.bool_]:
         """(outputs,) which outputs any of the steps moves."""
         return (self.right != 0).any(axis=0) | (self.left != 0).any(axis=0)
 
-    @property
+    @cached_property
     def noise(self) -> Floats:
         """(K,) rounding error to expect of a slope: of the outputs that move, and of x + h v itself."""
         central = abs(self.central)
         slope = float(central[np.isfinite(central)].min(initial=np.inf)) if np.isfinite(central).any() else 0.0
-        return 4 * EPS * (float(abs(self.out * self.dout)[self.moves].sum()) + self.size * slope) / self.steps
+        moving = float((np.maximum(self.rounding, self._quantum) * abs(self.dout))[self.moves].sum())
+        return 4 * (moving + EPS * self.size * slope) / self.steps
 
     @property
+    def _quantum(self) -> Floats:
+        """(outputs,) the smallest change, where small steps move an output not at all, but larger ones both ways."""
+        right, left = self.right != 0, self.left != 0
+        smallest = len(self.steps) - 1 - (right | left)[::-1].argmax(axis=0)
+        rounds = right.any(axis=0) & left.any(axis=0) & (smallest < len(self.steps) - 1)
+        k, j = smallest[rounds], np.flatnonzero(rounds)
+        quantum = np.zeros(len(self.out))
+        quantum[rounds] = np.maximum(abs(self.right[k, j]), abs(self.left[k, j])) * self.steps[k]
+        return np.where(np.isfinite(quantum), quantum, 0.0)
+
+    @property
+    def hidden(self) -> float:
+        """Largest slope of the outputs that no step moves: they may be rounded to where they were."""
+        return float((self.rounding * abs(self.dout))[~self.moves].sum()) / self.steps[0]
+
+    @cached_property
     def jump(self) -> Floats:
         """(K - 1,) by how much right and left slope differ, all outputs added up, extrapolated to step 0.
 
@@ -96,14 +116,20 @@ class Slopes:
         width = abs(self.right - self.left) @ abs(self.dout)
         return abs(RATIO * width[1:] - width[:-1]) / (RATIO - 1)
 
-    def quick(self, resolution: float) -> Estimate | None:
-        """The slope from the first two steps, or None where they leave a doubt: a kink, or no agreement."""
-        value, finer = float(self.richardson[0]), float(self.central[1])
-        uncertainty = abs(value - finer) + float(self.noise[1])
+    def quick(self, resolution: float, analytic: float) -> Estimate | None:
+        """The slope from the first two steps, or None where they leave a doubt: a kink, or no agreement.
+
+        They are too short to blame `analytic` where it may be outputs that did not move that make the difference.
+        """
+        value, finer, rounding = float(self.richardson[0]), float(self.central[1]), float(self.noise[1])
+        uncertainty = abs(value - finer) + rounding
         if not (uncertainty <= resolution and self.jump[0] <= resolution):  # NaN is a doubt too
             return None
+        hidden = self.hidden > resolution or not self.moves.any()
+        if hidden and not abs(value - analytic) <= resolution:
+            return None
         parts = (self.right[1] + self.left[1]) / 2
-        return Estimate(value, uncertainty, float(self.steps[1]), value, value, "", parts, self.moves)
+        return Estimate(value, uncertainty, float(self.steps[1]), value, value, "", parts, self.moves, rounding)
 
     def estimate(self, resolution: float, widths: tuple[int, ...] = (3, 2)) -> Estimate:
         """The slope from all steps; sides that differ by more than `resolution` are a kink.
@@ -127,7 +153,8 @@ class Slopes:
         )
         parts = (self.right[k + 1] + self.left[k + 1]) / 2
         kink = "near" if drop.any() else ""
-        return Estimate(value, uncertainty, float(self.steps[k + 1]), value, value, kink, parts, self.moves)
+        rounding, step = float(noise[k]) + self.hidden, float(self.steps[k + 1])
+        return Estimate(value, uncertainty + self.hidden, step, value, value, kink, parts, self.moves, rounding)
 
     def _lasting_kink(self, usable: NDArray[np.bool_], resolution: float) -> int | None:
         """The smallest step at which a kink at the point itself stands out from rounding; None without one.
@@ -177,10 +204,19 @@ def plateau(
     return best
 
 
-def differences(case: Case, direction: Arrays, out: Array, dout: Array, steps: Floats, size: float) -> Slopes:
+def differences(
+    case: Case,
+    direction: Arrays,
+    out: Array,
+    dout: Array,
+    steps: Floats,
+    size: float,
+    rounding: Floats | None = None,
+) -> Slopes:
     """Slopes of `case` along `direction` (arrays to add, by name) at `steps` times `size`.
 
-    The arrays of the case are moved in place, and put back also when the pass raises.
+    `rounding` is the error of each output, by default that of its last digit. The arrays of the case are moved in
+    place, and put back also when the pass raises.
     """
     saved = {name: case.arrays[name].copy() for name in direction}
     sides: dict[int, list[Floats]] = {1: [], -1: []}
@@ -200,7 +236,8 @@ def differences(case: Case, direction: Arrays, out: Array, dout: Array, steps: F
     finally:
         for name, array in saved.items():
             case.arrays[name][...] = array
-    return Slopes(size * steps, np.array(sides[1]), np.array(sides[-1]), out.ravel(), dout.ravel(), size)
+    rounding = EPS * abs(out).ravel() if rounding is None else rounding
+    return Slopes(size * steps, np.array(sides[1]), np.array(sides[-1]), out.ravel(), dout.ravel(), size, rounding)
 
 
 def typical_sizes(arrays: Arrays) -> dict[str, float]:

@@ -13,6 +13,7 @@ from siamese_np.gradcheck import measure
 from siamese_np.gradcheck.case import FAIL, INCONCLUSIVE, PASS, Array, Arrays, Case
 from siamese_np.gradcheck.curve import Curve
 from siamese_np.gradcheck.differences import EPS, QUICK, SWEEP, Estimate, Slopes, differences, typical_sizes
+from siamese_np.gradcheck.noise import measured_noise
 from siamese_np.gradcheck.report import TOO_SMALL, ArrayResult, Entry
 
 FULL = 5000  # arrays of fewer entries are checked entry by entry
@@ -42,9 +43,11 @@ class Point:
 
     def __post_init__(self) -> None:
         self.sizes = typical_sizes(self.case.arrays)
+        measured = measured_noise(self.case, self.sizes, self.out, np.random.default_rng(0))
+        self.rounding = np.maximum(measured, np.maximum(EPS * abs(self.out).ravel(), measure.SMALLEST))
         # slopes that move the loss by no more than its last digits are 0 as far as anyone can tell
         moves = [float(abs(g).max(initial=0)) * self.sizes[name] for name, g in self.gradients.items()]
-        self.level = max([float(abs(self.out * self.dout).sum()), *moves])
+        self.level = max([float((self.rounding * abs(self.dout).ravel()).sum()) / EPS, *moves])
         self.floors = {name: ROUNDING * self.level / size for name, size in self.sizes.items()}
 
     def size(self, direction: Arrays) -> float:
@@ -54,7 +57,7 @@ class Point:
 
     def slopes(self, direction: Arrays, steps: Array) -> Slopes:
         """Measure along `direction`."""
-        return differences(self.case, direction, self.out, self.dout, steps, self.size(direction))
+        return differences(self.case, direction, self.out, self.dout, steps, self.size(direction), self.rounding)
 
     def along(self, direction: Arrays) -> float:
         """What the gradients say the slope along `direction` is."""
@@ -116,7 +119,7 @@ def check_array(point: Point, name: str, rng: np.random.Generator) -> ArrayResul
     direction = np.zeros_like(array)
     for index in _chosen(array, full, rng):
         direction[index] = 1
-        estimates[index] = _estimate(point, {name: direction}, resolution)
+        estimates[index] = _estimate(point, {name: direction}, resolution, float(gradient[index]))
         direction[index] = 0
 
     values = [e.value for e in estimates.values() if np.isfinite(e.value)]
@@ -245,10 +248,10 @@ def _chosen(array: Array, full: bool, rng: np.random.Generator) -> Iterator[Inde
             yield tuple(int(i) for i in np.unravel_index(flat, array.shape))
 
 
-def _estimate(point: Point, direction: Arrays, resolution: float) -> Estimate:
+def _estimate(point: Point, direction: Arrays, resolution: float, analytic: float) -> Estimate:
     """Two steps where they suffice, else the whole sweep; kinks also from the branch signature."""
     quick = point.slopes(direction, QUICK)
-    estimate = quick.quick(resolution) or point.slopes(direction, SWEEP).estimate(resolution)
+    estimate = quick.quick(resolution, analytic) or point.slopes(direction, SWEEP).estimate(resolution)
     estimate.rough = float(abs(quick.central).max())
     if estimate.kink != "at" and _branches_change(point, direction, SWEEP[-1]):
         estimate.kink = "at"  # one that the slopes pass smoothly, as the hinge does at its margin

@@ -28,6 +28,7 @@ FLOOR = 0.1
 ENOUGH = 1e-3
 ROUNDING = 1e-13  # of the largest of the array: what sums in backward may cost a small entry
 TINY = np.finfo(float).tiny
+SMALLEST = float(np.finfo(float).smallest_subnormal)
 LARGEST_TOLERANCE = 0.1  # of the scale of a gradient: from here on a check says nothing
 
 
@@ -55,7 +56,7 @@ def evaluate(analytic: float, estimate: Estimate, scale: float, tolerance: float
     if not np.isfinite(analytic):
         return FAIL, np.inf
     nearest = min(max(analytic, estimate.low), estimate.high) if estimate.kink == "at" else estimate.value
-    doubt = estimate.uncertainty / max(abs(analytic), abs(estimate.low), abs(estimate.high), FLOOR * scale, TINY)
+    doubt = estimate.uncertainty / max(abs(analytic), abs(estimate.low), abs(estimate.high), FLOOR * scale, SMALLEST)
     if not (np.isfinite(nearest) and np.isfinite(doubt)):
         return INCONCLUSIVE, np.nan
     wrong = error(analytic, nearest, scale)
