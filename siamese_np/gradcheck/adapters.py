@@ -1,16 +1,91 @@
-"""Anything that goes forward and backward as a case: a layer, a network, or a pair of plain functions.
+"""Objects as cases: our networks and losses whole, layers that keep our contract, and those of other people.
 
 Objects are known by their methods: nothing is imported to tell one by its class.
 """
 
-import inspect
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from siamese_np.errors import OptionError, ShapeError
-from siamese_np.gradcheck.case import Array, Arrays, Broken, Case, as_array, kind
+from siamese_np.errors import OptionError
+from siamese_np.gradcheck.calls import DOUT, RECIPE, argument_names, floats, parameters
+from siamese_np.gradcheck.case import Array, Arrays, Broken, Case, kind
+from siamese_np.gradcheck.frameworks import torch_case, torch_kind
+from siamese_np.gradcheck.functions import gradient_case
+from siamese_np.gradcheck.styles import BACKWARD, both_ways, found_case, quiet
+
+
+def object_case(name: str, thing: Any, values: Sequence[Any]) -> Case:
+    """A case of an object that goes forward and backward, at the arguments `values` of its forward.
+
+    Raises
+    ------
+    OptionError, ShapeError
+        It does not, or not with these arguments; with what would be right.
+    """
+    if torch_kind(thing, values):
+        return torch_case(name, thing, values)
+    forward, backward = both_ways(thing)
+    if not (forward and backward):
+        lacking = "method forward" if backward else "method backward" if forward else "methods forward and backward"
+        raise OptionError(f"{name} is a {type(thing).__name__}, which has no {lacking}{RECIPE}")
+    if is_loss(thing):
+        form = ", ".join(argument_names(thing.forward, 2))
+        if len(values) != 2:
+            raise OptionError(
+                f"the loss {name} is checked at the two arrays of its forward({form}), not at {len(values)}"
+            )
+        return loss_case(name, thing, floats("array 0", values[0]), np.array(values[1]))
+    if _is_network(getattr(thing, "network", None)):
+        return siamese_case(name, thing, values)
+    if _is_network(thing) or getattr(thing, "adds_gradients", False) or _keeps_contract(thing, values):
+        if len(values) != 1:
+            raise OptionError(f"a layer is checked at one array, its input, not at {len(values)}")
+        expect_float64(name, thing)
+        return layer_case(name, thing, floats("array 0", values[0]))
+    if not values:
+        raise OptionError("a layer is checked at the arguments of its forward: at one array at least, its input")
+    if backward not in BACKWARD:
+        with quiet():
+            return gradient_case(name, getattr(thing, forward), getattr(thing, backward), values)
+    return found_case(name, thing, forward, backward, values)
+
+
+def _keeps_contract(layer: Any, values: Sequence[Any]) -> bool:
+    """Whether forward returns out and cache, backward takes dout and cache, and params and grads have the same names.
+
+    Then it is checked as it stands, and what it keeps on itself is found; any other is copied for each pass.
+    """
+    if len(values) != 1 or not (hasattr(layer, "forward") and hasattr(layer, "backward")):
+        return False
+    if not (hasattr(layer, "params") and hasattr(layer, "grads")) or np.asarray(values[0]).dtype.kind != "f":
+        return False
+    given = parameters(layer.backward)
+    wanted = [p.name for p in given if p.default is p.empty and p.kind != p.VAR_POSITIONAL]
+    if len(wanted) == len(given) and (len(wanted) != 2 or DOUT.match(wanted[1])):
+        return False
+    try:
+        params, grads = _by_name("params", layer.params), _by_name("grads", layer.grads)
+        if list(params) != list(grads) or not all(_is_float64(array) for array in params.values()):
+            return False
+        trial = copy.deepcopy(layer)
+    except Exception:
+        return False
+    try:
+        with quiet():
+            results = [trial.forward(floats("array 0", values[0])) for _ in range(2)]
+    except (Exception, SystemExit):
+        return True  # the check says what was raised
+    one, two = results
+    if not all(isinstance(result, tuple) and len(result) == 2 for result in results):
+        return False
+    return np.shape(one[0]) == np.shape(two[0]) and bool(np.array_equal(one[0], two[0], equal_nan=True))
+
+
+def _is_float64(array: Any) -> bool:
+    return isinstance(array, np.ndarray) and array.dtype == np.float64 and array.flags.writeable
 
 
 def layer_case(name: str, layer: Any, x: Array, strict: bool = False) -> Case:
@@ -54,6 +129,8 @@ def is_loss(thing: Any) -> bool:
     """Whether `thing` goes both ways and its backward takes the cache alone, as that of a loss does."""
     if not (callable(getattr(thing, "forward", None)) and callable(getattr(thing, "backward", None))):
         return False
+    if len([p for p in parameters(thing.forward) if p.default is p.empty]) != 2:
+        return False
     return [p.name for p in parameters(thing.backward) if p.default is p.empty] == ["cache"]
 
 
@@ -62,7 +139,7 @@ def loss_case(name: str, loss: Any, x: Array, about: Any) -> Case:
 
     x are the embeddings of a batch or the distances of pairs, `about` the classes or the labels: they are constant.
     """
-    (of_input,) = _argument_names(loss.forward, 1)
+    (of_input,) = argument_names(loss.forward, 1)
     return Case(
         name,
         {of_input: x},
@@ -73,29 +150,22 @@ def loss_case(name: str, loss: Any, x: Array, about: Any) -> Case:
     )
 
 
-def named_grads(network: Any) -> Arrays:
-    """Every gradient of a network under the name of its parameter."""
-    grads = [gradient for layer in network.layers for gradient in layer.grads.values()]
-    return dict(zip(network.named_params(), grads, strict=True))
-
-
 def function_case(
-    name: str,
-    forward: Callable[..., Any],
-    backward: Callable[..., Any],
-    arrays: Sequence[Array],
+    name: str, forward: Callable[..., Any], backward: Callable[..., Any], arrays: Sequence[Array]
 ) -> Case:
-    """A case of ``forward(*arrays) -> (out, cache)`` and ``backward(dout, cache) -> one gradient per array``."""
-    names = _argument_names(forward, len(arrays))
+    """A case of ``forward(*arrays) -> (out, cache)`` and ``backward(dout, cache) -> one gradient per array``.
+
+    The arrays are taken as they are, also in float32; functions of any other form are for `found_case`.
+    """
+    names = argument_names(forward, len(arrays))
 
     def run_backward(dout: Array, cache: Any) -> Arrays:
         gradients = backward(dout, cache)
-        if len(names) == 1:
-            return {names[0]: _one(gradients)}
-        if not isinstance(gradients, (tuple, list)) or len(gradients) != len(names):
-            count = len(gradients) if isinstance(gradients, (tuple, list)) else 1
+        several = gradients if isinstance(gradients, (tuple, list)) else (gradients,)
+        if len(several) != len(names):
+            count = len(several)
             raise Broken(f"backward must return {len(names)} gradients ({', '.join(names)}), but it returned {count}")
-        return dict(zip(names, gradients, strict=True))
+        return dict(zip(names, several, strict=True))
 
     return Case(
         name,
@@ -104,6 +174,37 @@ def function_case(
         run_backward,
         inputs=tuple(names),
     )
+
+
+def siamese_case(name: str, siamese: Any, values: Sequence[Any]) -> Case:
+    """A case of two branches that share ``siamese.network``, a row for each parameter; the images are constant."""
+    if len(values) != 2:
+        raise OptionError(f"{name} is checked at two batches of images, images_a and images_b, not at {len(values)}")
+    images, network = [floats(f"array {number}", value) for number, value in enumerate(values)], siamese.network
+    expect_float64(name, network)
+    params = network.named_params()
+
+    def backward(dout: Array, cache: Any) -> Arrays:
+        siamese.backward(dout, cache)
+        return named_grads(network)
+
+    return Case(
+        name,
+        params,
+        lambda arrays: siamese.forward(*images),
+        backward,
+        network.zero_grads,
+        strict=True,
+        # a bias added last moves both embeddings of a pair alike: no distance depends on it
+        invariant=tuple(params)[-1:] if "b" in network.layers[-1].params else (),
+        notes=["images_a and images_b are constant: backward gives no gradient of them, and none is checked"],
+    )
+
+
+def named_grads(network: Any) -> Arrays:
+    """Every gradient of a network under the name of its parameter."""
+    grads = [gradient for layer in network.layers for gradient in layer.grads.values()]
+    return dict(zip(network.named_params(), grads, strict=True))
 
 
 def expect_float64(name: str, layer: Any) -> None:
@@ -116,17 +217,6 @@ def expect_float64(name: str, layer: Any) -> None:
             )
         if not value.flags.writeable:
             raise OptionError(f"the parameter {key} of {name} is read-only, but to be checked it must be moved")
-
-
-def floats(what: str, array: Any) -> Array:
-    """A float64 copy of `array`, or a ShapeError."""
-    array = as_array(f"{what} must hold numbers, but it", array)
-    if not (np.issubdtype(array.dtype, np.floating) or np.issubdtype(array.dtype, np.integer)):
-        raise ShapeError(f"{what} must hold real numbers, not {array.dtype}")
-    array = np.array(array, np.float64, order="C")
-    if not np.isfinite(array).all():
-        raise ShapeError(f"{what} must hold finite numbers, but it holds NaN or infinity")
-    return array
 
 
 def _is_network(layer: Any) -> bool:
@@ -160,17 +250,3 @@ def _one(gradient: Any) -> Any:
     if gradient is None:
         raise Broken("backward must return the gradient of the input, but it returned None")
     return gradient
-
-
-def parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
-    """The parameters of `function`; none where Python does not know them."""
-    try:
-        return list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):
-        return []
-
-
-def _argument_names(function: Callable[..., Any], count: int) -> list[str]:
-    """The names of the first `count` parameters of `function`, or x0, x1, ..."""
-    named = [p.name for p in parameters(function) if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    return named[:count] if len(named) >= count else [f"x{number}" for number in range(count)]

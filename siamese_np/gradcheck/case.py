@@ -103,6 +103,8 @@ class Case:
         Further checks of this case alone, run at its point.
     owner : object, optional
         The layer: other arrays of it that the output depends on are named as not checked.
+    fresh : bool
+        Whether each forward pass is made with a copy of the layer, so that branches share no gradients.
     notes : list of str
         What the report says about the case in any event: how it was found, what is not checked.
     """
@@ -124,6 +126,7 @@ class Case:
     invariant: tuple[str, ...] = ()
     extra: Callable[[], list[Check]] | None = None
     owner: Any = None
+    fresh: bool = False
     notes: list[str] = field(default_factory=list)
 
     def run(self, arrays: Arrays | None = None) -> tuple[Array, Any]:

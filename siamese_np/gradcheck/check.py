@@ -3,47 +3,48 @@
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-from numpy.typing import ArrayLike
-
 from siamese_np.errors import OptionError
-from siamese_np.gradcheck.adapters import (
-    expect_float64,
-    floats,
-    function_case,
-    is_loss,
-    layer_case,
-    loss_case,
-    parameters,
-)
+from siamese_np.gradcheck.adapters import object_case
+from siamese_np.gradcheck.case import Case
 from siamese_np.gradcheck.engine import Options, check_cases
+from siamese_np.gradcheck.frameworks import jax_case, torch_kind
+from siamese_np.gradcheck.functions import gradient_case, value_case
 from siamese_np.gradcheck.measure import TOLERANCE
 from siamese_np.gradcheck.report import Report
+from siamese_np.gradcheck.styles import both_ways, found_case
 
 
 def check_gradients(
     target: Any,
-    *arrays: ArrayLike,
+    *arrays: Any,
     backward: Callable[..., Any] | None = None,
+    grad: Callable[..., Any] | None = None,
+    jac: Callable[..., Any] | None = None,
     seed: int = 0,
     tolerance: float = TOLERANCE,
     strict: bool = False,
+    reseed: bool = False,
 ) -> Report:
-    """Check the backward pass of a layer, of a loss or of a pair of functions at the point `arrays`.
+    """Check the backward pass of a layer, of a loss or of functions at the point `arrays`.
 
     Parameters
     ----------
     target : object or callable
-        A layer: ``forward(x) -> (out, cache)``, ``backward(dout, cache) -> dx`` and, where it has parameters,
-        ``params`` and ``grads``, dicts (or lists) of float64 arrays; backward adds into grads, or writes them. Other
-        arrays of the layer that the output depends on are named, and the verdict is at best INCONCLUSIVE. Or a loss:
-        ``forward(emb, classes) -> (value, cache)`` or ``forward(dist, label)``, and ``backward(cache)``. Or,
-        together with `backward`, a function ``target(*arrays) -> (out, cache)``; all else it uses is constant.
+        A layer, loss or network, with methods such as ``forward`` and ``backward`` (or ``forward_pass``, ``fprop``,
+        ``__call__``...). Forward returns out, several outputs, or those and a cache; backward takes dout, or a cache
+        too, or nothing; gradients are returned in the order of the arguments or by name, or kept on the layer beside
+        the parameters: ``dW`` beside ``W``, ``grads["W"]`` beside ``params["W"]``. The report says what was found,
+        and names arrays that the output depends on and that have no gradient: then it is at best INCONCLUSIVE.
+        Or a function: with `backward`, `grad` or `jac`; or one that returns ``(loss, dx)``. All else that a function
+        uses is constant. Or what PyTorch and JAX differentiate: a module, a ``torch.autograd.Function``, a function.
     *arrays : array_like
-        The input of the layer, its first axis the batch; or the two arguments of the loss, of which the second is
-        constant; or the arguments of the function. Real numbers, copied as float64.
+        The arguments of forward. Floating-point numbers are copied as float64, and checked; whole numbers, booleans,
+        dicts and None are handed on as they are.
     backward : callable, optional
-        ``backward(dout, cache)`` returns the gradient of each of the arrays.
+        ``backward(dout, cache)`` returns the gradient of each of the arrays, None where there is none.
+    grad, jac : callable, optional
+        As in scipy.optimize: ``grad(*arrays)`` returns the gradient of a scalar function, or the derivative of each
+        entry; ``jac(*arrays)`` the full Jacobian, ``(*out.shape, *array.shape)``. Of several arrays, a tuple.
     seed : int
         Of the upstream gradient and all directions: the same seed gives the same report.
     tolerance : float, default 1e-6
@@ -54,6 +55,8 @@ def check_gradients(
         Demand more than correct numbers: the contract of our own layers, whose breaches are notes otherwise. The
         same call gives the same bits, dout and arguments are left alone, a cache serves more than once, gradients of
         parameters are added to, memory layout changes nothing, a batch may hold one image or none.
+    reseed : bool, default False
+        Seed ``numpy.random`` and ``random`` before each forward pass, for dropout that draws from them.
 
     Returns
     -------
@@ -63,7 +66,7 @@ def check_gradients(
     Raises
     ------
     OptionError, ShapeError
-        The arguments are not as above. A fault of the pass itself is never raised but reported.
+        The arguments are not as above, or nothing was found to check; the message says what to write.
 
     Examples
     --------
@@ -71,41 +74,49 @@ def check_gradients(
     >>> from siamese_np.gradcheck import check_gradients
     >>> check_gradients(lambda x: (np.sin(x), x), [0.1, 2.0], backward=lambda dout, x: dout * np.cos(x)).verdict
     'PASS'
+    >>> check_gradients(lambda x: (x**2).sum(), [0.1, 2.0], grad=lambda x: 2 * x).verdict
+    'PASS'
     """
-    if backward is None and is_loss(target):
-        name = type(target).__name__
-        if len(arrays) != 2:
-            form = ", ".join(p.name for p in parameters(target.forward))
-            raise OptionError(
-                f"the loss {name} is checked at the two arrays of its forward({form}), not at {len(arrays)}"
-            )
-        case = loss_case(name, target, floats("array 0", arrays[0]), np.array(arrays[1]))
-        return check_cases({name: [case]}, Options(seed, tolerance, strict))
-    values = [floats(f"array {number}", array) for number, array in enumerate(arrays)]
+    case = _case(target, arrays, backward, grad, jac)
+    return check_cases({case.name: [case]}, Options(seed, tolerance, strict=strict, reseed=reseed))
+
+
+def _case(target: Any, arrays: tuple[Any, ...], backward: Any, grad: Any, jac: Any) -> Case:
+    given = [which for which in (backward, grad, jac) if which is not None]
+    name = getattr(target, "__name__", type(target).__name__).strip("<>")
+    is_torch = torch_kind(target, arrays)
+    if not given and arrays and not is_torch and callable(target) and (_of_jax(target) or not all(both_ways(target))):
+        found = jax_case(name, target, arrays)
+        if found is not None:
+            return found
+    if not given and (
+        is_torch or (not isinstance(target, type) and (all(both_ways(target)) or not _is_function(target)))
+    ):
+        return object_case(name if is_torch or hasattr(target, "__path__") else type(target).__name__, target, arrays)
+    if isinstance(target, type):
+        raise OptionError(f"{name} is a class: check an object of it, as {name}(...)")
+    if len(given) > 1:
+        raise OptionError("give one of backward, grad and jac: each says what the gradient is")
+    if not arrays:
+        raise OptionError(f"there is nothing to check {name} at: give the arrays it is called with")
+    if not callable(target) or not all(callable(which) for which in given):
+        raise OptionError(f"{name} and its backward, grad or jac must be functions")
     if backward is not None:
-        name = getattr(target, "__name__", type(target).__name__).strip("<>")
-        if not values:
-            raise OptionError(f"there is nothing to check {name} at: give the arrays it is called with")
-        case = function_case(name, target, backward, values)
-    else:
-        name = type(target).__name__
-        if not (hasattr(target, "forward") and hasattr(target, "backward")):
-            raise OptionError(f"a {name} has no methods forward and backward; give a function's backward as backward=")
-        if len(values) != 1:
-            raise OptionError(f"a layer is checked at one array, its input, not at {len(values)}")
-        expect_float64(name, target)
-        case = layer_case(name, target, values[0])
-    return check_cases({name: [case]}, Options(seed, tolerance, strict))
+        return found_case(name, None, target, backward, arrays)
+    if given:
+        return gradient_case(name, target, given[0], arrays)
+    return value_case(name, target, arrays)
 
 
-def assert_gradients(
-    target: Any,
-    *arrays: ArrayLike,
-    backward: Callable[..., Any] | None = None,
-    seed: int = 0,
-    tolerance: float = TOLERANCE,
-    strict: bool = False,
-) -> Report:
+def _of_jax(target: Any) -> bool:
+    return type(target).__module__.startswith("jax")
+
+
+def _is_function(target: Any) -> bool:
+    return callable(target) and (hasattr(target, "__name__") or hasattr(target, "func"))
+
+
+def assert_gradients(target: Any, *arrays: Any, **options: Any) -> Report:
     """`check_gradients` for tests: anything but PASS is an AssertionError with the table of the worst entries.
 
     Parameters and return value are those of `check_gradients`.
@@ -115,7 +126,7 @@ def assert_gradients(
     AssertionError
         The verdict is FAIL or INCONCLUSIVE; the message is the report.
     """
-    report = check_gradients(target, *arrays, backward=backward, seed=seed, tolerance=tolerance, strict=strict)
+    report = check_gradients(target, *arrays, **options)
     if not report.passed:
         raise AssertionError(f"gradient check: {report.verdict}\n{report}")
     return report

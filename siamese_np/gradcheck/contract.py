@@ -105,7 +105,7 @@ def _branches(point: Point) -> str | None:
 def _sum(point: Point) -> str | None:
     """The gradients of shared parameters must be the sum of those of both branches."""
     case, dout = point.case, point.dout
-    shared = [name for name in case.arrays if name not in case.inputs] if case.inputs else []
+    shared = [name for name in case.arrays if name not in case.inputs] if case.inputs and not case.fresh else []
     if not shared:
         return None
     second = case.gradients(dout, case.run(_other(case))[1])

@@ -8,7 +8,7 @@ import inspect
 import math
 import sys
 import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,13 +16,27 @@ from typing import Any
 import numpy as np
 
 from siamese_np.errors import OptionError
-from siamese_np.gradcheck.adapters import expect_float64, function_case, is_loss, layer_case, loss_case, parameters
-from siamese_np.gradcheck.case import Array, Case, Shape, describe
+from siamese_np.gradcheck.adapters import is_loss, object_case
+from siamese_np.gradcheck.calls import LABELS, parameters
+from siamese_np.gradcheck.case import Case, Shape, describe
+from siamese_np.gradcheck.functions import gradient_case, value_case
+from siamese_np.gradcheck.styles import both_ways, found_case, method_of, seeded
 
 # makes the cases of an operation, at its input's shape or, for None, at one of its own choice
 Operation = Callable[[np.random.Generator, Shape | None], list[Case]]
 
 MAX_ENTRIES = 10**7
+
+PAIRS = (("forward", "backward"), ("fprop", "bprop"), ("fwd", "bwd"))  # anywhere in the name
+DERIVATIVES = ("{}_grad", "grad_{}", "{}_gradient", "{}_prime", "{}_derivative", "d_{}", "d{}")
+USUAL: dict[str, Any] = {  # arguments that are no arrays, by the names that many give them
+    "conv_param": {"stride": 1, "pad": 1},
+    "pool_param": {"pool_height": 2, "pool_width": 2, "stride": 2},
+    "bn_param": {"mode": "train"},
+    "ln_param": {},
+    "dropout_param": {"mode": "train", "p": 0.5, "seed": 0},
+    **dict.fromkeys(("training", "train", "is_training"), True),
+}
 
 
 def find_cases(
@@ -71,17 +85,6 @@ def _rng(seed: int, name: str) -> np.random.Generator:
     return np.random.default_rng([seed, zlib.crc32(name.encode())])
 
 
-@contextlib.contextmanager
-def _reproducible(seed: int) -> Iterator[None]:
-    """NumPy's global generator, which many layers draw their weights from, seeded for a while."""
-    state = np.random.get_state()  # noqa: NPY002
-    np.random.seed(seed % 2**32)  # noqa: NPY002
-    try:
-        yield
-    finally:
-        np.random.set_state(state)  # noqa: NPY002
-
-
 # --- a user's objects -------------------------------------------------------------------------------------
 
 
@@ -98,20 +101,17 @@ def _cases_of(
     short = path[-1] if path else module.__name__
 
     if inspect.isfunction(thing) and _required(thing):
-        partner = short.removesuffix("_forward") + "_backward" if short != "forward" else "backward"
-        if not callable(getattr(home, partner, None)):
-            raise OptionError(f"there is no function {partner} beside {short} in {module.__name__}")
-        return [_function(short, thing, getattr(home, partner), shapes, rng)]
+        return [_function(short, thing, home, shapes, rng)]
     if isinstance(thing, ModuleType):
-        if not path and not _goes_both_ways(thing):
+        if not path and not callable(getattr(thing, "forward", None)):
             name = module.__name__
             raise OptionError(f"{name} has no functions forward and backward; name what to check as {name}:object")
-        return [_function(short, thing.forward, thing.backward, shapes, rng)]
+        return [_function("forward", thing.forward, thing, shapes, rng)]
 
     make: Callable[[], Any] = lambda: copy.deepcopy(thing)  # noqa: E731
-    if inspect.isclass(thing) or (callable(thing) and not _goes_both_ways(thing)):
+    if inspect.isclass(thing) or (callable(thing) and not all(both_ways(thing))):
         make = lambda: _made(target, thing, seed)  # noqa: E731
-    return _layer(short, make, shapes, rng, seed)
+    return _object(short, make, shapes, rng, seed)
 
 
 def _module(target: str, operations: Collection[str]) -> tuple[ModuleType, list[str]]:
@@ -142,24 +142,21 @@ def _module(target: str, operations: Collection[str]) -> tuple[ModuleType, list[
     return module, [part for part in path.split(".") if part]
 
 
-def _layer(
+def _object(
     name: str, make: Callable[[], Any], shapes: Sequence[Shape], rng: np.random.Generator, seed: int
 ) -> list[Case]:
-    """A layer or loss as made, and with moved parameters and larger input: some faults hide while biases are 0."""
-    if len(shapes) != 1:
-        raise OptionError(f"{name} needs one --shape, that of its input, such as --shape 4,10, not {len(shapes)}")
+    """An object as made, and with moved parameters and larger input: some faults hide while biases are 0."""
     cases: list[Case] = []
     for point, scale in (("as made", 1.0), ("parameters and input moved", 2.0)):
-        with _reproducible(seed):
-            layer = make()
-        if not _goes_both_ways(layer):
-            raise OptionError(f"{name} gives a {type(layer).__name__}, which has no methods forward and backward")
-        expect_float64(name, layer)
-        x = scale * rng.standard_normal(shapes[0])
-        if is_loss(layer):
-            cases.append(_loss(f"{name} {'with larger input' if cases else 'as made'}", layer, x))
-            continue
-        case = layer_case(f"{name} {point}", layer, x)
+        with seeded(seed):
+            thing = make()
+        forward, backward = both_ways(thing)
+        if not (forward and backward):
+            raise OptionError(f"{name} gives a {type(thing).__name__}, which has no methods forward and backward")
+        if not shapes:
+            raise OptionError(f"{name} needs one --shape, that of its input, such as --shape 4,10")
+        values = _drawn(name, getattr(thing, forward), shapes, rng, scale, is_loss(thing))
+        case = object_case(f"{name} {point}", thing, values)
         if point != "as made":
             for key, w in case.arrays.items():
                 if key not in case.inputs:
@@ -168,18 +165,42 @@ def _layer(
     return cases
 
 
-def _loss(name: str, loss: Any, x: Array) -> Case:
-    """A loss at embeddings (N, E) of three classes, or at distances (N,) of pairs of both labels."""
-    return loss_case(name, loss, np.abs(x) if x.ndim == 1 else x, np.arange(len(x)) % (2 if x.ndim == 1 else 3))
+def _function(name: str, forward: Any, home: Any, shapes: Sequence[Shape], rng: np.random.Generator) -> Case:
+    """A function with its backward pass or its derivative beside it, or one that returns both: (loss, dx)."""
+    values = _drawn(name, forward, shapes, rng, 1.0, False)
+    partners = [name.replace(*pair) for pair in PAIRS if pair[0] in name] or [f"{name}_backward"]
+    backward = method_of(home, partners)
+    if backward:
+        return found_case(name, None, forward, getattr(home, backward), values)
+    derivative = method_of(home, [form.format(name) for form in DERIVATIVES])
+    if derivative:
+        return gradient_case(name, forward, getattr(home, derivative), values)
+    if "forward" in name:
+        raise OptionError(f"there is no function {partners[0]} beside {name} in {home.__name__}")
+    return value_case(name, forward, values)
 
 
-def _function(name: str, forward: Any, backward: Any, shapes: Sequence[Shape], rng: np.random.Generator) -> Case:
-    required = _required(forward)
-    if len(shapes) != len(required):
+def _drawn(
+    name: str, forward: Any, shapes: Sequence[Shape], rng: np.random.Generator, scale: float, is_loss: bool
+) -> list[Any]:
+    """Arguments for `forward`: floats of these shapes, and for labels and settings what is usual."""
+    wanted = _required(forward) or [p.name for p in parameters(forward)[:1]] or ["x"]
+    known = {key: copy.deepcopy(USUAL[key]) for key in wanted if key in USUAL}
+    N, classes = shapes[0][0] if shapes else 1, shapes[0][-1] if shapes and len(shapes[0]) > 1 else 2
+    if len(shapes) < len(wanted) - len(known):
+        known |= {
+            key: np.arange(N) % (3 if is_loss and classes != 2 else classes) for key in wanted[1:] if LABELS.match(key)
+        }
+    arrays = [key for key in wanted if key not in known]
+    if len(arrays) == 2 and len(shapes) == 1 and arrays == ["images_a", "images_b"]:
+        shapes = [*shapes, *shapes]
+    if len(shapes) != len(arrays):
         raise OptionError(
-            f"{name} takes {len(required)} arrays ({', '.join(required)}): it needs as many --shape, not {len(shapes)}"
+            f"{name} takes {len(arrays)} arrays ({', '.join(arrays)}): it needs as many --shape, not {len(shapes)}"
         )
-    return function_case(name, forward, backward, [rng.standard_normal(shape) for shape in shapes])
+    drawn = iter(scale * rng.standard_normal(shape) for shape in shapes)
+    values = [known[key] if key in known else next(drawn) for key in wanted]
+    return [np.abs(values[0]), *values[1:]] if is_loss and values[0].ndim == 1 else values
 
 
 def _made(target: str, maker: Any, seed: int) -> Any:
@@ -196,10 +217,6 @@ def _made(target: str, maker: Any, seed: int) -> Any:
         return maker(**options)
     except (Exception, SystemExit) as error:
         raise OptionError(f"making {target} raised {describe(error)}") from error
-
-
-def _goes_both_ways(thing: Any) -> bool:
-    return callable(getattr(thing, "forward", None)) and callable(getattr(thing, "backward", None))
 
 
 def _required(function: Any) -> list[str]:

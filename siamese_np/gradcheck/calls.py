@@ -1,0 +1,248 @@
+"""How a forward and a backward pass are called, and what they return.
+
+What each argument is, is told by its kind: floats are checked, and all else (labels, settings, None) is handed on as
+it is. What forward returns and backward takes is told by number and name, and tried once (`ways`).
+"""
+
+import copy
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from siamese_np.errors import ShapeError
+from siamese_np.gradcheck.case import INCONCLUSIVE, Array, Broken, as_array, kind
+
+RECIPE = """; write these three lines, in which the layer is made anew and is the cache:
+    def forward(x, W, b): layer = Affine(W, b); return layer.forward(x), layer
+    def backward(dout, layer): return layer.backward(dout.copy()), layer.dW, layer.db
+    check_gradients(forward, x, W, b, backward=backward)"""
+
+DOUT = re.compile(r"_*(d(?!ata|im|ict|type)|grad|delta|err|upstream)", re.I)
+CACHE = re.compile(r"_*(cache|ctx|context|saved|memory|tape|residual|intermediate)", re.I)
+LABELS = re.compile(
+    r"(?!.*(pred|hat|score|prob|logit))(y|t|target|label|class|truth|ground|gt|one_?hot)(s|es)?(_\w+)?$", re.I
+)
+RATE = re.compile(r"(lr|eta|learning_?rate|step_?size|rate)$", re.I)
+OUT = ("out", "output", "outputs")
+
+
+# --- arguments and outputs --------------------------------------------------------------------------------
+
+
+def arguments(forward: Callable[..., Any], values: Sequence[Any]) -> dict[str, Any]:
+    """The arguments of `forward` by name; floating-point numbers, which are checked, as float64 arrays."""
+    names = argument_names(forward, len(values))
+    return {name: _argument(f"array {i}", v) for i, (name, v) in enumerate(zip(names, values, strict=True))}
+
+
+def _argument(what: str, value: Any) -> Any:
+    if isinstance(value, (bool, int)) or not (isinstance(value, (list, tuple, float)) or hasattr(value, "__array__")):
+        return value
+    array = as_array(f"{what} must hold numbers, but it", value)
+    return copy.deepcopy(value) if array.dtype.kind in "iub" and array.size else floats(what, value)
+
+
+def floats(what: str, array: Any) -> Array:
+    """A float64 copy of `array`, or a ShapeError."""
+    array = as_array(f"{what} must hold numbers, but it", array)
+    if not (np.issubdtype(array.dtype, np.floating) or np.issubdtype(array.dtype, np.integer)):
+        raise ShapeError(f"{what} must hold real numbers, not {array.dtype}")
+    array = np.array(array, np.float64, order="C")
+    if not np.isfinite(array).all():
+        raise ShapeError(f"{what} must hold finite numbers, but it holds NaN or infinity")
+    return array
+
+
+def parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    """The parameters of `function`; none where Python does not know them."""
+    try:
+        return list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return []
+
+
+def argument_names(function: Callable[..., Any], count: int) -> list[str]:
+    """The names of the first `count` parameters of `function`, or x0, x1, ..."""
+    named = [p.name for p in parameters(function) if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return named[:count] if len(named) >= count else [f"x{number}" for number in range(count)]
+
+
+def is_checked(value: Any) -> bool:
+    """Whether an argument is one of those that are checked."""
+    return isinstance(value, np.ndarray) and value.dtype == np.float64
+
+
+def not_checked(arrays: Mapping[str, Any]) -> list[str]:
+    """The note on arguments that are handed on as they are."""
+    names = [name for name, value in arrays.items() if not is_checked(value)]
+    return [f"not checked, as they are no floating-point numbers: {', '.join(names)}"] if names else []
+
+
+def _parts(outs: Any) -> list[Any] | None:
+    """The arrays that several outputs are; None where there is one output."""
+    if isinstance(outs, Mapping):
+        return list(outs.values())
+    if isinstance(outs, (tuple, list)) and any(getattr(part, "ndim", 0) for part in outs):
+        return list(outs)
+    return None
+
+
+def joined(outs: Any) -> Any:
+    """Several outputs as one vector; one output as it is."""
+    parts = _parts(outs)
+    return (
+        outs
+        if parts is None
+        else np.concatenate(
+            [np.ravel(as_array("forward must return arrays as its outputs, but one", part)) for part in parts]
+        )
+    )
+
+
+def split(dout: Array, outs: Any) -> Any:
+    """The vector `dout` as what `outs` is: an array, or a tuple, list or dict of arrays."""
+    parts = _parts(outs)
+    if parts is None:
+        return dout
+    ends = np.cumsum([np.size(part) for part in parts])
+    each = [d.reshape(np.shape(part)) for d, part in zip(np.split(dout, ends[:-1]), parts, strict=True)]
+    return dict(zip(outs, each, strict=True)) if isinstance(outs, Mapping) else type(outs)(each)
+
+
+# --- how backward is called -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to read what forward returns, and to call backward.
+
+    The first `outputs` of the parts that forward returned are outputs, and the cache comes after them; None: all is
+    output, and there is no cache. `sources` are the arguments of backward: ``"dout"``, or its number where each output
+    has its own, ``"cache"``, ``"out"``, ``"rate"`` (a learning rate), or ``"=NAME"``, an argument of forward.
+    """
+
+    outputs: int | None
+    sources: tuple[str | int, ...]
+
+    @property
+    def uses_dout(self) -> bool:
+        """Whether backward is given the upstream gradient."""
+        return any(source == "dout" or isinstance(source, int) for source in self.sources)
+
+    def outs(self, result: Any) -> Any:
+        """What of `result` is output."""
+        if self.outputs is None:
+            return result
+        return result[0] if self.outputs == 1 else result[: self.outputs]
+
+    def call(self, backward: Callable[..., Any], dout: Array, result: Any, arrays: Mapping[str, Any]) -> Any:
+        """What backward returns."""
+        outs = self.outs(result)
+        douts = split(dout, outs)
+        given = []
+        for source in self.sources:
+            if isinstance(source, int):
+                given.append(douts[source])
+            elif source == "cache":
+                rest = result[self.outputs :]
+                given.append(rest[0] if len(rest) == 1 else rest)
+            else:
+                known = {"dout": douts, "out": outs, "rate": 1.0}
+                given.append(known[source] if source in known else arrays[source[1:]])
+        return backward(*given)
+
+    def __str__(self) -> str:
+        names = {"cache": "cache", "dout": "dout", "out": "out", "rate": "1.0"}
+        given = [f"dout{s}" if isinstance(s, int) else names.get(s, s[1:]) for s in self.sources]
+        return f"({', '.join(given)})"
+
+
+def ways(result: Any, backward: Callable[..., Any], names: Sequence[str]) -> Iterator[Way]:
+    """The ways to call `backward` after forward, with arguments `names`, returned `result`; the likeliest first."""
+    given = parameters(backward)
+    wanted = [p.name for p in given if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    wanted = wanted or [p.name for p in given[:1] if p.kind != p.VAR_KEYWORD and DOUT.match(p.name)]
+    n = len(result) if isinstance(result, tuple) else 0
+    if any(p.kind == p.VAR_POSITIONAL for p in given) or not (given or hasattr(backward, "__code__")):
+        wanted = ["dout", "cache"] if n == 2 else ["dout"]  # nobody knows what it takes
+    keeps = bool(wanted) and not DOUT.match(wanted[-1])  # whether its last argument may be a cache
+    if n > 1 and len(wanted) == 2 and keeps:
+        yield Way(n - 1, ("dout", "cache"))
+    if n > 2 and len(wanted) == n and keeps:
+        yield Way(n - 1, (*range(n - 1), "cache"))
+    if n > 2 and len(wanted) == 2 and keeps:
+        yield Way(1, ("dout", "cache"))
+    if n > 1 and len(wanted) == 1 and CACHE.match(wanted[0]):
+        yield Way(n - 1, ("cache",))
+    if n > 1 and len(wanted) == n:
+        yield Way(None, tuple(range(n)))
+    sources = tuple(_source(name, names) for name in wanted)
+    if sources.count("dout") < 2:
+        whole = (None, 1) if sources else (1, None)
+        for outputs in whole if n > 1 else (None,):
+            yield Way(outputs, sources)
+        if sources[:1] == ("dout",) and names:  # losses whose backward begins with the predictions
+            yield Way(1 if n > 1 else None, (f"={names[0]}", *sources[1:]))
+
+
+def _source(name: str, names: Sequence[str]) -> str:
+    if name in names and not DOUT.match(name):
+        return f"={name}"
+    return "out" if name in OUT else "rate" if RATE.match(name) else "dout"
+
+
+# --- what backward returns --------------------------------------------------------------------------------
+
+Key = tuple[Any, ...]
+
+
+def leaves(returned: Any, key: Key = ()) -> Iterator[tuple[Key, Any]]:
+    """Every gradient in what backward returned, and where it is."""
+    if isinstance(returned, Mapping):
+        for name, part in returned.items():
+            yield from leaves(part, (*key, name))
+    elif isinstance(returned, (tuple, list)) and not _is_vector(returned):
+        for number, part in enumerate(returned):
+            yield from leaves(part, (*key, number))
+    elif returned is not None:
+        yield key, returned
+
+
+def _is_vector(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(part, (float, np.floating)) for part in value)
+
+
+def in_order(returned: Any, arrays: Mapping[str, Any]) -> tuple[dict[str, Key], list[tuple[Key, Any]]]:
+    """Which gradient is that of which argument, as they are returned in order; and what is left over.
+
+    None stands for no gradient, and may be left out for arguments that have none.
+    """
+    checked = [name for name, value in arrays.items() if is_checked(value)]
+    if isinstance(returned, Mapping):
+        return {}, list(leaves(returned))
+    if not isinstance(returned, (tuple, list)) or (_is_vector(returned) and len(checked) == 1):
+        if returned is not None and checked:
+            return {checked[0]: ()}, []
+        return {}, list(leaves(returned))
+    every = len(returned) == len(arrays) and all(
+        part is None or name in checked or np.shape(part) == np.shape(arrays[name])
+        for name, part in zip(arrays, returned, strict=True)
+    )
+    order = list(arrays) if every else checked
+    found = {n: (i,) for i, (n, part) in enumerate(zip(order, returned, strict=False)) if part is not None}
+    rest = [(key, part) for key, part in leaves(returned) if key[0] >= len(order)]
+    return {name: key for name, key in found.items() if name in checked}, rest
+
+
+def pick(returned: Any, key: Key) -> Any:
+    """The gradient at `key`; Broken where it is no longer there."""
+    try:
+        for part in key:
+            returned = returned[part]
+    except (LookupError, TypeError):
+        raise Broken(f"backward changed what it returns: now {kind(returned)}", INCONCLUSIVE) from None
+    return returned

@@ -1,0 +1,149 @@
+"""What an object holds: every number that can be reached from it, by path, and copies that keep shared memory shared.
+
+A layer may keep numbers anywhere: in attributes, lists, dicts, layers within layers, variables of a function.
+"""
+
+import copy
+from collections import deque
+from collections.abc import Iterator, Mapping
+from types import FunctionType, MethodType, ModuleType
+from typing import Any
+
+import numpy as np
+
+from siamese_np.errors import OptionError
+from siamese_np.gradcheck.case import Array, describe
+
+Step = tuple[str, Any]  # ".", an attribute; "[]", a key; "()", a variable of a function
+Path = tuple[Step, ...]
+
+
+def numbers(thing: Any) -> dict[Path, Any]:
+    """Every floating-point array, and every float, that can be reached from `thing`, by the shortest path to it."""
+    found: dict[Path, Any] = {}
+    seen: dict[int, Any] = {}  # by identity; the objects are kept, so that no two share one
+    left: deque[tuple[Path, Any]] = deque([((), thing)])
+    while left:
+        path, value = left.popleft()
+        if isinstance(value, (float, np.floating)):
+            found[path] = value
+            continue
+        if id(value) in seen:
+            continue
+        seen[id(value)] = value
+        if isinstance(value, np.ndarray) and np.issubdtype(value.dtype, np.inexact):
+            if value.size:
+                found[path] = value
+        else:
+            left.extend(((*path, *steps), part) for steps, part in _parts(value))
+    return found
+
+
+def arrays_of(thing: Any) -> dict[Path, Array]:
+    """The arrays among `numbers`."""
+    return {path: value for path, value in numbers(thing).items() if isinstance(value, np.ndarray)}
+
+
+def _parts(value: Any) -> Iterator[tuple[Path, Any]]:
+    """What a container or an object holds."""
+    if isinstance(value, np.ndarray):
+        if value.dtype.names:
+            yield from (((("[]", name),), value[name]) for name in value.dtype.names)
+        elif value.dtype == object:
+            indices = np.ndindex(value.shape) if value.ndim != 1 else range(len(value))
+            yield from (((("[]", index),), value[index]) for index in indices)
+        return
+    if isinstance(value, (type, ModuleType)):
+        return
+    if isinstance(value, MethodType):
+        yield (), value.__self__
+        value = value.__func__
+    if isinstance(value, FunctionType):
+        for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
+            try:
+                yield (("()", name),), cell.cell_contents
+            except ValueError:  # a variable that has no value yet
+                continue
+    if isinstance(value, Mapping):
+        yield from (((("[]", key),), part) for key, part in value.items())
+    elif isinstance(value, (list, tuple, deque)):
+        yield from (((("[]", number),), part) for number, part in enumerate(value))
+    elif isinstance(value, (set, frozenset)):
+        yield from (((("()", number),), part) for number, part in enumerate(value))
+    yield from ((((".", name),), part) for name, part in getattr(value, "__dict__", {}).items())
+    for owner in type(value).__mro__:
+        for name, part in vars(owner).items():
+            if name == "__slots__":
+                slots = [part] if isinstance(part, str) else part
+                yield from ((((".", slot),), getattr(value, slot, None)) for slot in slots)
+            elif not name.startswith("__"):
+                yield ((".", name),), part
+
+
+def text(path: Path) -> str:
+    """A path as Python writes it."""
+    return "".join(f"[{key!r}]" if kind == "[]" else f".{key}" for kind, key in path).removeprefix(".")
+
+
+def get(thing: Any, path: Path) -> Any:
+    """What is at `path`; None where nothing is."""
+    try:
+        for kind, key in path:
+            thing = getattr(thing, key) if kind == "." else thing[key]
+    except (AttributeError, LookupError, TypeError):
+        return None
+    return thing
+
+
+def put(thing: Any, path: Path, value: Any) -> None:
+    """Set the number at `path` to `value`, in place where it is an array of this object alone."""
+    old, holder, (kind, key) = get(thing, path), get(thing, path[:-1]), path[-1]
+    of_class = kind == "." and getattr(type(holder), key, None) is old
+    if isinstance(old, np.ndarray) and old.flags.writeable and not of_class:
+        old[...] = value
+        return
+    new = value.copy() if np.ndim(value) else float(value)
+    if kind == ".":
+        setattr(holder, key, new)
+    else:
+        holder[key] = new
+
+
+class Copies:
+    """Deep copies of `thing`, in which arrays that share memory still do."""
+
+    def __init__(self, thing: Any) -> None:
+        self.thing = thing
+        self.shared: list[tuple[Array, list[Array]]] = []
+        roots: dict[int, tuple[Array, list[Array]]] = {}
+        for array in arrays_of(thing).values():
+            root = array
+            while isinstance(root.base, np.ndarray):
+                root = root.base
+            roots.setdefault(id(root), (root, []))[1].append(array)
+        for root, views in roots.values():
+            if len(views) > 1 and (root.flags.c_contiguous or root.flags.f_contiguous):
+                self.shared.append((root, views))
+
+    def make(self, as_float64: bool = False) -> Any:
+        """One copy, on request with float32 arrays as float64; OptionError where it cannot be made."""
+        memo: dict[int, Any] = {}
+        if as_float64:
+            memo = {id(a): a.astype(np.float64) for a in arrays_of(self.thing).values() if a.dtype == np.float32}
+        for root, views in self.shared:
+            new = root.copy(order="K")
+            buffer = new if new.flags.c_contiguous else new.T
+            for view in views:
+                offset = _address(view) - _address(root)
+                memo[id(view)] = np.ndarray(view.shape, view.dtype, buffer, offset, view.strides)
+        try:
+            return copy.deepcopy(self.thing, memo)
+        except Exception as error:
+            name = type(self.thing[0] if isinstance(self.thing, tuple) else self.thing).__name__
+            raise OptionError(
+                f"{name} cannot be copied, as it is for each forward pass: copy.deepcopy raised {describe(error)}"
+            ) from error
+
+
+def _address(array: Array) -> int:
+    return int(array.__array_interface__["data"][0])
