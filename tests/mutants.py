@@ -386,7 +386,13 @@ def _faults() -> list[Mutant]:
     add(o, "dw of abs(dout)", 1, lambda g, dout, x, *_: x.T @ abs(dout), "sign is lost")
     add(o, "weight decay in dw", 1, lambda g, dout, x, w, b: g + 0.01 * w, "weight decay")
     add(o, "dw of the first half of the batch", 1, lambda g, dout, x, *_: x[:2].T @ dout[:2], "one branch is lost")
-    add(o, "dx masked as by a ReLU", 0, lambda g, dout, x, *_: g * (x > 0), "no gradient but should")
+    add(
+        o,
+        "dx masked as by a ReLU",
+        0,
+        lambda g, dout, x, *_: g * (x > 0),
+        "x is negative are wrong; they get no gradient",
+    )
     add(o, "dx rows shuffled", 0, lambda g, *_: g[::-1], "flipped")
     o = "dense, outputs of 1e-7"
     add(o, "dx has the wrong sign", 0, lambda g, *_: -g, "sign")
@@ -395,7 +401,7 @@ def _faults() -> list[Mutant]:
     add(o, "slope 1 at 0 (>= for >)", 0, lambda g, dout, x: dout * (x >= 0), "kink")
     add(o, "slope 1/2 at 0", 0, lambda g, dout, x: dout * (np.sign(x) + 1) / 2, "kink")
     add(o, "slope 1.5 at 0", 0, lambda g, dout, x: dout * ((x > 0) + 1.5 * (x == 0)), "kink")
-    add(o, "no mask", 0, lambda g, dout, x: dout, "mask|branch")
+    add(o, "no mask", 0, lambda g, dout, x: dout, "the output is ReLU of x, but the derivative is that of x")
     add(o, "mask inverted", 0, lambda g, dout, x: dout * (x <= 0), "branch|mask")
     add(o, "mask of dout instead of x", 0, lambda g, dout, x: dout * (dout > 0), "mask")
     add(o, "mask with x > 0.01", 0, lambda g, dout, x: dout * (x > 0.01), "single entry")

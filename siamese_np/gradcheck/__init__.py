@@ -14,7 +14,7 @@ independent.py   checks without a step size: adjoint identity, complex step, flo
 structure.py     what must hold of the numbers without a derivative: the same twice, linear in dout, zero for zero
 contract.py      how a pass treats arguments, cache and state: required of ours, notes for others
 unchecked.py     arrays of a layer that the output depends on, but whose gradients are not checked
-hints.py         what a wrong gradient looks like: the likely cause
+hints.py         what a wrong gradient looks like: the likely cause, from evidence.py;  formulas.py  known operations
 report.py        what was found: records, table, JSON;  curve.py, plot.py  the V-curve, as text and as a picture
 """
 

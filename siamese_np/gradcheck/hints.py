@@ -1,73 +1,29 @@
 """What a wrong gradient looks like: the likely cause, by trying which simple mistake reproduces it.
 
-Each function below tries one kind of mistake on the measured slopes and returns a sentence if the result is the
-gradient that backward returned. The slope of every output on its own is known from the differences, so a lost
-half of a batch or a forgotten dout can be tried as well.
+Each cause below makes guesses: what backward would have returned had it made one mistake, and the sentence that names
+it. The first guess that is the gradient which backward returned is the hint. The slope of every output on its own is
+known from the differences, so a lost half of a batch or a forgotten dout can be tried as well. A guess of None needs
+no comparison: its sentence only says what is seen.
 """
 
 import itertools
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cached_property
+import math
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from siamese_np.gradcheck import formulas
 from siamese_np.gradcheck.case import FAIL, Array, Broken
-from siamese_np.gradcheck.differences import QUICK, differences
 from siamese_np.gradcheck.entries import Point, signs
-from siamese_np.gradcheck.measure import FLOOR
+from siamese_np.gradcheck.evidence import ALIKE, CLOSER, Evidence, spread
+from siamese_np.gradcheck.formulas import Guesses, reading, subsets
+from siamese_np.gradcheck.measure import TINY
 from siamese_np.gradcheck.report import ArrayResult
 
-ALIKE = 1e-6  # relative to the largest slope
 SLIGHT = 2e-3
 MAX_ENTRIES = 3000  # above that, arrays are not turned and shifted
 
-
-@dataclass
-class Evidence:
-    """The checked entries of one array: what backward said and what was measured, away from kinks."""
-
-    point: Point
-    name: str
-
-    def __post_init__(self) -> None:
-        found = self.point.estimates[self.name]
-        self.indices = [index for index, e in found.items() if e.kink != "at" and np.isfinite(e.value)]
-        gradient = self.point.gradients[self.name]
-        self.analytic = np.array([gradient[index] for index in self.indices])
-        self.numeric = np.array([found[index].value for index in self.indices])
-        self.scale = max(abs(self.analytic).max(initial=0), abs(self.numeric).max(initial=0))
-        self.wrong = abs(self.analytic - self.numeric) > self.point.tolerance * np.maximum(
-            FLOOR * self.scale, np.maximum(abs(self.analytic), abs(self.numeric))
-        )
-        self.full = len(found) == gradient.size
-
-    def count(self, what: str = "entries") -> str:
-        """How many are wrong."""
-        return f"{int(self.wrong.sum())} of {len(self.wrong)} {what}"
-
-    def explains(self, guess: Array) -> bool:
-        """Whether `guess`, in place of the numeric slopes, is what backward returned."""
-        size = max(abs(self.analytic).max(initial=0), abs(guess).max(initial=0))
-        return bool((abs(self.analytic - guess) <= ALIKE * size).all())
-
-    def at(self, array: Array) -> Array:
-        """The checked entries of an array of the full shape."""
-        return np.array([array[index] for index in self.indices])
-
-    @cached_property
-    def measured(self) -> Array:
-        """The numeric gradient in its shape; entries at kinks as backward gave them."""
-        full = self.point.gradients[self.name].copy()
-        for index, value in zip(self.indices, self.numeric, strict=True):
-            full[index] = value
-        return full
-
-    @cached_property
-    def jacobian(self) -> Array:
-        """(checked entries, outputs) slopes of each output."""
-        found = self.point.estimates[self.name]
-        return np.array([found[index].parts for index in self.indices])
+Cause = Callable[[Evidence], Guesses]
 
 
 def hint(point: Point, result: ArrayResult) -> str:
@@ -75,11 +31,14 @@ def hint(point: Point, result: ArrayResult) -> str:
     evidence = Evidence(point, result.name)
     if not evidence.wrong.any():
         return _kinks(result)
-    for cause in CAUSES:
-        sentence = cause(evidence)
-        if sentence:
-            return sentence
-    return f"no simple cause fits: {evidence.count('checked entries')} are wrong"
+    with np.errstate(all="ignore"):
+        return _first(evidence, CAUSES) or f"no simple cause fits: {evidence.count('checked entries')} are wrong"
+
+
+def _first(e: Evidence, causes: Sequence[Cause]) -> str | None:
+    """The sentence of the first guess that fits."""
+    guesses = itertools.chain.from_iterable(cause(e) for cause in causes)
+    return next((sentence for guess, sentence in guesses if guess is None or e.explains(guess)), None)
 
 
 def _kinks(result: ArrayResult) -> str:
@@ -90,110 +49,121 @@ def _kinks(result: ArrayResult) -> str:
     return "no checked entry is wrong, only directions through all of them: a few entries elsewhere are wrong"
 
 
-def _factor(e: Evidence) -> str | None:
+# --- every entry, in the same way -------------------------------------------------------------------------
+
+
+def _zero(e: Evidence) -> Guesses:
     if not e.analytic.any():
-        return "backward left it at 0: its gradient is never written"
-    if not e.numeric.any():
-        return "the output does not move with it (is a copy read, or a number rounded?), so its gradient must be 0"
-    r = float(e.analytic @ e.numeric / (e.numeric @ e.numeric))
-    if not e.explains(r * e.numeric):
+        yield None, "backward left it at 0: its gradient is never written"
+    if not e.numeric.any() and len(e.indices) == len(e.point.estimates[e.name]):  # at kinks it may
+        yield None, "the output does not move with it (is a copy read, or a number rounded?), so its gradient must be 0"
+
+
+def _unused_dout(e: Evidence) -> Guesses:
+    """Where another dout gives the same gradient, and what else is then wrong."""
+    gradient = _with_dout(e, -2.0)
+    if e.dout is None and gradient is not None and np.array_equal(gradient, e.point.gradients[e.name]):
+        ones = np.ones(e.point.dout.size)
+        right = "right for dout = 1, but" if ones.size == 1 else "as if dout were all ones:"
+        yield e.jacobian @ ones, f"the gradient is {right} dout is not used"
+        more = _first(Evidence(e.point, e.name, ones), CAUSES)
+        yield None, f"dout is not used{'; besides, ' + more if more else ''}"
+
+
+def _with_dout(e: Evidence, factor: float) -> Array | None:
+    """What backward returns for so many times dout."""
+    try:
+        return e.point.case.gradients(factor * e.point.dout, e.point.case.run()[1])[e.name]
+    except Broken:
         return None
+
+
+def _other_gradient(e: Evidence) -> Guesses:
+    """The gradient of another array of the same shape."""
+    for name in (name for name, array in e.others.items() if array.shape == e.shape and e.full):
+        other = Evidence(e.point, name)
+        theirs = e.at(other.measured)
+        if other.wrong.any() and other.explains(other.at(e.measured)):
+            opposite = ", or both have the wrong sign" if e.measures(-theirs) else ""
+            yield theirs, f"it is the gradient of {name}: they are returned in the wrong order{opposite}"
+        opposite = "every entry has the wrong sign: " if e.measures(-theirs) else ""
+        yield theirs, f"{opposite}it is the gradient of {name}{', and not its opposite' if opposite else ''}"
+
+
+def _factor(e: Evidence) -> Guesses:
+    r = e.analytic @ e.numeric / (e.numeric @ e.numeric)
+    word, k = ("multiplied", abs(r)) if abs(r) > 1 else ("divided", 1 / abs(r))
+    what = reading(e, float(k))
     if abs(r + 1) < ALIKE:
-        return "every entry has the wrong sign"
-    for k, what in _sizes(e):
-        for factor, word in ((1 / k, "divided"), (k, "multiplied")):
-            for sign, also in ((1, ""), (-1, ", and the sign is wrong")):
-                if abs(r - sign * factor) < ALIKE * factor:
-                    return f"every entry is {word} by {k}, {what}{also}"
-    return f"every entry is {r:.6g} times what it should be: a constant factor"
+        yield r * e.numeric, "every entry has the wrong sign"
+    elif what:
+        yield r * e.numeric, f"every entry is {word} by {what}{', and the sign is wrong' if r < 0 else ''}"
 
 
-def _sizes(e: Evidence) -> Iterator[tuple[int, str]]:
-    """Numbers that are easily left out or put in, and what each would mean."""
-    shape = e.point.out.shape
-    yield 2, "a factor 2 is missing or too many"
-    for batch in (shape, *(e.point.case.arrays[name].shape for name in e.point.case.inputs)):
-        if batch and batch[0] > 2:
-            yield batch[0], "the batch size N (1/N: a mean taken for a sum, or a sum for a mean)"
-    if len(shape) > 2:
-        yield int(np.prod(shape[:-1])), "the number of output pixels (1/N: a mean taken for a sum)"
-    yield e.point.out.size, "the number of outputs (1/N: a mean taken for a sum)"
-    for axis, length in enumerate(e.point.case.arrays[e.name].shape):
-        if length > 2:
-            yield length, f"the length of its axis {axis} (1/N: a mean taken for a sum)"
+def _constant(e: Evidence) -> Guesses:
+    r = float(e.analytic @ e.numeric / (e.numeric @ e.numeric))
+    if len(e.wrong) > 1:
+        what = f"{r:.6g} times what it should be"
+        yield r * e.numeric, f"every entry is {what}: a constant factor (a scale, a temperature, a weight)"
 
 
-def _slight(e: Evidence) -> str | None:
-    off = float(abs(e.analytic - e.numeric).max() / e.scale)
-    sentence = f"all are off by little, {off:.1g} of the largest: an epsilon, or a constant with too few digits"
-    return sentence if off < SLIGHT and e.wrong.sum() > 1 else None
-
-
-def _dout(e: Evidence) -> str | None:
-    dout, out = e.point.dout.ravel(), e.point.out.ravel()
-    with np.errstate(all="ignore"):
-        tried = (
-            (np.ones(dout.size), "as if dout were all ones: dout is not used"),
-            (abs(dout), "as if dout were positive: its sign is lost"),
-            (dout**2, "as if dout were squared: it is used twice"),
-            (dout * out, "multiplied by the output: a factor of the chain rule is missing or too many"),
-            (dout / out, "divided by the output: a factor of the chain rule is missing or too many"),
-            (2 * dout * out, "as if the output were squared: a square root is forgotten"),
-            (dout / (1 - out**2), "divided by 1 - out^2: the derivative of tanh is missing"),
-            (dout / (out * (1 - out)), "divided by out (1 - out): the derivative of the sigmoid is missing"),
-        )
+def _dout(e: Evidence) -> Guesses:
+    dout, out = e.weights, e.point.out.ravel()
+    tried = [
+        (np.ones(dout.size), "as if dout were all ones: dout is not used"),
+        (abs(dout), "as if dout were positive: its sign is lost"),
+        (dout**2, "as if dout were squared: it is used twice"),
+        (dout * out, "multiplied by the output: a factor of the chain rule is missing or too many"),
+        (dout / out, "divided by the output: a factor of the chain rule is missing or too many"),
+        (2 * dout * out, "as if the output were squared: a square root is forgotten"),
+        *((dout * factor, what) for factor, what in formulas.slopes(out)),
+    ]
+    for name, array in e.others.items():
+        wide = spread(array, e.point.out.shape)
+        if wide is not None:
+            tried.append((dout / wide.ravel(), f"divided by {name}: a factor {name} is missing"))
+            tried.append((dout * wide.ravel(), f"multiplied by {name}: a factor {name} is too many"))
     for weights, what in tried:
-        if np.isfinite(weights).all() and e.explains(e.jacobian @ weights):
-            return f"the gradient is {what}"
-    gradient = e.point.gradients[e.name]
-    for axes in _subsets(e.point.dout.ndim):
-        summed = e.point.dout.sum(axis=axes)
-        if summed.shape == gradient.shape and np.allclose(summed, gradient, rtol=ALIKE, atol=0):
-            return f"the gradient is dout summed along axes {axes}: the wrong axis"
-    return None
+        if np.isfinite(weights).all():
+            yield e.jacobian @ weights, f"the gradient is {what}"
+    for axes in subsets(e.point.dout.ndim):
+        summed = e.weights.reshape(e.point.dout.shape).sum(axis=axes)
+        if summed.shape == e.shape:
+            yield e.at(summed), f"the gradient is dout summed along axes {axes}: the wrong axis"
 
 
-def _subsets(ndim: int) -> Iterator[tuple[int, ...]]:
-    """Every choice of one axis or more."""
-    return itertools.chain.from_iterable(itertools.combinations(range(ndim), count + 1) for count in range(ndim))
+def _slight(e: Evidence) -> Guesses:
+    moving = (e.numeric != 0) | (e.analytic != 0)
+    if e.off < SLIGHT * e.scale and e.wrong.sum() > max(1, moving.sum() / 2):
+        off = f"{e.off / e.scale:.1g}"
+        yield None, f"all are off by little, {off} of the largest: an epsilon, or a constant with too few digits"
 
 
-def _turned(e: Evidence) -> str | None:
-    measured, shape = e.measured, e.measured.shape
-    if not e.full or measured.size > MAX_ENTRIES:
-        return None
-    for what, other in _variants(measured):
-        if e.explains(e.at(other)):
-            return f"the gradient is {what}"
-    if measured.ndim == 4:
-        inner = np.array([0 < i[1] < shape[1] - 1 and 0 < i[2] < shape[2] - 1 for i in e.indices])
-        for pixels in itertools.product((-1, 0, 1), repeat=2):
-            shifted = e.at(np.roll(measured, pixels, (1, 2)))
-            if any(pixels) and inner.any() and (abs(e.analytic - shifted)[inner] <= ALIKE * e.scale).all():
-                return f"the gradient is shifted by {pixels} pixels: padding is off"
-    return None
+# --- outputs that do not arrive ---------------------------------------------------------------------------
 
 
-def _variants(array: Array) -> Iterator[tuple[str, Array]]:
-    """`array` turned, shifted or cut, as plausible mistakes do it, and the word for each."""
-    axes = range(array.ndim)
-    for order in itertools.permutations(axes) if array.ndim <= 4 else ():
-        if order != tuple(axes):  # also where only the memory was turned, and the shape kept
-            yield f"transposed: its axes are in the order {order}", array.transpose(order).reshape(array.shape)
-    kernel = " (a flipped kernel)" if array.ndim == 4 else ""
-    for flipped in _subsets(array.ndim):
-        yield f"flipped along axes {flipped}{kernel}", np.flip(array, flipped)
-    for axis, by in ((axis, by) for axis in axes for by in (1, -1, 2, -2) if abs(by) < array.shape[axis]):
-        edge = (slice(None),) * axis + (slice(0, by) if by > 0 else slice(by, None),)
-        moved, cut, zero = np.roll(array, by, axis), np.roll(array, by, axis), array.copy()
-        cut[edge] = zero[edge] = 0
-        for shifted in (moved, cut):
-            yield f"shifted by {by} along axis {axis}: padding or stride is off", shifted
-        if abs(by) == 1:
-            yield f"zero in the {'first' if by > 0 else 'last'} of its axis {axis}: a loop leaves it out", zero
+def _same_index(e: Evidence) -> Guesses:
+    """Of the outputs that an entry reaches, only those count that have its index along an axis, or a later one ..."""
+    places, shares = np.array(e.indices).reshape(len(e.indices), -1), e.jacobian * e.weights
+    outputs = np.array(list(np.ndindex(e.point.out.shape))).T
+    pairs = itertools.product(range(len(e.shape)), range(len(outputs)))
+    for axis, of_out in sorted(pairs, key=lambda pair: abs(pair[0] - pair[1])):
+        if e.shape[axis] == e.point.out.shape[of_out] > 1:
+            lag = outputs[of_out] - places[:, axis, None]
+            causal = not shares[lag < 0].any()
+            rest = "what comes back from later steps" if causal else "what goes through the other outputs"
+            for kept, what in (
+                (lag == 0, f"only the output of the same index counts, the diagonal: {rest} is missing"),
+                (
+                    (lag == 0) | (lag == 1) | (not causal),
+                    "only the next step counts: what comes back from later steps is missing",
+                ),
+                (lag != 0, "the output of the same index, the diagonal, is missing"),
+            ):
+                yield (shares * kept).sum(axis=1), f"along axis {axis}, {what}"
 
 
-def _lost_outputs(e: Evidence) -> str | None:
+def _lost_outputs(e: Evidence) -> Guesses:
     """A part of the outputs that is left out, or the only one that counts, or counted twice."""
     for axis, length in enumerate(e.point.out.shape):
         name = "batch" if axis == 0 else f"output axis {axis}"
@@ -208,81 +178,159 @@ def _lost_outputs(e: Evidence) -> str | None:
             if not branch:  # else it is the other half that is lost
                 tried.append((kept, "alone counts: = for +=, or a loop that ends too early"))
             for weights, sentence in tried:
-                if e.explains(e.jacobian @ (e.point.dout * weights).ravel()):
-                    return f"the {what} of the {name} {sentence}"
-    return None
+                yield e.jacobian @ (e.weights * weights.ravel()), f"the {what} of the {name} {sentence}"
 
 
-def _overwritten(e: Evidence) -> str | None:
+def _overwritten(e: Evidence) -> Guesses:
     """Where several outputs meet in one entry, whether only one of them arrives."""
-    shares = e.jacobian[e.wrong] * e.point.dout.ravel()
-    arrived = abs(shares - e.analytic[e.wrong][:, None]) <= ALIKE * e.scale
-    one_of_several = ((shares != 0).sum(axis=1) > 1).all() and (arrived & (shares != 0)).any(axis=1).all()
-    return "where several outputs meet in one entry, only one of them arrives: = for +=" if one_of_several else None
+    shares = e.jacobian[e.wrong] * e.weights
+    arrived = abs(shares - e.analytic[e.wrong][:, None]) <= min(ALIKE * e.scale, CLOSER * e.off)
+    if ((shares != 0).sum(axis=1) > 1).all() and (arrived & (shares != 0)).any(axis=1).all():
+        yield None, "where several outputs meet in one entry, only one of them arrives: = for +=, or a slice for a sum"
 
 
-def _extra(e: Evidence) -> str | None:
-    """A multiple of the array itself in its gradient."""
-    values, extra = e.at(e.point.case.arrays[e.name]), e.analytic - e.numeric
-    if values.any() and len(values) > 2:
-        c = float(extra @ values / (values @ values))
-        if e.explains(e.numeric + c * values):
-            return f"{c:.4g} times {e.name} itself is added to its gradient, as by weight decay"
-    return None
+def _single(e: Evidence) -> Guesses:
+    if e.wrong.sum() == 1 < len(e.wrong):
+        yield from _overwritten(e)
+        k = int(e.wrong.argmax())
+        said, measured = e.analytic[k], e.numeric[k]
+        yield None, f"a single entry is wrong, {list(e.indices[k])}: it is {said:.8g} and should be {measured:.8g}"
 
 
-def _as_if(e: Evidence) -> str | None:
+# --- arrays that are turned, added, or taken for others ---------------------------------------------------
+
+
+def _turned(e: Evidence) -> Guesses:
+    measured, shape = e.measured, e.shape
+    if not e.full or measured.size > MAX_ENTRIES:
+        return
+    for what, other in _variants(measured):
+        yield e.at(other), f"the gradient is {what}"
+    if measured.ndim == 4:
+        inner = np.array([0 < i[1] < shape[1] - 1 and 0 < i[2] < shape[2] - 1 for i in e.indices])
+        for pixels in itertools.product((-1, 0, 1), repeat=2):
+            if any(pixels) and inner.any():
+                shifted = np.where(inner, e.at(np.roll(measured, pixels, (1, 2))), e.analytic)
+                yield shifted, f"the gradient is shifted by {pixels} pixels: padding is off"
+
+
+def _variants(array: Array) -> Iterator[tuple[str, Array]]:
+    """`array` turned, shifted or cut, as plausible mistakes do it, and the word for each."""
+    axes = range(array.ndim)
+    for order in itertools.permutations(axes) if array.ndim <= 4 else ():
+        if order != tuple(axes):  # also where only the memory was turned, and the shape kept
+            yield f"transposed: its axes are in the order {order}", array.transpose(order).reshape(array.shape)
+    kernel = " (a flipped kernel)" if array.ndim == 4 else ""
+    for flipped in subsets(array.ndim):
+        yield f"flipped along axes {flipped}{kernel}", np.flip(array, flipped)
+    for axis, by in ((axis, by) for axis in axes for by in (1, -1, 2, -2) if abs(by) < array.shape[axis]):
+        edge = (slice(None),) * axis + (slice(0, by) if by > 0 else slice(by, None),)
+        moved, cut, zero = np.roll(array, by, axis), np.roll(array, by, axis), array.copy()
+        cut[edge] = zero[edge] = 0
+        for shifted in (moved, cut):
+            yield f"shifted by {by} along axis {axis}: padding or stride is off", shifted
+        if abs(by) == 1:
+            yield f"zero in the {'first' if by > 0 else 'last'} of its axis {axis}: a loop leaves it out", zero
+
+
+def _extra(e: Evidence) -> Guesses:
+    """Multiples of the array itself and of its signs in its gradient, or of another array."""
+    known = {f"{e.name} itself": (e.values, "weight decay"), f"the signs of {e.name}": (np.sign(e.values), "L1")}
+    itself, its_signs = known
+    known |= {name: (e.at(array), "") for name, array in e.others.items() if array.shape == e.shape}
+    for names in ((itself,), (its_signs,), (itself, its_signs), *((name,) for name in [*known][2:])):
+        terms = np.stack([known[name][0] for name in names], 1)
+        if len(terms) > 2 * len(names) and terms.any():
+            counts = np.linalg.lstsq(terms, e.analytic - e.numeric, rcond=None)[0]
+            if (counts > 0).all() or (counts < 0).all():
+                what = " and ".join(f"{abs(c):.4g} times {name}" for c, name in zip(counts, names, strict=True))
+                reason = " and ".join(known[name][1] for name in names)
+                added = ("is added to" if counts[0] > 0 else "is missing from") + " its gradient"
+                yield e.numeric + terms @ counts, f"{what} {added}{', as by ' + reason if reason else ''}"
+
+
+def _updated(e: Evidence) -> Guesses:
+    """Computed with another array after its update, array - rate * gradient, at a rate that fits."""
+    gradient, v = e.point.gradients[e.name], signs(np.random.default_rng(1), e.shape)
+    for name, array in e.others.items():
+        step = e.point.gradients[name]
+        rate, before = 1e-2 * e.point.sizes[name] / max(float(abs(step).max(initial=0)), TINY), 0.0
+        try:
+            missed = e.miss(name, array, v, gradient)
+            for _ in range(3):  # secants: one suffices where the slope is linear in the other array
+                misses = e.miss(name, array - rate * step, v, gradient)
+                if misses != missed:
+                    rate, before, missed = rate - misses * (rate - before) / (misses - missed), rate, misses
+        except Broken:
+            continue
+        if 0 < rate < np.inf and _correct_with(e, name, array - rate * step, gradient):
+            what = f"as if {name} were {name} - {rate:.4g} d{name}"
+            yield None, f"the gradient is {what}: it is computed with {name} already updated"
+
+
+def _as_if(e: Evidence) -> Guesses:
     """Whether the gradient would be correct if another array were turned, shifted or cut."""
-    for name, array in e.point.case.arrays.items():
-        for what, other in _variants(array) if name != e.name and array.size <= MAX_ENTRIES else ():
+    for name, array in e.others.items():
+        for what, other in _variants(array) if array.size <= MAX_ENTRIES else ():
             if not np.array_equal(other, array) and _correct_with(e, name, other, e.point.gradients[e.name]):
-                return f"the gradient is as if {name} were {what}"
-    return None
+                yield None, f"the gradient is as if {name} were {what}"
 
 
-def _lost_input(e: Evidence) -> str | None:
+def _lost_input(e: Evidence) -> Guesses:
     """Which other array the fault comes through: where that is 0, the gradient is correct."""
-    case = e.point.case
-    for name, array in case.arrays.items():
-        if name != e.name and array.any() and _correct_with(e, name, np.zeros_like(array), None):
-            return f"it is correct where {name} is 0: the part that comes through {name} is lost or wrong"
-    return None
+    for name, array in e.others.items():
+        if array.any() and _correct_with(e, name, np.zeros_like(array), None):
+            yield None, f"it is correct where {name} is 0: the part that comes through {name} is lost or wrong"
 
 
 def _correct_with(e: Evidence, name: str, value: Array, gradient: Array | None) -> bool:
     """Whether `gradient` (by default that of backward) is correct along two directions once `name` has this value."""
-    case, rng = e.point.case, np.random.default_rng(0)
-    kept = case.arrays[name].copy()
-    try:
-        case.arrays[name][...] = value
-        out, cache = case.run()
-        out = out.copy()
-        if gradient is None:
-            gradient = case.gradients(e.point.dout, cache)[e.name]
-        norm = float(np.linalg.norm(gradient))
-        for _ in range(2):
-            v = signs(rng, gradient.shape)
-            slopes = differences(case, {e.name: v}, out, e.point.dout, QUICK, e.point.sizes[e.name])
-            if not (norm > 0 and abs(slopes.richardson[0] - (gradient * v).sum()) <= ALIKE * norm):
+    rng = np.random.default_rng(0)
+    for v in (signs(rng, e.shape), signs(rng, e.shape)):
+        now = abs(((e.analytic - e.numeric) * e.at(v)).sum()) / np.linalg.norm(e.analytic)
+        try:
+            if not abs(e.miss(name, value, v, gradient)) <= min(ALIKE, CLOSER * now):
                 return False
-        return True
-    except Broken:
-        return False
-    finally:
-        case.arrays[name][...] = kept
+        except Broken:
+            return False
+    return True
 
 
-def _branch(e: Evidence) -> str | None:
+# --- what the wrong entries have in common ----------------------------------------------------------------
+
+
+def _free_of_dout(e: Evidence) -> Guesses:
+    zero = _with_dout(e, 0.0)
+    if zero is not None and zero.any():
+        yield None, "with dout = 0 it is not 0: a part of it is not multiplied by dout (brackets?)"
+
+
+def _branch(e: Evidence) -> Guesses:
     """Whether all wrong entries take one branch that no correct entry takes."""
     signature = e.point.signature
-    if signature is None or signature.shape != e.point.case.arrays[e.name].shape:
-        return None
-    taken = e.at(signature)
-    wrong, correct = set(taken[e.wrong]), set(taken[~e.wrong])
-    if len(wrong) == 1 and not wrong & correct:
-        name = e.point.case.branches.get(int(next(iter(wrong))), "one branch")
-        return f"exactly the entries in the branch '{name}' are wrong: its condition or its formula{_how(e)}"
-    return None
+    if signature is not None and signature.shape == e.shape:
+        taken = e.at(signature)
+        wrong, correct = set(taken[e.wrong]), set(taken[~e.wrong])
+        if len(wrong) == 1 and not wrong & correct:
+            name = e.point.case.branches.get(int(next(iter(wrong))), "one branch")
+            what = f"exactly the entries in the branch '{name}' are wrong: its condition or its formula"
+            yield None, what + _how(e)
+
+
+def _condition(e: Evidence) -> Guesses:
+    """Whether the wrong entries are those where a number of the same shape is negative, positive, small or large."""
+    point, wrong = e.point, e.wrong
+    numbers = {**point.case.arrays}
+    numbers |= {"dout": e.weights.reshape(point.dout.shape), "the output": point.out}
+    by_chance = math.comb(len(wrong), int(wrong.sum()))
+    for name, array in numbers.items() if by_chance > 100 else ():
+        for what, of in ((name, e.at(array)), (f"abs({name})", abs(e.at(array)))) if array.shape == e.shape else ():
+            for side, low, high in (("below", wrong, ~wrong), ("above", ~wrong, wrong)):
+                end, begin = float(of[low].max()), float(of[high].min())
+                if end < begin:
+                    sign = {"below": "negative", "above": "positive"}[side]
+                    where = sign if end <= 0 <= begin else f"{side} about {(end + begin) / 2:.3g}"
+                    yield None, f"exactly the entries where {what} is {where} are wrong{_how(e)}"
 
 
 def _how(e: Evidence) -> str:
@@ -291,59 +339,67 @@ def _how(e: Evidence) -> str:
         return "; they should get no gradient"
     if not e.analytic[e.wrong].any():
         return "; they get no gradient"
-    with np.errstate(all="ignore"):
-        ratio = e.analytic[e.wrong] / e.numeric[e.wrong]
-    if np.ptp(ratio) > ALIKE * abs(ratio).max():
-        return ""
-    wrong_sign = abs(ratio[0] + 1) < ALIKE
-    return "; they have the wrong sign" if wrong_sign else f"; they are {ratio[0]:.4g} times what they should be"
+    wrong = [index for index, is_wrong in zip(e.indices, e.wrong, strict=True) if is_wrong]
+    how = _first(Evidence(e.point, e.name, e.dout, wrong), (_factor, _constant, _dout)) if len(wrong) > 1 else None
+    return f"; there, {how}" if how else ""
 
 
-def _mask(e: Evidence) -> str | None:
+def _axis_factors(e: Evidence) -> Guesses:
+    """A factor of its own for each index of an axis."""
+    moving, places = e.numeric != 0, np.array(e.indices).reshape(len(e.indices), -1)
+    for axis, length in enumerate(e.shape):
+        at = places[:, axis]
+        r = np.bincount(at, e.analytic * e.numeric, length) / np.bincount(at, e.numeric**2, length)
+        if np.bincount(at[moving], minlength=length).min() > 1 and not np.isin(r.round(9), (0, 1)).all():
+            factors = ", ".join(f"{factor:.3g}" for factor in r[:3]) + (", ..." if length > 3 else "")
+            what = "weights of samples, classes or channels are missing or too many"
+            yield r[at] * e.numeric, f"along axis {axis} each index has a factor of its own ({factors}): {what}"
+
+
+def _place(e: Evidence) -> Guesses:
+    """What the places of the wrong entries have in common."""
+    places = np.array([index for index, wrong in zip(e.indices, e.wrong, strict=True) if wrong])
+    for axis, length in enumerate(e.shape):
+        if length > 1 and np.ptp(places[:, axis]) == 0:
+            yield None, f"all wrong entries have the index {places[0, axis]} in axis {axis}{_how(e)}"
+    if len(e.shape) == 4:
+        edge = [(places[:, axis] == 0) | (places[:, axis] == e.shape[axis] - 1) for axis in (1, 2)]
+        if (edge[0] | edge[1]).all() and min(e.shape[1:3]) > 2:
+            yield None, "only entries at the edge of the image are wrong: padding"
+
+
+def _mask(e: Evidence) -> Guesses:
     """Gradient where none should be, or none where one should."""
     some = e.count()
     extra, missing = e.wrong & (e.numeric == 0), e.wrong & (e.analytic == 0)
     if extra[e.wrong].all():
-        return f"{some} should get no gradient but do: a mask or a condition is missing"
+        yield None, f"{some} should get no gradient but do: a mask or a condition is missing"
     if missing[e.wrong].all():
-        return f"{some} get no gradient but should: part of the sum is left out, or a mask is wrong"
+        yield None, f"{some} get no gradient but should: part of the sum is left out, or a mask is wrong"
     if np.array_equal(e.analytic != 0, e.numeric == 0):
-        return "exactly the wrong entries get a gradient: the mask or its condition is inverted"
+        yield None, "exactly the wrong entries get a gradient: the mask or its condition is inverted"
     if (extra | missing)[e.wrong].all():
-        return f"the gradient goes to the wrong entries ({some}): a mask of the wrong array, or the wrong maximum"
+        yield None, f"the gradient goes to the wrong entries ({some}): a mask of the wrong array, or the wrong maximum"
     if extra.any() and abs(e.analytic.sum() - e.numeric.sum()) <= ALIKE * abs(e.numeric).sum():
-        return "the total is right, but part of it goes to entries that should get nothing: a wrong index or maximum"
-    return None
+        yield (
+            None,
+            "the total is right, but part of it goes to entries that should get nothing: a wrong index or maximum",
+        )
 
 
-def _some_alike(e: Evidence) -> str | None:
-    how = _how(e)
-    return f"{e.count()} are wrong{how}" if how and not e.wrong.all() else None
+def _some_alike(e: Evidence) -> Guesses:
+    off, some = (e.analytic - e.numeric)[e.wrong], f"{e.count()} are wrong"
+    if len(off) > 1 and np.ptp(off) <= CLOSER * ALIKE * e.scale + 1e-4 * e.off:
+        yield (
+            None,
+            f"{some}, all by the same, {off[0]:+.4g}: a term that depends on nothing else (such as a one-hot label)",
+        )
+    if (how := _how(e)) and not e.wrong.all():
+        yield None, some + how
 
 
-def _single(e: Evidence) -> str | None:
-    if e.wrong.sum() == 1 < len(e.wrong):
-        k = int(e.wrong.argmax())
-        said, measured = e.analytic[k], e.numeric[k]
-        return f"a single entry is wrong, {list(e.indices[k])}: it is {said:.8g} and should be {measured:.8g}"
-    return None
-
-
-def _place(e: Evidence) -> str | None:
-    """What the places of the wrong entries have in common."""
-    places = np.array([index for index, wrong in zip(e.indices, e.wrong, strict=True) if wrong])
-    shape = e.point.case.arrays[e.name].shape
-    for axis, length in enumerate(shape):
-        if length > 1 and np.ptp(places[:, axis]) == 0:
-            return f"all wrong entries have the index {places[0, axis]} in axis {axis}{_how(e)}"
-    if len(shape) == 4:
-        edge = [(places[:, axis] == 0) | (places[:, axis] == shape[axis] - 1) for axis in (1, 2)]
-        if (edge[0] | edge[1]).all() and min(shape[1:3]) > 2:
-            return "only entries at the edge of the image are wrong: padding"
-    return None
-
-
-CAUSES: tuple[Callable[[Evidence], str | None], ...] = (
-    _single, _slight, _factor, _dout, _branch, _lost_outputs, _turned, _extra, _as_if, _lost_input, _overwritten,
-    _place, _mask, _some_alike,
+CAUSES: tuple[Cause, ...] = (
+    _zero, _unused_dout, _other_gradient, _factor, _dout, formulas.activation, _single, _same_index, _lost_outputs,
+    _overwritten, _turned, _constant, _extra, formulas.epsilon, formulas.normalised, formulas.convolution, _updated,
+    _slight, _branch, _condition, _axis_factors, _as_if, _lost_input, _free_of_dout, _place, _mask, _some_alike,
 )  # fmt: skip

@@ -1,0 +1,109 @@
+"""What is known of a wrong gradient: the entries that were checked, and the slope of every output in each of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from siamese_np.gradcheck.case import Array, Arrays, Shape
+from siamese_np.gradcheck.differences import QUICK, differences
+from siamese_np.gradcheck.entries import Index, Point
+from siamese_np.gradcheck.measure import FLOOR
+
+ALIKE = 1e-6  # relative to the largest slope
+CLOSER = 0.01  # and so much nearer to the gradient than the measured slopes: a small fault is not taken for another
+
+
+@dataclass
+class Evidence:
+    """The checked entries of one array: what backward said and what was measured, away from kinks.
+
+    With `dout`, the slopes are those of the loss that weights its outputs so; with `only`, just these entries count.
+    """
+
+    point: Point
+    name: str
+    dout: Array | None = None
+    only: Sequence[Index] | None = None
+
+    def __post_init__(self) -> None:
+        found, gradient = self.point.estimates[self.name], self.point.gradients[self.name]
+        chosen = found if self.only is None else self.only
+        self.indices = [index for index in chosen if found[index].kink != "at" and np.isfinite(found[index].value)]
+        self.analytic = self.at(gradient)
+        self.numeric = np.array([found[index].value for index in self.indices])
+        self.weights = self.point.dout.ravel() if self.dout is None else self.dout
+        if self.dout is not None:
+            self.numeric = self.jacobian @ self.dout
+        self.scale = max(abs(self.analytic).max(initial=0), abs(self.numeric).max(initial=0))
+        off, largest = abs(self.analytic - self.numeric), np.maximum(abs(self.analytic), abs(self.numeric))
+        self.wrong = off > self.point.tolerance * np.maximum(FLOOR * self.scale, largest)
+        self.off = float(off.max(initial=0))
+        self.shape = gradient.shape
+        self.full = len(self.indices) == gradient.size  # and none at a kink
+
+    def count(self, what: str = "entries") -> str:
+        """How many are wrong."""
+        return f"{int(self.wrong.sum())} of {len(self.wrong)} {what}"
+
+    def explains(self, guess: Array) -> bool:
+        """Whether `guess`, in place of the numeric slopes, is what backward returned."""
+        size = max(abs(self.analytic).max(initial=0), abs(guess).max(initial=0))
+        return bool((abs(self.analytic - guess) <= min(ALIKE * size, CLOSER * self.off)).all())
+
+    def measures(self, guess: Array) -> bool:
+        """Whether `guess` is what was measured."""
+        return bool((abs(self.numeric - guess) <= ALIKE * self.scale).all())
+
+    def at(self, array: Array) -> Array:
+        """The checked entries of an array of the full shape."""
+        return np.array([array[index] for index in self.indices])
+
+    @property
+    def values(self) -> Array:
+        """The array itself, where it was checked."""
+        return self.at(self.point.case.arrays[self.name])
+
+    @property
+    def others(self) -> Arrays:
+        """The other arrays of the case."""
+        return {name: array for name, array in self.point.case.arrays.items() if name != self.name}
+
+    @cached_property
+    def measured(self) -> Array:
+        """The numeric gradient in its shape; entries that were not checked, or at kinks, as backward gave them."""
+        full = self.point.gradients[self.name].copy()
+        for index, value in zip(self.indices, self.numeric, strict=True):
+            full[index] = value
+        return full
+
+    @cached_property
+    def jacobian(self) -> Array:
+        """(checked entries, outputs) slopes of each output."""
+        found = self.point.estimates[self.name]
+        return np.array([found[index].parts for index in self.indices]).reshape(len(self.indices), -1)
+
+    def miss(self, name: str, value: Array, v: Array, gradient: Array | None) -> float:
+        """By how much `gradient` (by default that of backward) is off along v once `name` has this value."""
+        case = self.point.case
+        kept = case.arrays[name].copy()
+        try:
+            case.arrays[name][...] = value
+            out, cache = case.run()
+            out = out.copy()
+            said = case.gradients(self.point.dout, cache)[self.name] if gradient is None else gradient
+            slopes = differences(case, {self.name: v}, out, self.point.dout, QUICK, self.point.sizes[self.name])
+            if not said.any():
+                return np.inf  # nothing is left to compare
+            return float(((said * v).sum() - slopes.richardson[0]) / np.linalg.norm(said))
+        finally:
+            case.arrays[name][...] = kept
+
+
+def spread(array: Array, shape: Shape) -> Array | None:
+    """`array` as it spreads over `shape`, its axes being the last or the first ones; None where it does not."""
+    for wide in (array, array.reshape(array.shape + (1,) * (len(shape) - array.ndim))):
+        if wide.ndim <= len(shape) and all(n in (1, m) for n, m in zip(wide.shape[::-1], shape[::-1], strict=False)):
+            return np.broadcast_to(wide, shape)
+    return None

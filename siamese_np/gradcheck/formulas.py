@@ -1,0 +1,212 @@
+"""Known operations whose gradient is wrong in a known way: sizes left out, and formulas taken for one another.
+
+Each cause makes guesses, as `hints` describes them.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from siamese_np.gradcheck.case import Array
+from siamese_np.gradcheck.evidence import ALIKE, Evidence, spread
+
+Guess = tuple[Array | None, str]
+Guesses = Iterator[Guess]
+
+CONSTANTS = {
+    math.log(2): "the logarithm of 2, as of log2 or 2^x",
+    1 / math.log(2): "the logarithm of 2, as of log2 or 2^x",
+    math.log(10): "the logarithm of 10, as of log10 or 10^x",
+    math.pi: "pi",
+    2 * math.pi: "2 pi",
+    math.sqrt(2): "the square root of 2",
+    math.sqrt(2 * math.pi): "the square root of 2 pi, as of the normal density",
+}
+
+
+def reading(e: Evidence, k: float) -> str | None:
+    """What the factor `k` may be: sizes, a known constant, or what is often made of a size."""
+    sizes = [(size, what) for size, what in _sizes(e) if size > 1]
+    same = list(dict.fromkeys(what for size, what in sizes if abs(k - size) < ALIKE * k))
+    mean = "(1/N: a mean taken for a sum, or a sum for a mean)"
+    if abs(k - 2) < ALIKE * k:
+        return "2: a factor 2 is missing or too many" + (f", or it is {same[0]} {mean}" if same else "")
+    if same:
+        return f"{k:.0f}, {' or '.join(same[:2])} {mean}"
+    for value, what in CONSTANTS.items():
+        if abs(k - value) < ALIKE * k:
+            return f"{k:.6g}, {what}"
+    for (size, what), (how, of) in itertools.product(sizes, OF_A_SIZE.items()):
+        if size > 2 and abs(k - of(size)) < ALIKE * k:
+            return f"{k:.6g}: {how.format(size)}, {what}"
+    return None
+
+
+OF_A_SIZE: dict[str, Callable[[int], float]] = {
+    "half of {0} (a factor 2 and a mean are wrong)": lambda size: size / 2,
+    "twice {0} (a factor 2 and a mean are wrong)": lambda size: size * 2,
+    "the square root of {0}": math.sqrt,
+    "the square of {0} (multiplied instead of divided: brackets?)": lambda size: size**2,
+    "N / (N - 1) with N = {0}": lambda size: size / (size - 1),
+}
+
+
+def _sizes(e: Evidence) -> Iterator[tuple[int, str]]:
+    """Sizes that are easily left out or put in, the likeliest first."""
+    arrays, out = e.point.case.arrays, e.point.out.shape
+    first = arrays[e.point.case.inputs[0]].shape if e.point.case.inputs else out
+    shapes = {"the output": out, e.name: e.shape, **{name: array.shape for name, array in e.others.items()}}
+    for batch in (out, first):
+        if batch:
+            yield batch[0], "the batch size N"
+    for name, shape in shapes.items():
+        yield math.prod(shape), f"the number of {'outputs' if name == 'the output' else f'entries of {name}'}"
+    if len(out) > 2:
+        yield math.prod(out[:-1]), "the number of output pixels"
+    per, rest = divmod(math.prod(e.shape), max(math.prod(out), 1))
+    if not rest:
+        yield per, f"the number of entries of {e.name} for each output (a window)"
+    for count, (name, shape) in itertools.product(range(max(map(len, shapes.values())) - 1, 0, -1), shapes.items()):
+        for axes in itertools.combinations(range(len(shape)), count) if count < len(shape) else ():
+            size = math.prod(shape[axis] for axis in axes)
+            if size > 2 and not (shape == out and axes in ((0,), tuple(range(len(out) - 1)))):
+                yield size, f"the size of axes {axes} of {name}" if count > 1 else f"axis {axes[0]} of {name}"
+
+
+def _sigmoid(x: Array) -> Array:
+    return 1 / (1 + np.exp(-x))
+
+
+def slopes(out: Array) -> Iterator[tuple[Array, str]]:
+    """What dout is multiplied by where the derivative of tanh or the sigmoid is missing, or another formula."""
+    for name, right, function, slope, z in (
+        ("tanh", "1 - out^2", np.tanh, lambda y: 1 - y**2, np.arctanh(out)),
+        ("the sigmoid", "out (1 - out)", _sigmoid, lambda y: y * (1 - y), np.log(out / (1 - out))),
+    ):
+        yield 1 / slope(out), f"divided by {right}: the derivative of {name} is missing"
+        for what, wrong in {
+            "out": out,
+            "1 - out": 1 - out,
+            "1 - out^2": 1 - out**2,
+            "out (1 - out)": out * (1 - out),
+            "1 - z^2 with z the input": 1 - z**2,
+            "z (1 - z) with z the input": z * (1 - z),
+            "that at the output, as if applied twice": slope(function(out)),
+            "the square of it": slope(out) ** 2,
+        }.items():
+            if what != right:
+                yield wrong / slope(out), f"as if the derivative of {name} were {what}; it is {right}"
+
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "x": lambda x: x,
+    "ReLU": lambda x: np.maximum(x, 0),
+    "sigmoid": _sigmoid,
+    "tanh": np.tanh,
+    "SiLU": lambda x: x * _sigmoid(x),
+    "softplus": lambda x: np.log1p(np.exp(x)),
+    "ELU": lambda x: np.where(x > 0, x, np.expm1(x)),
+    "GELU with erf": lambda x: x * (1 + np.vectorize(math.erf)(x / math.sqrt(2))) / 2,
+    "GELU with tanh": lambda x: x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2,
+    "GELU with the sigmoid": lambda x: x * _sigmoid(1.702 * x),
+}
+
+
+def activation(e: Evidence) -> Guesses:
+    """The derivative of another function than that of forward, or at the output where it should be at the input."""
+    array, out = e.point.case.arrays[e.name], e.point.out
+    names = ACTIVATIONS if array.shape == out.shape else ()
+    for name in [name for name in names if np.allclose(ACTIVATIONS[name](array), out, 1e-12, 1e-15)][:1]:
+        for other, (at, where) in itertools.product(
+            names, ((array, ""), (out, ", at the output in place of the input"))
+        ):
+            slope = (ACTIVATIONS[other](at + 1e-5) - ACTIVATIONS[other](at - 1e-5)) / 2e-5
+            what = f"the output is {name} of {e.name}, but the derivative is that of {other}{where}"
+            yield e.at(slope * e.weights.reshape(out.shape)), what
+
+
+def normalised(e: Evidence) -> Guesses:
+    """x divided by its norm, or less its mean by its deviation, over some axes: the sums that backward subtracts."""
+    x, dout = e.point.case.arrays[e.name], e.weights.reshape(e.point.dout.shape)
+    factors = [np.ones(x.shape), *(spread(array, x.shape) for array in e.others.values())]
+    for axes, factor in itertools.product(subsets(x.ndim), factors):
+        size = math.prod(x.shape[axis] for axis in axes)
+        if factor is None or size < 6 or x.shape != dout.shape or len(e.indices) != x.size:
+            continue
+        order = np.moveaxis(np.arange(x.size).reshape(x.shape), axes, range(-len(axes), 0)).reshape(-1, size)
+        g, v = (array.ravel()[order] for array in (dout * factor, x))
+        basis = np.stack([g, v - v.mean(axis=1, keepdims=True), np.ones(g.shape)], -1)
+        target = np.stack([e.numeric[order], e.analytic[order]], -1)
+        fit = np.linalg.pinv(basis) @ target  # (groups, 3, 2): how much of each of the three is in both
+        if abs(basis @ fit - target).max() > ALIKE * e.scale:
+            continue
+        there = (fit[..., 0] ** 2).sum(axis=0)
+        counts = (fit[..., 0] * fit[..., 1]).sum(axis=0) / there
+        if there[2] < ALIKE**2 * there[0]:  # no mean is subtracted
+            counts[2] = counts[1]
+        guess = np.empty(x.size)
+        guess[order] = basis @ (fit[..., 0] * counts)[..., None] @ np.ones(1)
+        missing = [what for what, k in (("variance (or norm)", counts[1]), ("mean", counts[2])) if abs(k) < ALIKE]
+        what = f"what comes through the {' and the '.join(missing)} is missing"
+        if not missing and abs(counts[1] - counts[2]) < ALIKE * abs(counts[1]):
+            k = float(counts[1])
+            what = f"the means that are subtracted are {k:.6g} times what they should be"
+            what += f": {found}" if (found := reading(e, max(k, 1 / k))) else ""
+        elif not missing:
+            what = (
+                f"what comes through the variance counts {counts[1]:.4g} times, through the mean {counts[2]:.4g} times"
+            )
+        yield guess, f"of a normalisation over the axes {axes}, {what}"
+
+
+def convolution(e: Evidence) -> Guesses:
+    """The gradient of a kernel (KH, KW, C, F) or (F, C, KH, KW) with another stride or padding than that of forward."""
+    images = [array for array in e.others.values() if array.ndim == 4 == len(e.shape) == e.point.out.ndim][:1]
+    for x, (to_last, kernel_last, kernel_back) in itertools.product(images, LAYOUTS):
+        x, dout = x.transpose(to_last), e.point.dout.transpose(to_last)
+        shape = tuple(e.shape[axis] for axis in kernel_last)
+        if (len(x), x.shape[3], dout.shape[3]) != (len(dout), *shape[2:]) or max(dout.shape[1:3]) > 32:
+            continue
+        padded = np.pad(x, ((0, 0), *((3, 3 * n + k) for n, k in zip(dout.shape[1:3], shape, strict=False)), (0, 0)))
+        found = {}
+        for stride, pad in itertools.product(
+            itertools.product((1, 2, 3), repeat=2), itertools.product(range(4), repeat=2)
+        ):
+            rows, columns = (3 - p + s * np.arange(n) for s, p, n in zip(stride, pad, dout.shape[1:3], strict=True))
+            dw = np.zeros(shape)
+            for i, j in np.ndindex(shape[:2]):
+                dw[i, j] = np.tensordot(padded[:, rows + i][:, :, columns + j], dout, ((0, 1, 2), (0, 1, 2)))
+            found[stride, pad] = e.at(dw.transpose(kernel_back))
+        right = next((key for key, dw in found.items() if e.measures(dw)), None)
+        for (stride, pad), dw in found.items():
+            if right is None:
+                break
+            what = f"as if the stride were {stride}, not {right[0]}"
+            yield dw, what if stride != right[0] else f"as if the padding were {pad}, not {right[1]}"
+
+
+LAYOUTS = (((0, 1, 2, 3), (0, 1, 2, 3), (0, 1, 2, 3)), ((0, 2, 3, 1), (2, 3, 1, 0), (3, 2, 0, 1)))  # NHWC, NCHW
+
+
+def epsilon(e: Evidence) -> Guesses:
+    """An epsilon in a denominator of one pass alone: beside the array or 1 less the array, or beside the output."""
+    out = spread(e.point.out, e.shape)
+    beside = [(f"{e.name} or 1 - {e.name}", np.array([e.values, 1 - e.values]))]
+    beside += [("the output", e.at(out)[None])] if out is not None else []
+    for (what, bases), alone in itertools.product(beside, ("forward", "backward")):
+        ratio = e.analytic / e.numeric if alone == "forward" else e.numeric / e.analytic
+        more = np.where(e.numeric == e.analytic, 0, ratio - 1)
+        for base in bases if len(e.values) > 2 else ():
+            eps = float((base * more)[abs(more).argmax()])
+            nearest = np.take_along_axis(bases, abs(bases * more - eps).argmin(axis=0)[None], 0)[0]
+            factor = 1 + eps / nearest
+            if eps > 0:
+                guess = e.numeric * factor if alone == "forward" else e.numeric / factor
+                yield guess, f"an epsilon of {eps:.3g} beside {what}, in a denominator, is in {alone} alone"
+
+
+def subsets(ndim: int) -> Iterator[tuple[int, ...]]:
+    """Every choice of one axis or more."""
+    return itertools.chain.from_iterable(itertools.combinations(range(ndim), count + 1) for count in range(ndim))
