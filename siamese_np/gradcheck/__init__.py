@@ -16,10 +16,30 @@ contract.py      how a pass treats arguments, cache and state: required of ours,
 unchecked.py     arrays of a layer that the output depends on, but whose gradients are not checked
 hints.py         what a wrong gradient looks like: the likely cause, from evidence.py;  formulas.py  known operations
 report.py        what was found: records, table, JSON;  curve.py, plot.py  the V-curve, as text and as a picture
+pytest_plugin.py the fixture `gradcheck`
 """
 
-from siamese_np.gradcheck.check import assert_gradients, check_gradients
-from siamese_np.gradcheck.independent import InvalidReference, complex_step
-from siamese_np.gradcheck.report import Report
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from siamese_np.gradcheck.check import assert_gradients, check_gradients
+    from siamese_np.gradcheck.independent import InvalidReference, complex_step
+    from siamese_np.gradcheck.report import Report
 
 __all__ = ["InvalidReference", "Report", "assert_gradients", "check_gradients", "complex_step"]
+
+
+_MODULE = {
+    "InvalidReference": "independent",
+    "Report": "report",
+    "assert_gradients": "check",
+    "check_gradients": "check",
+    "complex_step": "independent",
+}
+
+
+def __getattr__(name: str) -> Any:  # on first use: pytest imports the plugin of this package whenever it starts
+    if name in _MODULE:
+        return getattr(import_module(f"{__name__}.{_MODULE[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

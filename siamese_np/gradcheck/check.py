@@ -124,9 +124,10 @@ def assert_gradients(target: Any, *arrays: Any, **options: Any) -> Report:
     Raises
     ------
     AssertionError
-        The verdict is FAIL or INCONCLUSIVE; the message is the report.
+        The verdict is FAIL or INCONCLUSIVE; the message is the report, after one line that says what is wrong.
     """
+    __tracebackhide__ = True  # pytest shows the line of the test
     report = check_gradients(target, *arrays, **options)
     if not report.passed:
-        raise AssertionError(f"gradient check: {report.verdict}\n{report}")
+        raise AssertionError(f"{report.headline}\n{report}")
     return report

@@ -157,6 +157,19 @@ class Report:
         """All arrays in a row, each with its case."""
         return [(case, array) for case in self.cases for array in case.arrays]
 
+    @property
+    def headline(self) -> str:
+        """What is wrong, or else undecided, in one line: the first array or check, and how many more there are."""
+        arrays = [array for _, array in self.arrays if array.verdict == self.verdict]
+        checks = [check for case in self.cases for check in case.checks if check.verdict == self.verdict]
+        found = [f"{array.name}: {array.remark}" + (f"; {array.hint}" if array.hint else "") for array in arrays]
+        found = found or [f"{check.name}: {check.remark}" for check in checks]
+        if self.passed:
+            return "all gradients are correct"
+        undecided = "not decided: " if self.verdict == INCONCLUSIVE else ""
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        return undecided + (found[0] + more if found else "no gradient was checked")
+
     def __repr__(self) -> str:
         return text(self)
 
