@@ -5,6 +5,7 @@ user's mistake, 3 a check could not decide, 130 interrupted.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import shlex
@@ -12,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from siamese_np._process import discard, safe_streams
 from siamese_np.errors import OptionError, SiameseError
@@ -23,9 +24,10 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
     with safe_streams():
         try:
-            args = _parse(sys.argv[1:] if arguments is None else list(arguments))
+            args = _parse(arguments)
             if args.threads is not None:
                 from siamese_np import set_threads
 
@@ -34,14 +36,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
             return status
         except SiameseError as error:
-            _log(f"siamese-np: {error}")
-            return 2
+            return _mistake(arguments, str(error))
         except BrokenPipeError:  # the reader of our output has gone: nothing more to say to it
             return 0
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
-            _log(f"siamese-np: {where}{error.strerror or error}")
-            return 2
+            return _mistake(arguments, f"{where}{error.strerror or error}")
         except KeyboardInterrupt:
             _log("siamese-np: interrupted")
             return 130
@@ -163,10 +163,15 @@ def gradcheck(args: argparse.Namespace) -> int:
     from siamese_np.gradcheck.cases import check_target
     from siamese_np.gradcheck.report import EXIT, text
 
+    given = {name: value for name, value in vars(args).items() if value is not None}
+    window, options = (
+        {str(name): given[name] for name in names if name in given}
+        for names in (("kernel", "stride", "pad"), ("tolerance", "strict", "entries", "seconds", "reseed"))
+    )
     if args.plot and not Path(args.plot).absolute().parent.is_dir():
         raise OptionError(f"there is no folder {Path(args.plot).parent} for --plot")
     start = time.perf_counter()
-    report = check_target(args.target, args.shape, args.seed)
+    report = check_target(args.target, args.shape, args.seed, window, **options)
     seconds = time.perf_counter() - start
     if args.plot:
         from siamese_np.gradcheck.plot import plot
@@ -236,7 +241,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def _parser(with_config: bool) -> argparse.ArgumentParser:
     """All commands; the options of `TrainConfig` only when asked for, since to import it takes a second."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="siamese-np",
         description="Siamese networks on MNIST with contrastive loss, every gradient by hand, in NumPy and Numba.",
         epilog="Exit status: 0 done, 1 a check failed, 2 your mistake (one sentence says which), "
@@ -299,7 +304,17 @@ def _parser(with_config: bool) -> argparse.ArgumentParser:
         default=[],
         help="shape of the input, such as 4,10; for a function once for each of its arrays",
     )
+    sub.add_argument(
+        "--kernel", metavar="KH,KW", type=_pair, help="window of conv2d, such as 3,3 (three of our choice)"
+    )
+    sub.add_argument("--stride", metavar="SH,SW", type=_pair, help="stride of conv2d (1,1)")
+    sub.add_argument("--pad", metavar="PH,PW", type=_pair, help="padding of conv2d on each side (0,0)")
     sub.add_argument("--seed", type=int, default=0, metavar="S", help="seed of everything random (0)")
+    sub.add_argument("--tolerance", type=float, metavar="T", help="largest relative error that passes (1e-6)")
+    sub.add_argument("--strict", action="store_true", default=None, help="hold your layer to the contract of ours too")
+    sub.add_argument("--entries", type=int, metavar="N", help="entries of each array to check one by one")
+    sub.add_argument("--seconds", type=float, metavar="S", help="stop then, and report what was checked by then")
+    sub.add_argument("--reseed", action="store_true", default=None, help="seed NumPy before every forward, for dropout")
     sub.add_argument("--plot", metavar="FILE", help="save the V-curves, error against step, as a PNG picture")
 
     sub = command(bench, "measure this machine, the kernels, training, and other frameworks beside them")
@@ -343,6 +358,20 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
         )
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that tells a mistake in one sentence, as the commands do."""
+
+    def error(self, message: str) -> NoReturn:
+        raise OptionError(f"{message} (`{self.prog} --help` says what is possible)")
+
+
+def _pair(text: str) -> tuple[int, ...]:
+    pair = _shape(text)
+    if len(pair) != 2:
+        raise argparse.ArgumentTypeError(f"these are two whole numbers such as 3,2, not {text!r}")
+    return pair
+
+
 def _shape(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(length) for length in text.split(","))
@@ -354,6 +383,14 @@ def _load(model: str) -> "SiameseNetwork":
     from siamese_np.storage import load_model
 
     return load_model(model)
+
+
+def _mistake(arguments: Sequence[str], sentence: str) -> int:
+    if "--json" in arguments:
+        with contextlib.suppress(OSError):
+            print(json.dumps({"error": sentence}), flush=True)
+    _log(f"siamese-np: {sentence}")
+    return 2
 
 
 def _result(args: argparse.Namespace, result: dict[str, Any], lines: str) -> None:

@@ -133,8 +133,7 @@ def test_help_tells_every_field_of_the_configuration_and_its_default(capsys):
 
 def test_an_option_of_two_dashes_is_the_users_mistake(capsys):
     for option in ("epochs", "preset", "out", "threads", "data"):
-        with pytest.raises(SystemExit, match="2"):
-            main(["train", f"--{option}=--"])
+        assert main(["train", f"--{option}=--"]) == 2
         assert f"argument --{option}: expected a value" in capsys.readouterr().err
 
 

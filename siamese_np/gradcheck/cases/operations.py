@@ -5,7 +5,7 @@ parameters moved: biases, which are 0 at first, would hide faults.
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -32,14 +32,16 @@ MARGIN = 1.0
 # --- layers -----------------------------------------------------------------------------------------------
 
 
-def conv2d(rng: np.random.Generator, shape: Shape | None) -> list[Case]:
-    """Square and oblong windows, strides and paddings."""
+def conv2d(rng: np.random.Generator, shape: Shape | None, window: Mapping[str, Shape] | None = None) -> list[Case]:
+    """Square and oblong windows, strides and paddings; or the one window that is given."""
     N, H, W, C = _expect("conv2d", shape or (3, 5, 4, 2), "N,H,W,C")
     options: list[dict[str, Any]] = [
         {"kernel_size": 3, "pad": "same"},
         {"kernel_size": (2, 3), "stride": (2, 1), "pad": (1, 0)},
         {"kernel_size": (3, 2), "stride": (1, 2), "pad": (2, 1)},
     ]
+    if window:
+        options = [{"kernel_size" if name == "kernel" else name: pair for name, pair in window.items()}]
     cases = []
     for option in options:
         layer = Conv2D(C, 3, seed=rng, dtype=np.float64, **option)

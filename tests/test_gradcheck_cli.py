@@ -1,0 +1,130 @@
+"""`siamese-np gradcheck` with its options: what each does, what is the user's mistake, and streams that end early."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from siamese_np.cli import main
+from siamese_np.gradcheck import cases
+from siamese_np.gradcheck.engine import Options
+from siamese_np.gradcheck.report import Report
+
+MODULE = '''
+import numpy as np
+
+class Layer:
+    """out = x * x; its gradient is off by `off`, relatively."""
+    off = 0.0
+
+    def forward(self, x):
+        return x * x, x
+
+    def backward(self, dout, x):
+        return 2 * x * dout * (1 + self.off)
+
+class Slight(Layer):
+    off = 1e-4
+
+class Wrong(Layer):
+    off = 1.0
+
+class Rounds(Layer):
+    def forward(self, x):
+        return np.round(x), x
+
+    def backward(self, dout, x):
+        return 0 * dout
+'''
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A file of a user in the current folder; its name is that of the folder, since modules are imported once."""
+    name = f"own_{tmp_path.name}"
+    (tmp_path / f"{name}.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    yield f"{name}.py"
+    sys.modules.pop(name, None)
+
+
+def test_tolerance(own, capsys):
+    arguments = ["gradcheck", f"{own}:Slight", "--shape", "2,3"]
+    assert main(arguments) == 1
+    assert main([*arguments, "--tolerance", "1e-3"]) == 0
+    assert main([*arguments, "--tolerance", "1e-3", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["tolerance"] == 1e-3
+
+
+def test_the_window_of_conv2d(capsys):
+    arguments = ["--kernel", "2,3", "--stride", "2,1", "--pad", "1,0", "--shape", "1,4,4,1"]
+    assert main(["gradcheck", "conv2d", *arguments, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["operations"]["conv2d"]
+    assert len(found) == 2  # as made, and with its parameters moved
+    for case in found:
+        assert "2x3, stride=(2, 1), pad=(1, 0)" in case["name"]
+        assert [array["shape"] for array in case["tensors"]] == [[1, 4, 4, 1], [2, 3, 1, 3], [3]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["conv2d", "--kernel", "3"], "argument --kernel: these are two whole numbers such as 3,2, not '3'"),
+        (["conv2d", "--stride", "1,x"], "argument --stride: a shape is whole numbers"),
+        (["conv2d", "--stride", "0,1"], "stride must be a whole number of at least 1, not 0"),
+        (["conv2d", "--kernel", "9,9"], "is larger than its padded input"),
+        (["relu", "--pad", "1,1"], "--pad is for conv2d alone"),
+        (["--kernel", "3,3"], "--kernel is for conv2d alone"),
+        (["relu", "--tolerance", "2"], "tolerance"),
+        (["relu", "--tolerance", "small"], "argument --tolerance: invalid float value: 'small'"),
+        (["relu", "--entrys", "3"], "unrecognized arguments: --entrys 3"),
+        (["relu", "--shape=--"], "argument --shape: expected a value, not --"),
+        (["nowhere.py:Layer", "--shape", "4"], "there is no module nowhere"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_one_object_for_programs(arguments, sentence, capsys):
+    assert main(["gradcheck", *arguments]) == 2
+    printed = capsys.readouterr()
+    assert not printed.out and printed.err.count("\n") == 1 and sentence in printed.err
+    assert main(["gradcheck", *arguments, "--json"]) == 2
+    printed = capsys.readouterr()
+    error = json.loads(printed.out)
+    assert list(error) == ["error"] and sentence in error["error"] and error["error"] in printed.err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a shell")
+def test_the_exit_status_survives_a_closed_pipe(own, tmp_path):
+    environment = {**os.environ, "PYTHON": sys.executable, "PYTHONPATH": os.pathsep.join(sys.path)}
+    for thing, status in (("Layer", 0), ("Wrong", 1), ("Rounds", 3), ("Missing", 2)):
+        for option in ("", "--json"):
+            command = f'"$PYTHON" -m siamese_np gradcheck {own}:{thing} --shape 2,3 {option}'
+            script = f"{{ {command}; echo $? >status; }} 2>log | true"
+            subprocess.run(["sh", "-c", script], env=environment, timeout=120, check=True)
+            assert int((tmp_path / "status").read_text()) == status, (thing, option)
+            assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+FIELDS = {field.name for field in dataclasses.fields(Options)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name", "value"),
+    [
+        (["--tolerance", "1e-4"], "tolerance", 1e-4),
+        (["--strict"], "strict", True),
+        (["--entries", "7"], "entries", 7),
+        (["--seconds", "2.5"], "seconds", 2.5),
+        (["--reseed"], "reseed", True),
+    ],
+)
+def test_options_reach_the_check(arguments, name, value, monkeypatch):
+    if name not in FIELDS:
+        pytest.skip(f"Options has no field {name}")
+    found = []
+    monkeypatch.setattr(cases, "check_cases", lambda operations, options: found.append(options) or Report({}, 0, 1e-6))
+    main(["gradcheck", "flatten", *arguments])
+    main(["gradcheck", "flatten"])
+    assert getattr(found[0], name) == value and found[1] == Options()
