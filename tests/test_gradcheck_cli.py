@@ -13,6 +13,7 @@ from siamese_np.gradcheck import cases
 from siamese_np.gradcheck.engine import Options
 from siamese_np.gradcheck.report import Report
 
+FIELDS = {field.name for field in dataclasses.fields(Options)}
 MODULE = '''
 import numpy as np
 
@@ -38,6 +39,11 @@ class Rounds(Layer):
 
     def backward(self, dout, x):
         return 0 * dout
+
+class Hangs(Layer):
+    def forward(self, x):
+        while True:
+            print("forward")
 '''
 
 
@@ -107,7 +113,18 @@ def test_the_exit_status_survives_a_closed_pipe(own, tmp_path):
             assert "Traceback" not in (tmp_path / "log").read_text()
 
 
-FIELDS = {field.name for field in dataclasses.fields(Options)}
+@pytest.mark.skipif("seconds" not in FIELDS, reason="Options has no field seconds")
+@pytest.mark.parametrize("option", ["", "--json"])
+def test_a_forward_that_hangs_is_ended(own, option):
+    call = "import sys; from siamese_np import cli; cli.GRACE = 0.1; sys.exit(cli.main())"
+    arguments = ["gradcheck", f"{own}:Hangs", "--shape", "2,3", "--seconds", "0.5", *option.split()]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", call, *arguments], env=environment, capture_output=True, text=True, timeout=60
+    )
+    last = done.stderr.splitlines()[-1]
+    assert done.returncode == 3 and "Hangs did not return" in last and "Traceback" not in done.stderr
+    assert done.stdout == "" if not option else json.loads(done.stdout)["verdict"] == "INCONCLUSIVE"
 
 
 @pytest.mark.parametrize(
