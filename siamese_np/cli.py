@@ -10,7 +10,7 @@ import dataclasses
 import json
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, cast
@@ -20,8 +20,6 @@ from siamese_np.errors import OptionError, SiameseError
 
 if TYPE_CHECKING:
     from siamese_np.network import SiameseNetwork
-
-GRACE = 10.0  # seconds by which a check may be late before it counts as hanging
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -164,6 +162,7 @@ def gradcheck(args: argparse.Namespace) -> int:
 
     from siamese_np.gradcheck.cases import check_target
     from siamese_np.gradcheck.report import EXIT, text
+    from siamese_np.gradcheck.watchdog import no_longer_than
 
     given = {name: value for name, value in vars(args).items() if value is not None}
     window, options = (
@@ -173,7 +172,7 @@ def gradcheck(args: argparse.Namespace) -> int:
     if args.plot and not Path(args.plot).absolute().parent.is_dir():
         raise OptionError(f"there is no folder {Path(args.plot).parent} for --plot")
     start = time.perf_counter()
-    with _no_longer_than(args):
+    with no_longer_than(args.seconds, str(args.target), args.json):
         report = check_target(args.target, args.shape, args.seed, window, **options)
     seconds = time.perf_counter() - start
     if args.plot:
@@ -183,34 +182,6 @@ def gradcheck(args: argparse.Namespace) -> int:
         _log(f"V-curves: {args.plot}")
     _result(args, report.to_dict(), text(report, seconds, show_curve=args.target is not None))
     return EXIT[report.verdict]
-
-
-@contextlib.contextmanager
-def _no_longer_than(args: argparse.Namespace) -> Iterator[None]:
-    """End the process if a call within hangs: the check itself looks at the time between calls only."""
-    import os
-    import threading
-
-    out = sys.stdout  # which the check redirects
-
-    def end() -> None:
-        sentence = f"a call of {args.target} did not return: --seconds {args.seconds:g} are over for long"
-        with contextlib.suppress(OSError):
-            print(json.dumps({"verdict": "INCONCLUSIVE", "error": sentence}) if args.json else "", end="", file=out)
-            out.flush()
-        _log(f"siamese-np: {sentence}")
-        os._exit(3)
-
-    if args.seconds is None or not 0 < args.seconds < 1e6:  # what is no time is told by the check
-        yield
-        return
-    timer = threading.Timer(2 * args.seconds + GRACE, end)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
 
 
 def bench(args: argparse.Namespace) -> int:

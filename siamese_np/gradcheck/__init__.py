@@ -15,8 +15,9 @@ structure.py     what must hold of the numbers without a derivative: the same tw
 contract.py      how a pass treats arguments, cache and state: required of ours, notes for others
 unchecked.py     arrays of a layer that the output depends on, but whose gradients are not checked
 hints.py         what a wrong gradient looks like: the likely cause, from evidence.py;  formulas.py  known operations
+sections.py      where the notebook explains a hint
 report.py        what was found: records, table, JSON;  curve.py, plot.py  the V-curve, as text and as a picture
-pytest_plugin.py the fixture `gradcheck`
+pytest_plugin.py the fixture `gradcheck`;  watchdog.py  what ends a check that hangs, on the command line
 """
 
 from importlib import import_module

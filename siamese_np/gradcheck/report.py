@@ -8,6 +8,7 @@ from typing import Any
 
 from siamese_np.gradcheck import curve as curves
 from siamese_np.gradcheck.case import FAIL, INCONCLUSIVE, PASS, Check, Shape, worst_verdict
+from siamese_np.gradcheck.sections import section
 
 EXIT = {PASS: 0, FAIL: 1, INCONCLUSIVE: 3}
 TOO_SMALL = "too small to judge"
@@ -276,6 +277,8 @@ def _troubles(report: Report) -> list[str]:
             lines.append(f"  {array.verdict}  {array.name}: {array.remark}")
             if array.hint:
                 lines.append(f"        hint: {array.hint}")
+            if place := section(array.hint or array.remark):
+                lines.append(f"        more: {place}")
             if array.worst and len(shown) < MAX_SHOWN and (operation, array.name) not in shown:
                 shown.add((operation, array.name))
                 lines += _entries(array.worst)
