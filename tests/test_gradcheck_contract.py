@@ -145,7 +145,7 @@ BREACHES = {
     "adds up in the cache": (
         product(Product), (X, W), "cache used twice", "another gradient of W: it adds up, exactly twice as much"),
     "adds up in the layer": (
-        shared(), (X, W), "arguments left alone", "of W adds up from call to call: a second call gave exactly twice"),
+        shared(), (X, W), "arguments left alone", "of W adds up from call to call"),
     "in place on its input": (
         (in_place_on_input, cosine), (X,), "arguments left alone", "forward changed its input x at"),
     "in place on its cache": (
@@ -228,11 +228,14 @@ def test_a_parameter_that_forward_changes_is_put_back():
 
         def backward(self, dout, x):
             self.grads["w"] += 1.5 * x.T @ dout  # d(1.5 w)
-            return 1.5 * dout @ self.w.T
+            return dout @ self.w.T
 
-    report = check_gradients(Counts(), X)
-    assert report.gradient == "PASS" and "forward changed the parameter w at" in notes(report)
-    assert report.contract == "FAIL"
+    layer = Counts()
+    before = layer.w.copy()
+    report = check_gradients(layer, X)
+    assert report.gradient == "INCONCLUSIVE" and "w is an array that the output depends on" in str(report)
+    assert report.cases[0].arrays[0].verdict == "PASS"  # of x
+    np.testing.assert_array_equal(layer.w, before)
 
 
 def test_what_is_random_cannot_be_checked():

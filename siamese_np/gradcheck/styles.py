@@ -211,13 +211,15 @@ class _Finder:
                 continue
             sources = self.of_arguments(returned, after)
             found = way, sources, state, out, dout, returned, after
-            if sources and all(_fits(self.read(s, returned, after), self.values[k]) for k, s in sources.items()):
+            usual = way.sources == ("dout", "cache")  # then a gradient of another shape is a fault, not a sign
+            fits = all(_fits(self.read(s, returned, after), self.values[k]) for k, s in sources.items())
+            if sources and (usual or fits):
                 break
             spare = spare or found
         else:
             if spare is None:
-                fits = f"forward returned {kind(state[2])}, which does not fit what its backward takes"
-                raise failed[0] if failed else OptionError(f"{self.name}: {fits}{RECIPE}")
+                what = f"forward returned {kind(state[2])}, which does not fit what its backward takes"
+                raise failed[0] if failed else OptionError(f"{self.name}: {what}{RECIPE}")
             found = spare
         self.way, sources, state, self.out, dout, returned, after = found
         if self.owner is not None:
