@@ -345,6 +345,90 @@ def test_two_numbers_that_differ_are_printed_so():
     assert one != other and abs(float(one) / float(other) - 1) < 1e-10
 
 
+# --- what is not decided, why, and what to do ---------------------------------------------------------------
+
+
+SIX = np.array([0.3, -1.2, 0.7, 1.1, -0.4, 0.9])
+
+
+def lifted(offset, factor=1.0):
+    """A sine whose third output is so large that its changes drown in rounding."""
+    third = np.arange(6) == 2
+    return check(lambda x: (np.sin(x) + offset * third, x), lambda d, x: cosine(d, x) * np.where(third, factor, 1), SIX)
+
+
+def test_one_undecided_entry_of_a_few_is_a_note():
+    report = lifted(1e7)
+    assert report.passed and report.cases[0].arrays[0].skipped == 1
+    assert "  note  x: 1 of 6 entries (x[2]) could not be decided: rounding hides it; the output is" in str(report)
+    assert "1 skipped" in str(report).splitlines()[-1]
+    assert lifted(1e7, 1.01).verdict == lifted(1e7, -1).verdict == "FAIL"
+    assert lifted(1e12).verdict == "INCONCLUSIVE"  # it is not known to a thousandth
+    two = check(lambda x: (np.sin(x) + 1e7, x), cosine, SIX[:2])
+    assert two.verdict == "INCONCLUSIVE" and "2 of 2 entries could not be decided: rounding hides it" in str(two)
+    alone = check(lambda x: (np.sin(x) + 1e7, x), cosine, SIX[:1])
+    assert alone.verdict == "INCONCLUSIVE"
+
+
+def test_one_entry_at_a_kink_of_a_few_is_a_note():
+    relu = lambda x: (np.maximum(x, 0), x)  # noqa: E731
+    x = SIX.copy()
+    x[4] = 0
+    report = check(relu, lambda d, x: d * (x > 0), x)
+    assert report.passed and "  note  x: 1 of 6 entries lie at kinks" in str(report)
+    assert check(relu, lambda d, x: d * np.where(x == 0, 1.5, x > 0), x).verdict == "FAIL"
+    x[5] = 0
+    report = check(relu, lambda d, x: d * (x > 0), x)
+    assert report.verdict == "INCONCLUSIVE" and "2 of 6 entries lie at kinks" in str(report)
+
+
+@pytest.mark.parametrize(
+    ("forward", "backward", "x", "reason", "advice"),
+    [
+        (lambda x: (np.sin(x) + 1e9, x), cosine, SIX, "rounding hides it", "check it without offsets"),
+        (
+            lambda x: (abs(x), x), lambda d, x: d * np.sign(x), np.array([1e-11, 2, 3e-11, 1]),
+            "a kink lies close by", "move x away from kinks, zeros and ties; try other values (on the command line: a"),
+        (
+            lambda x: (np.sin(x * 2e6), x), lambda d, x: 2e6 * d * np.cos(x * 2e6), SIX,
+            "it bends too much", "try smaller values of x"),
+        (
+            lambda x: (np.sin(x) + 100, x), lambda d, x: cosine(d, x) * (1 + 1e-6), SIX,
+            "its error is as large as the tolerance", "a larger or smaller tolerance would decide"),
+        (
+            lambda x: (np.zeros(3), x), lambda d, x: np.zeros_like(x), SIX,
+            "its gradient is 0 throughout, which says nothing", "give x other values"),
+        (
+            lambda x: ((x**2).sum(), x), lambda d, x: 2 * d * x, np.array([1e-12, 1, 2]),
+            "too small to judge: 1 of 3 entries", "give x values of like size"),
+        (
+            lambda x: (np.maximum(x, 0), x), lambda d, x: d * (x > 0), np.zeros(3),
+            "3 of 3 entries lie at kinks", "move x away from kinks"),
+    ],
+)  # fmt: skip
+def test_what_is_not_decided_says_why_and_what_to_do(forward, backward, x, reason, advice):
+    report = check(forward, backward, x)
+    array = report.cases[0].arrays[0]
+    assert report.verdict == "INCONCLUSIVE", str(report)
+    assert reason in array.remark and advice in array.remark, array.remark
+
+
+def test_undecided_directions_say_why_and_no_two_equal_numbers_seem_to_differ():
+    report = check(lambda x: (np.sin(x) + 1e9, x), cosine, SIX)
+    (remark,) = [c.remark for c in report.cases[0].checks if c.name == "directions"]
+    assert "4 of 4; along random direction 1: " in remark and "(to " in remark and "rounding hides it" in remark
+    assert "the arrays" in remark
+    wrong = check(sine, lambda d, x: cosine(d, x) * (1 + 1e-8), SIX, tolerance=1e-9)
+    (remark,) = [c.remark for c in wrong.cases[0].checks if c.name == "directions"]
+    said, measured = remark.split("direction 1: ")[1].split(", measured ")
+    assert wrong.verdict == "FAIL" and said != measured
+    rows = [line.split() for line in str(wrong).splitlines() if line.strip().startswith("x[")]
+    assert rows and all(row[1] != row[2] for row in rows)
+    large = np.random.default_rng(0).standard_normal(6000)
+    report = check(lambda x: (np.sin(x) + 1e9, x), cosine, large)
+    assert "could not be decided: rounding hides it" in report.cases[0].arrays[0].remark
+
+
 # --- the report -------------------------------------------------------------------------------------------
 
 

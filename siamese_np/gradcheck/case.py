@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from siamese_np.errors import ShapeError
 
 PASS, FAIL, INCONCLUSIVE = "PASS", "FAIL", "INCONCLUSIVE"
+ENOUGH = 1e-3  # an error so small shows that a slope is right, where nothing finer can be measured
 
 Array = NDArray[Any]
 Arrays = dict[str, Array]
@@ -57,7 +58,7 @@ class Check:
 def check_branches(taken: Array, branches: Mapping[int, str]) -> Check:
     """Whether each of `branches` is taken somewhere; else it was not checked."""
     missing = [name for value, name in branches.items() if value not in taken]
-    remark = f"never: {', '.join(missing)}" if missing else ""
+    remark = f"never: {', '.join(missing)}; other values take them" if missing else ""
     return Check("all branches taken", INCONCLUSIVE if missing else PASS, remark)
 
 
@@ -203,11 +204,11 @@ def expect_finite(what: str, array: Array) -> None:
         raise Broken(f"{what} holds {value}{where} ({int(bad.sum())} of {array.size} entries are not finite)")
 
 
-def two(ours: float, expected: float, digits: int = 6) -> str:
+def two(ours: float, expected: float, digits: int = 6) -> tuple[str, str]:
     """Two numbers in words, with as many digits as tell them apart."""
     while digits < 17 and ours != expected and f"{ours:.{digits}g}" == f"{expected:.{digits}g}":
         digits += 1
-    return f"{ours:.{digits}g} and {expected:.{digits}g}"
+    return f"{ours:.{digits}g}", f"{expected:.{digits}g}"
 
 
 def as_array(sentence: str, value: Any) -> Array:

@@ -50,7 +50,8 @@ def check_gradients(
     tolerance : float, default 1e-6
         Largest error that passes, in [1e-9, 0.1): relative to the larger of the analytic and the numeric slope.
         Entries below a tenth of the largest in their array are held to it as far as differences can tell; those
-        too small to be told to a thousandth are counted, and more than 5 % of them make INCONCLUSIVE.
+        too small to be told to a thousandth are counted. More than 5 % of entries that are not decided make
+        INCONCLUSIVE; of fewer than 20, one may be left, if it or the sum of all is known well enough. It is named.
     strict : bool
         Demand more than correct numbers: the contract of our own layers, whose breaches are notes otherwise. The
         same call gives the same bits, dout and arguments are left alone, a cache serves more than once, gradients of

@@ -15,6 +15,7 @@ from siamese_np.gradcheck.curve import Curve
 from siamese_np.gradcheck.differences import EPS, QUICK, SWEEP, Estimate, Slopes, differences, typical_sizes
 from siamese_np.gradcheck.noise import measured_noise
 from siamese_np.gradcheck.report import TOO_SMALL, ArrayResult, Entry
+from siamese_np.gradcheck.undecided import AWAY, OTHER_VALUES, reasons, why
 
 FULL = 5000  # arrays of fewer entries are checked entry by entry
 SAMPLE, DIRECTIONS = 32, 8  # of larger ones, so many entries, and so many directions
@@ -92,8 +93,9 @@ def compare(
         entry.low, entry.high = estimate.low, estimate.high
         if verdict == FAIL:
             entry.remark = "outside the slopes of both sides of a kink"
-    elif verdict == INCONCLUSIVE:
-        entry.remark = "no two steps agree well enough"
+    if verdict == INCONCLUSIVE:
+        entry.doubt = measure.doubt(analytic, estimate, scale)
+        entry.remark = why(estimate, entry.doubt, tolerance)
     return entry
 
 
@@ -178,17 +180,21 @@ def _summary(
     small = sum(e.remark == TOO_SMALL for e in entries)
     skipped = verdicts[: len(entries)].count(INCONCLUSIVE) - small + len(weak)
     verdict, remark = PASS, ""
+    # one alone is more than that of a small array: it may be, if it or the direction through all is known well enough
+    alone = skipped == 1 < len(entries) and not small
+    alone &= all(e.nearly for e in entries if e.verdict == INCONCLUSIVE) or {d.verdict for d in directions} == {PASS}
     if zero and name not in point.case.invariant:
-        verdict, remark = INCONCLUSIVE, "its gradient is 0 throughout, which says nothing; choose another point"
+        verdict = INCONCLUSIVE
+        remark = f"its gradient is 0 throughout, which says nothing; give {name} {OTHER_VALUES}, if the output uses it"
     elif FAIL in verdicts:
         verdict, remark = FAIL, f"{verdicts.count(FAIL)} of {len(verdicts)} slopes are wrong"
-    elif skipped + small > MAX_SKIPPED * len(entries):
-        what = "lie at kinks" if len(weak) == skipped else "could not be decided"
-        found = [f"{skipped} of {len(entries)} entries {what}"] if skipped else []
-        found += [f"{TOO_SMALL}: {small} of {len(entries)} entries"] if small else []
-        verdict, remark = INCONCLUSIVE, f"{'; '.join(found)}; choose another point"
+    elif skipped + small > MAX_SKIPPED * len(entries) and not alone:
+        verdict, remark = INCONCLUSIVE, _undecided(name, entries, skipped, small, len(weak))
     elif len(entries) < array.size and verdicts[len(entries) :].count(INCONCLUSIVE) > DIRECTIONS // 2:
-        verdict, remark = INCONCLUSIVE, "most of the directions through all entries could not be decided"
+        because = reasons([d.remark for d in directions], name)
+        verdict, remark = INCONCLUSIVE, f"most directions through all entries could not be decided: {because}"
+    elif skipped:
+        remark = _undecided(name, entries, skipped, 0, len(weak))
     wrong = sorted((e for e in both if e.verdict != PASS), key=_badness, reverse=True)
     errors = [e.error for e in both if not np.isnan(e.error)]
     return ArrayResult(
@@ -207,6 +213,21 @@ def _summary(
         worst=wrong[:WORST],
         curve=curve,
     )
+
+
+def _undecided(name: str, entries: list[Entry], skipped: int, small: int, weak: int) -> str:
+    """How many entries could not be decided, why, and what to do."""
+    found = []
+    if skipped > weak:
+        undecided = [entry for entry in entries if entry.verdict == INCONCLUSIVE and entry.remark != TOO_SMALL]
+        which = f" ({undecided[0].where})" if len(undecided) == 1 else ""
+        because = reasons([entry.remark for entry in undecided], name)
+        found.append(f"{len(undecided)} of {len(entries)} entries{which} could not be decided: {because}")
+    if weak:
+        found.append(f"{weak} of {len(entries)} entries lie at kinks, where many slopes are right; {AWAY.format(name)}")
+    if small:
+        found.append(f"{TOO_SMALL}: {small} of {len(entries)} entries; give {name} values of like size")
+    return "; ".join(found)
 
 
 def _is_zero(point: Point, name: str) -> bool:

@@ -20,12 +20,11 @@ from dataclasses import replace
 import numpy as np
 
 from siamese_np.errors import OptionError
-from siamese_np.gradcheck.case import FAIL, INCONCLUSIVE, PASS
+from siamese_np.gradcheck.case import ENOUGH, FAIL, INCONCLUSIVE, PASS
 from siamese_np.gradcheck.differences import EPS, Estimate
 
 TOLERANCE = 1e-6
 FLOOR = 0.1
-ENOUGH = 1e-3
 ROUNDING = 1e-13  # of the largest of the array: what sums in backward may cost a small entry
 TINY = np.finfo(float).tiny
 SMALLEST = float(np.finfo(float).smallest_subnormal)
@@ -56,13 +55,18 @@ def evaluate(analytic: float, estimate: Estimate, scale: float, tolerance: float
     if not np.isfinite(analytic):
         return FAIL, np.inf
     nearest = min(max(analytic, estimate.low), estimate.high) if estimate.kink == "at" else estimate.value
-    doubt = estimate.uncertainty / max(abs(analytic), abs(estimate.low), abs(estimate.high), FLOOR * scale, SMALLEST)
-    if not (np.isfinite(nearest) and np.isfinite(doubt)):
+    unsure = doubt(analytic, estimate, scale)
+    if not (np.isfinite(nearest) and np.isfinite(unsure)):
         return INCONCLUSIVE, np.nan
     wrong = error(analytic, nearest, scale)
-    if wrong > tolerance + 2 * doubt:
+    if wrong > tolerance + 2 * unsure:
         return FAIL, wrong
-    return (PASS if wrong <= tolerance and doubt <= tolerance else INCONCLUSIVE), wrong
+    return (PASS if wrong <= tolerance and unsure <= tolerance else INCONCLUSIVE), wrong
+
+
+def doubt(analytic: float, estimate: Estimate, scale: float) -> float:
+    """How unsure an estimate is, in the units of `error`."""
+    return estimate.uncertainty / max(abs(analytic), abs(estimate.low), abs(estimate.high), FLOOR * scale, SMALLEST)
 
 
 def evaluate_small(analytic: float, estimate: Estimate, scale: float, tolerance: float) -> tuple[str, float]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from siamese_np.gradcheck import curve as curves
-from siamese_np.gradcheck.case import FAIL, INCONCLUSIVE, PASS, Check, Shape, worst_verdict
+from siamese_np.gradcheck.case import ENOUGH, FAIL, INCONCLUSIVE, PASS, Check, Shape, two, worst_verdict
 from siamese_np.gradcheck.sections import section
 
 EXIT = {PASS: 0, FAIL: 1, INCONCLUSIVE: 3}
@@ -22,7 +22,8 @@ class Entry:
     """One slope compared: an entry of an array, or a direction, which then has a name in place of an `index`.
 
     `kink` is ``"at"``, ``"near"`` or empty, as in `differences.Estimate`; `complex_step` is the value that the complex
-    step gave, where there is one; `branch` the branch the element takes, where that is known.
+    step gave, where there is one; `branch` the branch the element takes, where that is known; `doubt` how far off the
+    numeric slope of an undecided entry may be, in the units of `error`.
     """
 
     array: str
@@ -38,11 +39,26 @@ class Entry:
     complex_step: float | None = None
     branch: str | None = None
     remark: str = ""
+    doubt: float | None = None
 
     @property
     def where(self) -> str:
         """Array and multi-index, or the direction."""
         return f"{self.array}, {self.index}" if isinstance(self.index, str) else f"{self.array}{list(self.index)}"
+
+    def numbers(self, digits: int) -> tuple[str, str]:
+        """Analytic and numeric slope in words, in digits that tell them apart, or with what is known of the latter."""
+        if self.low is not None and self.high is not None:
+            return f"{self.analytic:.{digits}g}", f"[{self.low:.6g}, {self.high:.6g}]"
+        if self.doubt is not None:
+            numeric = f"{self.numeric:.{digits}g} (to {self.doubt:.0e})" if math.isfinite(self.doubt) else "unknown"
+            return f"{self.analytic:.{digits}g}", numeric
+        return two(self.analytic, self.numeric, digits)
+
+    @property
+    def nearly(self) -> bool:
+        """Whether an entry that is not decided is right to a thousandth at least."""
+        return self.doubt is not None and self.error + 2 * self.doubt <= ENOUGH
 
     @property
     def ratio(self) -> float:
@@ -273,6 +289,7 @@ def _troubles(report: Report) -> list[str]:
             if array.small and TOO_SMALL not in array.remark:
                 lines.append(f"  note  {array.name}: {TOO_SMALL}: {array.small} of {array.checked} entries")
             if array.verdict == PASS:
+                lines += [f"  note  {array.name}: {array.remark}"] if array.remark else []
                 continue
             lines.append(f"  {array.verdict}  {array.name}: {array.remark}")
             if array.hint:
@@ -294,13 +311,11 @@ def _entries(entries: Iterable[Entry]) -> list[str]:
     """The worst entries as a table."""
     rows = [("entry", "analytic", "numeric", "ratio", "step", "error", "")]
     for e in entries:
-        numeric = f"{e.numeric:.8g}" if e.low is None else f"[{e.low:.6g}, {e.high:.6g}]"
+        analytic, numeric = e.numbers(8)
         remarks = [e.remark, f"branch: {e.branch}" if e.branch else ""]
         remarks += [f"complex step {e.complex_step:.8g}"] if e.complex_step is not None else []
         remark = "; ".join(part for part in remarks if part)
-        rows.append(
-            (e.where, f"{e.analytic:.8g}", numeric, f"{e.ratio:.4g}", f"{e.step:.0e}", f"{e.error:.1e}", remark)
-        )
+        rows.append((e.where, analytic, numeric, f"{e.ratio:.4g}", f"{e.step:.0e}", f"{e.error:.1e}", remark))
     return ["        " + line for line in _aligned(rows)]
 
 

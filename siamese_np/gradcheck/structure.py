@@ -240,4 +240,4 @@ def difference(ours: Array, expected: Array) -> str:
         return ""
     off = np.nan_to_num(abs(ours - expected), nan=np.inf)
     at = tuple(int(i) for i in np.unravel_index(off.argmax(), off.shape))
-    return f" at {list(at)}: {two(ours[at], expected[at])}"
+    return f" at {list(at)}: {' and '.join(two(ours[at], expected[at]))}"
