@@ -150,14 +150,14 @@ def order(function: str) -> Make:
     """An order statistic of numbers that are all different."""
 
     def make(r: np.random.Generator) -> tuple[Any, ...]:
-        pick = {"max": -1, "median": 3, "second": 1}[function]
+        pick = {"max": -1, "median": 2, "second": 1}[function]
 
         def backward(d: Any, x: Any) -> Any:
             dx = np.zeros_like(x)
             dx[np.argsort(x)[pick]] = d
             return dx
 
-        return lambda x: (np.sort(x)[pick], x), backward, r.standard_normal(7)
+        return lambda x: (np.sort(x)[pick], x), backward, r.standard_normal(5)
 
     return make
 
@@ -590,7 +590,7 @@ KINDS: dict[str, Kind] = {
             "relu at 0": entrywise(lambda x: np.maximum(x, 0), lambda x: x > 0, lambda r: np.zeros(5)),
             "max of equals": lambda r: (
                 lambda x: (x.max(1), x),
-                lambda d, x: d[:, None] * (np.arange(3) == 0),
+                lambda d, x: d[:, None] * (np.arange(3) == x.argmax(1)[:, None]),
                 np.repeat(r.standard_normal((4, 1)), 3, 1),
             ),
         },

@@ -122,3 +122,99 @@ def test_last_bits_that_differ_from_call_to_call():
     right = check_gradients(forward, x, backward=lambda d, x: d * np.cos(x))
     assert slopes_verdict(right) == {"PASS"}
     assert check_gradients(forward, x, backward=lambda d, x: d * 1.001 * np.cos(x)).verdict == "FAIL"
+
+
+# --- kinks of a composition -------------------------------------------------------------------------------
+
+
+def test_black_pixels_with_zero_biases_are_undecided():
+    for seed in range(4):
+        report = report_of("kinks of a composition", "black pixels", seed)
+        assert report.verdict == "INCONCLUSIVE"
+        assert "move x or b1 away from 0" in str(report)
+
+
+@pytest.mark.parametrize("array", ["x", "w1", "b1", "w2"])
+def test_a_wrong_gradient_beside_kinks_of_a_composition_fails(array):
+    for seed in range(3):
+        assert report_of("wrong at kinks of a composition", f"black pixels, {array}", seed).verdict == "FAIL"
+
+
+def test_moved_as_advised_the_net_passes():
+    forward, backward, x, w1, b1, w2 = kinds.black_pixels()(np.random.default_rng(0))
+    assert check_gradients(forward, x, w1, b1 + 0.1, w2, backward=backward).passed
+
+
+def residual(slope_at_zero):
+    """relu(x) - relu(-x), which is x, with a slope for each part at 0."""
+    parts = lambda x: np.where(x == 0, slope_at_zero, x > 0) + np.where(x == 0, slope_at_zero, x < 0)  # noqa: E731
+    return lambda x: (np.maximum(x, 0) - np.maximum(-x, 0), x), lambda d, x: d * parts(x)
+
+
+@pytest.mark.parametrize("slope", [0, 1])
+def test_kinks_that_cancel_are_undecided(slope):
+    forward, backward = residual(slope)
+    report = check_gradients(forward, np.array([0.3, -1.0, 0.0, 2.0]), backward=backward)
+    assert report.verdict == "INCONCLUSIVE" and "move x away from 0" in str(report)
+    assert check_gradients(forward, np.array([0.3, -1.0, 0.1, 2.0]), backward=backward).passed
+
+
+def test_a_single_kink_keeps_its_bracket():
+    """What a single kink allows is known: the slopes of both sides, and what lies between."""
+    x = np.array([0.3, -1.0, 0.0, 2.0, -0.7, 0.6])
+    for slope in (-0.1, 1.001, 2):
+        backward = lambda d, x, slope=slope: d * np.where(x == 0, slope, x > 0)  # noqa: E731
+        assert check_gradients(lambda x: (np.maximum(x, 0), x), x, backward=backward).verdict == "FAIL"
+
+
+def test_a_gradient_between_both_sides_that_is_wrong_beside_them_fails():
+    def backward(d, x):
+        dx = np.zeros_like(x)
+        dx[:, 0] = d  # the largest is the first only where all are equal
+        return dx
+
+    x = np.repeat(np.random.default_rng(0).standard_normal((4, 1)), 3, 1)
+    report = check_gradients(lambda x: (x.max(1), x), x, backward=backward)
+    assert report.verdict == "FAIL" and "wrong beside it" in str(report)
+
+
+# --- what looks linear ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [3, 5, 7])
+def test_a_median_is_not_linear(size):
+    def backward(d, x):
+        dx = np.zeros_like(x)
+        dx[np.argsort(x)[size // 2]] = d
+        return dx
+
+    for seed in range(20):
+        x = np.random.default_rng(seed).standard_normal(size)
+        assert check_gradients(lambda x: (np.median(x), x), x, backward=backward, seed=seed).passed
+
+
+def test_a_vote_is_not_linear():
+    majority = lambda x: np.sign(x) == np.sign(np.sign(x).sum())  # noqa: E731
+    for seed in range(20):
+        x = np.random.default_rng(seed).standard_normal(5)
+        forward = lambda x: ((x * majority(x)).sum(), x)  # noqa: E731
+        assert check_gradients(forward, x, backward=lambda d, x: d * majority(x), seed=seed).passed
+
+
+# --- small entries ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("small", [1e-3, 1e-6, 1e-8, 1e-9])
+@pytest.mark.parametrize("factor", [-1, 0, 2])
+def test_a_small_entry_that_is_wrong_fails(small, factor):
+    factors = np.array([factor, 1, 1])
+    backward = lambda d, x: 2 * d * x * factors  # noqa: E731
+    assert check_gradients(lambda x: ((x**2).sum(), x), np.r_[small, 1, -2], backward=backward).verdict == "FAIL"
+
+
+@pytest.mark.parametrize("small", [1e-11, 1e-13])
+def test_an_entry_too_small_to_judge_is_counted(small):
+    backward = lambda d, x: 2 * d * x * np.where(x == small, -1, 1)  # noqa: E731
+    x = np.append(np.random.default_rng(0).uniform(0.5, 2, 60), small)
+    report = check_gradients(lambda x: ((x**2).sum(), x), x, backward=backward)
+    assert report.verdict == "FAIL" or report.cases[0].arrays[0].small == 1

@@ -10,7 +10,7 @@ noise.py         how large the rounding errors of a function are, measured on it
 measure.py       how wrong is wrong: PASS, FAIL, or INCONCLUSIVE
 entries.py       the gradient of one array, entry by entry
 undecided.py     why a slope could not be decided, and what to do
-kinks.py         ties and kinks, where the slope is an interval
+kinks.py         ties and kinks, where the slope is an interval;  compositions.py  many kinks in one place
 independent.py   checks without a step size: adjoint identity, complex step, float32 against float64
 structure.py     what must hold of the numbers without a derivative: the same twice, linear in dout, zero for zero
 contract.py      how a pass treats arguments, cache and state: required of ours, notes for others

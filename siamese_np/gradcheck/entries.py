@@ -11,6 +11,7 @@ import numpy as np
 
 from siamese_np.gradcheck import measure
 from siamese_np.gradcheck.case import FAIL, INCONCLUSIVE, PASS, Array, Arrays, Case
+from siamese_np.gradcheck.compositions import MAX_SKIPPED, advice, excuse_direction, settle_entries
 from siamese_np.gradcheck.curve import Curve
 from siamese_np.gradcheck.differences import EPS, QUICK, SWEEP, Estimate, Slopes, differences, typical_sizes
 from siamese_np.gradcheck.noise import measured_noise
@@ -19,7 +20,6 @@ from siamese_np.gradcheck.undecided import AWAY, OTHER_VALUES, reasons, why
 
 FULL = 5000  # arrays of fewer entries are checked entry by entry
 SAMPLE, DIRECTIONS = 32, 8  # of larger ones, so many entries, and so many directions
-MAX_SKIPPED = 0.05  # a larger part that could not be decided makes an array inconclusive
 WORST = 10  # entries shown
 LONG = (5,)  # so many steps must agree on a small slope: two decades, which rounding does not do by chance
 ROUNDING = 1e-13  # of the loss: what its summation may cost
@@ -41,6 +41,9 @@ class Point:
     signature: Array | None = None
     # what is found on the way, per array: the estimate of each entry that was checked
     estimates: dict[str, dict[Index, Estimate]] = field(default_factory=dict)
+    # of kinks of a composition: the gradients next to the point, and the arrays to move
+    beside: list[tuple[Arrays, Arrays]] | None = None
+    to_move: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.sizes = typical_sizes(self.case.arrays)
@@ -72,9 +75,9 @@ class Point:
         parts = []
         for n, v in direction.items():
             g = self.gradients[n]
-            as_largest = min(float(np.linalg.norm(v)) * float(abs(g).max(initial=0)), _norm(g))
-            parts.append(max(_norm(g * v), as_largest, self.floors[n]))
-        norm = _norm(np.array(parts))
+            as_largest = min(float(np.linalg.norm(v)) * float(abs(g).max(initial=0)), measure.norm(g))
+            parts.append(max(measure.norm(g * v), as_largest, self.floors[n]))
+        norm = measure.norm(np.array(parts))
         slopes = self.slopes(direction, SWEEP)
         seen = abs(slopes.central)
         largest = float(seen[np.isfinite(seen)].max(initial=0))
@@ -107,12 +110,13 @@ def check_array(point: Point, name: str, rng: np.random.Generator) -> ArrayResul
             name, array.shape, 0, 0, 0, 0, 0, 0, 0.0, INCONCLUSIVE, remark="it is empty: there is nothing to check"
         )
 
-    curve_entry, slopes = point.check_direction(name, "direction 1", {name: signs(rng, array.shape)})
+    vectors = [signs(rng, array.shape)]
+    curve_entry, slopes = point.check_direction(name, "direction 1", {name: vectors[0]})
     full = array.size < FULL
     directions = [curve_entry]
     for number in range(2, 2 if full else DIRECTIONS + 1):
-        v = signs(rng, array.shape)
-        directions.append(point.check_direction(name, f"direction {number}", {name: v})[0])
+        vectors.append(signs(rng, array.shape))
+        directions.append(point.check_direction(name, f"direction {number}", {name: vectors[-1]})[0])
 
     rms = abs(curve_entry.numeric) / np.sqrt(array.size)  # of the slopes, roughly
     known = max(float(abs(gradient).max()), rms if np.isfinite(rms) else 0.0, point.floors[name])
@@ -137,6 +141,9 @@ def check_array(point: Point, name: str, rng: np.random.Generator) -> ArrayResul
                 direction[index] = 1
                 _hold_to_own_size(point, name, entry, {name: direction}, scale)
                 direction[index] = 0
+        settle_entries(point, name, entries)
+        for entry, v in zip(directions, vectors, strict=True):
+            excuse_direction(point, entry, {name: v})
     return _summary(point, name, entries, directions, _curve(slopes, curve_entry), zero)
 
 
@@ -189,12 +196,12 @@ def _summary(
     elif FAIL in verdicts:
         verdict, remark = FAIL, f"{verdicts.count(FAIL)} of {len(verdicts)} slopes are wrong"
     elif skipped + small > MAX_SKIPPED * len(entries) and not alone:
-        verdict, remark = INCONCLUSIVE, _undecided(name, entries, skipped, small, len(weak))
+        verdict, remark = INCONCLUSIVE, _undecided(point, name, entries, skipped, small, len(weak))
     elif len(entries) < array.size and verdicts[len(entries) :].count(INCONCLUSIVE) > DIRECTIONS // 2:
         because = reasons([d.remark for d in directions], name)
         verdict, remark = INCONCLUSIVE, f"most directions through all entries could not be decided: {because}"
     elif skipped:
-        remark = _undecided(name, entries, skipped, 0, len(weak))
+        remark = _undecided(point, name, entries, skipped, 0, len(weak))
     wrong = sorted((e for e in both if e.verdict != PASS), key=_badness, reverse=True)
     errors = [e.error for e in both if not np.isnan(e.error)]
     return ArrayResult(
@@ -215,13 +222,13 @@ def _summary(
     )
 
 
-def _undecided(name: str, entries: list[Entry], skipped: int, small: int, weak: int) -> str:
+def _undecided(point: Point, name: str, entries: list[Entry], skipped: int, small: int, weak: int) -> str:
     """How many entries could not be decided, why, and what to do."""
     found = []
     if skipped > weak:
         undecided = [entry for entry in entries if entry.verdict == INCONCLUSIVE and entry.remark != TOO_SMALL]
         which = f" ({undecided[0].where})" if len(undecided) == 1 else ""
-        because = reasons([entry.remark for entry in undecided], name)
+        because = reasons([entry.remark for entry in undecided], name) or advice(point)
         found.append(f"{len(undecided)} of {len(entries)} entries{which} could not be decided: {because}")
     if weak:
         found.append(f"{weak} of {len(entries)} entries lie at kinks, where many slopes are right; {AWAY.format(name)}")
@@ -248,12 +255,6 @@ def _curve(slopes: Slopes, entry: Entry) -> Curve:
         central = abs(slopes.central[1:] - entry.analytic) / size
         richardson = abs(slopes.richardson - entry.analytic) / size
     return [(float(h), float(c), float(r)) for h, c, r in zip(slopes.steps[1:], central, richardson, strict=True)]
-
-
-def _norm(array: Array) -> float:
-    """Euclidean norm that neither overflows nor underflows."""
-    largest = float(abs(array).max(initial=0))
-    return largest * float(np.linalg.norm(array / largest)) if 0 < largest < np.inf else largest
 
 
 def signs(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:

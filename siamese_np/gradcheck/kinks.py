@@ -6,8 +6,7 @@ every bracket. But moving both together moves the maximum by exactly as much, no
 that meet in one output (a tie) are moved together too, and all arrays at once along random directions.
 
 The interval is formed for each output alone and then summed with dout: outputs bent up and outputs bent down
-do not cancel. Deep compositions of kinks can have a chain-rule gradient outside even this interval
-(relu(x) - relu(-x) is x, yet with the slope 0 at 0 its parts have the sum 0); check such layers one by one.
+do not cancel. Compositions of kinks can have a chain-rule gradient outside even this interval: compositions.py.
 
 Source: F. H. Clarke, "Optimization and Nonsmooth Analysis", 1983 (generalised gradients).
 """
@@ -17,6 +16,7 @@ from collections import defaultdict
 import numpy as np
 
 from siamese_np.gradcheck.case import Arrays
+from siamese_np.gradcheck.compositions import excuse_direction
 from siamese_np.gradcheck.entries import Index, Point, signs
 from siamese_np.gradcheck.report import Entry
 
@@ -46,7 +46,10 @@ def check_directions(point: Point, rng: np.random.Generator) -> tuple[list[Entry
             labelled.append((f"kinks, random signs {number + 1}", _direction(arrays, kinks, signs(rng, (len(kinks),)))))
 
     def compared(directions: list[tuple[str, Arrays]]) -> list[Entry]:
-        return [point.check_direction("all arrays", label, direction)[0] for label, direction in directions]
+        entries = [point.check_direction("all arrays", label, direction)[0] for label, direction in directions]
+        for entry, (_, direction) in zip(entries, directions, strict=True):
+            excuse_direction(point, entry, direction)
+        return entries
 
     return compared(through_all), compared(labelled)
 

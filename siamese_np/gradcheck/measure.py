@@ -18,6 +18,7 @@ An entry below that tenth which passes is then held to its own size, as far as d
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from siamese_np.errors import OptionError
 from siamese_np.gradcheck.case import ENOUGH, FAIL, INCONCLUSIVE, PASS
@@ -75,3 +76,9 @@ def evaluate_small(analytic: float, estimate: Estimate, scale: float, tolerance:
     verdict, wrong = evaluate(analytic, noisy, 0.0, tolerance)
     enough = wrong <= max(tolerance, ENOUGH) or abs(analytic) <= 4 * EPS * scale
     return (PASS if verdict != FAIL and enough else verdict), wrong
+
+
+def norm(array: NDArray[np.float64]) -> float:
+    """Euclidean norm that neither overflows nor underflows."""
+    largest = float(abs(array).max(initial=0))
+    return largest * float(np.linalg.norm(array / largest)) if 0 < largest < np.inf else largest

@@ -1,0 +1,174 @@
+"""Kinks of a composition: the chain rule through several kinks at once may leave the slopes of both sides.
+
+relu(x) - relu(-x) is x, but with the slope 0 at 0 for each part the chain rule gives 0 there, not 1. A dense layer on a
+black pixel with zero biases puts all of its ReLUs at 0. No differences tell whether such a gradient is the one that its
+author chose. But they tell whether it is right beside the point. So where a gradient is wrong, it is called undecided
+if all of this holds:
+
+- it jumps: a ten millionth of the size of the arrays away, backward says something else;
+- it jumps as parts at kinks may: between more than two values; or between two, and lies between 0 and their sum; or,
+  where it is the same all around, to 0 or to twice as much;
+- a hundredth of the size of the arrays away, it is correct.
+
+A wrong gradient does not jump, or is wrong beside the point too.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from siamese_np.gradcheck import measure
+from siamese_np.gradcheck.case import FAIL, INCONCLUSIVE, PASS, Array, Arrays, Broken
+from siamese_np.gradcheck.differences import SWEEP
+
+if TYPE_CHECKING:
+    from siamese_np.gradcheck.entries import Point
+    from siamese_np.gradcheck.report import Entry
+
+NEXT, ASIDE = 1e-7, 1e-2  # in units of the size of each array: beside the point, and far enough to measure slopes
+PAIRS = 4  # of places opposite to each other, beside the point
+PLACES = 2  # to measure at
+MAX_MEASURED = 8  # entries: if these are correct aside, so are the others
+MAX_SKIPPED = 0.05  # of an array: more entries at kinks make it inconclusive
+SAME = 1e-5  # relative: how much a gradient changes between two places without a kink
+
+
+@contextmanager
+def moved(point: "Point", by: float, seed: int, names: tuple[str, ...] = ()) -> Iterator["Point"]:
+    """The point moved so far in a random direction, along the arrays of these names or all: Broken where it cannot."""
+    case, rng = point.case, np.random.default_rng(seed)
+    saved = {name: array.copy() for name, array in case.arrays.items()}
+    try:
+        for name, array in case.arrays.items():
+            away = by * point.sizes[name] * rng.uniform(0.5, 1.5, array.shape) * rng.choice([-1.0, 1.0], array.shape)
+            array[...] += away * (not names or name in names)
+        out, cache = case.run()
+        out = np.array(out, float)
+        gradients = case.gradients(point.dout.copy(), cache)
+        yield dataclasses.replace(
+            point, out=out, gradients=gradients, convention=None, signature=None, estimates={}, beside=None
+        )
+    finally:
+        for name, array in saved.items():
+            case.arrays[name][...] = array
+
+
+def settle_entries(point: "Point", name: str, entries: list["Entry"]) -> None:
+    """Look beside the point at entries at kinks, wrong ones and, where there are many, others; say what to move.
+
+    Undecided are those that are wrong at a kink of a composition alone. Wrong are those that are wrong beside it too.
+    """
+    if point.convention is not None:
+        return
+    wrong = [entry for entry in entries if entry.verdict == FAIL]
+    between = [entry for entry in entries if entry.verdict == PASS and entry.kink == "at"]
+    try:
+        if wrong:
+            pairs = [(a[name], b[name]) for a, b in _beside(point)]
+            jumping = [entry for entry in wrong if _may_jump(entry, pairs)]
+            if not _wrong_aside(point, name, jumping):
+                _look_what_to_move(point, name, jumping)
+                for entry in jumping:
+                    entry.verdict, entry.remark = INCONCLUSIVE, f"a kink of a composition; {advice(point)}"
+        elif len(between) > MAX_SKIPPED * len(entries):
+            _look_what_to_move(point, name, between)
+            for entry in _wrong_aside(point, name, between):
+                entry.verdict, entry.remark = FAIL, "between the slopes of both sides of a kink, but wrong beside it"
+    except Broken:
+        return
+
+
+def excuse_direction(point: "Point", entry: "Entry", direction: Arrays) -> None:
+    """The same for the slope along a direction."""
+    if entry.verdict != FAIL or point.convention is not None:
+        return
+    try:
+        slopes = [sum(float((g[n] * v).sum()) for n, v in direction.items()) for pair in _beside(point) for g in pair]
+        size = measure.norm(np.array([measure.norm(point.gradients[n] * v) for n, v in direction.items()]))
+        if not (point.to_move or len(_distinct(slopes, size)) > 2):
+            return
+        if not any(abs(slope - entry.analytic) > SAME * size for slope in slopes):
+            return
+        for seed in range(PLACES):
+            with moved(point, ASIDE, seed) as aside:
+                if aside.check_direction(entry.array, str(entry.index), direction)[0].verdict == FAIL:
+                    return
+    except Broken:
+        return
+    entry.verdict, entry.remark = INCONCLUSIVE, f"it crosses kinks of a composition; {advice(point)}"
+
+
+def advice(point: "Point") -> str:
+    """What to move, so that the kinks are left behind."""
+    if not point.to_move:
+        return "choose another point"
+    zeros = all((point.case.arrays[name] == 0).any() for name in point.to_move)
+    return f"move {' or '.join(point.to_move)}{' away from 0' if zeros else ' a little'}"
+
+
+def _beside(point: "Point") -> list[tuple[Arrays, Arrays]]:
+    """Gradients at pairs of places opposite to each other, next to the point."""
+    if point.beside is None:
+        pairs = []
+        for seed in range(PAIRS):
+            found = []
+            for sign in (1, -1):
+                with moved(point, sign * NEXT, seed) as place:
+                    found.append(place.gradients)
+            pairs.append((found[0], found[1]))
+        point.beside = pairs
+    return point.beside
+
+
+def _may_jump(entry: "Entry", pairs: list[tuple[Array, Array]]) -> bool:
+    """Whether backward jumps at the point, and in a way that the slopes of parts at kinks explain."""
+    analytic, values = entry.analytic, [float(gradient[entry.index]) for pair in pairs for gradient in pair]
+    size = max(abs(analytic), *map(abs, values))
+    near = lambda value: abs(value - analytic) <= SAME * size  # noqa: E731
+    if all(map(near, values)):
+        return False
+    all_on = [float(a[entry.index] + b[entry.index]) for a, b in pairs]
+    distinct = len(_distinct(values, size))
+    if distinct == 1:  # no kink to be seen: the parts cancel, if all are off or all on
+        return any(map(near, (0.0, *all_on)))
+    bounds = (0.0, *values, *all_on)
+    return distinct > 2 or min(bounds) - SAME * size <= analytic <= max(bounds) + SAME * size
+
+
+def _distinct(values: list[float], size: float) -> list[float]:
+    """The values without those that are the same but for a little."""
+    found: list[float] = []
+    for value in sorted(values):
+        if not found or value - found[-1] > SAME * size:
+            found.append(value)
+    return found
+
+
+def _look_what_to_move(point: "Point", name: str, entries: list["Entry"]) -> None:
+    """Note the arrays that leave the kinks behind when they move alone."""
+    for other in point.case.arrays:
+        if entries and other not in point.to_move and not _wrong_aside(point, name, entries, (other,), 1):
+            point.to_move.append(other)
+
+
+def _wrong_aside(
+    point: "Point", name: str, entries: list["Entry"], names: tuple[str, ...] = (), places: int = PLACES
+) -> list["Entry"]:
+    """Which of the entries (some of them) are wrong once the point is moved aside; or at a kink still, for `names`."""
+    wrong = []
+    for seed in range(places if entries else 0):
+        with moved(point, ASIDE, seed, names) as aside:
+            gradient = aside.gradients[name]
+            scale = max(float(abs(gradient).max()), aside.floors[name])
+            direction = np.zeros_like(gradient)
+            for entry in entries[:: 1 + (len(entries) - 1) // MAX_MEASURED]:
+                direction[entry.index] = 1
+                estimate = aside.slopes({name: direction}, SWEEP).estimate(point.tolerance * measure.FLOOR * scale)
+                direction[entry.index] = 0
+                verdict, _ = measure.evaluate(float(gradient[entry.index]), estimate, scale, point.tolerance)
+                if verdict == FAIL or (names and estimate.kink == "at"):
+                    wrong.append(entry)
+    return wrong
