@@ -391,7 +391,7 @@ def test_one_entry_at_a_kink_of_a_few_is_a_note():
             "a kink lies close by", "move x away from kinks, zeros and ties; try other values (on the command line: a"),
         (
             lambda x: (np.sin(x * 2e6), x), lambda d, x: 2e6 * d * np.cos(x * 2e6), SIX,
-            "it bends too much", "try smaller values of x"),
+            "it bends too much", "check it without offsets"),
         (
             lambda x: (np.sin(x) + 100, x), lambda d, x: cosine(d, x) * (1 + 1e-6), SIX,
             "its error is as large as the tolerance", "a larger or smaller tolerance would decide"),
@@ -403,7 +403,7 @@ def test_one_entry_at_a_kink_of_a_few_is_a_note():
             "too small to judge: 1 of 3 entries", "give x values of like size"),
         (
             lambda x: (np.maximum(x, 0), x), lambda d, x: d * (x > 0), np.zeros(3),
-            "3 of 3 entries lie at kinks", "move x away from kinks"),
+            "3 of 3 entries lie at kinks", "move x away from 0"),
     ],
 )  # fmt: skip
 def test_what_is_not_decided_says_why_and_what_to_do(forward, backward, x, reason, advice):

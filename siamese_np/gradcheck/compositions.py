@@ -33,6 +33,7 @@ PAIRS = 4  # of places opposite to each other, beside the point
 PLACES = 2  # to measure at
 MAX_MEASURED = 8  # entries: if these are correct aside, so are the others
 MAX_SKIPPED = 0.05  # of an array: more entries at kinks make it inconclusive
+COMPOSITION = "kink of a composition"
 SAME = 1e-5  # relative: how much a gradient changes between two places without a kink
 
 
@@ -72,7 +73,7 @@ def settle_entries(point: "Point", name: str, entries: list["Entry"]) -> None:
             if not _wrong_aside(point, name, jumping):
                 _look_what_to_move(point, name, jumping)
                 for entry in jumping:
-                    entry.verdict, entry.remark = INCONCLUSIVE, f"a kink of a composition; {advice(point)}"
+                    entry.verdict, entry.remark = INCONCLUSIVE, f"a {COMPOSITION}; {advice(point)}"
         elif len(between) > MAX_SKIPPED * len(entries):
             _look_what_to_move(point, name, between)
             for entry in _wrong_aside(point, name, between):

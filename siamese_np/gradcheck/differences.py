@@ -189,14 +189,17 @@ def plateau(
     """The stretch of neighbours that agree best: its middle value, how sure, and where.
 
     Its length is the first of `widths` for which there is a stretch. The uncertainty is what its values differ
-    by, plus the rounding error to expect of them; infinite where there is no stretch of any of these lengths.
+    by, plus the rounding error to expect of them, or what smaller steps differ by beyond theirs: large steps across a
+    fast oscillation may agree by chance. It is infinite where there is no stretch of any of these lengths.
     """
     best = (np.nan, np.inf, int(np.argmax(usable)))
     for width in widths:
         for start in range(len(values) - width + 1):
             if usable[start : start + width].all():
                 stretch = values[start : start + width]
-                uncertainty = float(np.ptp(stretch) + noise[start + width // 2])
+                smaller = np.flatnonzero(usable[start + width :]) + start + width
+                off = abs(values[smaller] - stretch[width // 2]) - 4 * noise[smaller]
+                uncertainty = max(float(np.ptp(stretch) + noise[start + width // 2]), float(off.max(initial=0)))
                 if uncertainty < best[1]:
                     best = (float(stretch[width // 2]), uncertainty, start + width // 2)
         if best[1] < np.inf:

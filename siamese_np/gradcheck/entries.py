@@ -11,7 +11,7 @@ import numpy as np
 
 from siamese_np.gradcheck import measure
 from siamese_np.gradcheck.case import FAIL, INCONCLUSIVE, PASS, Array, Arrays, Case
-from siamese_np.gradcheck.compositions import MAX_SKIPPED, advice, excuse_direction, settle_entries
+from siamese_np.gradcheck.compositions import COMPOSITION, MAX_SKIPPED, advice, excuse_direction, settle_entries
 from siamese_np.gradcheck.curve import Curve
 from siamese_np.gradcheck.differences import EPS, QUICK, SWEEP, Estimate, Slopes, differences, typical_sizes
 from siamese_np.gradcheck.noise import measured_noise
@@ -228,10 +228,13 @@ def _undecided(point: Point, name: str, entries: list[Entry], skipped: int, smal
     if skipped > weak:
         undecided = [entry for entry in entries if entry.verdict == INCONCLUSIVE and entry.remark != TOO_SMALL]
         which = f" ({undecided[0].where})" if len(undecided) == 1 else ""
-        because = reasons([entry.remark for entry in undecided], name) or advice(point)
+        remarks = [entry.remark for entry in undecided]
+        composition = any(COMPOSITION in remark for remark in remarks)
+        because = advice(point) if composition else reasons(remarks, name)
         found.append(f"{len(undecided)} of {len(entries)} entries{which} could not be decided: {because}")
     if weak:
-        found.append(f"{weak} of {len(entries)} entries lie at kinks, where many slopes are right; {AWAY.format(name)}")
+        away = advice(point) if point.to_move else AWAY.format(name)
+        found.append(f"{weak} of {len(entries)} entries lie at kinks, where many slopes are right; {away}")
     if small:
         found.append(f"{TOO_SMALL}: {small} of {len(entries)} entries; give {name} values of like size")
     return "; ".join(found)

@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 from siamese_np.gradcheck.case import Array, Arrays, Broken, Case
 
 Floats = NDArray[np.float64]
+EPS = np.finfo(float).eps
 
 DISTANCES = (1e-12, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2)  # of neighbours, in units of the size of each array
 POINTS = 7
 ORDER = 4
 ALIKE = 30  # two levels from so few points may differ by chance by this factor
+OSCILLATES = 1e4  # so much less at a smaller distance, and it is no rounding: the points are too far apart
 GAMMA = 1 / 70  # (4!)^2 / 8!: the variance of errors is so much of the mean square of fourth differences
 
 
@@ -39,10 +41,11 @@ def measured_noise(case: Case, sizes: dict[str, float], out: Array, rng: np.rand
     finally:
         for name, array in saved.items():
             case.arrays[name][...] = array
-    noise = np.zeros(out.size)
+    noise, silent = np.zeros(out.size), 4 * EPS * abs(out).ravel()
     for k in reversed(range(len(DISTANCES) - 1)):  # of distances that agree with a larger one, the smallest counts
         with np.errstate(all="ignore"):
             agree = (levels[k] > 0) & (levels[k + 1 :] <= ALIKE * levels[k]) & (levels[k] <= ALIKE * levels[k + 1 :])
+            agree &= ~((levels[:k] > silent) & (levels[:k] < levels[k] / OSCILLATES)).any(axis=0)
         both = np.maximum(levels[k], np.where(agree, levels[k + 1 :], 0).max(axis=0))
         noise = np.where(agree.any(axis=0), both, noise)
     return noise

@@ -1,5 +1,6 @@
 """Why a slope could not be decided, and what would decide it."""
 
+from collections import Counter
 from collections.abc import Iterable
 
 import numpy as np
@@ -38,6 +39,6 @@ def why(estimate: Estimate, doubt: float, tolerance: float) -> str:
 
 def reasons(remarks: Iterable[str], what: str) -> str:
     """The reasons among `remarks`, the commonest first, and what to do with the array (or arrays) `what`."""
-    counts = {reason: sum(remark == reason for remark in remarks) for reason in ADVICE}
-    found = sorted((reason for reason, count in counts.items() if count), key=lambda reason: -counts[reason])
-    return f"{', '.join(found)}; {ADVICE[found[0]].format(what)}" if found else ""
+    counts = Counter(remarks)
+    found = sorted((reason for reason in ADVICE if counts[reason]), key=lambda reason: -counts[reason])
+    return f"{', '.join(found)}; {ADVICE[found[0]].format(what)}" if found else next(iter(counts), "")
