@@ -3,7 +3,11 @@
 It needs NumPy alone and imports nothing of the network; `cases` holds the cases of this package.
 
 case.py          what is checked: a forward and backward pass, and the arrays it depends on
-adapters.py      from a layer, a network or functions to a case;  targets.py  from a name to cases
+adapters.py      our layers, networks and losses, and any other object, as a case;  targets.py  from a name to cases
+styles.py        other people's layers and functions: how they are called and where their gradients are, by trying
+calls.py         how forward and backward may be called, and what they return;  objects.py  what an object holds
+names.py         which gradient is that of which parameter
+functions.py     losses that return their gradient, functions with their derivative;  frameworks.py  PyTorch, JAX
 check.py         the functions to call;  engine.py  all checks of a case in a row
 differences.py   slopes by central differences over many steps, and where they can be trusted
 noise.py         how large the rounding errors of a function are, measured on it

@@ -5,16 +5,17 @@ Objects are known by their methods: nothing is imported to tell one by its class
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from siamese_np.errors import OptionError
-from siamese_np.gradcheck.calls import DOUT, RECIPE, argument_names, floats, parameters
+from siamese_np.gradcheck.calls import DOUT, argument_names, floats, parameters, quiet
 from siamese_np.gradcheck.case import Array, Arrays, Broken, Case, kind
 from siamese_np.gradcheck.frameworks import torch_case, torch_kind
 from siamese_np.gradcheck.functions import gradient_case
-from siamese_np.gradcheck.styles import BACKWARD, both_ways, found_case, quiet
+from siamese_np.gradcheck.styles import BACKWARD, both_ways, found_case
 
 
 def object_case(name: str, thing: Any, values: Sequence[Any]) -> Case:
@@ -30,7 +31,9 @@ def object_case(name: str, thing: Any, values: Sequence[Any]) -> Case:
     forward, backward = both_ways(thing)
     if not (forward and backward):
         lacking = "method forward" if backward else "method backward" if forward else "methods forward and backward"
-        raise OptionError(f"{name} is a {type(thing).__name__}, which has no {lacking}{RECIPE}")
+        raise OptionError(
+            f"{name} has no {lacking}; give a function's backward as backward=, or its derivative as grad="
+        )
     if is_loss(thing):
         form = ", ".join(argument_names(thing.forward, 2))
         if len(values) != 2:
@@ -49,7 +52,8 @@ def object_case(name: str, thing: Any, values: Sequence[Any]) -> Case:
         raise OptionError("a layer is checked at the arguments of its forward: at one array at least, its input")
     if backward not in BACKWARD:
         with quiet():
-            return gradient_case(name, getattr(thing, forward), getattr(thing, backward), values)
+            case = gradient_case(name, getattr(thing, forward), getattr(thing, backward), values)
+            return replace(case, owner=thing)
     return found_case(name, thing, forward, backward, values)
 
 

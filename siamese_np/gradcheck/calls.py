@@ -4,9 +4,11 @@ What each argument is, is told by its kind: floats are checked, and all else (la
 it is. What forward returns and backward takes is told by number and name, and tried once (`ways`).
 """
 
-import copy
+import contextlib
 import inspect
+import random
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,18 +17,15 @@ import numpy as np
 
 from siamese_np.errors import ShapeError
 from siamese_np.gradcheck.case import INCONCLUSIVE, Array, Broken, as_array, kind
+from siamese_np.gradcheck.objects import arrays_of
 
-RECIPE = """; write these three lines, in which the layer is made anew and is the cache:
-    def forward(x, W, b): layer = Affine(W, b); return layer.forward(x), layer
-    def backward(dout, layer): return layer.backward(dout.copy()), layer.dW, layer.db
-    check_gradients(forward, x, W, b, backward=backward)"""
-
-DOUT = re.compile(r"_*(d(?!ata|im|ict|type)|grad|delta|err|upstream)", re.I)
-CACHE = re.compile(r"_*(cache|ctx|context|saved|memory|tape|residual|intermediate)", re.I)
+WHAT = "out|in|val|loss|score|logit|pred|prob|hid|state|cell|next|prev|act|emb|dist"  # as in dout, dvalues, dnext_h
+DOUT = re.compile(rf"_*(d$|d[A-Z_]|(?i:d(?!im)\w{{1,2}}$|d({WHAT})|grad|delta|err|upstream))")
+CACHE = re.compile(r".*(cache|ctx|context|saved|memory|tape|residual|intermediate)", re.I)
 LABELS = re.compile(
     r"(?!.*(pred|hat|score|prob|logit))(y|t|target|label|class|truth|ground|gt|one_?hot)(s|es)?(_\w+)?$", re.I
 )
-RATE = re.compile(r"(lr|eta|learning_?rate|step_?size|rate)$", re.I)
+RATE = re.compile(r"(lr|eta|learning_?rate|step_?size)$", re.I)
 OUT = ("out", "output", "outputs")
 
 
@@ -42,8 +41,10 @@ def arguments(forward: Callable[..., Any], values: Sequence[Any]) -> dict[str, A
 def _argument(what: str, value: Any) -> Any:
     if isinstance(value, (bool, int)) or not (isinstance(value, (list, tuple, float)) or hasattr(value, "__array__")):
         return value
+    if isinstance(value, (list, tuple)) and any(getattr(part, "ndim", 0) for part in value):
+        return value  # parameters in a row
     array = as_array(f"{what} must hold numbers, but it", value)
-    return copy.deepcopy(value) if array.dtype.kind in "iub" and array.size else floats(what, value)
+    return value if array.dtype.kind in "iub" and array.size else floats(what, value)
 
 
 def floats(what: str, array: Any) -> Array:
@@ -76,9 +77,14 @@ def is_checked(value: Any) -> bool:
     return isinstance(value, np.ndarray) and value.dtype == np.float64
 
 
+def is_box(value: Any) -> bool:
+    """Whether an argument may hold parameters: a dict, list or tuple."""
+    return isinstance(value, (Mapping, list, tuple))
+
+
 def not_checked(arrays: Mapping[str, Any]) -> list[str]:
     """The note on arguments that are handed on as they are."""
-    names = [name for name, value in arrays.items() if not is_checked(value)]
+    names = [name for name, value in arrays.items() if not is_checked(value) and not arrays_of(value)]
     return [f"not checked, as they are no floating-point numbers: {', '.join(names)}"] if names else []
 
 
@@ -94,13 +100,10 @@ def _parts(outs: Any) -> list[Any] | None:
 def joined(outs: Any) -> Any:
     """Several outputs as one vector; one output as it is."""
     parts = _parts(outs)
-    return (
-        outs
-        if parts is None
-        else np.concatenate(
-            [np.ravel(as_array("forward must return arrays as its outputs, but one", part)) for part in parts]
-        )
-    )
+    if parts is None:
+        return outs
+    sentence = "forward must return arrays as its outputs, but one"
+    return np.concatenate([np.ravel(as_array(sentence, part)) for part in parts])
 
 
 def split(dout: Array, outs: Any) -> Any:
@@ -113,6 +116,42 @@ def split(dout: Array, outs: Any) -> Any:
     return dict(zip(outs, each, strict=True)) if isinstance(outs, Mapping) else type(outs)(each)
 
 
+# --- what is around a call ----------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """The global generators, which many layers draw their numbers from, seeded for a while."""
+    state, other = np.random.get_state(), random.getstate()  # noqa: NPY002
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+    random.seed(seed)
+    torch = sys.modules.get("torch")
+    if torch is not None and hasattr(torch, "manual_seed"):
+        torch.manual_seed(seed)
+    try:
+        yield
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
+        random.setstate(other)
+
+
+def reseeded(forward: Callable[..., Any], seed: int) -> Callable[..., Any]:
+    """`forward` with the global generators seeded before each call."""
+
+    def run(*arguments: Any) -> Any:
+        with seeded(seed):
+            return forward(*arguments)
+
+    return run
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """What the user's code prints goes to standard error, and what it draws at random is always the same."""
+    with contextlib.redirect_stdout(sys.stderr), np.errstate(all="ignore"), seeded(0):
+        yield
+
+
 # --- how backward is called -------------------------------------------------------------------------------
 
 
@@ -122,7 +161,8 @@ class Way:
 
     The first `outputs` of the parts that forward returned are outputs, and the cache comes after them; None: all is
     output, and there is no cache. `sources` are the arguments of backward: ``"dout"``, or its number where each output
-    has its own, ``"cache"``, ``"out"``, ``"rate"`` (a learning rate), or ``"=NAME"``, an argument of forward.
+    has its own, ``"cache"``, ``"out"``, ``"rate"`` (a learning rate), ``"=NAME"``, an argument of forward, or ``"="``,
+    what the object keeps as its output.
     """
 
     outputs: int | None
@@ -157,7 +197,7 @@ class Way:
 
     def __str__(self) -> str:
         names = {"cache": "cache", "dout": "dout", "out": "out", "rate": "1.0"}
-        given = [f"dout{s}" if isinstance(s, int) else names.get(s, s[1:]) for s in self.sources]
+        given = [f"dout{s}" if isinstance(s, int) else names.get(s, s[1:] or "output") for s in self.sources]
         return f"({', '.join(given)})"
 
 
@@ -169,7 +209,7 @@ def ways(result: Any, backward: Callable[..., Any], names: Sequence[str]) -> Ite
     n = len(result) if isinstance(result, tuple) else 0
     if any(p.kind == p.VAR_POSITIONAL for p in given) or not (given or hasattr(backward, "__code__")):
         wanted = ["dout", "cache"] if n == 2 else ["dout"]  # nobody knows what it takes
-    keeps = bool(wanted) and not DOUT.match(wanted[-1])  # whether its last argument may be a cache
+    keeps = bool(wanted) and _may_be_cache(wanted[-1])
     if n > 1 and len(wanted) == 2 and keeps:
         yield Way(n - 1, ("dout", "cache"))
     if n > 2 and len(wanted) == n and keeps:
@@ -180,17 +220,24 @@ def ways(result: Any, backward: Callable[..., Any], names: Sequence[str]) -> Ite
         yield Way(n - 1, ("cache",))
     if n > 1 and len(wanted) == n:
         yield Way(None, tuple(range(n)))
-    sources = tuple(_source(name, names) for name in wanted)
+    if n > 1 and len(wanted) == 2 and not keeps:
+        yield Way(n - 1, ("dout", "cache"))
+    sources = tuple(_source(name, names if i or _may_be_cache(name) else ()) for i, name in enumerate(wanted))
     if sources.count("dout") < 2:
         whole = (None, 1) if sources else (1, None)
         for outputs in whole if n > 1 else (None,):
             yield Way(outputs, sources)
-        if sources[:1] == ("dout",) and names:  # losses whose backward begins with the predictions
-            yield Way(1 if n > 1 else None, (f"={names[0]}", *sources[1:]))
+        if sources[:1] == ("dout",) and names:  # losses whose backward begins with the predictions, given or kept
+            for first in (f"={names[0]}", "="):
+                yield Way(1 if n > 1 else None, (first, *sources[1:]))
+
+
+def _may_be_cache(name: str) -> bool:
+    return not DOUT.match(name) or bool(CACHE.match(name))
 
 
 def _source(name: str, names: Sequence[str]) -> str:
-    if name in names and not DOUT.match(name):
+    if name in names:
         return f"={name}"
     return "out" if name in OUT else "rate" if RATE.match(name) else "dout"
 
@@ -229,13 +276,13 @@ def in_order(returned: Any, arrays: Mapping[str, Any]) -> tuple[dict[str, Key], 
             return {checked[0]: ()}, []
         return {}, list(leaves(returned))
     every = len(returned) == len(arrays) and all(
-        part is None or name in checked or np.shape(part) == np.shape(arrays[name])
-        for name, part in zip(arrays, returned, strict=True)
+        part is None or is_checked(value) or is_box(value) or (not is_box(part) and np.shape(part) == np.shape(value))
+        for value, part in zip(arrays.values(), returned, strict=True)
     )
     order = list(arrays) if every else checked
-    found = {n: (i,) for i, (n, part) in enumerate(zip(order, returned, strict=False)) if part is not None}
-    rest = [(key, part) for key, part in leaves(returned) if key[0] >= len(order)]
-    return {name: key for name, key in found.items() if name in checked}, rest
+    of = {i: n for i, (n, part) in enumerate(zip(order, returned, strict=False)) if n in checked and part is not None}
+    rest = [leaf for leaf in leaves(returned) if leaf[0][0] >= len(order) or is_box(arrays[order[leaf[0][0]]])]
+    return {name: (i,) for i, name in of.items()}, rest
 
 
 def pick(returned: Any, key: Key) -> Any:

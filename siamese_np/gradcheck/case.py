@@ -134,6 +134,8 @@ class Case:
         """Output and cache for `arrays` (by default those of the point, with inputs copied)."""
         try:
             result = self.forward(self.handed() if arrays is None else arrays)
+        except Broken:
+            raise
         except (Exception, SystemExit) as error:
             raise Broken(f"forward raised {describe(error)}") from error
         if not (isinstance(result, tuple) and len(result) == 2):

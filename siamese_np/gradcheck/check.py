@@ -93,7 +93,7 @@ def _case(target: Any, arrays: tuple[Any, ...], backward: Any, grad: Any, jac: A
     if not given and (
         is_torch or (not isinstance(target, type) and (all(both_ways(target)) or not _is_function(target)))
     ):
-        return object_case(name if is_torch or hasattr(target, "__path__") else type(target).__name__, target, arrays)
+        return object_case(name if is_torch else type(target).__name__, target, arrays)
     if isinstance(target, type):
         raise OptionError(f"{name} is a class: check an object of it, as {name}(...)")
     if len(given) > 1:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from siamese_np.gradcheck.calls import reseeded
 from siamese_np.gradcheck.case import FAIL, INCONCLUSIVE, PASS, Broken, Case, Check, check_branches
 from siamese_np.gradcheck.contract import check_contract
 from siamese_np.gradcheck.entries import Point, check_array
@@ -17,7 +18,6 @@ from siamese_np.gradcheck.kinks import check_directions
 from siamese_np.gradcheck.measure import TOLERANCE, check_tolerance
 from siamese_np.gradcheck.report import CaseResult, Entry, Report
 from siamese_np.gradcheck.structure import check_structure, start
-from siamese_np.gradcheck.styles import reseeded
 from siamese_np.gradcheck.unchecked import check_owner
 from siamese_np.gradcheck.undecided import reasons
 

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from siamese_np.errors import OptionError
-from siamese_np.gradcheck.calls import argument_names, arguments, is_checked, joined, not_checked, split
+from siamese_np.gradcheck.calls import argument_names, arguments, is_checked, joined, not_checked, quiet, split
 from siamese_np.gradcheck.case import INCONCLUSIVE, Array, Arrays, Case, Check, describe
-from siamese_np.gradcheck.styles import quiet
 
 
 def torch_kind(thing: Any, values: Sequence[Any]) -> bool:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from siamese_np.errors import OptionError, ShapeError
-from siamese_np.gradcheck.calls import arguments, is_checked, parameters
+from siamese_np.gradcheck.calls import arguments, is_checked, parameters, quiet
 from siamese_np.gradcheck.case import Array, Case, as_array, describe, kind
-from siamese_np.gradcheck.styles import found_case, quiet
+from siamese_np.gradcheck.styles import found_case
 
 
 def value_case(name: str, function: Callable[..., Any], values: Sequence[Any]) -> Case:
@@ -30,8 +30,8 @@ def value_case(name: str, function: Callable[..., Any], values: Sequence[Any]) -
             f"backward=, or its derivative, grad= or jac=; it returned {kind(result)}"
         )
     if isinstance(function, MethodType):
-        return found_case(name, function.__self__, function.__name__, lambda cache: cache, values)
-    return found_case(name, None, function, lambda cache: cache, values)
+        return found_case(name, function.__self__, function.__name__, None, values)
+    return found_case(name, None, function, None, values)
 
 
 def gradient_case(name: str, function: Callable[..., Any], grad: Callable[..., Any], values: Sequence[Any]) -> Case:

@@ -6,6 +6,7 @@ A layer may keep numbers anywhere: in attributes, lists, dicts, layers within la
 import copy
 from collections import deque
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -14,8 +15,21 @@ import numpy as np
 from siamese_np.errors import OptionError
 from siamese_np.gradcheck.case import Array, describe
 
-Step = tuple[str, Any]  # ".", an attribute; "[]", a key; "()", a variable of a function
+RECIPE = """; write these three lines, in which the layer is made anew and is the cache:
+    def forward(x, W, b): layer = Affine(W, b); return layer.forward(x), layer
+    def backward(dout, layer): return layer.backward(dout.copy()), layer.dW, layer.db
+    check_gradients(forward, x, W, b, backward=backward)"""
+
+Step = tuple[str, Any]  # ".", an attribute; "[]", a key; "()", a variable of a function; "", an argument of a call
 Path = tuple[Step, ...]
+
+
+@dataclass
+class Call:
+    """What a forward pass works with: an object, or None, and those of its arguments that are not checked as such."""
+
+    thing: Any
+    given: dict[str, Any]
 
 
 def numbers(thing: Any) -> dict[Path, Any]:
@@ -55,6 +69,10 @@ def _parts(value: Any) -> Iterator[tuple[Path, Any]]:
         return
     if isinstance(value, (type, ModuleType)):
         return
+    if isinstance(value, Call):
+        yield (), value.thing
+        yield from (((("", name),), part) for name, part in value.given.items())
+        return
     if isinstance(value, MethodType):
         yield (), value.__self__
         value = value.__func__
@@ -87,6 +105,9 @@ def text(path: Path) -> str:
 
 def get(thing: Any, path: Path) -> Any:
     """What is at `path`; None where nothing is."""
+    if isinstance(thing, Call):
+        of_argument = bool(path) and path[0][0] == ""
+        thing, path = (thing.given[path[0][1]], path[1:]) if of_argument else (thing.thing, path)
     try:
         for kind, key in path:
             thing = getattr(thing, key) if kind == "." else thing[key]
@@ -139,9 +160,10 @@ class Copies:
         try:
             return copy.deepcopy(self.thing, memo)
         except Exception as error:
-            name = type(self.thing[0] if isinstance(self.thing, tuple) else self.thing).__name__
+            held = self.thing[0] if isinstance(self.thing, tuple) else self.thing
+            name = type(held.thing if isinstance(held, Call) else held).__name__
             raise OptionError(
-                f"{name} cannot be copied, as it is for each forward pass: copy.deepcopy raised {describe(error)}"
+                f"{name} cannot be copied for each forward pass: copy.deepcopy raised {describe(error)}{RECIPE}"
             ) from error
 
 

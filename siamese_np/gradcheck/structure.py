@@ -52,7 +52,7 @@ def start(case: Case, rng: np.random.Generator) -> tuple[Array, Array, Arrays, C
     if not (again.shape == out.shape and _close(case, again, out)):
         raise Broken(
             "forward is random or keeps a state: two calls with the same input gave different outputs"
-            f"{difference(again, out)}; let it draw the same numbers in each call",
+            f"{difference(again, out)}; reseed=True seeds numpy.random and random before each call",
             cannot,
         )
     noise = abs(again - out).max(initial=0)

@@ -6,7 +6,9 @@ import difflib
 import importlib
 import inspect
 import math
+import signal
 import sys
+import threading
 import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -17,15 +19,18 @@ import numpy as np
 
 from siamese_np.errors import OptionError
 from siamese_np.gradcheck.adapters import is_loss, object_case
-from siamese_np.gradcheck.calls import LABELS, parameters
+from siamese_np.gradcheck.calls import LABELS, parameters, seeded
 from siamese_np.gradcheck.case import Case, Shape, describe
 from siamese_np.gradcheck.functions import gradient_case, value_case
-from siamese_np.gradcheck.styles import both_ways, found_case, method_of, seeded
+from siamese_np.gradcheck.styles import both_ways, found_case, method_of
 
 # makes the cases of an operation, at its input's shape or, for None, at one of its own choice
 Operation = Callable[[np.random.Generator, Shape | None], list[Case]]
 
 MAX_ENTRIES = 10**7
+MAX_SECONDS = 60.0  # for one forward pass
+
+MAKING = ("dtype", "seed")  # what a class or function that makes a layer is given where it has them
 
 PAIRS = (("forward", "backward"), ("fprop", "bprop"), ("fwd", "bwd"))  # anywhere in the name
 DERIVATIVES = ("{}_grad", "grad_{}", "{}_gradient", "{}_prime", "{}_derivative", "d_{}", "d{}")
@@ -47,12 +52,13 @@ def find_cases(
     Parameters
     ----------
     target : str, optional
-        The name of an operation, or ``package.module:object``, found from the current folder too. The
-        object is a layer, a class or a function that makes one without arguments (``dtype`` and ``seed`` are
-        passed where it has them), or a function ``NAME(*arrays) -> (out, cache)`` or ``NAME_forward`` with its
-        ``NAME_backward(dout, cache)`` beside it. A module with functions forward and backward can be named alone.
+        The name of an operation, or ``package.module:object`` or ``file.py:object``, found from the current folder
+        too. The object is a layer, a class or a function that makes one without arguments (``dtype`` and ``seed``
+        are passed where it has them), or a function of arrays with its backward pass beside it (``NAME_forward`` and
+        ``NAME_backward``, whatever comes before and after; ``fprop`` and ``bprop``) or its derivative (``NAME_grad``),
+        or one that returns ``(loss, dx)``. A module with functions forward and backward can be named alone.
     shapes : sequence of tuple of int
-        Shape of the input; for plain functions one shape for each argument.
+        Shape of the input; of several arguments one for each. Labels, and settings such as ``conv_param``, are added.
     seed : int
         Of all numbers drawn, including those that a layer draws from ``numpy.random`` when it is made.
     operations : dict of str to callable
@@ -100,7 +106,7 @@ def _cases_of(
         home, thing = thing, getattr(thing, name)
     short = path[-1] if path else module.__name__
 
-    if inspect.isfunction(thing) and _required(thing):
+    if inspect.isfunction(thing) and set(_required(thing)) - set(MAKING):
         return [_function(short, thing, home, shapes, rng)]
     if isinstance(thing, ModuleType):
         if not path and not callable(getattr(thing, "forward", None)):
@@ -152,10 +158,14 @@ def _object(
             thing = make()
         forward, backward = both_ways(thing)
         if not (forward and backward):
-            raise OptionError(f"{name} gives a {type(thing).__name__}, which has no methods forward and backward")
+            lacking = "methods forward and backward" if forward in ("", "__call__") else "method backward"
+            raise OptionError(f"{name} gives a {type(thing).__name__}, which has no {lacking}")
         if not shapes:
             raise OptionError(f"{name} needs one --shape, that of its input, such as --shape 4,10")
         values = _drawn(name, getattr(thing, forward), shapes, rng, scale, is_loss(thing))
+        _expect_answer(f"{name}: {forward}", getattr(thing, forward), values)
+        if is_loss(thing) and cases:
+            point = "with larger input"
         case = object_case(f"{name} {point}", thing, values)
         if point != "as made":
             for key, w in case.arrays.items():
@@ -168,6 +178,7 @@ def _object(
 def _function(name: str, forward: Any, home: Any, shapes: Sequence[Shape], rng: np.random.Generator) -> Case:
     """A function with its backward pass or its derivative beside it, or one that returns both: (loss, dx)."""
     values = _drawn(name, forward, shapes, rng, 1.0, False)
+    _expect_answer(name, forward, values)
     partners = [name.replace(*pair) for pair in PAIRS if pair[0] in name] or [f"{name}_backward"]
     backward = method_of(home, partners)
     if backward:
@@ -203,16 +214,38 @@ def _drawn(
     return [np.abs(values[0]), *values[1:]] if is_loss and values[0].ndim == 1 else values
 
 
+def _expect_answer(name: str, forward: Callable[..., Any], values: Sequence[Any]) -> None:
+    """OptionError where `forward` does not return in time; what else it does wrong is found later."""
+    if not hasattr(signal, "SIGALRM") or threading.current_thread() is not threading.main_thread():
+        return
+
+    def stop(*_: Any) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, MAX_SECONDS)
+    try:
+        run, given = copy.deepcopy((forward, values))
+        run(*given)
+    except TimeoutError:
+        raise OptionError(f"{name} did not return within {MAX_SECONDS:g} seconds") from None
+    except (Exception, SystemExit):
+        return
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def _made(target: str, maker: Any, seed: int) -> Any:
     """What a class or function makes without arguments."""
-    required = _required(maker)
+    required = [key for key in _required(maker) if key not in MAKING]
     if required:
         raise OptionError(
             f"{target} cannot be made without arguments ({', '.join(required)}); "
             "write a function without parameters that returns one, and name that"
         )
     known = {"dtype": np.float64, "seed": seed}
-    options = {p.name: known[p.name] for p in parameters(maker) if p.name in known}
+    options = {p.name: known[p.name] for p in parameters(maker) if p.name in MAKING}
     try:
         return maker(**options)
     except (Exception, SystemExit) as error:

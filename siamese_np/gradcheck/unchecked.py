@@ -8,7 +8,7 @@ import numpy as np
 
 from siamese_np.gradcheck.case import INCONCLUSIVE, PASS, Array, Broken, Check
 from siamese_np.gradcheck.entries import Point, signs
-from siamese_np.gradcheck.objects import arrays_of, text
+from siamese_np.gradcheck.objects import RECIPE, arrays_of, text
 
 MOVES = (1e-3, 1.0)  # of the size of an array: less than a step of a threshold, and more
 MAX_NAMED = 4
@@ -24,8 +24,10 @@ def check_owner(point: Point) -> Check:
     return Check(
         "arrays of the layer",
         INCONCLUSIVE,
-        f"{named} {are} that the output depends on, but not in params: {their} not checked; hand them over in params "
-        "and grads, or, where they are constants, check the functions layer.forward and layer.backward",
+        f"{named} {are} that the output depends on, but not in params: {their} not checked; keep the gradient of w on "
+        "the layer as dw or grads['w'], or, where they are constants, check the functions layer.forward and "
+        "layer.backward; "
+        f"else{RECIPE.removeprefix(';')}",
     )
 
 
