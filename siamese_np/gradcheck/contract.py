@@ -30,7 +30,7 @@ def check_contract(point: Point) -> list[Check]:
         checks.append(("branches added up", lambda: _sum(point)))
     first = [case.arrays[name] for name in case.inputs[:1]]
     # a loss has no batch axis
-    if case.batch and out.ndim and first[0].ndim and out.shape[0] == len(first[0]):
+    if case.batch and first and out.ndim and first[0].ndim and out.shape[0] == len(first[0]):
         checks.append(("batch of 1", lambda: _batch(point, 1)))
         checks.append(("batch of 0", lambda: _batch(point, 0)))
     found = []

@@ -152,8 +152,8 @@ class Slopes:
             (width[1:] < width[:-1] / 50) & (width[:-1] > resolution + 4 * noise) & (self.steps[1:] <= 1e-3 * self.size)
         )
         parts = (self.right[k + 1] + self.left[k + 1]) / 2
-        kink = "near" if drop.any() else ""
-        rounding, step = float(noise[k]) + self.hidden, float(self.steps[k + 1])
+        kink, step = "near" if drop.any() else "", float(self.steps[k + 1])
+        rounding = float(noise[k]) + self.hidden
         return Estimate(value, uncertainty + self.hidden, step, value, value, kink, parts, self.moves, rounding)
 
     def _lasting_kink(self, usable: NDArray[np.bool_], resolution: float) -> int | None:

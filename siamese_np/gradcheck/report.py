@@ -178,7 +178,7 @@ class Report:
     def headline(self) -> str:
         """What is wrong, or else undecided, in one line: the first array or check, and how many more there are."""
         arrays = [array for _, array in self.arrays if array.verdict == self.verdict]
-        checks = [check for case in self.cases for check in case.checks if check.verdict == self.verdict]
+        checks = [c for case in self.cases for c in case.checks if c.verdict == self.verdict and case.counts(c)]
         found = [f"{array.name}: {array.remark}" + (f"; {array.hint}" if array.hint else "") for array in arrays]
         found = found or [f"{check.name}: {check.remark}" for check in checks]
         if self.passed:

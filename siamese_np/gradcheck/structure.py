@@ -24,6 +24,7 @@ from siamese_np.gradcheck.case import (
     expect_gradients,
     two,
 )
+from siamese_np.gradcheck.differences import EPS
 from siamese_np.gradcheck.entries import ROUNDING, SAME_BITS, Point, signs
 
 OTHERS = 1e-9  # relative to the largest number: what passes that are not strict may always differ by
@@ -55,7 +56,7 @@ def start(case: Case, rng: np.random.Generator) -> tuple[Array, Array, Arrays, C
             f"{difference(again, out)}; reseed=True seeds numpy.random and random before each call",
             cannot,
         )
-    noise = abs(again - out).max(initial=0)
+    noise = NOISE * (abs(again - out).max(initial=0) + EPS * abs(out).max(initial=0))
     dout = signs(rng, out.shape) * rng.uniform(0.5, 1.5, out.shape)
     given, kept = dout.copy(), {name: array.copy() for name, array in handed.items()}
     gradients = case.gradients(dout, cache, lay=lambda _: given)
@@ -64,7 +65,7 @@ def start(case: Case, rng: np.random.Generator) -> tuple[Array, Array, Arrays, C
         faults.append(f"backward changed its argument dout{at}; right where nothing else needs it")
     faults += _changed(case, "backward", handed, kept)
     after = case.run()[0]
-    if not (abs(after - out) <= NOISE * noise).all():
+    if not (abs(after - out) <= noise).all():
         raise Broken(
             "backward updates the weights: the output for the same input changed"
             f"{difference(after, out)}; leave the update to an optimizer, or make it with a learning rate of 0",
