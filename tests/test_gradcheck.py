@@ -447,14 +447,14 @@ FAULTS = {
     "backward raises": (dict(backward=raises), r"backward raised KeyError: 'weights'"),
     "forward exits": (dict(forward=lambda self, x: sys.exit(3)), "forward raised SystemExit: 3"),
     "forward returns integers": (dict(forward=lambda self, x: (x.astype(int), x)), "floating-point numbers"),
-    "float32 output": (dict(forward=lambda self, x: (x.astype(np.float32), x)), "turned float64 into float32"),
+    "float16 output": (dict(forward=lambda self, x: (x.astype(np.float16), x)), "turned float64 into float16"),
     "wrong shape": (
         dict(backward=lambda self, dout, cache: dout),
         r"gradient of x has shape \(4, 2\), but x has shape \(4, 3\)",
     ),
     "wrong dtype": (
-        dict(backward=lambda self, dout, cache: Layer.backward(self, dout, cache).astype(np.float32)),
-        "the gradient of x is float32, but x is float64",
+        dict(backward=lambda self, dout, cache: Layer.backward(self, dout, cache).astype(np.float16)),
+        "the gradient of x is float16, but x is float64",
     ),
     "two arrays": (
         dict(backward=lambda self, dout, cache: (Layer.backward(self, dout, cache), dout)),

@@ -4,7 +4,7 @@ import gradcheck_kinds as kinds
 import numpy as np
 import pytest
 
-from siamese_np.gradcheck import check_gradients
+from siamese_np.gradcheck import check_gradients, taylor
 from siamese_np.gradcheck.adapters import function_case
 from siamese_np.gradcheck.differences import EPS, typical_sizes
 from siamese_np.gradcheck.noise import measured_noise
@@ -218,3 +218,145 @@ def test_an_entry_too_small_to_judge_is_counted(small):
     x = np.append(np.random.default_rng(0).uniform(0.5, 2, 60), small)
     report = check_gradients(lambda x: ((x**2).sum(), x), x, backward=backward)
     assert report.verdict == "FAIL" or report.cases[0].arrays[0].small == 1
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (("smooth", "sigmoid 30..40"), "the output is large beside what a step in x changes"),
+        (("ill-conditioned", "E[x^2] - E[x]^2 at 100000"), "rounding hides it; the output is large beside"),
+        (("ill-conditioned", "gradients that cancel"), "its gradient cannot be told from 0: rounding hides it"),
+    ],
+)
+def test_what_is_undecided_says_why(function, words):
+    report = report_of(*function)
+    assert report.verdict == "INCONCLUSIVE" and words in str(report), str(report)
+
+
+# --- float32 ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("function", ["sin", "cube", "float32 output", "float32 gradient", "dense"])
+def test_code_in_float32_is_judged_in_it(function):
+    report = report_of("float32", function)
+    assert report.passed and report.cases[0].precision == "float32"
+    assert "in float32" in str(report).splitlines()[-1] and report.to_dict()["operations"]
+
+
+@pytest.mark.parametrize("factor", [-1, 0, 2, 1.01, 1.001])
+def test_a_wrong_gradient_in_float32_fails(factor):
+    for make in (kinds.single(np.sin, np.cos, factor=factor), kinds.single_dense(factor)):
+        for seed in range(2):
+            assert kinds.verdict_of(make, seed) == "FAIL", seed
+
+
+def test_one_wrong_entry_in_float32_fails():
+    def backward(d, x):
+        dx = (d * np.cos(x)).astype(np.float32)
+        dx[3] *= np.float32(1.01)
+        return dx
+
+    x = np.random.default_rng(0).standard_normal(30)
+    forward = lambda x: (np.sin(x.astype(np.float32)), x)  # noqa: E731
+    report = check_gradients(forward, x, backward=backward)
+    assert report.verdict == "FAIL" and report.cases[0].arrays[0].worst[0].index == (3,)
+
+
+def test_float32_within_float64_is_undecided_and_float32_is_a_fault_of_a_strict_layer():
+    assert report_of("float32", "float32 inside").verdict == "INCONCLUSIVE"
+    forward, backward, x = kinds.KINDS["float32"].functions["sin"](np.random.default_rng(0))
+    report = check_gradients(forward, x, backward=backward, strict=True)
+    assert not report.passed and "float32" in str(report)
+
+
+# --- the Taylor remainder, the dot product with J v, and what each check can see --------------------------
+
+
+def dense(r, wrong=1.0):
+    def backward(d, cache):
+        x, w = cache
+        g = d * (1 - np.tanh(x @ w) ** 2)
+        return wrong * g @ w.T, x.T @ g
+
+    return lambda x, w: (np.tanh(x @ w), (x, w)), backward, r.standard_normal((4, 3)), r.standard_normal((3, 2))
+
+
+def moved_along(arrays, directions):
+    (x, w), (v, u) = arrays, directions
+    return (1 - np.tanh(x @ w) ** 2) * (v @ w + x @ u)
+
+
+def checks_of(wrong=1.0, **options):
+    forward, backward, *arrays = dense(np.random.default_rng(0), wrong)
+    report = check_gradients(forward, *arrays, backward=backward, **options)
+    return report, {check.name: check for check in report.cases[0].checks}
+
+
+def test_the_rate_of_the_taylor_remainder():
+    report, checks = checks_of()
+    assert report.passed and report.cases[0].taylor.rate == pytest.approx(2, abs=0.05)
+    for wrong in (1.001, 0.5, -1):
+        report, checks = checks_of(wrong)
+        assert report.cases[0].taylor.rate == pytest.approx(1, abs=0.05)
+        assert checks["Taylor remainder"].verdict == "FAIL" and "not 2" in checks["Taylor remainder"].remark
+    assert report.to_dict()["operations"]["lambda"][0]["taylor"]["rate"] == report.cases[0].taylor.rate
+
+
+def test_a_straight_line_leaves_no_remainder():
+    report = check_gradients(lambda x: (3 * x, x), np.arange(4.0), backward=lambda d, x: 3 * d)
+    assert report.passed and report.cases[0].taylor.rate is None
+
+
+def test_a_kink_is_no_wrong_rate():
+    x = np.append(np.random.default_rng(0).standard_normal(40), 0.0)
+    report = check_gradients(lambda x: (np.maximum(x, 0), x), x, backward=lambda d, x: d * (x > 0))
+    assert report.passed and "Taylor remainder" not in [check.name for check in report.cases[0].checks]
+
+
+def test_taylor_remainders_as_a_picture(tmp_path):
+    report, _ = checks_of(1.01)
+    assert taylor.plot(report, tmp_path / "remainder").read_bytes().startswith(b"\x89PNG")
+    empty = check_gradients(lambda x: (3 * x / 0, x), np.arange(4.0), backward=lambda d, x: d)
+    assert taylor.plot(empty, tmp_path / "nothing").exists()
+
+
+def test_the_dot_product_with_a_jvp():
+    report, checks = checks_of(jvp=moved_along)
+    assert report.passed and checks["dot product with jvp"].verdict == "PASS"
+    _, checks = checks_of(1 + 1e-5, jvp=moved_along)
+    assert checks["dot product with jvp"].verdict == "FAIL"
+    assert checks["dot product with jvp"].remark.endswith("so backward is wrong")
+    report, checks = checks_of(jvp=lambda arrays, directions: 1.01 * moved_along(arrays, directions))
+    assert report.verdict == "FAIL" and checks["dot product with jvp"].remark.endswith("so jvp is wrong")
+    for jvp, words in ((lambda *_: 1 / 0, "jvp raised ZeroDivisionError"), (lambda *_: np.ones(3), "must return")):
+        report, checks = checks_of(jvp=jvp)
+        assert report.verdict == "INCONCLUSIVE" and words in checks["dot product with jvp"].remark
+
+
+def test_each_check_says_what_it_can_see():
+    report, checks = checks_of(jvp=moved_along)
+    assert report.to_dict()["scope"].keys() == {"differences", *checks}
+
+
+# --- the table of kinds -----------------------------------------------------------------------------------
+
+
+def count(seeds, names):
+    found = [row for name in names for row in kinds.run(seeds, name) if row[0] == name]
+    wrong = {name: each for name, kind, verdicts, each in found if kinds.falses(kind, verdicts) != (0, 0)}
+    assert not wrong
+    return {name: verdicts for name, _, verdicts, _ in found}
+
+
+def test_no_false_verdict_on_any_kind():
+    verdicts = count(1, [name for name, kind in kinds.KINDS.items() if not kind.few])
+    decided = ("wrong by 1e-3 .. 3e-6", "23 wrong kinds", "small entries, wrong", "float32, wrong")
+    for name in decided:
+        assert set(verdicts[name]) == {"FAIL"}, name
+
+
+@pytest.mark.long
+def test_no_false_verdict_on_any_kind_at_many_seeds():
+    verdicts = count(12, kinds.KINDS)
+    assert set(verdicts["one wrong entry"]) == {"FAIL"}
+    assert verdicts["smooth"]["PASS"] > 100 and verdicts["kinks"]["PASS"] > 190

@@ -16,6 +16,7 @@ entries.py       the gradient of one array, entry by entry
 undecided.py     why a slope could not be decided, and what to do
 kinks.py         ties and kinks, where the slope is an interval;  compositions.py  many kinks in one place
 independent.py   checks without a step size: adjoint identity, complex step, float32 against float64
+taylor.py        the Taylor remainder, whose rate needs no step;  scope.py  what each check can see, and what it cannot
 structure.py     what must hold of the numbers without a derivative: the same twice, linear in dout, zero for zero
 contract.py      how a pass treats arguments, cache and state: required of ours, notes for others
 unchecked.py     arrays of a layer that the output depends on, but whose gradients are not checked

@@ -102,6 +102,9 @@ class Case:
         Arrays that the output is known not to depend on: their gradient is 0.
     extra : callable, optional
         Further checks of this case alone, run at its point.
+    jvp : callable, optional
+        ``jvp(arrays, directions)`` returns J v, how the output moves when each of the arrays moves along its direction;
+        both are tuples in the order of `arrays`.
     owner : object, optional
         The layer: other arrays of it that the output depends on are named as not checked.
     fresh : bool
@@ -126,6 +129,7 @@ class Case:
     single: "Callable[[Arrays], Case] | None" = None
     invariant: tuple[str, ...] = ()
     extra: Callable[[], list[Check]] | None = None
+    jvp: Callable[[tuple[Array, ...], tuple[Array, ...]], Any] | None = None
     owner: Any = None
     fresh: bool = False
     notes: list[str] = field(default_factory=list)
@@ -181,7 +185,7 @@ def expect_gradients(gradients: Arrays, arrays: Arrays, strict: bool) -> None:
         array = arrays[name]
         if gradient.shape != array.shape:
             raise Broken(f"the gradient of {name} has shape {gradient.shape}, but {name} has shape {array.shape}")
-        if gradient.dtype != array.dtype:
+        if gradient.dtype != array.dtype and (strict or gradient.dtype != np.float32):
             what = f"the gradient of {name} is {gradient.dtype}, but {name} is {array.dtype}"
             raise Broken(what) if strict else Broken(f"{what}, {TOO_COARSE}", INCONCLUSIVE)
         expect_finite(f"the gradient of {name}", gradient)

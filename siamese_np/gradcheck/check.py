@@ -1,6 +1,7 @@
 """The functions to call: the check of a layer, of a loss or of functions at a point."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from siamese_np.errors import OptionError
@@ -20,6 +21,7 @@ def check_gradients(
     backward: Callable[..., Any] | None = None,
     grad: Callable[..., Any] | None = None,
     jac: Callable[..., Any] | None = None,
+    jvp: Callable[..., Any] | None = None,
     seed: int = 0,
     tolerance: float = TOLERANCE,
     strict: bool = False,
@@ -45,13 +47,21 @@ def check_gradients(
     grad, jac : callable, optional
         As in scipy.optimize: ``grad(*arrays)`` returns the gradient of a scalar function, or the derivative of each
         entry; ``jac(*arrays)`` the full Jacobian, ``(*out.shape, *array.shape)``. Of several arrays, a tuple.
+    jvp : callable, optional
+        ``jvp(arrays, directions)`` returns how the output moves when each of the arrays that are checked moves along
+        its direction, both tuples: J v, forward mode. Backward is held to it as well: <dout, J v> = <gradient, v>.
     seed : int
         Of the upstream gradient and all directions: the same seed gives the same report.
     tolerance : float, default 1e-6
         Largest error that passes, in [1e-9, 0.1): relative to the larger of the analytic and the numeric slope.
-        Entries below a tenth of the largest in their array are held to it as far as differences can tell; those
-        too small to be told to a thousandth are counted. More than 5 % of entries that are not decided make
-        INCONCLUSIVE; of fewer than 20, one may be left, if it or the sum of all is known well enough. It is named.
+        Entries below a tenth of the largest in their array are held to their own size: to the tolerance, or to a
+        thousandth where rounding hides more. An entry whose error rounding hides altogether (a sum of squares: about
+        1e-10 of the largest and below) is counted as too small to judge.
+        So what passes is wrong by less than that, or is 0 where rounding hides the slope. Of arrays of 5,000
+        entries and more this holds for a sample; the others are held to it as directions, all together. Code in
+        float32 is judged in float32: errors up to 8e-6, or up to its measured rounding, pass. More than 5 % of
+        entries that are not decided make INCONCLUSIVE; of fewer than 20, one may be left, if it or the sum of all is
+        known well enough. It is named.
     strict : bool
         Demand more than correct numbers: the contract of our own layers, whose breaches are notes otherwise. The
         same call gives the same bits, dout and arguments are left alone, a cache serves more than once, gradients of
@@ -78,7 +88,7 @@ def check_gradients(
     >>> check_gradients(lambda x: (x**2).sum(), [0.1, 2.0], grad=lambda x: 2 * x).verdict
     'PASS'
     """
-    case = _case(target, arrays, backward, grad, jac)
+    case = replace(_case(target, arrays, backward, grad, jac), jvp=jvp)
     return check_cases({case.name: [case]}, Options(seed, tolerance, strict=strict, reseed=reseed))
 
 

@@ -47,7 +47,7 @@ def moved(point: "Point", by: float, seed: int, names: tuple[str, ...] = ()) -> 
             away = by * point.sizes[name] * rng.uniform(0.5, 1.5, array.shape) * rng.choice([-1.0, 1.0], array.shape)
             array[...] += away * (not names or name in names)
         out, cache = case.run()
-        out = np.array(out, float)
+        out = out.copy()
         gradients = case.gradients(point.dout.copy(), cache)
         yield dataclasses.replace(
             point, out=out, gradients=gradients, convention=None, signature=None, estimates={}, beside=None
@@ -167,9 +167,11 @@ def _wrong_aside(
             direction = np.zeros_like(gradient)
             for entry in entries[:: 1 + (len(entries) - 1) // MAX_MEASURED]:
                 direction[entry.index] = 1
-                estimate = aside.slopes({name: direction}, SWEEP).estimate(point.tolerance * measure.FLOOR * scale)
+                estimate = aside.slopes({name: direction}, SWEEP).estimate(point.enough * measure.FLOOR * scale)
                 direction[entry.index] = 0
-                verdict, _ = measure.evaluate(float(gradient[entry.index]), estimate, scale, point.tolerance)
+                verdict, _ = measure.evaluate(
+                    float(gradient[entry.index]), estimate, scale, point.tolerance, point.enough
+                )
                 if verdict == FAIL or (names and estimate.kink == "at"):
                     wrong.append(entry)
     return wrong

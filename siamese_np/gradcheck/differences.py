@@ -31,9 +31,11 @@ Floats = NDArray[np.float64]
 
 RATIO = np.sqrt(10)  # of successive steps: half a decade
 SWEEP = 10.0 ** -np.arange(1, 12.5, 0.5)  # 1e-1 ... 1e-12, in units of the size of the array
+SINGLE_QUICK = 1e-1 / RATIO ** np.arange(2)  # the same in float32: smaller steps are lost in rounding
 QUICK = 1e-4 / RATIO ** np.arange(2)  # two steps that suffice for a smooth function: error about 1e-13 after Richardson
 NEGLIGIBLE = 1e-6
-EPS = np.finfo(float).eps
+EPS = float(np.finfo(float).eps)
+SINGLE_EPS = float(np.finfo(np.float32).eps)
 
 
 @dataclass
@@ -65,6 +67,7 @@ class Slopes:
     dout: Floats  # (outputs,) their weights in the loss
     size: float  # of the numbers that are moved: steps below its rounding mean nothing
     rounding: Floats  # (outputs,) error of each output
+    eps: float = EPS  # relative, of the numbers that are moved
 
     @cached_property
     def central(self) -> Floats:
@@ -88,7 +91,7 @@ class Slopes:
         central = abs(self.central)
         slope = float(central[np.isfinite(central)].min(initial=np.inf)) if np.isfinite(central).any() else 0.0
         moving = float((np.maximum(self.rounding, self._quantum) * abs(self.dout))[self.moves].sum())
-        return 4 * (moving + EPS * self.size * slope) / self.steps
+        return 4 * (moving + self.eps * self.size * slope) / self.steps
 
     @property
     def _quantum(self) -> Floats:
@@ -215,11 +218,12 @@ def differences(
     steps: Floats,
     size: float,
     rounding: Floats | None = None,
+    eps: float = EPS,
 ) -> Slopes:
     """Slopes of `case` along `direction` (arrays to add, by name) at `steps` times `size`.
 
-    `rounding` is the error of each output, by default that of its last digit. The arrays of the case are moved in
-    place, and put back also when the pass raises.
+    `rounding` is the error of each output, by default that of its last digit, and `eps` that of the numbers moved.
+    The arrays of the case are moved in place, and put back also when the pass raises.
     """
     saved = {name: case.arrays[name].copy() for name in direction}
     sides: dict[int, list[Floats]] = {1: [], -1: []}
@@ -239,8 +243,10 @@ def differences(
     finally:
         for name, array in saved.items():
             case.arrays[name][...] = array
-    rounding = EPS * abs(out).ravel() if rounding is None else rounding
-    return Slopes(size * steps, np.array(sides[1]), np.array(sides[-1]), out.ravel(), dout.ravel(), size, rounding)
+    if rounding is None:
+        rounding = np.asarray(EPS * abs(out).ravel(), float)
+    right, left = np.array(sides[1]), np.array(sides[-1])
+    return Slopes(size * steps, right, left, out.ravel(), dout.ravel(), size, rounding, eps)
 
 
 def typical_sizes(arrays: Arrays) -> dict[str, float]:

@@ -11,13 +11,14 @@ import numpy as np
 from siamese_np.gradcheck.calls import reseeded
 from siamese_np.gradcheck.case import FAIL, INCONCLUSIVE, PASS, Broken, Case, Check, check_branches
 from siamese_np.gradcheck.contract import check_contract
-from siamese_np.gradcheck.entries import Point, check_array
+from siamese_np.gradcheck.entries import SAME_BITS, Point, check_array
 from siamese_np.gradcheck.hints import hint
-from siamese_np.gradcheck.independent import check_adjoint, check_complex, check_single
+from siamese_np.gradcheck.independent import SINGLE_ADJOINT, check_adjoint, check_complex, check_jvp, check_single
 from siamese_np.gradcheck.kinks import check_directions
 from siamese_np.gradcheck.measure import TOLERANCE, check_tolerance
 from siamese_np.gradcheck.report import CaseResult, Entry, Report
 from siamese_np.gradcheck.structure import check_structure, start
+from siamese_np.gradcheck.taylor import check_taylor
 from siamese_np.gradcheck.unchecked import check_owner
 from siamese_np.gradcheck.undecided import reasons
 
@@ -64,6 +65,9 @@ def _check(case: Case, rng: np.random.Generator, options: Options, result: CaseR
     out, dout, gradients, left_alone = start(case, rng)
     result.add(left_alone)
     point = Point(case, out, dout, gradients, options.tolerance)
+    if point.single:
+        result.precision = "float32"
+        result.notes.append(f"in float32: errors up to {point.tolerance:.1g}, or up to its rounding, pass")
     if case.reference_backward is not None:
         point.convention = case.reference_backward(case.arrays, dout)
     if case.signature is not None:
@@ -72,14 +76,20 @@ def _check(case: Case, rng: np.random.Generator, options: Options, result: CaseR
 
     result.arrays += [check_array(point, name, rng) for name in case.arrays]
     alone = all(array.verdict == PASS and array.checked == array.total for array in result.arrays)
-    through_all, ties = check_directions(point, rng)
+    through_all, ties, result.taylor = check_directions(point, rng)
     result.checks.append(_directions("directions", through_all, len(through_all) // 2, alone))
     if ties:
         result.checks.append(_directions("ties and kinks moved together", ties, 0))
 
     result.add(*check_structure(point), *check_contract(point))
     complex_check, exact = check_complex(point)
-    found = [check_adjoint(case, rng), complex_check, *check_single(point, rng)]
+    found = [
+        check_adjoint(case, rng, SINGLE_ADJOINT if point.single else SAME_BITS),
+        check_taylor(result.taylor, through_all[0]),
+        check_jvp(point),
+        complex_check,
+        *check_single(point, rng),
+    ]
     result.add(*(check for check in found if check is not None))
     if case.extra is not None:
         result.checks += case.extra()

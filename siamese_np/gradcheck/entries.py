@@ -13,10 +13,21 @@ from siamese_np.gradcheck import measure
 from siamese_np.gradcheck.case import FAIL, INCONCLUSIVE, PASS, Array, Arrays, Case
 from siamese_np.gradcheck.compositions import COMPOSITION, MAX_SKIPPED, advice, excuse_direction, settle_entries
 from siamese_np.gradcheck.curve import Curve
-from siamese_np.gradcheck.differences import EPS, QUICK, SWEEP, Estimate, Slopes, differences, typical_sizes
+from siamese_np.gradcheck.differences import (
+    EPS,
+    QUICK,
+    SINGLE_EPS,
+    SINGLE_QUICK,
+    SWEEP,
+    Estimate,
+    Slopes,
+    differences,
+    typical_sizes,
+)
 from siamese_np.gradcheck.noise import measured_noise
 from siamese_np.gradcheck.report import TOO_SMALL, ArrayResult, Entry
 from siamese_np.gradcheck.undecided import AWAY, OTHER_VALUES, reasons, why
+from siamese_np.gradcheck.undecided import ROUNDING as ROUNDING_HIDES
 
 FULL = 5000  # arrays of fewer entries are checked entry by entry
 SAMPLE, DIRECTIONS = 32, 8  # of larger ones, so many entries, and so many directions
@@ -44,11 +55,20 @@ class Point:
     # of kinks of a composition: the gradients next to the point, and the arrays to move
     beside: list[tuple[Arrays, Arrays]] | None = None
     to_move: list[str] = field(default_factory=list)
+    eps: float = 0.0  # of the outputs
+    single: bool = False  # outputs or gradients are float32, and judged in it
 
     def __post_init__(self) -> None:
+        self.eps = max(self.eps, float(np.finfo(self.out.dtype).eps))
+        self.single |= any(array.dtype == np.float32 for array in (self.out, *self.gradients.values()))
+        self.out = self.out.astype(np.float64)
+        self.gradients = {name: gradient.astype(np.float64) for name, gradient in self.gradients.items()}
+        self.tolerance = max(self.tolerance, measure.SINGLE_TOLERANCE if self.single else 0.0)
+        self.enough = max(self.tolerance, measure.SINGLE_ENOUGH if self.single else 0.0)  # largest uncertainty
+        self.quick = SINGLE_QUICK if self.single else QUICK
         self.sizes = typical_sizes(self.case.arrays)
         measured = measured_noise(self.case, self.sizes, self.out, np.random.default_rng(0))
-        self.rounding = np.maximum(measured, np.maximum(EPS * abs(self.out).ravel(), measure.SMALLEST))
+        self.rounding = np.maximum(measured, np.maximum(self.eps * abs(self.out).ravel(), measure.SMALLEST))
         # slopes that move the loss by no more than its last digits are 0 as far as anyone can tell
         moves = [float(abs(g).max(initial=0)) * self.sizes[name] for name, g in self.gradients.items()]
         self.level = max([float((self.rounding * abs(self.dout).ravel()).sum()) / EPS, *moves])
@@ -61,7 +81,8 @@ class Point:
 
     def slopes(self, direction: Arrays, steps: Array) -> Slopes:
         """Measure along `direction`."""
-        return differences(self.case, direction, self.out, self.dout, steps, self.size(direction), self.rounding)
+        size = self.size(direction)
+        return differences(self.case, direction, self.out, self.dout, steps, size, self.rounding, self.eps)
 
     def along(self, direction: Arrays) -> float:
         """What the gradients say the slope along `direction` is."""
@@ -81,15 +102,25 @@ class Point:
         slopes = self.slopes(direction, SWEEP)
         seen = abs(slopes.central)
         largest = float(seen[np.isfinite(seen)].max(initial=0))
-        estimate = slopes.estimate(self.tolerance * max(norm, largest))
-        return compare(name, label, self.along(direction), estimate, norm / measure.FLOOR, self.tolerance), slopes
+        estimate = slopes.estimate(self.enough * max(norm, largest))
+        return self.compare(name, label, self.along(direction), estimate, norm / measure.FLOOR), slopes
+
+    def compare(self, name: str, index: Index | str, analytic: float, estimate: Estimate, scale: float) -> Entry:
+        """Compare one analytic slope with its estimate."""
+        return compare(name, index, analytic, estimate, scale, self.tolerance, self.enough)
 
 
 def compare(
-    name: str, index: Index | str, analytic: float, estimate: Estimate, scale: float, tolerance: float
+    name: str,
+    index: Index | str,
+    analytic: float,
+    estimate: Estimate,
+    scale: float,
+    tolerance: float,
+    enough: float,
 ) -> Entry:
-    """Compare one analytic slope with its estimate."""
-    verdict, wrong = measure.evaluate(analytic, estimate, scale, tolerance)
+    """Compare one analytic slope with its estimate, as `measure.evaluate` does."""
+    verdict, wrong = measure.evaluate(analytic, estimate, scale, tolerance, enough)
     at = estimate.kink == "at"
     entry = Entry(name, index, analytic, estimate.value, estimate.step, wrong, verdict, estimate.kink)
     if at:
@@ -98,7 +129,7 @@ def compare(
             entry.remark = "outside the slopes of both sides of a kink"
     if verdict == INCONCLUSIVE:
         entry.doubt = measure.doubt(analytic, estimate, scale)
-        entry.remark = why(estimate, entry.doubt, tolerance)
+        entry.remark = why(estimate, entry.doubt, enough)
     return entry
 
 
@@ -120,7 +151,7 @@ def check_array(point: Point, name: str, rng: np.random.Generator) -> ArrayResul
 
     rms = abs(curve_entry.numeric) / np.sqrt(array.size)  # of the slopes, roughly
     known = max(float(abs(gradient).max()), rms if np.isfinite(rms) else 0.0, point.floors[name])
-    resolution = point.tolerance * measure.FLOOR * known
+    resolution = point.enough * measure.FLOOR * known
     estimates = point.estimates[name] = {}
     direction = np.zeros_like(array)
     for index in _chosen(array, full, rng):
@@ -149,7 +180,7 @@ def check_array(point: Point, name: str, rng: np.random.Generator) -> ArrayResul
 
 def _entry(point: Point, name: str, index: Index, estimate: Estimate, scale: float) -> Entry:
     analytic = float(point.gradients[name][index])
-    entry = compare(name, index, analytic, estimate, scale, point.tolerance)
+    entry = point.compare(name, index, analytic, estimate, scale)
     if entry.kink == "at" and point.convention is not None and entry.verdict != FAIL:
         declared = float(point.convention[name][index])
         entry.verdict = PASS if abs(analytic - declared) <= SAME_BITS * scale else FAIL
@@ -166,9 +197,9 @@ def _hold_to_own_size(point: Point, name: str, entry: Entry, direction: Arrays, 
     nearest = min(max(entry.analytic, ends[0]), ends[1])
     if size >= measure.FLOOR * scale or measure.error(entry.analytic, nearest, 0.0) <= point.tolerance:
         return
-    resolution = point.tolerance * size + measure.ROUNDING * scale
-    estimate = point.slopes(direction, SWEEP).estimate(resolution, LONG)
-    verdict, wrong = measure.evaluate_small(entry.analytic, estimate, scale, point.tolerance)
+    rounding = measure.ROUNDING * scale * (SINGLE_EPS / EPS if point.single else 1)
+    estimate = point.slopes(direction, SWEEP).estimate(point.enough * size + rounding, LONG)
+    verdict, wrong = measure.evaluate_small(entry.analytic, estimate, rounding, point.tolerance, point.enough)
     if verdict == FAIL:
         entry.numeric, entry.step, entry.error = estimate.value, estimate.step, wrong
         entry.remark = "wrong at its own size, small beside the largest of the array"
@@ -190,7 +221,10 @@ def _summary(
     # one alone is more than that of a small array: it may be, if it or the direction through all is known well enough
     alone = skipped == 1 < len(entries) and not small
     alone &= all(e.nearly for e in entries if e.verdict == INCONCLUSIVE) or {d.verdict for d in directions} == {PASS}
-    if zero and name not in point.case.invariant:
+    says_nothing = zero and name not in point.case.invariant
+    if says_nothing and point.gradients[name].any():
+        verdict, remark = INCONCLUSIVE, f"its gradient cannot be told from 0: {reasons([ROUNDING_HIDES], name)}"
+    elif says_nothing:
         verdict = INCONCLUSIVE
         remark = f"its gradient is 0 throughout, which says nothing; give {name} {OTHER_VALUES}, if the output uses it"
     elif FAIL in verdicts:
@@ -242,7 +276,7 @@ def _undecided(point: Point, name: str, entries: list[Entry], skipped: int, smal
 
 def _is_zero(point: Point, name: str) -> bool:
     """Whether the gradient is 0 to the last digit, both as backward says and as measured."""
-    audible = 32 * EPS * point.level / (QUICK[-1] * point.sizes[name])
+    audible = 32 * EPS * point.level / (point.quick[-1] * point.sizes[name])
     measured = point.estimates[name].values()
     return bool(abs(point.gradients[name]).max() <= point.floors[name] and all(e.rough <= audible for e in measured))
 
@@ -275,12 +309,12 @@ def _chosen(array: Array, full: bool, rng: np.random.Generator) -> Iterator[Inde
 
 def _estimate(point: Point, direction: Arrays, resolution: float, analytic: float) -> Estimate:
     """Two steps where they suffice, else the whole sweep; kinks also from the branch signature."""
-    quick = point.slopes(direction, QUICK)
+    quick = point.slopes(direction, point.quick)
     estimate = quick.quick(resolution, analytic) or point.slopes(direction, SWEEP).estimate(resolution)
     estimate.rough = float(abs(quick.central).max())
     if estimate.kink != "at" and _branches_change(point, direction, SWEEP[-1]):
         estimate.kink = "at"  # one that the slopes pass smoothly, as the hinge does at its margin
-    elif not estimate.kink and _branches_change(point, direction, QUICK[0]):
+    elif not estimate.kink and _branches_change(point, direction, point.quick[0]):
         estimate.kink = "near"
     return estimate
 

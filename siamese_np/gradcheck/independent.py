@@ -1,8 +1,10 @@
-"""Checks without a step size: the adjoint identity, the complex step, and float32 against float64.
+"""Checks without a step size: the adjoint identity, the dot-product test, the complex step, float32 against float64.
 
 Adjoint identity: where the output depends on an array linearly (out = J v + constant), backward must apply J's
 transpose, so for any v and y, <y, J v> = <J' y, v>, up to rounding. There is nothing to choose and nothing to
 tolerate, which finds mistakes in convolution and dense layers at once. Linearity is tried out, not taken on trust.
+
+Dot-product test: where the user also gives J v, forward mode, the same identity must hold whether linear or not.
 
 Complex step: f(x + ih) = f(x) + ih f'(x) - ..., so Im f(x + ih) / h is the derivative without any difference,
 correct to the last digit for h = 1e-30. It needs a function that is analytic in the complex plane: abs, conjugate,
@@ -19,8 +21,8 @@ from collections.abc import Callable
 import numpy as np
 
 from siamese_np.gradcheck import measure
-from siamese_np.gradcheck.case import FAIL, INCONCLUSIVE, PASS, Array, Arrays, Broken, Case, Check
-from siamese_np.gradcheck.differences import SWEEP, differences, typical_sizes
+from siamese_np.gradcheck.case import FAIL, INCONCLUSIVE, PASS, Array, Arrays, Broken, Case, Check, describe
+from siamese_np.gradcheck.differences import SINGLE_EPS, SWEEP, differences, typical_sizes
 from siamese_np.gradcheck.entries import SAME_BITS, Point, signs
 
 TRIALS = 4
@@ -28,7 +30,7 @@ COMPLEX_STEP = 1e-30
 MAX_COMPLEX = 2000  # entries: one evaluation of the reference each
 SINGLE_L2 = 1e-5  # relative error of float32 arrays as a whole
 SINGLE_ADJOINT = 1e-5
-SINGLE_EPS = float(np.finfo(np.float32).eps)
+DOT_PRODUCT = 1e-9  # relative: J v and the gradient are computed in two ways
 
 
 class InvalidReference(ValueError):
@@ -84,6 +86,37 @@ def check_adjoint(case: Case, rng: np.random.Generator, allowed: float = SAME_BI
     return Check("adjoint identity", FAIL if wrong else PASS, "; ".join(wrong) or "linear in " + ", ".join(linear))
 
 
+# --- the dot-product test ---------------------------------------------------------------------------------
+
+
+def check_jvp(point: Point) -> Check | None:
+    """Hold backward to <y, J v> = <J' y, v> with the J v that the user gives; None where none is given.
+
+    Where they differ, differences along v say which of the two is wrong.
+    """
+    case, name = point.case, "dot product with jvp"
+    if case.jvp is None:
+        return None
+    rng, allowed = np.random.default_rng(0), SINGLE_ADJOINT if point.single else DOT_PRODUCT
+    for _ in range(TRIALS):
+        v = {n: point.sizes[n] * rng.uniform(0.5, 1.5, a.shape) * signs(rng, a.shape) for n, a in case.arrays.items()}
+        try:
+            Jv = np.asarray(case.jvp(tuple(a.copy() for a in case.arrays.values()), tuple(v.values())), float)
+        except Exception as error:
+            return Check(name, INCONCLUSIVE, f"jvp raised {describe(error)}")
+        if Jv.size != point.out.size:
+            return Check(name, INCONCLUSIVE, f"jvp must return an array {point.out.shape}, but it has shape {Jv.shape}")
+        forward, back = float((Jv.ravel() * point.dout.ravel()).sum()), point.along(v)
+        limit = allowed * measure.norm(Jv) * measure.norm(point.dout)
+        limit += sum(point.floors[n] * measure.norm(v[n]) for n in v)
+        if not abs(forward - back) <= limit:
+            slope = point.slopes(v, SWEEP).estimate(point.enough * abs(back)).value
+            fault = "jvp" if abs(slope - back) < abs(slope - forward) else "backward"
+            sides = f"<dout, J v> = {forward:.10g} but <gradient, v> = {back:.10g}"
+            return Check(name, FAIL, f"{sides}; differences give {slope:.6g}, so {fault} is wrong")
+    return Check(name, PASS)
+
+
 # --- the complex step -------------------------------------------------------------------------------------
 
 
@@ -137,7 +170,7 @@ def complex_step(
             slopes = differences(case, {name: v}, out, dout, SWEEP, sizes[name])
             estimate = slopes.estimate(measure.TOLERANCE * measure.FLOOR * norm)
             claimed = float((gradients[name] * v).sum())
-            verdict, _ = measure.evaluate(claimed, estimate, norm, measure.TOLERANCE)
+            verdict, _ = measure.evaluate(claimed, estimate, norm, measure.TOLERANCE, measure.TOLERANCE)
             if verdict == FAIL:
                 raise InvalidReference(
                     f"its complex step and its differences disagree in {name}: {claimed:.6g} and {estimate.value:.6g}"

@@ -17,8 +17,10 @@ import numpy as np
 
 from siamese_np.gradcheck.case import Arrays
 from siamese_np.gradcheck.compositions import excuse_direction
+from siamese_np.gradcheck.differences import Slopes
 from siamese_np.gradcheck.entries import Index, Point, signs
 from siamese_np.gradcheck.report import Entry
+from siamese_np.gradcheck.taylor import Taylor, taylor
 
 MAX_GROUPS = 32
 RANDOM = 4
@@ -26,8 +28,11 @@ RANDOM = 4
 Member = tuple[str, Index]
 
 
-def check_directions(point: Point, rng: np.random.Generator) -> tuple[list[Entry], list[Entry]]:
-    """Compare slopes along random directions through everything; and through all kinks, and through each tie."""
+def check_directions(point: Point, rng: np.random.Generator) -> tuple[list[Entry], list[Entry], Taylor]:
+    """Compare slopes along random directions through everything; and through all kinks, and through each tie.
+
+    And the Taylor remainders along the first of the random directions.
+    """
     arrays = point.case.arrays
     kinks = [(n, i) for n, found in point.estimates.items() for i, e in found.items() if e.kink == "at"]
     size = {name: size / max(point.sizes.values()) for name, size in point.sizes.items()}
@@ -45,13 +50,15 @@ def check_directions(point: Point, rng: np.random.Generator) -> tuple[list[Entry
         for number in range(RANDOM):
             labelled.append((f"kinks, random signs {number + 1}", _direction(arrays, kinks, signs(rng, (len(kinks),)))))
 
-    def compared(directions: list[tuple[str, Arrays]]) -> list[Entry]:
-        entries = [point.check_direction("all arrays", label, direction)[0] for label, direction in directions]
-        for entry, (_, direction) in zip(entries, directions, strict=True):
+    def compared(directions: list[tuple[str, Arrays]]) -> list[tuple[Entry, Slopes]]:
+        found = [point.check_direction("all arrays", label, direction) for label, direction in directions]
+        for (entry, _), (_, direction) in zip(found, directions, strict=True):
             excuse_direction(point, entry, direction)
-        return entries
+        return found
 
-    return compared(through_all), compared(labelled)
+    first, ties = compared(through_all), compared(labelled)
+    remainder = taylor(first[0][1], first[0][0].analytic)
+    return [entry for entry, _ in first], [entry for entry, _ in ties], remainder
 
 
 def _ties(point: Point, rng: np.random.Generator) -> list[list[Member]]:

@@ -8,7 +8,9 @@ from typing import Any
 
 from siamese_np.gradcheck import curve as curves
 from siamese_np.gradcheck.case import ENOUGH, FAIL, INCONCLUSIVE, PASS, Check, Shape, two, worst_verdict
+from siamese_np.gradcheck.scope import scope
 from siamese_np.gradcheck.sections import section
+from siamese_np.gradcheck.taylor import Taylor
 
 EXIT = {PASS: 0, FAIL: 1, INCONCLUSIVE: 3}
 TOO_SMALL = "too small to judge"
@@ -94,13 +96,18 @@ class ArrayResult:
 
 @dataclass
 class CaseResult:
-    """All that was found at one point of one pass; `strict` as in `siamese_np.gradcheck.case.Case`."""
+    """All that was found at one point of one pass; `strict` as in `siamese_np.gradcheck.case.Case`.
+
+    `precision` is ``"float32"`` where outputs or gradients are, which are judged in it then.
+    """
 
     name: str
     strict: bool = False
+    precision: str = "float64"
     arrays: list[ArrayResult] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    taylor: Taylor = field(default_factory=Taylor)
 
     def add(self, *checks: Check) -> None:
         """Take in further checks: where the contract is no requirement, its breaches are notes."""
@@ -199,6 +206,7 @@ class Report:
             **_verdicts(self),
             "seed": self.seed,
             "tolerance": self.tolerance,
+            "scope": scope(check.name for case in self.cases for check in case.checks),
             "operations": {
                 name: [{**_verdicts(case), **_plain(dataclasses.asdict(case))} for case in cases]
                 for name, cases in self.operations.items()
@@ -332,6 +340,8 @@ def _last_line(report: Report, seconds: float | None) -> str:
         _count(sum(len(case.checks) for case in report.cases), "further check"),
         f"seed {report.seed}",
     ]
+    if any(case.precision == "float32" for case in report.cases):
+        facts.append("in float32")
     time = f", {seconds:.1f} s" if seconds is not None else ""
     return f"{report.verdict}: {'; '.join(facts)}{time}"
 
