@@ -104,13 +104,12 @@ def test_a_mistake_is_one_sentence_and_one_object_for_programs(arguments, senten
 @pytest.mark.skipif(os.name != "posix", reason="needs a shell")
 def test_the_exit_status_survives_a_closed_pipe(own, tmp_path):
     environment = {**os.environ, "PYTHON": sys.executable, "PYTHONPATH": os.pathsep.join(sys.path)}
-    for thing, status in (("Layer", 0), ("Wrong", 1), ("Rounds", 3), ("Missing", 2)):
-        for option in ("", "--json"):
-            command = f'"$PYTHON" -m siamese_np gradcheck {own}:{thing} --shape 2,3 {option}'
-            script = f"{{ {command}; echo $? >status; }} 2>log | true"
-            subprocess.run(["sh", "-c", script], env=environment, timeout=120, check=True)
-            assert int((tmp_path / "status").read_text()) == status, (thing, option)
-            assert "Traceback" not in (tmp_path / "log").read_text()
+    for thing, status in (("Layer", 0), ("Wrong", 1), ("Wrong --json", 1), ("Rounds", 3), ("Missing --json", 2)):
+        command = f'"$PYTHON" -m siamese_np gradcheck --shape 2,3 {own}:{thing}'
+        script = f"{{ {command}; echo $? >status; }} 2>log | true"
+        subprocess.run(["sh", "-c", script], env=environment, timeout=120, check=True)
+        assert int((tmp_path / "status").read_text()) == status, thing
+        assert "Traceback" not in (tmp_path / "log").read_text()
 
 
 @pytest.mark.skipif("seconds" not in FIELDS, reason="Options has no field seconds")

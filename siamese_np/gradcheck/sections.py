@@ -8,7 +8,7 @@ NOTEBOOK = "notebooks/gradient-checking.ipynb"
 SECTIONS = {
     "kinks-and-ties": r"\b(kinks?|ties?|equality|maximum)\b",
     "batch-norm": r"statistic|variance|normali[sz]|batch.?norm",
-    "factors-and-signs": r"1/N|a mean|constant factor|factor 2|^every entry|wrong sign",
+    "factors-and-signs": r"1/N|a mean|constant factor|factor 2|factor of its own|^every entry|wrong sign",
     "convolution-strides": r"strid|padding|pixel|kernel|edge of the image|window",
     "wrong-axis": r"transposed|flipped|axes|wrong axis|shifted|wrong order|swapped",
     "losses-and-dout": r"\bdout\b",
