@@ -5,6 +5,9 @@ mistake makes of them. A fault that changes no gradient is marked equivalent, wi
 """
 
 import functools
+import math
+import re
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +17,7 @@ import numpy as np
 from siamese_np import textbook
 from siamese_np.gradcheck.adapters import function_case
 from siamese_np.gradcheck.case import Case
+from siamese_np.gradcheck.engine import Options, check_case
 
 Arrays = list[np.ndarray]
 Gradients = tuple[np.ndarray, ...]
@@ -191,6 +195,192 @@ def siamese_points(rng):
     return [[rng.standard_normal((4, 3)), rng.standard_normal((4, 3)), rng.standard_normal((3, 3))]]
 
 
+def normalise_forward(x, gamma, beta):
+    """Batch normalisation of NHWC."""
+    c = x - x.mean((0, 1, 2))
+    return c / np.sqrt((c**2).mean((0, 1, 2)) + 1e-5) * gamma + beta
+
+
+def normalise_backward(dout, x, gamma, beta, m=18, through_variance=1):
+    axes = (0, 1, 2)
+    c = x - x.mean(axes)
+    inverse = 1 / np.sqrt((c**2).mean(axes) + 1e-5)
+    h, g = c * inverse, dout * gamma
+    dx = inverse * (g - g.sum(axes) / m - through_variance * h * (g * h).sum(axes) / m)
+    return dx, (dout * h).sum(axes), dout.sum(axes)
+
+
+def normalise_points(rng):
+    return [[rng.standard_normal((2, 3, 3, 2)) + 0.5, rng.uniform(0.5, 2, 2), rng.standard_normal(2)]]
+
+
+def draws(*shapes: tuple[int, ...], scale: float = 1.0) -> Callable[[np.random.Generator], list[Arrays]]:
+    """One point of normal numbers of these shapes."""
+    return lambda rng: [[scale * rng.standard_normal(shape) for shape in shapes]]
+
+
+def phi(x):
+    return (1 + np.vectorize(math.erf)(x / math.sqrt(2))) / 2
+
+
+def gelu_forward(x):
+    return x * phi(x)
+
+
+def gelu_backward(dout, x):
+    return (dout * (phi(x) + x * np.exp(-x * x / 2) / math.sqrt(2 * math.pi)),)
+
+
+def gelu_tanh_slope(x):
+    inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
+    t = np.tanh(inner)
+    return (1 + t) / 2 + x / 2 * (1 - t * t) * math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * x * x)
+
+
+def tanh_layer_forward(x, w, b):
+    return np.tanh(x @ w + b)
+
+
+def tanh_layer_backward(dout, x, w, b, slope=lambda dout, y, z: dout * (1 - y * y)):
+    z = x @ w + b
+    g = slope(dout, np.tanh(z), z)
+    return g @ w.T, x.T @ g, g.sum(0)
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def sigmoid_backward(dout, x):
+    return (dout * sigmoid(x) * (1 - sigmoid(x)),)
+
+
+def softmax(x):
+    e = np.exp(x - x.max(axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True)
+
+
+def softmax_backward(dout, x):
+    y = softmax(x)
+    return (y * (dout - (dout * y).sum(axis=1, keepdims=True)),)
+
+
+CLASSES, CLASS_WEIGHTS, TEMPERATURE = np.array([0, 2, 1, 2, 0]), np.array([0.5, 1.0, 3.0]), 1.7
+
+
+def cross_entropy_forward(logits):
+    chosen = softmax(logits / TEMPERATURE)[np.arange(5), CLASSES]
+    return -(CLASS_WEIGHTS[CLASSES] * np.log(chosen)).mean()
+
+
+def cross_entropy_backward(dout, logits, weights=CLASS_WEIGHTS, temperature=TEMPERATURE, n=5):
+    g = (softmax(logits / TEMPERATURE) - np.eye(3)[CLASSES]) * weights[CLASSES][:, None]
+    return (dout * g / n / temperature,)
+
+
+WORDS = np.array([1, 3, 1, 0, 3, 1, 4])
+
+
+def embedding_backward(dout, table):
+    g = np.zeros_like(table)
+    np.add.at(g, WORDS, dout)
+    return (g,)
+
+
+def embedding_overwrites(g, dout, table):
+    g = np.zeros_like(table)
+    g[WORDS] += dout
+    return g
+
+
+def rnn_states(x, wx, wh):
+    states = [np.zeros((len(x), wh.shape[0]))]
+    for t in range(x.shape[1]):
+        states.append(np.tanh(x[:, t] @ wx + states[-1] @ wh))
+    return states
+
+
+def rnn_forward(x, wx, wh):
+    return np.stack(rnn_states(x, wx, wh)[1:], 1)
+
+
+def rnn_backward(dout, x, wx, wh, from_later=1.0):
+    states, dx, dwx, dwh = rnn_states(x, wx, wh), np.zeros_like(x), np.zeros_like(wx), np.zeros_like(wh)
+    dh = 0.0
+    for t in reversed(range(x.shape[1])):
+        g = (dout[:, t] + from_later * dh) * (1 - states[t + 1] ** 2)
+        dx[:, t] = g @ wx.T
+        dwx += x[:, t].T @ g
+        dwh += states[t].T @ g
+        dh = g @ wh.T
+    return dx, dwx, dwh
+
+
+def upsample_forward(x):
+    return x.repeat(2, axis=1).repeat(2, axis=2)
+
+
+def upsample_backward(dout, x):
+    N, H, W, C = x.shape
+    return (dout.reshape(N, H, 2, W, 2, C).sum(axis=(2, 4)),)
+
+
+ELU_ALPHA = 1.5
+
+
+def elu_forward(x):
+    return np.where(x > 0, x, ELU_ALPHA * np.expm1(np.minimum(x, 0)))
+
+
+def elu_backward(dout, x):
+    return (dout * np.where(x > 0, 1, ELU_ALPHA * np.exp(np.minimum(x, 0))),)
+
+
+def l1_points(rng):
+    return [[rng.choice([-1.0, 1.0], (3, 4)) * rng.uniform(0.1, 2, (3, 4))]]
+
+
+TARGETS, EPSILON = np.array([0, 1, 1, 0, 1, 0.0]), 1e-3
+
+
+def log_loss_forward(p):
+    return -(TARGETS * np.log(p + EPSILON) + (1 - TARGETS) * np.log(1 - p + EPSILON)).mean()
+
+
+def log_loss_backward(dout, p, epsilon=EPSILON):
+    return (dout * ((1 - TARGETS) / (1 - p + epsilon) - TARGETS / (p + epsilon)) / len(p),)
+
+
+def unit_forward(x):
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def unit_backward(dout, x):
+    y = unit_forward(x)
+    return ((dout - y * (dout * y).sum(axis=1, keepdims=True)) / np.linalg.norm(x, axis=1, keepdims=True),)
+
+
+def scores_forward(q, k):
+    return q @ k.T / math.sqrt(q.shape[1])
+
+
+def scores_backward(dout, q, k):
+    return dout @ k / math.sqrt(q.shape[1]), dout.T @ q / math.sqrt(q.shape[1])
+
+
+def perceptron_forward(x, w1, w2):
+    return np.maximum(x @ w1, 0) @ w2
+
+
+def perceptron_backward(dout, x, w1, w2, rate=0.0):
+    """With a rate, each layer is updated before the gradient goes on through it."""
+    hidden = np.maximum(x @ w1, 0)
+    dw2 = hidden.T @ dout
+    g = (dout @ (w2 - rate * dw2).T) * (hidden > 0)
+    dw1 = x.T @ g
+    return g @ (w1 - rate * dw1).T, dw1, dw2
+
+
 SAME, OBLONG = ((1, 1), (1, 1)), ((2, 1), (1, 0))
 OPERATIONS = {
     "conv2d": conv(*SAME, (3, 3, 3, 2), (3, 3)),
@@ -203,6 +393,21 @@ OPERATIONS = {
     "distance": Operation(distance_forward, distance_backward, distance_points),
     "contrastive": Operation(contrastive_forward, contrastive_backward, contrastive_points, pair_kinds),
     "siamese": Operation(siamese_forward, siamese_backward, siamese_points),
+    "batch normalisation": Operation(normalise_forward, normalise_backward, normalise_points),
+    "GELU": Operation(gelu_forward, gelu_backward, draws((4, 5))),
+    "tanh layer": Operation(tanh_layer_forward, tanh_layer_backward, draws((5, 4), (4, 3), (3,), scale=0.7)),
+    "sigmoid": Operation(sigmoid, sigmoid_backward, draws((4, 5))),
+    "softmax": Operation(softmax, softmax_backward, draws((3, 4))),
+    "cross-entropy": Operation(cross_entropy_forward, cross_entropy_backward, draws((5, 3))),
+    "embedding": Operation(lambda table: table[WORDS], embedding_backward, draws((5, 3))),
+    "recurrent layer": Operation(rnn_forward, rnn_backward, draws((2, 4, 3), (3, 3), (3, 3), scale=0.7)),
+    "up-sampling": Operation(upsample_forward, upsample_backward, draws((2, 3, 3, 1))),
+    "ELU": Operation(elu_forward, elu_backward, draws((4, 6))),
+    "absolute value": Operation(np.abs, lambda dout, x: (dout * np.sign(x),), l1_points),
+    "log loss": Operation(log_loss_forward, log_loss_backward, lambda rng: [[rng.uniform(0.02, 0.98, 6)]]),
+    "unit vectors": Operation(unit_forward, unit_backward, draws((3, 6))),
+    "attention scores": Operation(scores_forward, scores_backward, draws((4, 5), (4, 5))),
+    "perceptron": Operation(perceptron_forward, perceptron_backward, draws((4, 3), (3, 5), (5, 2))),
 }
 
 
@@ -507,6 +712,83 @@ def _faults() -> list[Mutant]:
         ),
         "branch",
     )
+    o = "batch normalisation"
+
+    def passes(operation: str, fault: str, backward: Backward, hint: str):
+        """A fault of a whole pass, which may make several gradients wrong."""
+        made.append(Mutant(operation, fault, backward, hint))
+
+    passes(o, "means over N, not N H W", lambda *a: normalise_backward(*a, m=2), "divided by 2, not by 18")
+    passes(
+        o, "the variance taken for constant", lambda *a: normalise_backward(*a, through_variance=0), "variance is mi"
+    )
+    add(
+        o,
+        "dx without gamma",
+        0,
+        lambda g, dout, x, gamma, beta: normalise_backward(dout, x, np.ones_like(gamma), beta)[0],
+        "a factor gamma is missing",
+    )
+    add("GELU", "slope of another formula", 0, lambda g, dout, x: dout * gelu_tanh_slope(x), "that of GELU with tanh")
+    for fault, slope, hint in (
+        ("slope 1 - z^2 for 1 - out^2", lambda dout, y, z: dout * (1 - z * z), r"were 1 - z\^2"),
+        ("slope out", lambda dout, y, z: dout * y, "derivative of tanh were out"),
+        ("1 - out^2 dout for (1 - out^2) dout", lambda dout, y, z: 1 - y * y * dout, "not multiplied by dout"),
+    ):
+        passes("tanh layer", fault, lambda *a, slope=slope: tanh_layer_backward(*a, slope), hint)
+    add("sigmoid", "slope x (1 - x)", 0, lambda g, dout, x: dout * x * (1 - x), r"were z \(1 - z\)")
+    add("sigmoid", "of the output again", 0, lambda g, dout, x: sigmoid_backward(dout, sigmoid(x))[0], "applied twice")
+    add("softmax", "the diagonal only", 0, lambda g, dout, x: dout * softmax(x) * (1 - softmax(x)), "the diagonal")
+    add("softmax", "the sum not subtracted", 0, lambda g, dout, x: dout * softmax(x), "sum of a softmax, is missing")
+    o = "cross-entropy"
+    passes(
+        o, "no class weights", lambda *a: cross_entropy_backward(*a, weights=np.ones(3)), "weights of samples, classes"
+    )
+    passes(o, "no temperature", lambda *a: cross_entropy_backward(*a, temperature=1), "temperature")
+    passes(o, "dout ignored", lambda dout, x: cross_entropy_backward(1, x), "right for dout = 1, but dout is not used")
+    passes(
+        o,
+        "dout ignored and a sum for the mean",
+        lambda dout, x: cross_entropy_backward(1, x, n=1),
+        "dout is not used; besides, every entry is multiplied by 5, the batch size N",
+    )
+    add("embedding", "a word that occurs again overwrites", 0, embedding_overwrites, "only one of them arrives: = for")
+    passes(
+        "recurrent layer",
+        "nothing from later steps",
+        lambda *a: rnn_backward(*a, from_later=0),
+        "from later steps is missing|correct where wh is 0",
+    )
+    add("up-sampling", "a slice for the sum", 0, lambda g, dout, x: dout[:, ::2, ::2], "a slice for a sum")
+    add(
+        "ELU",
+        "dout times one branch alone",
+        0,
+        lambda g, dout, x: dout * (x > 0) + (x <= 0) * ELU_ALPHA * np.exp(np.minimum(x, 0)),
+        "x is negative are wrong; there, the gradient is as if dout were all ones",
+    )
+    add("absolute value", "the sign is lost", 0, lambda g, dout, x: dout, "x is negative.*sign|dout itself")
+    passes(
+        "log loss",
+        "no epsilon in the gradient",
+        lambda *a: log_loss_backward(*a, 0),
+        "epsilon of 0.001 .*forward alone",
+    )
+    add(
+        "unit vectors",
+        "the norm taken for constant",
+        0,
+        lambda g, dout, x: dout / np.linalg.norm(x, axis=1, keepdims=True),
+        "through the norm,.* is missing",
+    )
+    o = "attention scores"
+    passes(o, "dq and dk swapped", lambda *a: scores_backward(*a)[::-1], "wrong order")
+    passes(
+        o, "no square root of D", lambda *a: tuple(math.sqrt(5) * g for g in scores_backward(*a)), "square root of 5"
+    )
+    passes("perceptron", "layers updated on the way back", lambda *a: perceptron_backward(*a, 0.05), "already updated")
+    add("dense", "L1 and L2 in dw", 1, lambda g, dout, x, w, b: g + 0.01 * w + 0.02 * np.sign(w), "weight decay and L1")
+    add("conv2d", "db is divided by KH KW C", 2, lambda g, *_: g / 18, r"axes \(0, 1, 2\) of w")
     return made
 
 
@@ -530,3 +812,49 @@ def case_of(operation: Operation, backward: Backward, arrays: Arrays, name: str,
         if (signature := operation.signature) is not None:
             case.signature = lambda values: signature(*values.values())
     return case
+
+
+# Hints that say what is seen, but name no mistake.
+DESCRIBES = (
+    "no simple cause|only entries|no checked entry|a single entry|exactly the entries|[0-9] entries|all wrong entries"
+    "|^dout is not used$|with dout = 0|the wrong entries|it is correct where"
+)
+
+
+def hints(mutant: Mutant, seed: int) -> list[str]:
+    """What the checker says of a fault at the points of a seed: the hints, and what further checks found."""
+    operation = OPERATIONS[mutant.operation]
+    points = operation.points(np.random.default_rng([seed, zlib.crc32(mutant.operation.encode())]))
+    results = [check_case(case_of(operation, mutant.backward, p, "mutant"), Options(seed)) for p in points]
+    assert "FAIL" in [result.verdict for result in results], mutant.name
+    return [f"{array.name}: {array.hint}" for result in results for array in result.arrays if array.hint] + [
+        check.remark for result in results for check in result.checks if check.verdict == "FAIL"
+    ]
+
+
+def is_named(mutant: Mutant, said: Sequence[str]) -> bool:
+    """Whether a hint names the fault."""
+    return any(re.search(mutant.hint, hint) for hint in said)
+
+
+def wrong_hints(mutant: Mutant, said: Sequence[str]) -> list[str]:
+    """Hints that name a mistake, but another one."""
+    named = [hint for hint in said if ": " in hint and hint.split(": ")[0].isidentifier()]
+    return [hint for hint in named if not re.search(f"{mutant.hint}|{DESCRIBES}", hint.split(": ", 1)[1])]
+
+
+def hint_table(mutants: Sequence[Mutant], seeds: int) -> str:
+    """Markdown: how many hints name the fault, how many another one, and what they say of each fault."""
+    said = {mutant.name: [hints(mutant, seed) for seed in range(seeds)] for mutant in mutants}
+    runs = [(mutant, found) for mutant in mutants for found in said[mutant.name]]
+    named = sum(is_named(mutant, found) for mutant, found in runs) / len(runs)
+    wrong = sum(bool(wrong_hints(mutant, found)) for mutant, found in runs) / len(runs)
+    rows = [f"| {mutant.name} | {'; '.join(dict.fromkeys(said[mutant.name][0]))} |" for mutant in mutants]
+    head = (
+        f"In {len(runs)} runs, {seeds} for each fault, {named:.1%} of the hints name the fault and {wrong:.1%} another."
+    )
+    return "\n".join([head + "\n", "| fault | hint |", "|---|---|", *rows])
+
+
+if __name__ == "__main__":
+    print(hint_table([mutant for mutant in MUTANTS if not mutant.equivalent], seeds=4))

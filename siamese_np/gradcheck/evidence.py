@@ -6,12 +6,13 @@ from functools import cached_property
 
 import numpy as np
 
-from siamese_np.gradcheck.case import Array, Arrays, Shape
+from siamese_np.gradcheck.case import Array, Arrays, Broken, Shape
 from siamese_np.gradcheck.differences import QUICK, differences
 from siamese_np.gradcheck.entries import Index, Point
 from siamese_np.gradcheck.measure import FLOOR
 
 ALIKE = 1e-6  # relative to the largest slope
+MAX_CALLS = 2000  # forward passes that the hint on one array may take
 CLOSER = 0.01  # and so much nearer to the gradient than the measured slopes: a small fault is not taken for another
 
 
@@ -40,7 +41,7 @@ class Evidence:
         off, largest = abs(self.analytic - self.numeric), np.maximum(abs(self.analytic), abs(self.numeric))
         self.wrong = off > self.point.tolerance * np.maximum(FLOOR * self.scale, largest)
         self.off = float(off.max(initial=0))
-        self.shape = gradient.shape
+        self.shape, self.calls = gradient.shape, 0
         self.full = len(self.indices) == gradient.size  # and none at a kink
 
     def count(self, what: str = "entries") -> str:
@@ -87,6 +88,9 @@ class Evidence:
     def miss(self, name: str, value: Array, v: Array, gradient: Array | None) -> float:
         """By how much `gradient` (by default that of backward) is off along v once `name` has this value."""
         case = self.point.case
+        self.calls += 1 + 2 * len(QUICK)
+        if self.calls > MAX_CALLS:
+            raise Broken("the hint has taken long enough")
         kept = case.arrays[name].copy()
         try:
             case.arrays[name][...] = value

@@ -15,31 +15,24 @@ from siamese_np.gradcheck.evidence import ALIKE, Evidence, spread
 Guess = tuple[Array | None, str]
 Guesses = Iterator[Guess]
 
-CONSTANTS = {
-    math.log(2): "the logarithm of 2, as of log2 or 2^x",
-    1 / math.log(2): "the logarithm of 2, as of log2 or 2^x",
-    math.log(10): "the logarithm of 10, as of log10 or 10^x",
-    math.pi: "pi",
-    2 * math.pi: "2 pi",
-    math.sqrt(2): "the square root of 2",
-    math.sqrt(2 * math.pi): "the square root of 2 pi, as of the normal density",
-}
+LOGARITHMS = {abs(math.log(base)): f"the logarithm of {base}, as of log{base} or {base}^x" for base in (2, 10)}
 
 
 def reading(e: Evidence, k: float) -> str | None:
-    """What the factor `k` may be: sizes, a known constant, or what is often made of a size."""
-    sizes = [(size, what) for size, what in _sizes(e) if size > 1]
+    """What the factor `k` of all entries may be: sizes, a known constant, or what is often made of a size."""
+    all_entries = e.only is None
+    sizes = [(n, what) for n, what in _sizes(e) if all_entries and n > 1 and (n > 2 or not what.startswith("axis"))]
     same = list(dict.fromkeys(what for size, what in sizes if abs(k - size) < ALIKE * k))
     mean = "(1/N: a mean taken for a sum, or a sum for a mean)"
     if abs(k - 2) < ALIKE * k:
         return "2: a factor 2 is missing or too many" + (f", or it is {same[0]} {mean}" if same else "")
     if same:
         return f"{k:.0f}, {' or '.join(same[:2])} {mean}"
-    for value, what in CONSTANTS.items():
-        if abs(k - value) < ALIKE * k:
+    for value, what in LOGARITHMS.items():
+        if min(abs(k - value), abs(k - 1 / value)) < ALIKE * k:
             return f"{k:.6g}, {what}"
     for (size, what), (how, of) in itertools.product(sizes, OF_A_SIZE.items()):
-        if size > 2 and abs(k - of(size)) < ALIKE * k:
+        if size > 2 and abs(k - of(size)) < ALIKE * k and what.startswith("axis") == (of is math.sqrt):
             return f"{k:.6g}: {how.format(size)}, {what}"
     return None
 
@@ -47,7 +40,7 @@ def reading(e: Evidence, k: float) -> str | None:
 OF_A_SIZE: dict[str, Callable[[int], float]] = {
     "half of {0} (a factor 2 and a mean are wrong)": lambda size: size / 2,
     "twice {0} (a factor 2 and a mean are wrong)": lambda size: size * 2,
-    "the square root of {0}": math.sqrt,
+    "the square root of {0}": math.sqrt,  # of a single axis
     "the square of {0} (multiplied instead of divided: brackets?)": lambda size: size**2,
     "N / (N - 1) with N = {0}": lambda size: size / (size - 1),
 }
@@ -56,48 +49,62 @@ OF_A_SIZE: dict[str, Callable[[int], float]] = {
 def _sizes(e: Evidence) -> Iterator[tuple[int, str]]:
     """Sizes that are easily left out or put in, the likeliest first."""
     arrays, out = e.point.case.arrays, e.point.out.shape
-    first = arrays[e.point.case.inputs[0]].shape if e.point.case.inputs else out
+    inputs = arrays[e.point.case.inputs[0]].shape if e.point.case.inputs else out
     shapes = {"the output": out, e.name: e.shape, **{name: array.shape for name, array in e.others.items()}}
-    for batch in (out, first):
+    for batch in (out, inputs):
         if batch:
             yield batch[0], "the batch size N"
     for name, shape in shapes.items():
         yield math.prod(shape), f"the number of {'outputs' if name == 'the output' else f'entries of {name}'}"
     if len(out) > 2:
         yield math.prod(out[:-1]), "the number of output pixels"
-    per, rest = divmod(math.prod(e.shape), max(math.prod(out), 1))
-    if not rest:
-        yield per, f"the number of entries of {e.name} for each output (a window)"
-    for count, (name, shape) in itertools.product(range(max(map(len, shapes.values())) - 1, 0, -1), shapes.items()):
-        for axes in itertools.combinations(range(len(shape)), count) if count < len(shape) else ():
-            size = math.prod(shape[axis] for axis in axes)
-            if size > 2 and not (shape == out and axes in ((0,), tuple(range(len(out) - 1)))):
-                yield size, f"the size of axes {axes} of {name}" if count > 1 else f"axis {axes[0]} of {name}"
+    ours, theirs = math.prod(e.shape), max(math.prod(out), 1)
+    if max(ours, theirs) % min(ours, theirs) == 0 and min(ours, theirs) > 1:
+        ratio = f"entries of {e.name} per output" if ours > theirs else f"outputs per entry of {e.name}"
+        yield max(ours, theirs) // min(ours, theirs), f"the number of {ratio} (a window)"
+    several = [
+        (name, shape, tuple(range(first, last)))
+        for name, shape in {shape: (name, shape) for name, shape in [*shapes.items()][::-1]}.values()
+        for first, last in itertools.combinations(range(len(shape) + 1), 2)
+        if last - first < len(shape) and not (shape in (out, inputs) and last == 1)  # that is N
+        if not (shape == out and first == 0 and last == len(out) - 1)  # those are pixels
+    ]
+    several += [(name, shape, (0, *range(2, len(shape)))) for name, shape in shapes.items() if len(shape) > 2]  # NCHW
+    for name, shape, axes in sorted(several, key=lambda found: -len(found[2])):
+        what = f"the size of axes {axes}" if len(axes) > 1 else f"axis {axes[0]}"
+        yield math.prod(shape[axis] for axis in axes), f"{what} of {name}"
+
+
+def slopes(e: Evidence) -> Iterator[tuple[Array, str]]:
+    """What dout is multiplied by where the derivative of tanh or the sigmoid is missing, or another formula.
+
+    They may be the function itself, or one of its factors, of an array of the same shape.
+    """
+    out, arrays = e.point.out, {n: a for n, a in e.point.case.arrays.items() if a.shape == e.point.out.shape}
+    for name, function, slope, inverse, right in (
+        ("tanh", np.tanh, lambda y: 1 - y**2, np.arctanh, "1 - out^2"),
+        ("the sigmoid", _sigmoid, lambda y: y * (1 - y), lambda y: np.log(y / (1 - y)), "out (1 - out)"),
+    ):
+        given = [(name, out, inverse(out))]
+        given += [(f"{name} of {argument}", function(array), array) for argument, array in arrays.items()]
+        for of, y, z in given:
+            yield 1 / slope(y), f"divided by {right}: the derivative of {of} is missing"
+            for what, wrong in {
+                "out": y,
+                "1 - out": 1 - y,
+                "1 - out^2": 1 - y**2,
+                "out (1 - out)": y * (1 - y),
+                "1 - z^2 with z the input": 1 - z**2,
+                "z (1 - z) with z the input": z * (1 - z),
+                "that at the output, as if applied twice": slope(function(y)),
+                "the square of it": slope(y) ** 2,
+            }.items():
+                if what != right:
+                    yield wrong / slope(y), f"as if the derivative of {of} were {what}; it is {right}"
 
 
 def _sigmoid(x: Array) -> Array:
     return 1 / (1 + np.exp(-x))
-
-
-def slopes(out: Array) -> Iterator[tuple[Array, str]]:
-    """What dout is multiplied by where the derivative of tanh or the sigmoid is missing, or another formula."""
-    for name, right, function, slope, z in (
-        ("tanh", "1 - out^2", np.tanh, lambda y: 1 - y**2, np.arctanh(out)),
-        ("the sigmoid", "out (1 - out)", _sigmoid, lambda y: y * (1 - y), np.log(out / (1 - out))),
-    ):
-        yield 1 / slope(out), f"divided by {right}: the derivative of {name} is missing"
-        for what, wrong in {
-            "out": out,
-            "1 - out": 1 - out,
-            "1 - out^2": 1 - out**2,
-            "out (1 - out)": out * (1 - out),
-            "1 - z^2 with z the input": 1 - z**2,
-            "z (1 - z) with z the input": z * (1 - z),
-            "that at the output, as if applied twice": slope(function(out)),
-            "the square of it": slope(out) ** 2,
-        }.items():
-            if what != right:
-                yield wrong / slope(out), f"as if the derivative of {name} were {what}; it is {right}"
 
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -131,7 +138,7 @@ def normalised(e: Evidence) -> Guesses:
     """x divided by its norm, or less its mean by its deviation, over some axes: the sums that backward subtracts."""
     x, dout = e.point.case.arrays[e.name], e.weights.reshape(e.point.dout.shape)
     factors = [np.ones(x.shape), *(spread(array, x.shape) for array in e.others.values())]
-    for axes, factor in itertools.product(subsets(x.ndim), factors):
+    for axes, factor in itertools.product([*subsets(x.ndim)][::-1], factors):  # of those that fit, the most axes
         size = math.prod(x.shape[axis] for axis in axes)
         if factor is None or size < 6 or x.shape != dout.shape or len(e.indices) != x.size:
             continue
@@ -148,12 +155,11 @@ def normalised(e: Evidence) -> Guesses:
             counts[2] = counts[1]
         guess = np.empty(x.size)
         guess[order] = basis @ (fit[..., 0] * counts)[..., None] @ np.ones(1)
-        missing = [what for what, k in (("variance (or norm)", counts[1]), ("mean", counts[2])) if abs(k) < ALIKE]
-        what = f"what comes through the {' and the '.join(missing)} is missing"
+        missing = [what for what, k in (("variance", counts[1]), ("mean", counts[2])) if abs(k) < ALIKE]
+        through = "norm, or the mean and the variance," if len(missing) == 2 else "".join(missing)
+        what = f"what comes through the {through} is missing"
         if not missing and abs(counts[1] - counts[2]) < ALIKE * abs(counts[1]):
-            k = float(counts[1])
-            what = f"the means that are subtracted are {k:.6g} times what they should be"
-            what += f": {found}" if (found := reading(e, max(k, 1 / k))) else ""
+            what = f"the means that are subtracted are divided by {size / counts[1]:.4g}, not by {size}"
         elif not missing:
             what = (
                 f"what comes through the variance counts {counts[1]:.4g} times, through the mean {counts[2]:.4g} times"
@@ -162,23 +168,28 @@ def normalised(e: Evidence) -> Guesses:
 
 
 def convolution(e: Evidence) -> Guesses:
-    """The gradient of a kernel (KH, KW, C, F) or (F, C, KH, KW) with another stride or padding than that of forward."""
-    images = [array for array in e.others.values() if array.ndim == 4 == len(e.shape) == e.point.out.ndim][:1]
+    """The gradient of a kernel (KH, KW, C, F) or (F, C, KH, KW) with another stride or padding than that of forward.
+
+    Or (KH, KW), of one picture (H, W).
+    """
+    images = [array for array in e.others.values() if array.ndim == len(e.shape) == e.point.out.ndim in (2, 4)][:1]
     for x, (to_last, kernel_last, kernel_back) in itertools.product(images, LAYOUTS):
-        x, dout = x.transpose(to_last), e.point.dout.transpose(to_last)
-        shape = tuple(e.shape[axis] for axis in kernel_last)
-        if (len(x), x.shape[3], dout.shape[3]) != (len(dout), *shape[2:]) or max(dout.shape[1:3]) > 32:
+        dout, kernel = e.point.dout, e.shape
+        if x.ndim == 2:
+            x, dout, kernel = x[None, :, :, None], dout[None, :, :, None], (*e.shape, 1, 1)
+        x, dout, shape = x.transpose(to_last), dout.transpose(to_last), tuple(kernel[axis] for axis in kernel_last)
+        fits = (len(x), x.shape[3], dout.shape[3]) == (len(dout), *shape[2:])
+        if not fits or shape[0] * shape[1] > 50 or dout.size * e.analytic.size > 1e6:
             continue
         padded = np.pad(x, ((0, 0), *((3, 3 * n + k) for n, k in zip(dout.shape[1:3], shape, strict=False)), (0, 0)))
         found = {}
-        for stride, pad in itertools.product(
-            itertools.product((1, 2, 3), repeat=2), itertools.product(range(4), repeat=2)
-        ):
+        strides, pads = itertools.product((1, 2, 3), repeat=2), itertools.product(range(4), repeat=2)
+        for stride, pad in itertools.product(strides, pads):
             rows, columns = (3 - p + s * np.arange(n) for s, p, n in zip(stride, pad, dout.shape[1:3], strict=True))
             dw = np.zeros(shape)
             for i, j in np.ndindex(shape[:2]):
                 dw[i, j] = np.tensordot(padded[:, rows + i][:, :, columns + j], dout, ((0, 1, 2), (0, 1, 2)))
-            found[stride, pad] = e.at(dw.transpose(kernel_back))
+            found[stride, pad] = e.at(dw.transpose(kernel_back).reshape(e.shape))
         right = next((key for key, dw in found.items() if e.measures(dw)), None)
         for (stride, pad), dw in found.items():
             if right is None:
@@ -198,11 +209,11 @@ def epsilon(e: Evidence) -> Guesses:
     for (what, bases), alone in itertools.product(beside, ("forward", "backward")):
         ratio = e.analytic / e.numeric if alone == "forward" else e.numeric / e.analytic
         more = np.where(e.numeric == e.analytic, 0, ratio - 1)
-        for base in bases if len(e.values) > 2 else ():
+        for base in bases if len(e.values) > 3 else ():
             eps = float((base * more)[abs(more).argmax()])
             nearest = np.take_along_axis(bases, abs(bases * more - eps).argmin(axis=0)[None], 0)[0]
             factor = 1 + eps / nearest
-            if eps > 0:
+            if 0 < eps < 0.5:
                 guess = e.numeric * factor if alone == "forward" else e.numeric / factor
                 yield guess, f"an epsilon of {eps:.3g} beside {what}, in a denominator, is in {alone} alone"
 

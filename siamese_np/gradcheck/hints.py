@@ -8,6 +8,7 @@ no comparison: its sentence only says what is seen.
 
 import itertools
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -22,8 +23,31 @@ from siamese_np.gradcheck.report import ArrayResult
 
 SLIGHT = 2e-3
 MAX_ENTRIES = 3000  # above that, arrays are not turned and shifted
+MAX_SHARES = 4_000_000  # of outputs in entries; above that, it is not asked which of them arrive
 
 Cause = Callable[[Evidence], Guesses]
+
+# By what is said: the part of notebooks/gradient-checking.ipynb that explains such a mistake.
+SECTIONS = {
+    "dout is not used|dout were|not multiplied by dout|summed along": "upstream-gradient",
+    "wrong order": "order-of-gradients",
+    "kink": "kinks",
+    "already updated": "updated-weights",
+    "normalisation over": "normalisation",
+    "epsilon": "epsilon",
+    "to its gradient|from its gradient": "regularisation",
+    "stride|padding|flipped|transposed|shifted": "turned-and-shifted",
+    "never written|= for|is lost|later steps|diagonal|other outputs|twice$|comes through|leaves it out": "lost-terms",
+    "derivative|chain rule|square root is forgotten|a factor .* is missing or too many": "chain-rule",
+    "no gradient|mask|branch|wrong index|exactly the entries": "masks-and-branches",
+    "mean|constant factor|temperature|factor 2|factor of its own|every entry is": "sums-and-means",
+    "sign": "signs",
+}
+
+
+def section(sentence: str) -> str | None:
+    """The name of the part of the notebook that explains what a hint says; None where it names no mistake."""
+    return next((name for words, name in SECTIONS.items() if re.search(words, sentence)), None)
 
 
 def hint(point: Point, result: ArrayResult) -> str:
@@ -61,8 +85,8 @@ def _zero(e: Evidence) -> Guesses:
 
 def _unused_dout(e: Evidence) -> Guesses:
     """Where another dout gives the same gradient, and what else is then wrong."""
-    gradient = _with_dout(e, -2.0)
-    if e.dout is None and gradient is not None and np.array_equal(gradient, e.point.gradients[e.name]):
+    gradient = _with_dout(e, -2.0) if e.dout is None else None
+    if gradient is not None and np.array_equal(gradient, e.point.gradients[e.name]):
         ones = np.ones(e.point.dout.size)
         right = "right for dout = 1, but" if ones.size == 1 else "as if dout were all ones:"
         yield e.jacobian @ ones, f"the gradient is {right} dout is not used"
@@ -116,13 +140,8 @@ def _dout(e: Evidence) -> Guesses:
         (dout * out, "multiplied by the output: a factor of the chain rule is missing or too many"),
         (dout / out, "divided by the output: a factor of the chain rule is missing or too many"),
         (2 * dout * out, "as if the output were squared: a square root is forgotten"),
-        *((dout * factor, what) for factor, what in formulas.slopes(out)),
+        *((dout * factor.ravel(), what) for factor, what in formulas.slopes(e)),
     ]
-    for name, array in e.others.items():
-        wide = spread(array, e.point.out.shape)
-        if wide is not None:
-            tried.append((dout / wide.ravel(), f"divided by {name}: a factor {name} is missing"))
-            tried.append((dout * wide.ravel(), f"multiplied by {name}: a factor {name} is too many"))
     for weights, what in tried:
         if np.isfinite(weights).all():
             yield e.jacobian @ weights, f"the gradient is {what}"
@@ -130,6 +149,15 @@ def _dout(e: Evidence) -> Guesses:
         summed = e.weights.reshape(e.point.dout.shape).sum(axis=axes)
         if summed.shape == e.shape:
             yield e.at(summed), f"the gradient is dout summed along axes {axes}: the wrong axis"
+    powers = {"divided by": -1, "multiplied by": 1, "twice divided by": -2, "twice multiplied by": 2}
+    for (name, array), (word, power) in itertools.product(e.point.case.arrays.items(), powers.items()):
+        wide = spread(array, e.point.out.shape)
+        if wide is not None and np.isfinite(weights := dout * wide.ravel() ** power).all():
+            guess, what = e.jacobian @ weights, f"a factor {name} is missing or too many"
+            yield guess, f"the gradient is {word} {name}: {what}"
+            if np.ptp(wide) > 0 and len(guess) > 2:  # else a constant fits anything
+                c = e.analytic @ guess / (guess @ guess)
+                yield c * guess, f"the gradient is {word} {name}, and {c:.4g} times that: {what}"
 
 
 def _slight(e: Evidence) -> Guesses:
@@ -144,6 +172,8 @@ def _slight(e: Evidence) -> Guesses:
 
 def _same_index(e: Evidence) -> Guesses:
     """Of the outputs that an entry reaches, only those count that have its index along an axis, or a later one ..."""
+    if e.jacobian.size > MAX_SHARES:
+        return
     places, shares = np.array(e.indices).reshape(len(e.indices), -1), e.jacobian * e.weights
     outputs = np.array(list(np.ndindex(e.point.out.shape))).T
     pairs = itertools.product(range(len(e.shape)), range(len(outputs)))
@@ -154,10 +184,7 @@ def _same_index(e: Evidence) -> Guesses:
             rest = "what comes back from later steps" if causal else "what goes through the other outputs"
             for kept, what in (
                 (lag == 0, f"only the output of the same index counts, the diagonal: {rest} is missing"),
-                (
-                    (lag == 0) | (lag == 1) | (not causal),
-                    "only the next step counts: what comes back from later steps is missing",
-                ),
+                ((lag == 0) | (lag == 1) | (not causal), f"only the next step counts: {rest} is missing"),
                 (lag != 0, "the output of the same index, the diagonal, is missing"),
             ):
                 yield (shares * kept).sum(axis=1), f"along axis {axis}, {what}"
@@ -165,6 +192,8 @@ def _same_index(e: Evidence) -> Guesses:
 
 def _lost_outputs(e: Evidence) -> Guesses:
     """A part of the outputs that is left out, or the only one that counts, or counted twice."""
+    if not e.wrong[e.numeric != 0].all():  # an index that occurs twice, where the others are correct
+        yield from _overwritten(e)
     for axis, length in enumerate(e.point.out.shape):
         name = "batch" if axis == 0 else f"output axis {axis}"
         parts = {"first": slice(0, 1), "last": slice(-1, None)}
@@ -209,7 +238,7 @@ def _turned(e: Evidence) -> Guesses:
     if measured.ndim == 4:
         inner = np.array([0 < i[1] < shape[1] - 1 and 0 < i[2] < shape[2] - 1 for i in e.indices])
         for pixels in itertools.product((-1, 0, 1), repeat=2):
-            if any(pixels) and inner.any():
+            if any(pixels) and (inner & e.wrong).sum() > 3:
                 shifted = np.where(inner, e.at(np.roll(measured, pixels, (1, 2))), e.analytic)
                 yield shifted, f"the gradient is shifted by {pixels} pixels: padding is off"
 
@@ -237,16 +266,19 @@ def _extra(e: Evidence) -> Guesses:
     """Multiples of the array itself and of its signs in its gradient, or of another array."""
     known = {f"{e.name} itself": (e.values, "weight decay"), f"the signs of {e.name}": (np.sign(e.values), "L1")}
     itself, its_signs = known
+    constant = _with_dout(e, 0.0)
+    scale = e.weights[0] if e.weights.size == 1 and constant is not None and not constant.any() else 1.0
     known |= {name: (e.at(array), "") for name, array in e.others.items() if array.shape == e.shape}
     for names in ((itself,), (its_signs,), (itself, its_signs), *((name,) for name in [*known][2:])):
         terms = np.stack([known[name][0] for name in names], 1)
         if len(terms) > 2 * len(names) and terms.any():
             counts = np.linalg.lstsq(terms, e.analytic - e.numeric, rcond=None)[0]
+            guess, counts = e.numeric + terms @ counts, counts / scale
             if (counts > 0).all() or (counts < 0).all():
                 what = " and ".join(f"{abs(c):.4g} times {name}" for c, name in zip(counts, names, strict=True))
                 reason = " and ".join(known[name][1] for name in names)
-                added = ("is added to" if counts[0] > 0 else "is missing from") + " its gradient"
-                yield e.numeric + terms @ counts, f"{what} {added}{', as by ' + reason if reason else ''}"
+                added = ("is " if len(names) == 1 else "are ") + ("added to" if counts[0] > 0 else "missing from")
+                yield guess, f"{what} {added} its gradient{', as by ' + reason if reason else ''}"
 
 
 def _updated(e: Evidence) -> Guesses:
@@ -254,6 +286,8 @@ def _updated(e: Evidence) -> Guesses:
     gradient, v = e.point.gradients[e.name], signs(np.random.default_rng(1), e.shape)
     for name, array in e.others.items():
         step = e.point.gradients[name]
+        if array.size < 3 or len(e.indices) < 3:
+            continue
         rate, before = 1e-2 * e.point.sizes[name] / max(float(abs(step).max(initial=0)), TINY), 0.0
         try:
             missed = e.miss(name, array, v, gradient)
@@ -263,17 +297,33 @@ def _updated(e: Evidence) -> Guesses:
                     rate, before, missed = rate - misses * (rate - before) / (misses - missed), rate, misses
         except Broken:
             continue
-        if 0 < rate < np.inf and _correct_with(e, name, array - rate * step, gradient):
+        if 0 < rate <= 1 and _needs(e, name, array - rate * step, gradient):
             what = f"as if {name} were {name} - {rate:.4g} d{name}"
             yield None, f"the gradient is {what}: it is computed with {name} already updated"
+
+
+def _temperature(e: Evidence) -> Guesses:
+    """The gradient of the same function of this array without a usual temperature, and with or without its factor."""
+    array, gradient = e.point.case.arrays[e.name], e.point.gradients[e.name]
+    for t in (0.01, 0.02, 0.05, 0.07, 0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.7, 0.8, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 8.0, 10.0):
+        if any(_needs(e, e.name, t * array, gradient / factor) for factor in (1, t)):
+            yield (
+                None,
+                f"the gradient is as if {e.name} were {t:g} times as large: a temperature or scale of {t:g} is lost",
+            )
 
 
 def _as_if(e: Evidence) -> Guesses:
     """Whether the gradient would be correct if another array were turned, shifted or cut."""
     for name, array in e.others.items():
         for what, other in _variants(array) if array.size <= MAX_ENTRIES else ():
-            if not np.array_equal(other, array) and _correct_with(e, name, other, e.point.gradients[e.name]):
+            if not np.array_equal(other, array) and _needs(e, name, other, e.point.gradients[e.name]):
                 yield None, f"the gradient is as if {name} were {what}"
+
+
+def _needs(e: Evidence, name: str, value: Array, gradient: Array) -> bool:
+    """Whether `gradient` is correct once `name` has this value, but not near it, as where it only opens a mask."""
+    return _correct_with(e, name, value, gradient) and not _correct_with(e, name, 1.001 * value, gradient)
 
 
 def _lost_input(e: Evidence) -> Guesses:
@@ -284,16 +334,19 @@ def _lost_input(e: Evidence) -> Guesses:
 
 
 def _correct_with(e: Evidence, name: str, value: Array, gradient: Array | None) -> bool:
-    """Whether `gradient` (by default that of backward) is correct along two directions once `name` has this value."""
-    rng = np.random.default_rng(0)
-    for v in (signs(rng, e.shape), signs(rng, e.shape)):
-        now = abs(((e.analytic - e.numeric) * e.at(v)).sum()) / np.linalg.norm(e.analytic)
-        try:
-            if not abs(e.miss(name, value, v, gradient)) <= min(ALIKE, CLOSER * now):
-                return False
-        except Broken:
-            return False
-    return True
+    """Whether `gradient` (by default that of backward) is correct along four directions once `name` has this value.
+
+    They are directions along which it is wrong as things are.
+    """
+    rng, off = np.random.default_rng(0), e.analytic - e.numeric
+    by = [(v, abs(off @ e.at(v))) for v in (signs(rng, e.shape) for _ in range(16))]
+    telling = [(v, wrong / np.linalg.norm(e.analytic)) for v, wrong in by if wrong > np.linalg.norm(off) / 4][:4]
+    try:
+        return bool(telling) and all(
+            abs(e.miss(name, value, v, gradient)) <= min(ALIKE, CLOSER * wrong) for v, wrong in telling
+        )
+    except Broken:
+        return False
 
 
 # --- what the wrong entries have in common ----------------------------------------------------------------
@@ -320,16 +373,17 @@ def _branch(e: Evidence) -> Guesses:
 def _condition(e: Evidence) -> Guesses:
     """Whether the wrong entries are those where a number of the same shape is negative, positive, small or large."""
     point, wrong = e.point, e.wrong
-    numbers = {**point.case.arrays}
-    numbers |= {"dout": e.weights.reshape(point.dout.shape), "the output": point.out}
-    by_chance = math.comb(len(wrong), int(wrong.sum()))
-    for name, array in numbers.items() if by_chance > 100 else ():
+    numbers = {**point.case.arrays, "dout": e.weights.reshape(point.dout.shape), "the output": point.out}
+    both = wrong.any() and not wrong.all()
+    for name, array in numbers.items() if both else ():
         for what, of in ((name, e.at(array)), (f"abs({name})", abs(e.at(array)))) if array.shape == e.shape else ():
             for side, low, high in (("below", wrong, ~wrong), ("above", ~wrong, wrong)):
                 end, begin = float(of[low].max()), float(of[high].min())
-                if end < begin:
-                    sign = {"below": "negative", "above": "positive"}[side]
-                    where = sign if end <= 0 <= begin else f"{side} about {(end + begin) / 2:.3g}"
+                if end <= 0 <= begin and end < begin and len(wrong) >= 8:
+                    where = "0" if what != name else {"below": "negative", "above": "positive"}[side]
+                    yield None, f"exactly the entries where {name} is {where} are wrong{_how(e)}"
+                if end < begin and math.comb(len(wrong), int(wrong.sum())) > 100:  # else it may be chance
+                    where = f"{side} about {(end + begin) / 2:.3g}"
                     yield None, f"exactly the entries where {what} is {where} are wrong{_how(e)}"
 
 
@@ -349,23 +403,49 @@ def _axis_factors(e: Evidence) -> Guesses:
     moving, places = e.numeric != 0, np.array(e.indices).reshape(len(e.indices), -1)
     for axis, length in enumerate(e.shape):
         at = places[:, axis]
-        r = np.bincount(at, e.analytic * e.numeric, length) / np.bincount(at, e.numeric**2, length)
-        if np.bincount(at[moving], minlength=length).min() > 1 and not np.isin(r.round(9), (0, 1)).all():
+        seen, squares = np.bincount(at[moving], minlength=length), np.bincount(at, e.numeric**2, length)
+        r = np.where(seen > 0, np.bincount(at, e.analytic * e.numeric, length) / squares, 1)
+        if (seen != 1).all() and abs(r - 1).max() > 0.05 and not np.isin(r.round(9), (0, 1)).all():
             factors = ", ".join(f"{factor:.3g}" for factor in r[:3]) + (", ..." if length > 3 else "")
-            what = "weights of samples, classes or channels are missing or too many"
+            what = "weights of samples, classes or channels, or a norm, are missing or too many"
+            if np.isin(r.round(9), (-1, 1)).all():
+                what = "the sign is wrong for some"
             yield r[at] * e.numeric, f"along axis {axis} each index has a factor of its own ({factors}): {what}"
+
+
+def _norm(e: Evidence) -> Guesses:
+    """Where each row is off by a multiple of itself, as through its norm."""
+    values, off, places = e.values, e.analytic - e.numeric, np.array(e.indices).reshape(len(e.indices), -1)
+    for axis, length in enumerate(e.shape):
+        at = places[:, axis]
+        if np.bincount(at, minlength=length).min() > 2:
+            r = np.bincount(at, off * values, length) / np.bincount(at, values**2, length)
+            what = f"along axis {axis} each index is off by a multiple of {e.name} itself"
+            yield e.numeric + r[at] * values, f"{what}: what comes through its norm is missing or wrong"
+
+
+def _plain(e: Evidence) -> Guesses:
+    """dout itself, or times the output, where more would be needed."""
+    if e.shape == e.point.out.shape:
+        dout = e.weights.reshape(e.shape)
+        yield e.at(dout), "the gradient is dout itself: the derivative is missing"
+        more = "what comes through the other outputs, as through the sum of a softmax, is missing"
+        yield e.at(dout * e.point.out), f"the gradient is dout times the output: {more}"
+
+
+def _edge(e: Evidence) -> Guesses:
+    if len(e.shape) == 4 and min(e.shape[1:3]) > 2:
+        places = np.array(e.indices)[e.wrong][:, 1:3]
+        if ((places == 0) | (places == np.array(e.shape[1:3]) - 1)).any(axis=1).all():
+            yield None, "only entries at the edge of the image are wrong: padding"
 
 
 def _place(e: Evidence) -> Guesses:
     """What the places of the wrong entries have in common."""
-    places = np.array([index for index, wrong in zip(e.indices, e.wrong, strict=True) if wrong])
+    places = np.array(e.indices).reshape(len(e.indices), -1)[e.wrong]
     for axis, length in enumerate(e.shape):
         if length > 1 and np.ptp(places[:, axis]) == 0:
             yield None, f"all wrong entries have the index {places[0, axis]} in axis {axis}{_how(e)}"
-    if len(e.shape) == 4:
-        edge = [(places[:, axis] == 0) | (places[:, axis] == e.shape[axis] - 1) for axis in (1, 2)]
-        if (edge[0] | edge[1]).all() and min(e.shape[1:3]) > 2:
-            yield None, "only entries at the edge of the image are wrong: padding"
 
 
 def _mask(e: Evidence) -> Guesses:
@@ -381,25 +461,21 @@ def _mask(e: Evidence) -> Guesses:
     if (extra | missing)[e.wrong].all():
         yield None, f"the gradient goes to the wrong entries ({some}): a mask of the wrong array, or the wrong maximum"
     if extra.any() and abs(e.analytic.sum() - e.numeric.sum()) <= ALIKE * abs(e.numeric).sum():
-        yield (
-            None,
-            "the total is right, but part of it goes to entries that should get nothing: a wrong index or maximum",
-        )
+        yield None, "the total is right, but part of it goes where nothing should arrive: a wrong index or maximum"
 
 
 def _some_alike(e: Evidence) -> Guesses:
     off, some = (e.analytic - e.numeric)[e.wrong], f"{e.count()} are wrong"
-    if len(off) > 1 and np.ptp(off) <= CLOSER * ALIKE * e.scale + 1e-4 * e.off:
-        yield (
-            None,
-            f"{some}, all by the same, {off[0]:+.4g}: a term that depends on nothing else (such as a one-hot label)",
-        )
     if (how := _how(e)) and not e.wrong.all():
         yield None, some + how
+    if len(off) > 2 and np.ptp(off) <= 1e-4 * e.off:
+        what = "a constant (a 1, a one-hot label) is missing or too many, or has the wrong sign"
+        yield None, f"{some}, all by the same, {off[0]:+.4g}: {what}"
 
 
 CAUSES: tuple[Cause, ...] = (
     _zero, _unused_dout, _other_gradient, _factor, _dout, formulas.activation, _single, _same_index, _lost_outputs,
-    _overwritten, _turned, _constant, _extra, formulas.epsilon, formulas.normalised, formulas.convolution, _updated,
-    _slight, _branch, _condition, _axis_factors, _as_if, _lost_input, _free_of_dout, _place, _mask, _some_alike,
+    _overwritten, _turned, _constant, formulas.normalised, _extra, formulas.epsilon, formulas.convolution, _updated,
+    _slight, _branch, _condition, _plain, _axis_factors, _norm, _edge, _mask, _temperature, _as_if, _lost_input,
+    _place, _some_alike, _free_of_dout,
 )  # fmt: skip
