@@ -173,7 +173,7 @@ def gradcheck(args: argparse.Namespace) -> int:
         raise OptionError(f"there is no folder {Path(args.plot).parent} for --plot")
     start = time.perf_counter()
     with no_longer_than(args.seconds, str(args.target), args.json):
-        report = check_target(args.target, args.shape, args.seed, window, **options)
+        report = check_target(args.target, args.shape, args.seed, window, progress=True, **options)
     seconds = time.perf_counter() - start
     if args.plot:
         from siamese_np.gradcheck.plot import plot
@@ -181,7 +181,7 @@ def gradcheck(args: argparse.Namespace) -> int:
         plot(report, args.plot)
         _log(f"V-curves: {args.plot}")
     _result(args, report.to_dict(), text(report, seconds, show_curve=args.target is not None))
-    return EXIT[report.verdict]
+    return 130 if report.interrupted else EXIT[report.verdict]
 
 
 def bench(args: argparse.Namespace) -> int:

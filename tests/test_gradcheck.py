@@ -952,11 +952,12 @@ def test_a_module_that_cannot_be_imported(own, capsys, tmp_path):
 
 def test_json_is_the_same_for_the_same_seed(own, capsys):
     printed = [run(capsys, f"{own}:Wrong", "--shape", "4,10", "--json", "--seed", seed)[1] for seed in "774"]
+    timeless = [re.sub(r'"seconds": [^,}]+', "", text) for text in printed]
     for text in printed:
         sys.modules.pop(own, None)
         found = json.loads(text, parse_constant=lambda constant: pytest.fail(f"{constant} is no JSON"))
-        assert found["verdict"] == "FAIL" and "seconds" not in text
-    assert printed[0] == printed[1] != printed[2]
+        assert found["verdict"] == "FAIL"
+    assert timeless[0] == timeless[1] != timeless[2]
     worst = found["operations"][f"{own}:Wrong"][0]["tensors"][1]["worst"]
     assert len(worst) == 10 and {"index", "analytic", "numeric", "step", "error"} <= set(worst[0])
 

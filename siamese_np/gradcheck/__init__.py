@@ -10,6 +10,8 @@ names.py         which gradient is that of which parameter
 functions.py     losses that return their gradient, functions with their derivative;  frameworks.py  PyTorch, JAX
 check.py         the functions to call;  engine.py  all checks of a case in a row
 differences.py   slopes by central differences over many steps, and where they can be trusted
+changes.py       by how much a step moves each output, in little memory
+budget.py        how many calls a check may take: counted, foretold, limited
 noise.py         how large the rounding errors of a function are, measured on it
 measure.py       how wrong is wrong: PASS, FAIL, or INCONCLUSIVE
 entries.py       the gradient of one array, entry by entry

@@ -26,6 +26,9 @@ def check_gradients(
     tolerance: float = TOLERANCE,
     strict: bool = False,
     reseed: bool = False,
+    entries: int | None = None,
+    seconds: float | None = None,
+    progress: bool = False,
 ) -> Report:
     """Check the backward pass of a layer, of a loss or of functions at the point `arrays`.
 
@@ -68,11 +71,20 @@ def check_gradients(
         parameters are added to, memory layout changes nothing, a batch may hold one image or none.
     reseed : bool, default False
         Seed ``numpy.random`` and ``random`` before each forward pass, for dropout that draws from them.
+    entries : int, optional
+        How many entries of each array are checked one by one; the rest along 8 directions through all of them. By
+        default as many as 16,000 forward calls suffice for, in larger cases fewer, but at least 32.
+    seconds : float, optional
+        Time limit, looked at between calls. Fewer entries are checked to keep it; what is not reached in time is
+        said, and makes the verdict INCONCLUSIVE unless something is wrong. The report then depends on the machine.
+    progress : bool
+        Show on standard error how far it is and how long it will take, if longer than 2 seconds.
 
     Returns
     -------
     Report
-        Printed, it is a table; ``report.verdict`` is ``"PASS"``, ``"FAIL"`` or ``"INCONCLUSIVE"``.
+        Of what was found until then, where Ctrl-C ends the check: ``report.interrupted`` says so, and the verdict is
+        not PASS. Printed, it is a table; ``report.verdict`` is ``"PASS"``, ``"FAIL"`` or ``"INCONCLUSIVE"``.
 
     Raises
     ------
@@ -89,7 +101,8 @@ def check_gradients(
     'PASS'
     """
     case = replace(_case(target, arrays, backward, grad, jac), jvp=jvp)
-    return check_cases({case.name: [case]}, Options(seed, tolerance, strict=strict, reseed=reseed))
+    options = Options(seed, tolerance, strict, reseed, entries, seconds, progress)
+    return check_cases({case.name: [case]}, options)
 
 
 def _case(target: Any, arrays: tuple[Any, ...], backward: Any, grad: Any, jac: Any) -> Case:
@@ -136,9 +149,13 @@ def assert_gradients(target: Any, *arrays: Any, **options: Any) -> Report:
     ------
     AssertionError
         The verdict is FAIL or INCONCLUSIVE; the message is the report, after one line that says what is wrong.
+    KeyboardInterrupt
+        Ctrl-C ended the check; the message is the report of what was found until then.
     """
     __tracebackhide__ = True  # pytest shows the line of the test
     report = check_gradients(target, *arrays, **options)
+    if report.interrupted:
+        raise KeyboardInterrupt(f"{report.headline}\n{report}")
     if not report.passed:
         raise AssertionError(f"{report.headline}\n{report}")
     return report

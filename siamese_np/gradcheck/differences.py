@@ -21,13 +21,13 @@ Sources: L. F. Richardson 1911; J. N. Lyness, C. B. Moler, "Numerical differenti
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from siamese_np.gradcheck.case import Array, Arrays, Broken, Case
-
-Floats = NDArray[np.float64]
+from siamese_np.gradcheck.changes import Changes, Floats, Spread
 
 RATIO = np.sqrt(10)  # of successive steps: half a decade
 SWEEP = 10.0 ** -np.arange(1, 12.5, 0.5)  # 1e-1 ... 1e-12, in units of the size of the array
@@ -50,8 +50,8 @@ class Estimate:
     # "at" a kink (left and right slope differ however small the step), "near" one (they agree, but only for steps too
     # small to reach it), or ""
     kink: str
-    parts: Floats  # slope of every output on its own (flat), so that value = sum(parts * dout)
-    moves: NDArray[np.bool_]  # which outputs move at all
+    parts: Spread  # slope of every output on its own (flat), so that value = sum(parts * dout)
+    moves: Spread  # which outputs move at all
     rounding: float = 0.0  # the part of `uncertainty` that rounding is to blame for
     rough: float = 0.0  # size of the central difference at a middling step: finite also where no steps agree
 
@@ -61,13 +61,14 @@ class Slopes:
     """Right and left slope of every output at a falling sequence of steps, each half a decade below the last."""
 
     steps: Floats  # (K,)
-    right: Floats  # (K, outputs)
-    left: Floats  # (K, outputs)
-    out: Floats  # (outputs,) at the point
-    dout: Floats  # (outputs,) their weights in the loss
     size: float  # of the numbers that are moved: steps below its rounding mean nothing
-    rounding: Floats  # (outputs,) error of each output
+    changes: Changes  # by how much the outputs move
     eps: float = EPS  # relative, of the numbers that are moved
+
+    def __post_init__(self) -> None:
+        changes = self.changes
+        self.right, self.left = changes.right, changes.left  # (K, outputs that are kept)
+        self.dout, self.rounding = changes.dout, changes.rounding  # (outputs that are kept,) weights, errors
 
     @cached_property
     def central(self) -> Floats:
@@ -100,14 +101,15 @@ class Slopes:
         smallest = len(self.steps) - 1 - (right | left)[::-1].argmax(axis=0)
         rounds = right.any(axis=0) & left.any(axis=0) & (smallest < len(self.steps) - 1)
         k, j = smallest[rounds], np.flatnonzero(rounds)
-        quantum = np.zeros(len(self.out))
+        quantum = np.zeros(len(self.dout))
         quantum[rounds] = np.maximum(abs(self.right[k, j]), abs(self.left[k, j])) * self.steps[k]
         return np.where(np.isfinite(quantum), quantum, 0.0)
 
     @property
     def hidden(self) -> float:
         """Largest slope of the outputs that no step moves: they may be rounded to where they were."""
-        return float((self.rounding * abs(self.dout))[~self.moves].sum()) / self.steps[0]
+        still = float((self.rounding * abs(self.dout))[~self.moves].sum())
+        return (still + self.changes.still) / float(self.steps[0])
 
     @cached_property
     def jump(self) -> Floats:
@@ -118,6 +120,10 @@ class Slopes:
         """
         width = abs(self.right - self.left) @ abs(self.dout)
         return abs(RATIO * width[1:] - width[:-1]) / (RATIO - 1)
+
+    def _spread(self, parts: Floats) -> tuple[Spread, Spread]:
+        """Slopes of the outputs, and which of them move, as arrays of all outputs."""
+        return self.changes.spread(parts), self.changes.spread(self.moves)
 
     def quick(self, resolution: float, analytic: float) -> Estimate | None:
         """The slope from the first two steps, or None where they leave a doubt: a kink, or no agreement.
@@ -132,7 +138,7 @@ class Slopes:
         if hidden and not abs(value - analytic) <= resolution:
             return None
         parts = (self.right[1] + self.left[1]) / 2
-        return Estimate(value, uncertainty, float(self.steps[1]), value, value, "", parts, self.moves, rounding)
+        return Estimate(value, uncertainty, float(self.steps[1]), value, value, "", *self._spread(parts), rounding)
 
     def estimate(self, resolution: float, widths: tuple[int, ...] = (3, 2)) -> Estimate:
         """The slope from all steps; sides that differ by more than `resolution` are a kink.
@@ -157,7 +163,7 @@ class Slopes:
         parts = (self.right[k + 1] + self.left[k + 1]) / 2
         kink, step = "near" if drop.any() else "", float(self.steps[k + 1])
         rounding = float(noise[k]) + self.hidden
-        return Estimate(value, uncertainty + self.hidden, step, value, value, kink, parts, self.moves, rounding)
+        return Estimate(value, uncertainty + self.hidden, step, value, value, kink, *self._spread(parts), rounding)
 
     def _lasting_kink(self, usable: NDArray[np.bool_], resolution: float) -> int | None:
         """The smallest step at which a kink at the point itself stands out from rounding; None without one.
@@ -183,7 +189,9 @@ class Slopes:
         uncertainty = uncertainty_right + uncertainty_left
         low, high = float(ends.min(axis=0).sum()), float(ends.max(axis=0).sum())
         parts = (sides[0][k] + sides[1][m]) / 2
-        return Estimate((right + left) / 2, uncertainty, float(self.steps[k + 1]), low, high, "at", parts, self.moves)
+        return Estimate(
+            (right + left) / 2, uncertainty, float(self.steps[k + 1]), low, high, "at", *self._spread(parts)
+        )
 
 
 def plateau(
@@ -225,28 +233,40 @@ def differences(
     `rounding` is the error of each output, by default that of its last digit, and `eps` that of the numbers moved.
     The arrays of the case are moved in place, and put back also when the pass raises.
     """
-    saved = {name: case.arrays[name].copy() for name in direction}
-    sides: dict[int, list[Floats]] = {1: [], -1: []}
+    touched = {name: _touched(v) for name, v in direction.items()}
+    saved = {name: case.arrays[name][touched[name]].copy() for name in direction}
+    along = {name: v[touched[name]] for name, v in direction.items()}
+
+    def moved(h: float) -> Floats:
+        for name, v in along.items():
+            if touched[name] is ...:  # without arrays in between
+                np.multiply(v, h, out=case.arrays[name])
+                case.arrays[name] += saved[name]
+            else:
+                case.arrays[name][touched[name]] = saved[name] + h * v
+        try:
+            output = np.array(case.run()[0], float)
+        except Broken:  # such a step leaves the domain: it tells nothing
+            return np.full(out.shape, np.nan)
+        if output.shape != out.shape:
+            raise Broken(f"the shape of the output changes with the numbers: {out.shape}, then {output.shape}")
+        return output
+
+    rounding = np.asarray(EPS * abs(out).ravel(), float) if rounding is None else rounding
+    changes = Changes(out, dout, rounding)
     try:
         for h in size * steps:
-            for sign, slopes in sides.items():
-                for name, v in direction.items():
-                    np.add(saved[name], sign * h * v, out=case.arrays[name])
-                try:
-                    moved = np.asarray(case.run()[0], float)
-                except Broken:  # such a step leaves the domain: it tells nothing
-                    moved = np.full(out.shape, np.nan)
-                if moved.shape != out.shape:
-                    raise Broken(f"the shape of the output changes with the numbers: {out.shape}, then {moved.shape}")
-                with np.errstate(all="ignore"):
-                    slopes.append(sign * (moved - out).ravel() / h)
+            with np.errstate(all="ignore"):
+                changes.add(moved(h), moved(-h), h)
     finally:
         for name, array in saved.items():
-            case.arrays[name][...] = array
-    if rounding is None:
-        rounding = np.asarray(EPS * abs(out).ravel(), float)
-    right, left = np.array(sides[1]), np.array(sides[-1])
-    return Slopes(size * steps, right, left, out.ravel(), dout.ravel(), size, rounding, eps)
+            case.arrays[name][touched[name]] = array
+    return Slopes(size * steps, size, changes.finish(), eps)
+
+
+def _touched(v: Array) -> Any:
+    """The index of the entries that a direction moves, where they are few; else of all."""
+    return np.nonzero(v) if v.ndim and 8 * np.count_nonzero(v) < v.size else ...
 
 
 def typical_sizes(arrays: Arrays) -> dict[str, float]:

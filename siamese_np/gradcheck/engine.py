@@ -2,14 +2,17 @@
 
 import contextlib
 import sys
+import time
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from siamese_np.gradcheck import budget
+from siamese_np.gradcheck.budget import Meter, Stopped
 from siamese_np.gradcheck.calls import reseeded
-from siamese_np.gradcheck.case import FAIL, INCONCLUSIVE, PASS, Broken, Case, Check, check_branches
+from siamese_np.gradcheck.case import FAIL, INCONCLUSIVE, PASS, Arrays, Broken, Case, Check, check_branches
 from siamese_np.gradcheck.contract import check_contract
 from siamese_np.gradcheck.entries import SAME_BITS, Point, check_array
 from siamese_np.gradcheck.hints import hint
@@ -31,16 +34,37 @@ class Options:
     tolerance: float = TOLERANCE
     strict: bool = False
     reseed: bool = False
+    entries: int | None = None
+    seconds: float | None = None
+    progress: bool = False
 
     def __post_init__(self) -> None:
         check_tolerance(self.tolerance)
+        budget.check_limits(self.entries, self.seconds)
+
+    def meter(self, cases: int = 1) -> Meter:
+        """What counts the calls of so many cases, and limits them."""
+        return Meter(self.entries, self.seconds, self.progress, cases)
 
 
 DEFAULT = Options()
 
 
-def check_case(case: Case, options: Options = DEFAULT) -> CaseResult:
-    """Check one case; what it draws at random depends on the seed and its name alone."""
+def estimate(case: Case, options: Options = DEFAULT) -> budget.Expected:
+    """How many forward calls the check of `case` takes, and how many seconds, judged by one call."""
+    case.run()  # the first may compile something
+    start = time.perf_counter()
+    out = case.run()[0]
+    return budget.expected(case, out.size, options.entries, time.perf_counter() - start)
+
+
+def check_case(case: Case, options: Options = DEFAULT, meter: Meter | None = None) -> CaseResult:
+    """Check one case; what it draws at random depends on the seed and its name alone.
+
+    Ctrl-C, or the end of the time given, ends the check: what was found until then is the result.
+    """
+    meter = meter or options.meter()
+    calls, start = meter.calls, time.perf_counter()
     rng = np.random.default_rng([options.seed, zlib.crc32(case.name.encode())])
     if options.reseed:
         case = replace(case, forward=reseeded(case.forward, options.seed))
@@ -50,16 +74,20 @@ def check_case(case: Case, options: Options = DEFAULT) -> CaseResult:
     try:
         # what the code prints must not mix with our output, and what it warns of, the checks find
         with contextlib.redirect_stdout(sys.stderr), np.errstate(all="ignore"):
-            _check(case, rng, options, result)
+            _check(meter.counted(case), rng, options, result, meter)
     except Broken as error:
         result.checks.append(Check("calls", error.verdict, str(error)))
+    except (Stopped, KeyboardInterrupt) as error:
+        result.checks.append(Check("calls", INCONCLUSIVE, f"{meter.stop(error)}: the gradients were not reached"))
     finally:
         for name, array in before.items():
             case.arrays[name][...] = array
+    result.calls, result.seconds = meter.calls - calls, time.perf_counter() - start
+    result.stopped = meter.stopped
     return result
 
 
-def _check(case: Case, rng: np.random.Generator, options: Options, result: CaseResult) -> None:
+def _check(case: Case, rng: np.random.Generator, options: Options, result: CaseResult, meter: Meter) -> None:
     if not any(array.size for array in case.arrays.values()):
         raise Broken("there is nothing to check: no numbers that the output could depend on", INCONCLUSIVE)
     out, dout, gradients, left_alone = start(case, rng)
@@ -74,33 +102,65 @@ def _check(case: Case, rng: np.random.Generator, options: Options, result: CaseR
         point.signature = case.signature(case.arrays)
         result.checks.append(check_branches(point.signature, case.branches))
 
-    result.arrays += [check_array(point, name, rng) for name in case.arrays]
-    alone = all(array.verdict == PASS and array.checked == array.total for array in result.arrays)
-    through_all, ties, result.taylor = check_directions(point, rng)
-    result.checks.append(_directions("directions", through_all, len(through_all) // 2, alone))
-    if ties:
-        result.checks.append(_directions("ties and kinks moved together", ties, 0))
+    meter.show(case, out)
+    result.arrays += [check_array(point, name, rng, meter) for name in case.arrays]
+    exact: Arrays = {}
 
-    result.add(*check_structure(point), *check_contract(point))
-    complex_check, exact = check_complex(point)
-    found = [
-        check_adjoint(case, rng, SINGLE_ADJOINT if point.single else SAME_BITS),
-        check_taylor(result.taylor, through_all[0]),
-        check_jvp(point),
-        complex_check,
-        *check_single(point, rng),
-    ]
-    result.add(*(check for check in found if check is not None))
-    if case.extra is not None:
-        result.checks += case.extra()
-    if case.owner is not None:
-        result.checks.append(check_owner(point))
+    def directions() -> list[Check]:
+        alone = all(array.verdict == PASS and array.checked == array.total for array in result.arrays)
+        through_all, ties, result.taylor = check_directions(point, rng)
+        moved = [_directions("ties and kinks moved together", ties, 0)] if ties else []
+        remainder = check_taylor(result.taylor, through_all[0])
+        along = _directions("directions", through_all, len(through_all) // 2, alone)
+        return [along, *moved, *([remainder] if remainder else [])]
+
+    def structure() -> list[Check]:
+        return [*check_structure(point), *check_contract(point)]
+
+    def complex_step() -> list[Check]:
+        check, found = check_complex(point)
+        exact.update(found)
+        return [check] if check else []
+
+    def adjoint() -> list[Check]:
+        found = [check_adjoint(case, rng, SINGLE_ADJOINT if point.single else SAME_BITS), check_jvp(point)]
+        return [check for check in found if check is not None]
+
+    _in_turn(
+        {
+            "directions through all arrays": directions,
+            "structure": structure,
+            "adjoint identity": adjoint,
+            "complex step": complex_step,
+            "float32": lambda: check_single(point, rng),
+            "further checks": case.extra or list,
+            "arrays of the layer": lambda: [check_owner(point)] if case.owner is not None else [],
+        },
+        result,
+        meter,
+    )
     for array in result.arrays:
         for entry in array.worst:
             if array.name in exact and not isinstance(entry.index, str):
                 entry.complex_step = float(exact[array.name][entry.index])
         if array.verdict == FAIL:
-            array.hint = hint(point, array)
+            with contextlib.suppress(Stopped):
+                array.hint = hint(point, array)
+
+
+def _in_turn(stages: Mapping[str, Callable[[], list[Check]]], result: CaseResult, meter: Meter) -> None:
+    """Run one stage after another; name those that are not reached."""
+    missing = []
+    for name, stage in stages.items():
+        try:
+            if meter.stopped:
+                raise Stopped
+            result.add(*stage())
+        except (Stopped, KeyboardInterrupt) as error:
+            meter.stop(error)
+            missing.append(name)
+    if missing:
+        result.checks.append(Check("all reached", INCONCLUSIVE, f"{meter.stopped}: without {', '.join(missing)}"))
 
 
 def _directions(name: str, entries: list[Entry], may_skip: int, alone: bool = False) -> Check:
@@ -122,5 +182,13 @@ def _directions(name: str, entries: list[Entry], may_skip: int, alone: bool = Fa
 
 def check_cases(operations: Mapping[str, Iterable[Case]], options: Options = DEFAULT) -> Report:
     """Check the cases of each operation, in order, into one report."""
-    found = {name: [check_case(case, options) for case in cases] for name, cases in operations.items()}
-    return Report(found, options.seed, options.tolerance)
+    cases = [(name, case) for name, found in operations.items() for case in found]
+    results: dict[str, list[CaseResult]] = {name: [] for name in operations}
+    meter = options.meter(len(cases))
+    try:
+        for name, case in cases:
+            results[name].append(check_case(case, options, meter))
+            meter.cases -= 1
+    finally:
+        meter.close()
+    return Report(results, options.seed, options.tolerance)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from siamese_np.gradcheck import measure
+from siamese_np.gradcheck.budget import DEAREST, DIRECTIONS, LEAST, TIME_UP, Meter, Sample, Stopped
 from siamese_np.gradcheck.case import FAIL, INCONCLUSIVE, PASS, Array, Arrays, Case
 from siamese_np.gradcheck.compositions import COMPOSITION, MAX_SKIPPED, advice, excuse_direction, settle_entries
 from siamese_np.gradcheck.curve import Curve
@@ -29,8 +30,6 @@ from siamese_np.gradcheck.report import TOO_SMALL, ArrayResult, Entry
 from siamese_np.gradcheck.undecided import AWAY, OTHER_VALUES, reasons, why
 from siamese_np.gradcheck.undecided import ROUNDING as ROUNDING_HIDES
 
-FULL = 5000  # arrays of fewer entries are checked entry by entry
-SAMPLE, DIRECTIONS = 32, 8  # of larger ones, so many entries, and so many directions
 WORST = 10  # entries shown
 LONG = (5,)  # so many steps must agree on a small slope: two decades, which rounding does not do by chance
 ROUNDING = 1e-13  # of the loss: what its summation may cost
@@ -133,49 +132,128 @@ def compare(
     return entry
 
 
-def check_array(point: Point, name: str, rng: np.random.Generator) -> ArrayResult:
-    """Check the gradient of the array `name`."""
+def check_array(point: Point, name: str, rng: np.random.Generator, meter: Meter) -> ArrayResult:
+    """Check the gradient of the array `name`, as far as calls and time suffice."""
     array, gradient = point.case.arrays[name], point.gradients[name]
     if array.size == 0:
         return ArrayResult(
             name, array.shape, 0, 0, 0, 0, 0, 0, 0.0, INCONCLUSIVE, remark="it is empty: there is nothing to check"
         )
-
-    vectors = [signs(rng, array.shape)]
-    curve_entry, slopes = point.check_direction(name, "direction 1", {name: vectors[0]})
-    full = array.size < FULL
-    directions = [curve_entry]
-    for number in range(2, 2 if full else DIRECTIONS + 1):
-        vectors.append(signs(rng, array.shape))
-        directions.append(point.check_direction(name, f"direction {number}", {name: vectors[-1]})[0])
-
-    rms = abs(curve_entry.numeric) / np.sqrt(array.size)  # of the slopes, roughly
-    known = max(float(abs(gradient).max()), rms if np.isfinite(rms) else 0.0, point.floors[name])
-    resolution = point.enough * measure.FLOOR * known
-    estimates = point.estimates[name] = {}
-    direction = np.zeros_like(array)
-    for index in _chosen(array, full, rng):
-        direction[index] = 1
-        estimates[index] = _estimate(point, {name: direction}, resolution, float(gradient[index]))
-        direction[index] = 0
+    planned = meter.sample(point.case, name, point.out)
+    directions: list[Entry] = []
+    vectors: list[Array] = []
+    estimates: dict[Index, Estimate] = {}
+    curve: Curve = []
+    stopped = ""
+    try:
+        v = signs(rng, array.shape)
+        first, slopes = point.check_direction(name, "direction 1", {name: v})
+        directions, vectors = [first], [v]
+        curve = _curve(slopes, first)
+        if planned.entries < array.size:
+            _through_all(point, name, rng, directions, vectors)
+        rms = abs(first.numeric) / np.sqrt(array.size)  # of the slopes, roughly
+        known = max(float(abs(gradient).max()), rms if np.isfinite(rms) else 0.0, point.floors[name])
+        resolution = point.enough * measure.FLOOR * known
+        used = meter.calls
+        for index in _chosen(array, planned, rng):
+            if meter.calls - used > planned.calls and len(estimates) >= LEAST:
+                break
+            estimates[index] = _estimate(point, {name: _one(array, index)}, resolution, float(gradient[index]))
+        if len(estimates) < array.size:
+            _through_all(point, name, rng, directions, vectors)
+    except (Stopped, KeyboardInterrupt) as error:
+        stopped = meter.stop(error)
+    estimates = point.estimates[name] = dict(sorted(estimates.items()))
 
     values = [e.value for e in estimates.values() if np.isfinite(e.value)]
     scale = max(float(abs(gradient).max()), float(np.abs(values).max(initial=0)), point.floors[name])
-    entries = [_entry(point, name, index, estimate, scale) for index, estimate in estimates.items()]
-    zero = _is_zero(point, name)
+    entries = {index: _entry(point, name, index, estimate, scale) for index, estimate in estimates.items()}
+    zero = bool(directions) and _is_zero(point, name)
     if zero:  # nothing but rounding is left to compare
-        for entry in (*entries, *directions):
+        for entry in (*entries.values(), *directions):
             entry.verdict, entry.error = PASS, 0.0
     else:
-        for index, entry in zip(estimates, entries, strict=True):
-            if entry.verdict == PASS:
-                direction[index] = 1
-                _hold_to_own_size(point, name, entry, {name: direction}, scale)
-                direction[index] = 0
-        settle_entries(point, name, entries)
-        for entry, v in zip(directions, vectors, strict=True):
-            excuse_direction(point, entry, {name: v})
-    return _summary(point, name, entries, directions, _curve(slopes, curve_entry), zero)
+        try:
+            _hold_all_to_own_size(point, name, entries, scale, meter, planned.calls)
+            settle_entries(point, name, list(entries.values()))
+            for direction, v in zip(directions, vectors, strict=False):  # Ctrl-C may come in between
+                excuse_direction(point, direction, {name: v})
+            if len(entries) < array.size and FAIL not in [entry.verdict for entry in entries.values()]:
+                wrong = [direction for direction in directions if direction.verdict == FAIL]
+                entries.update(_bisect(point, name, wrong[0], scale, rng) if wrong else {})
+        except (Stopped, KeyboardInterrupt) as error:
+            stopped = meter.stop(error)
+    return _summary(point, name, list(entries.values()), directions, curve, zero, stopped)
+
+
+def _through_all(
+    point: Point, name: str, rng: np.random.Generator, directions: list[Entry], vectors: list[Array]
+) -> None:
+    """As many directions as stand for the entries that are not checked one by one."""
+    for number in range(len(directions) + 1, DIRECTIONS + 1):
+        v = signs(rng, point.case.arrays[name].shape)
+        directions.append(point.check_direction(name, f"direction {number}", {name: v})[0])
+        vectors.append(v)
+
+
+def _hold_all_to_own_size(
+    point: Point, name: str, entries: dict[Index, Entry], scale: float, meter: Meter, calls: float
+) -> None:
+    """Compare small entries at their own size; those for which there are no calls or no time do not count as checked.
+
+    The first `LEAST` have calls in any event.
+    """
+    used, held = meter.calls, 0
+    small = [index for index, entry in entries.items() if entry.verdict == PASS and _is_small(point, entry, scale)]
+    for number, index in enumerate(small):
+        try:
+            if meter.calls - used > calls and held >= LEAST:
+                raise Stopped
+            _hold_to_own_size(point, name, entries[index], {name: _one(point.case.arrays[name], index)}, scale)
+            held += 1
+        except (Stopped, KeyboardInterrupt) as error:
+            for left in small[number:]:
+                del entries[left], point.estimates[name][left]
+            if meter.calls - used > calls and not isinstance(error, KeyboardInterrupt):
+                return
+            raise
+
+
+def _bisect(point: Point, name: str, wrong: Entry, scale: float, rng: np.random.Generator) -> dict[Index, Entry]:
+    """The entry that makes directions wrong: the half that is more wrong is halved, until one entry is left."""
+    array = point.case.arrays[name]
+    v = signs(rng, array.shape).ravel()
+
+    def off(low: int, high: int, resolution: float) -> float:
+        part = np.zeros(array.size)
+        part[low:high] = v[low:high]
+        direction = {name: part.reshape(array.shape)}
+        said = point.along(direction)
+        estimate = _estimate(point, direction, resolution, said)
+        return said - (min(max(said, estimate.low), estimate.high) if estimate.kink == "at" else estimate.value)
+
+    low, high = 0, array.size
+    total = off(low, high, abs(wrong.analytic - wrong.numeric) / 8)
+    while high - low > 1:
+        middle = (low + high) // 2
+        first = off(low, middle, abs(total) / 8)
+        if not np.isfinite(total) or not np.isfinite(first):
+            return {}
+        if abs(first) >= abs(total - first):
+            high, total = middle, first
+        else:
+            low, total = middle, total - first
+    index = tuple(int(i) for i in np.unravel_index(low, array.shape))
+    resolution, said = point.tolerance * measure.FLOOR * scale, float(point.gradients[name][index])
+    estimate = _estimate(point, {name: _one(array, index)}, resolution, said)
+    entry = _entry(point, name, index, estimate, scale)
+    settle_entries(point, name, [entry])
+    if entry.verdict != FAIL:  # many entries are wrong, each by little
+        return {}
+    entry.remark = entry.remark or "found by halving a direction"
+    point.estimates[name][index] = estimate
+    return {index: entry}
 
 
 def _entry(point: Point, name: str, index: Index, estimate: Estimate, scale: float) -> Entry:
@@ -190,13 +268,22 @@ def _entry(point: Point, name: str, index: Index, estimate: Estimate, scale: flo
     return entry
 
 
+def _is_small(point: Point, entry: Entry, scale: float) -> bool:
+    """Whether an entry is much smaller than the largest of its array, and not known to be right at its own size."""
+    low, high = _ends(entry)
+    nearest = min(max(entry.analytic, low), high)
+    wrong = measure.error(entry.analytic, nearest, 0.0) > point.tolerance
+    return wrong and max(abs(entry.analytic), abs(low), abs(high)) < measure.FLOOR * scale
+
+
+def _ends(entry: Entry) -> tuple[float, float]:
+    """Of the interval that the slope lies in."""
+    return tuple(entry.numeric if end is None else end for end in (entry.low, entry.high))  # type: ignore[return-value]
+
+
 def _hold_to_own_size(point: Point, name: str, entry: Entry, direction: Arrays, scale: float) -> None:
-    """Compare an entry much smaller than the largest of its array, which passes beside that, at its own size."""
-    ends = [entry.numeric if end is None else end for end in (entry.low, entry.high)]
-    size = max(abs(entry.analytic), *(abs(end) for end in ends))
-    nearest = min(max(entry.analytic, ends[0]), ends[1])
-    if size >= measure.FLOOR * scale or measure.error(entry.analytic, nearest, 0.0) <= point.tolerance:
-        return
+    """Compare an entry that is small, and passes beside the largest of its array, at its own size."""
+    size = max(abs(entry.analytic), *(abs(end) for end in _ends(entry)))
     rounding = measure.ROUNDING * scale * (SINGLE_EPS / EPS if point.single else 1)
     estimate = point.slopes(direction, SWEEP).estimate(point.enough * size + rounding, LONG)
     verdict, wrong = measure.evaluate_small(entry.analytic, estimate, rounding, point.tolerance, point.enough)
@@ -209,7 +296,7 @@ def _hold_to_own_size(point: Point, name: str, entry: Entry, direction: Arrays, 
 
 
 def _summary(
-    point: Point, name: str, entries: list[Entry], directions: list[Entry], curve: Curve, zero: bool
+    point: Point, name: str, entries: list[Entry], directions: list[Entry], curve: Curve, zero: bool, stopped: str
 ) -> ArrayResult:
     array, both = point.case.arrays[name], (*entries, *directions)
     verdicts = [entry.verdict for entry in both]
@@ -236,6 +323,11 @@ def _summary(
         verdict, remark = INCONCLUSIVE, f"most directions through all entries could not be decided: {because}"
     elif skipped:
         remark = _undecided(point, name, entries, skipped, 0, len(weak))
+    # with time up, a sample and all directions will do
+    enough = len(entries) == array.size or (len(entries) >= LEAST and len(directions) == DIRECTIONS)
+    if stopped and verdict != FAIL and not (verdict == PASS and enough and stopped == TIME_UP):
+        reached = f"{stopped}: {len(entries)} of {array.size} entries were reached"
+        verdict, remark = INCONCLUSIVE, f"{reached}; {remark}" if remark else reached
     wrong = sorted((e for e in both if e.verdict != PASS), key=_badness, reverse=True)
     errors = [e.error for e in both if not np.isnan(e.error)]
     return ArrayResult(
@@ -299,11 +391,19 @@ def signs(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     return rng.choice([-1.0, 1.0], shape)
 
 
-def _chosen(array: Array, full: bool, rng: np.random.Generator) -> Iterator[Index]:
-    if full:
+def _one(array: Array, index: Index) -> Array:
+    """The direction along one entry."""
+    direction = np.zeros_like(array)
+    direction[index] = 1
+    return direction
+
+
+def _chosen(array: Array, planned: Sample, rng: np.random.Generator) -> Iterator[Index]:
+    """The entries to check, in random order where the calls may not suffice for all."""
+    if planned.entries == array.size and DEAREST * array.size <= planned.calls:
         yield from np.ndindex(array.shape)
     else:
-        for flat in np.sort(rng.choice(array.size, SAMPLE, replace=False)):
+        for flat in rng.choice(array.size, planned.entries, replace=False):
             yield tuple(int(i) for i in np.unravel_index(flat, array.shape))
 
 

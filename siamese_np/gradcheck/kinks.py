@@ -17,7 +17,6 @@ import numpy as np
 
 from siamese_np.gradcheck.case import Arrays
 from siamese_np.gradcheck.compositions import excuse_direction
-from siamese_np.gradcheck.differences import Slopes
 from siamese_np.gradcheck.entries import Index, Point, signs
 from siamese_np.gradcheck.report import Entry
 from siamese_np.gradcheck.taylor import Taylor, taylor
@@ -35,30 +34,34 @@ def check_directions(point: Point, rng: np.random.Generator) -> tuple[list[Entry
     """
     arrays = point.case.arrays
     kinks = [(n, i) for n, found in point.estimates.items() for i, e in found.items() if e.kink == "at"]
+
+    remainders: list[Taylor] = []
+
+    def compared(label: str, direction: Arrays) -> Entry:
+        entry, slopes = point.check_direction("all arrays", label, direction)
+        if not remainders:
+            remainders.append(taylor(slopes, entry.analytic))
+        excuse_direction(point, entry, direction)
+        return entry
+
     size = {name: size / max(point.sizes.values()) for name, size in point.sizes.items()}
     through_all = [
-        (f"random direction {number + 1}", {name: size[name] * signs(rng, a.shape) for name, a in arrays.items()})
+        compared(
+            f"random direction {number + 1}", {name: size[name] * signs(rng, a.shape) for name, a in arrays.items()}
+        )
         for number in range(RANDOM)
     ]
-    labelled = []
+    together = []
     for group in _ties(point, rng):
         label = "together: " + ", ".join(f"{name}{list(index)}" for name, index in group[:4])
         label += f" and {len(group) - 4} more" if len(group) > 4 else ""
-        labelled.append((label, _direction(arrays, group, np.ones(len(group)))))
-        labelled.append((f"{label}, random signs", _direction(arrays, group, signs(rng, (len(group),)))))
+        together.append(compared(label, _direction(arrays, group, np.ones(len(group)))))
+        together.append(compared(f"{label}, random signs", _direction(arrays, group, signs(rng, (len(group),)))))
     if kinks:
         for number in range(RANDOM):
-            labelled.append((f"kinks, random signs {number + 1}", _direction(arrays, kinks, signs(rng, (len(kinks),)))))
-
-    def compared(directions: list[tuple[str, Arrays]]) -> list[tuple[Entry, Slopes]]:
-        found = [point.check_direction("all arrays", label, direction) for label, direction in directions]
-        for (entry, _), (_, direction) in zip(found, directions, strict=True):
-            excuse_direction(point, entry, direction)
-        return found
-
-    first, ties = compared(through_all), compared(labelled)
-    remainder = taylor(first[0][1], first[0][0].analytic)
-    return [entry for entry, _ in first], [entry for entry, _ in ties], remainder
+            direction = _direction(arrays, kinks, signs(rng, (len(kinks),)))
+            together.append(compared(f"kinks, random signs {number + 1}", direction))
+    return through_all, together, remainders[0]
 
 
 def _ties(point: Point, rng: np.random.Generator) -> list[list[Member]]:
@@ -67,7 +70,7 @@ def _ties(point: Point, rng: np.random.Generator) -> list[list[Member]]:
     for name, estimates in point.estimates.items():
         for index, estimate in estimates.items():
             if estimate.kink == "at":
-                for output in np.flatnonzero(estimate.moves):
+                for output in np.flatnonzero(np.asarray(estimate.moves)):
                     meeting[int(output)].append((name, index))
     groups = list(dict.fromkeys(tuple(members) for members in meeting.values() if len(members) > 1))
     chosen = rng.permutation(len(groups))[:MAX_GROUPS]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from siamese_np.gradcheck import curve as curves
+from siamese_np.gradcheck.budget import INTERRUPTED
 from siamese_np.gradcheck.case import ENOUGH, FAIL, INCONCLUSIVE, PASS, Check, Shape, two, worst_verdict
 from siamese_np.gradcheck.scope import scope
 from siamese_np.gradcheck.sections import section
@@ -96,9 +97,10 @@ class ArrayResult:
 
 @dataclass
 class CaseResult:
-    """All that was found at one point of one pass; `strict` as in `siamese_np.gradcheck.case.Case`.
+    """All that was found at one point of one pass, in so many forward calls; `stopped` says what ended it early.
 
-    `precision` is ``"float32"`` where outputs or gradients are, which are judged in it then.
+    `strict` as in `siamese_np.gradcheck.case.Case`. `precision` is ``"float32"`` where outputs or gradients are, which
+    are judged in it then.
     """
 
     name: str
@@ -108,6 +110,9 @@ class CaseResult:
     checks: list[Check] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     taylor: Taylor = field(default_factory=Taylor)
+    calls: int = 0
+    seconds: float = 0.0
+    stopped: str = ""
 
     def add(self, *checks: Check) -> None:
         """Take in further checks: where the contract is no requirement, its breaches are notes."""
@@ -172,6 +177,21 @@ class Report:
         return self.verdict == PASS
 
     @property
+    def calls(self) -> int:
+        """How many forward calls it took."""
+        return sum(case.calls for case in self.cases)
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        return sum(case.seconds for case in self.cases)
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C ended it: the report is of what was found until then."""
+        return any(case.stopped == INTERRUPTED for case in self.cases)
+
+    @property
     def cases(self) -> list[CaseResult]:
         """All cases in a row."""
         return [case for cases in self.operations.values() for case in cases]
@@ -201,12 +221,14 @@ class Report:
         raise TypeError("a report has three verdicts: ask for report.passed or report.verdict")
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as values that JSON knows. No times: the same seed gives the same object."""
+        """The report as values that JSON knows. The same seed gives the same object, but for ``"seconds"``."""
         return {
             **_verdicts(self),
             "seed": self.seed,
             "tolerance": self.tolerance,
             "scope": scope(check.name for case in self.cases for check in case.checks),
+            "calls": self.calls,
+            "seconds": self.seconds,
             "operations": {
                 name: [{**_verdicts(case), **_plain(dataclasses.asdict(case))} for case in cases]
                 for name, cases in self.operations.items()
@@ -338,6 +360,7 @@ def _last_line(report: Report, seconds: float | None) -> str:
         f"of {_count(len(arrays), 'gradient')}",
         f"{_count(kinks, 'kink')}, {skipped:,} skipped" + (f", {small:,} {TOO_SMALL}" if small else ""),
         _count(sum(len(case.checks) for case in report.cases), "further check"),
+        _count(report.calls, "forward call"),
         f"seed {report.seed}",
     ]
     if any(case.precision == "float32" for case in report.cases):
