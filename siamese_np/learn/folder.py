@@ -1,0 +1,54 @@
+"""The folder of a learner: the exercise files, and in ``progress.json`` how far they are."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from siamese_np.errors import DataError, OptionError
+from siamese_np.learn.exercise import exercises
+from siamese_np.reading import open_regular
+
+FILE = "progress.json"
+MAX_BYTES = 1 << 16
+Progress = dict[str, dict[str, Any]]
+
+
+def start(folder: str | Path) -> list[Path]:
+    """Write all exercise files into a new folder; OptionError if it holds anything: nothing is ever overwritten."""
+    folder = Path(folder)
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise OptionError(f"{folder} exists and is not an empty folder; name a new one, nothing is overwritten")
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / exercise.file for exercise in exercises().values()]
+    for path, exercise in zip(paths, exercises().values(), strict=True):
+        with path.open("x", encoding="utf-8") as file:
+            file.write(exercise.text)
+    record(folder, {})
+    return paths
+
+
+def progress(folder: str | Path = ".") -> Progress:
+    """What has been done in a folder of exercises: ``{"dense": {"passed": True, "hints": 1}, ...}``, all in order.
+
+    Raises
+    ------
+    OptionError, DataError
+        It is no folder of exercises; its ``progress.json`` is damaged.
+    """
+    path = Path(folder) / FILE
+    if not path.exists():
+        raise OptionError(f"there is no {path}: go to the folder that `siamese-np learn start FOLDER` has made")
+    try:
+        with open_regular(path) as file:
+            content = file.read(MAX_BYTES)
+        kept = {name: (one["passed"] is True, int(one["hints"])) for name, one in json.loads(content).items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+        raise DataError(f"{path} is damaged; to begin anew write {{}} into it, your files are not touched") from None
+    return {name: dict(zip(("passed", "hints"), kept.get(name, (False, 0)), strict=True)) for name in exercises()}
+
+
+def record(folder: str | Path, done: Progress) -> None:
+    """Keep what has been done."""
+    from siamese_np.storage import write_atomically
+
+    write_atomically(Path(folder) / FILE, json.dumps(done, indent=1).encode())
