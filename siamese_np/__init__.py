@@ -24,6 +24,7 @@ _PUBLIC = {
     "presets": ("cnn", "mlp"),
     "run": ("Run", "train_run"),
     "runtime.scheduler": ("set_threads",),
+    "tracing": ("trace",),
 }
 _MODULE = {name: module for module, names in _PUBLIC.items() for name in names}
 

@@ -184,6 +184,14 @@ def gradcheck(args: argparse.Namespace) -> int:
     return 130 if report.interrupted else EXIT[report.verdict]
 
 
+def trace(args: argparse.Namespace) -> int:
+    """Write a page that shows a pair of images on its way to the loss and back."""
+    from siamese_np.tracing.command import run
+
+    _result(args, *run(args))
+    return 0
+
+
 def bench(args: argparse.Namespace) -> int:
     """Measure this machine, the kernels, whole training steps, and other frameworks beside them."""
     from siamese_np.bench.command import run
@@ -196,6 +204,15 @@ def bench_compare(args: argparse.Namespace) -> int:
     from siamese_np.bench.command import compare
 
     return compare(args)
+
+
+def learn(args: argparse.Namespace) -> int:
+    """Exercises: write backward passes, and be told what is wrong with them."""
+    from siamese_np.learn.command import run
+
+    status, result, lines = run(args)
+    _result(args, result, "\n".join(lines))
+    return status
 
 
 def info(args: argparse.Namespace) -> int:
@@ -319,6 +336,15 @@ def _parser(with_config: bool) -> argparse.ArgumentParser:
     sub.add_argument("--reseed", action="store_true", default=None, help="seed NumPy before every forward, for dropout")
     sub.add_argument("--plot", metavar="FILE", help="save the V-curves, error against step, as a PNG picture")
 
+    sub = command(trace, "show every number of a pair's way to the loss and back, as one HTML page")
+    sub.add_argument("model", metavar="MODEL", help=model_help)
+    sub.add_argument("a", metavar="A", help="image file, or number of a test image")
+    sub.add_argument("b", metavar="B", help="image file, or number of a test image")
+    sub.add_argument("-o", "--output", metavar="FILE", default="trace.html", help="page to write (trace.html)")
+    sub.add_argument("--label", choices=("similar", "dissimilar"), help="what the pair is (by class, or as judged)")
+    sub.add_argument("--only", action="store_true", help="no other pairs on the page")
+    sub.add_argument("--data", metavar="DIR", help=data_help)
+
     sub = command(bench, "measure this machine, the kernels, training, and other frameworks beside them")
     sub.add_argument("--quick", action="store_true", help="at most a minute, with less of everything")
     sub.add_argument(
@@ -335,6 +361,14 @@ def _parser(with_config: bool) -> argparse.ArgumentParser:
     old_new.add_argument("new", metavar="NEW", help="benchmark.json, or its folder")
     old_new.add_argument("--fail-over", metavar="P%", default="5%", help="least change that matters (5%%)")
     old_new.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+
+    sub = command(learn, "exercises: write the backward passes yourself, and be told what is wrong with them")
+    sub.add_argument(
+        "action",
+        choices=("list", "start", "check", "hint", "solution", "progress"),
+        help="list the exercises; start FOLDER; check [NAME or FILE]; hint NAME; solution NAME; progress so far",
+    )
+    sub.add_argument("name", metavar="NAME", nargs="?", help="an exercise, by name or number; a folder for start")
 
     sub = command(info, "say what this installation is and uses")
     sub.add_argument("--warm-up", action="store_true", help="compile all kernels of the presets now")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,9 @@ from siamese_np.errors import OptionError, ShapeError
 from siamese_np.fusion import fused
 from siamese_np.layer import Array, Layer, Shape
 from siamese_np.runtime.scheduler import chunks_of
+
+if TYPE_CHECKING:
+    from siamese_np.ledger import Ledger
 
 EMBED_BATCH = 256  # images embedded at a time: bounds the memory of the activations
 
@@ -167,6 +170,24 @@ class Sequential:
     def named_params(self) -> dict[str, Array]:
         """Every parameter array under a name such as ``conv2d_1.w``, numbered per kind of layer."""
         return numbered((type(layer).__name__, layer.params) for layer in self.layers)
+
+    def summary(self, x: Array) -> "Ledger":
+        """What each layer costs on a batch x (N, ...), and the share of zeros in what it gives.
+
+        Printed, the `siamese_np.ledger.Ledger` is a table: shapes, parameters, FLOPs and bytes forward and backward.
+        The layers run one by one, none fused. ShapeError where x does not fit.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from siamese_np import Dense, Sequential
+        >>> network = Sequential([Dense(4, 3, seed=0)], (4,))
+        >>> network.summary(np.ones((2, 4), np.float32)).total("flops")
+        48
+        """
+        from siamese_np.ledger import summary  # which knows the layers
+
+        return summary(self, x)
 
     def load_params(self, params: Mapping[str, Any] | str | Path) -> None:
         """Copy in parameters by the names of `named_params`, all or none.

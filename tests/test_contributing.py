@@ -14,7 +14,7 @@ FOLDERS = ("", "siamese_np", "tests")
 
 def test_its_layer_runs_and_a_wrong_one_would_be_told(monkeypatch):
     monkeypatch.delitem(_REGISTERED, "Scale", raising=False)  # of another test
-    (block,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    block, _ = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
     wrong = block.replace("(dout * cache).sum", "dout.sum")
     assert wrong != block
     exec(compile(block, "CONTRIBUTING.md", "exec"), {"__name__": "__main__"})

@@ -146,4 +146,4 @@ def test_options_reach_the_check(arguments, name, value, monkeypatch):
     monkeypatch.setattr(cases, "check_cases", lambda operations, options: found.append(options) or Report({}, 0, 1e-6))
     main(["gradcheck", "flatten", *arguments])
     main(["gradcheck", "flatten"])
-    assert getattr(found[0], name) == value and found[1] == Options()
+    assert getattr(found[0], name) == value and found[1] == Options(progress=True)

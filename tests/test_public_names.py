@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from types import ModuleType
 
 import pytest
 
@@ -12,12 +13,13 @@ OTHERS = [
     *("Adam", "AllPairsContrastiveLoss", "ContrastiveLoss", "Dataset", "EuclideanDistance", "Layer"),
     *("PairwiseDistances", "RandomShift", "Run", "SGD", "Sequential", "SiameseError", "SiameseNetwork", "Split"),
     *("TrainConfig", "balanced_batches", "cnn", "load_dataset", "load_images", "load_model", "mlp", "random_pairs"),
-    *("read_idx", "read_image", "register_layer", "save_model", "set_threads", "train_run", "use_kernels"),
+    *("read_idx", "read_image", "register_layer", "save_model", "set_threads", "trace", "train_run", "use_kernels"),
 ]
 
 
 def test_the_public_names_are_these():
     assert siamese_np.__all__ == dir(siamese_np) == sorted(LAYERS + OTHERS)
+    assert not any(isinstance(getattr(siamese_np, name), ModuleType) for name in siamese_np.__all__)
     given: dict[str, object] = {}
     exec("from siamese_np import *", given)
     assert {name: given[name] for name in siamese_np.__all__} == {

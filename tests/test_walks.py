@@ -94,12 +94,12 @@ ROOMS = {
     ),
     "kernels": (2_530, "kernels", "warm_up.py"),
     "runtime": (950, "runtime"),
-    "gradient checker": (6_400, "gradcheck"),
+    "gradient checker": (6_750, "gradcheck"),
     "benchmark and ladder": (2_000, "bench", "ladder"),
     "measurements and pictures": (1_400, "metrics.py", "plots.py", "run_folder.py", "_figure.py"),
     "data sets and reading": (1_300, "datasets", "reading.py"),
     "files and command line": (
-        1_300,
+        1_320,
         "storage.py",
         "description.py",
         "checkpoint.py",
@@ -107,14 +107,19 @@ ROOMS = {
         "__main__.py",
         "_process.py",
     ),
+    "trace and learn": (1_700, "learn", "tracing", "ledger.py"),
     "benchmarks": (1_500, str(Path(__file__).parent.parent / "benchmarks")),
 }
-ALL = 17_400  # of the package
+ALL = 21_200  # of the package
+
+
+EXERCISES = PACKAGE / "learn" / "exercises"  # files for the user to fill in, not code of the package
 
 
 def sources(*names: str) -> list[Path]:
     places = [PACKAGE / name for name in names]
-    return [path for place in places for path in (sorted(place.rglob("*.py")) if place.is_dir() else [place])]
+    paths = [path for place in places for path in (sorted(place.rglob("*.py")) if place.is_dir() else [place])]
+    return [path for path in paths if path.parent != EXERCISES]
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -125,5 +130,5 @@ def test_a_room_keeps_to_its_size(room):
 
 def test_every_file_has_one_room_and_all_are_few_enough():
     rooms = [path for _, *names in ROOMS.values() for path in sources(*names) if PACKAGE in path.parents]
-    assert sorted(rooms) == sorted(PACKAGE.rglob("*.py"))
+    assert sorted(rooms) == sorted(sources(""))
     assert lines(*rooms) <= ALL

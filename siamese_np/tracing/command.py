@@ -1,0 +1,58 @@
+"""`siamese-np trace`: reads a model and images, writes the page."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from siamese_np.datasets import Dataset, load_dataset, read_image
+from siamese_np.errors import DataError, OptionError
+from siamese_np.layer import Array
+from siamese_np.storage import load_model, write_atomically
+from siamese_np.tracing.offers import offers
+from siamese_np.tracing.page import Pair, page
+from siamese_np.tracing.record import Trace, trace
+
+LABELS = {"similar": 0, "dissimilar": 1}
+
+
+def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    """Write the page that `args` ask for; what to say of it, as JSON values and as text."""
+    output = Path(args.output)
+    if output.suffix not in (".html", ".htm"):
+        raise OptionError(f"--output must end in .html, not {output.name!r}")
+    if not output.parent.is_dir():
+        raise OptionError(f"there is no folder {output.parent} for --output")
+    siamese = load_model(args.model)
+    numbers = [name for name in (args.a, args.b) if name.isdecimal()]
+    dataset = None if args.only and not numbers else load_dataset(args.data)
+    (a, of_a, class_a), (b, of_b, class_b) = (_image(name, dataset) for name in (args.a, args.b))
+    label = LABELS.get(args.label)
+    if label is None and None not in (class_a, class_b):
+        label = int(class_a != class_b)
+    own = trace(siamese, a, b, label)
+    title = "test images you named" if len(numbers) == 2 else "your pictures"
+    if label is None:
+        title += f" (taken for {'similar' if own.label == 0 else 'dissimilar'})"
+    pairs = [Pair(own, title, of_a, of_b)]
+    if dataset is not None and not args.only and dataset.test.images.shape[1:] == siamese.network.input_shape:
+        for offer in offers(siamese, dataset.test):
+            (a, of_a, class_a), (b, of_b, class_b) = (_image(str(n), dataset) for n in (offer.a, offer.b))
+            pairs.append(Pair(trace(siamese, a, b, int(class_a != class_b)), offer.title, of_a, of_b))
+    content = page(siamese, pairs).encode()
+    write_atomically(output, content)
+    return _said(output, len(content), own), f"{own}\n{output}: {len(content) / 1e6:.1f} MB, open it in a browser"
+
+
+def _said(output: Path, size: int, own: Trace) -> dict[str, Any]:
+    numbers = {name: float(own[name][0]) for name in ("dist", "loss", "ddist")}
+    return {"output": str(output), "bytes": size, "label": own.label, "margin": own.margin, **numbers}
+
+
+def _image(name: str, dataset: Dataset | None) -> tuple[Array, str, int | None]:
+    """The image called `name`, a file or the number of a test image; what it is; and its class, if known."""
+    if dataset is None or not name.isdecimal():
+        return read_image(name)[..., None], Path(name).name, None
+    test, number = dataset.test, int(name)
+    if number >= len(test):
+        raise DataError(f"{dataset.name} has the test images 0 to {len(test) - 1}, not {name}")
+    return test.images[number], f"test image {number}, class {test.classes[number]}", int(test.classes[number])

@@ -1,0 +1,187 @@
+"""The trace of some pairs as one HTML page, complete in itself: numbers, textbook and program, no other file.
+
+The page holds the textbook's float32 numbers. What only copies numbers (ReLU, flatten, pooling without overlap), and
+products and sums of two of them (a dense layer's dw for one image, the sum of both branches), are made in the page.
+"""
+
+import base64
+import html
+import json
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from siamese_np.errors import ModelError, OptionError
+from siamese_np.layer import Array, Layer
+from siamese_np.layers import Conv2D, Dense, Flatten, GlobalAvgPool2D, MaxPool2D, ReLU
+from siamese_np.ledger import flops
+from siamese_np.network import SiameseNetwork
+from siamese_np.tracing.mistakes import MISTAKES, check, place, said
+from siamese_np.tracing.record import BRANCHES, Trace
+
+MAX_BYTES = 8_000_000
+
+# Of each kind of layer: the page of the textbook, and how the line begins that computes an array
+LINES = {
+    "Conv2D": (
+        "conv2d",
+        {
+            "out": "out = out + padded[",
+            "dx": "dpadded[seen] +=",
+            "dw": "dw[p, q] = np.",
+            "db": "return dx, dw, dout.sum",
+        },
+    ),
+    "Dense": (
+        "dense",
+        {"out": "return x @ w + b", "dx": "return dout @", "dw": "return dout @", "db": "return dout @"},
+    ),
+    "ReLU": ("relu", {"out": "out = np.where(x.real", "dx": "return np.where(out"}),
+    "MaxPool2D": ("maxpool2d", {"out": "out = np.take_along_axis(", "dx": "dx[windows.seen_by("}),
+    "AvgPool2D": ("avgpool2d", {"out": "return total / ", "dx": "dx[windows.seen_by("}),
+    "GlobalAvgPool2D": ("avgpool2d", {"out": "return total / ", "dx": "dx[windows.seen_by("}),
+    "distance": ("distance", {"dist": "dist = scale * np", "demb": "demb_a = ddist"}),
+    "loss": ("contrastive", {"loss": "loss = np.where(", "ddist": "return dloss *"}),
+    "step": ("sgd", {"w": "return w - learning_rate"}),
+}
+_SCRIPTS = ("ops.js", "terms.js", "view.js", "page.js", "cell.js", "whatif.js")
+
+
+class Pair(NamedTuple):
+    """A pair to be shown: its trace, a title, and what the two images are."""
+
+    trace: Trace
+    title: str
+    of_a: str
+    of_b: str
+
+
+def page(siamese: SiameseNetwork, pairs: Sequence[Pair]) -> str:
+    """The page of `pairs`, of which the first must fit; later ones that would make it too large are left out.
+
+    Raises
+    ------
+    OptionError
+        The page of the first pair alone has more than `MAX_BYTES`.
+    ModelError
+        A number on the way is not finite.
+    """
+    layers = pairs[0].trace.layers
+    data = {
+        "layers": [_layer(name, layer, pairs[0].trace) for name, layer in layers.items()],
+        "threshold": siamese.threshold,
+        "parameters": sum(array.size for layer in layers.values() for array in layer.params.values()),
+        "lines": {kind: {array: _line(file, text) for array, text in of.items()} for kind, (file, of) in LINES.items()},
+        "sources": {file: _source(file).splitlines() for file, _ in LINES.values()},
+        "mistakes": [
+            {"name": name, "title": title, "text": text, "place": where, "said": said(check(layers, name))}
+            for name, (title, text) in MISTAKES.items()
+            if (where := place(layers, name)) is not None
+        ],
+        "pairs": [],
+    }
+    weights = {f"{name}.{key}": array for name, layer in layers.items() for key, array in layer.params.items()}
+    data["weights"], blob = _packed(weights)
+    blobs = [_blob("weights", blob)]
+    room = MAX_BYTES - len(_fill(data, blobs))
+    for number, pair in enumerate(pairs):
+        stored = _stored(pair.trace)
+        infinite = next((name for name, array in stored.items() if not np.isfinite(array).all()), None)
+        if infinite:
+            raise ModelError(f"{infinite} holds NaN or infinity: the model's weights are too large for float32")
+        about, blob = _packed(stored)
+        t = pair.trace
+        numbers = {name: float(t[name][0]) for name in ("dist", "loss", "ddist")}
+        of = {"title": pair.title, "of_a": pair.of_a, "of_b": pair.of_b, "label": t.label, "margin": t.margin}
+        room -= len(blob) + len(json.dumps(about)) + 500
+        if room < 0 and not number:
+            raise OptionError(
+                f"the page would have more than {MAX_BYTES:,} bytes: the weights and one pair of this network are too "
+                "many numbers for it"
+            )
+        if room >= 0:
+            data["pairs"].append({**of, **numbers, "arrays": about})
+            blobs.append(_blob(f"pair{len(data['pairs']) - 1}", blob))
+    return _fill(data, blobs)
+
+
+def _layer(name: str, layer: Layer, t: Trace) -> dict[str, Any]:
+    """What the page has to know of a layer."""
+    shape, out = (t[f"a.{name}.{key}"].shape[1:] for key in ("x", "out"))
+    window: Sequence[int] = getattr(layer, "window", (1, 1))
+    if isinstance(layer, Conv2D):
+        window = layer.kernel_size
+    elif isinstance(layer, GlobalAvgPool2D):
+        window = shape[:2]
+    return {
+        "name": name,
+        "kind": type(layer).__name__,
+        "text": repr(layer),
+        "in": shape,
+        "out": out,
+        "window": window,
+        "stride": getattr(layer, "stride", (1, 1)),
+        "pad": getattr(layer, "pad", (0, 0)),
+        "params": sum(array.size for array in layer.params.values()),
+        "shape": layer.params["w"].shape if layer.params else None,
+        "flops": flops(layer, shape, out),
+    }
+
+
+def _stored(t: Trace) -> dict[str, Array]:
+    """The arrays of a trace that the page cannot copy or multiply out of others."""
+    names = [*t.layers]
+    stored = {f"{branch}.x": t[f"{branch}.{names[0]}.x"] for branch in BRANCHES}  # first: the page's little pictures
+    for branch in BRANCHES:
+        stored[f"{branch}.demb"] = t[f"{branch}.{names[-1]}.dout"]
+        for name, layer in t.layers.items():
+            if isinstance(layer, (ReLU, Flatten)):
+                continue
+            copies = isinstance(layer, MaxPool2D)
+            overlap = copies and any(s < w for s, w in zip(layer.stride, layer.window, strict=True))  # type: ignore[attr-defined]
+            keys = [*([] if copies else ["out"]), *([] if copies and not overlap else ["dx"])]
+            keys += ["dw", "db"] if layer.params and not isinstance(layer, Dense) else []
+            stored |= {f"{branch}.{name}.{key}": t[f"{branch}.{name}.{key}"] for key in keys}
+    return stored
+
+
+def _packed(arrays: Mapping[str, Array]) -> tuple[list[tuple[str, int]], str]:
+    """Names and lengths, and all numbers in a row as base64 of little-endian float32."""
+    numbers = np.concatenate([array.ravel().astype("<f4") for array in arrays.values()] or [np.empty(0, "<f4")])
+    return [(name, array.size) for name, array in arrays.items()], base64.b64encode(numbers.tobytes()).decode()
+
+
+def _blob(name: str, blob: str) -> str:
+    return f'<script type="text/plain" id="{name}">{blob}</script>'
+
+
+def _fill(data: Mapping[str, Any], blobs: Sequence[str]) -> str:
+    """The page with its style, numbers and program in it."""
+    shown = json.dumps(data).replace("<", "\\u003c")  # no tag may end the script
+    fillers = {
+        "STYLE": _asset("page.css"),
+        "NUMBERS": "\n".join([*blobs, f'<script type="application/json" id="data">{shown}</script>']),
+        "PROGRAM": "\n".join(_asset(name) for name in _SCRIPTS),
+        "PARAMETERS": html.escape(f"{data['parameters']:,}"),
+    }
+    text = _asset("page.html")
+    for name, filler in fillers.items():
+        text = text.replace(f"<!--{name}-->", filler)
+    return text
+
+
+def _asset(name: str) -> str:
+    return resources.files(__package__).joinpath("assets", name).read_text(encoding="utf-8")
+
+
+def _source(file: str) -> str:
+    return resources.files("siamese_np.textbook").joinpath(f"{file}.py").read_text(encoding="utf-8")
+
+
+def _line(file: str, text: str) -> tuple[str, int]:
+    """The file and the number of its line that begins with `text`."""
+    lines = [line.strip() for line in _source(file).splitlines()]
+    (number,) = (number for number, line in enumerate(lines, 1) if line.startswith(text))
+    return file, number
