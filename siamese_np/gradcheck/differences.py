@@ -91,7 +91,10 @@ class Slopes:
         """(K,) rounding error to expect of a slope: of the outputs that move, and of x + h v itself."""
         central = abs(self.central)
         slope = float(central[np.isfinite(central)].min(initial=np.inf)) if np.isfinite(central).any() else 0.0
-        moving = float((np.maximum(self.rounding, self._quantum) * abs(self.dout))[self.moves].sum())
+        rounding = self.rounding
+        if len(self.steps) > 2:  # two steps that differ so tell nothing in any case
+            rounding = np.maximum(rounding, self._quantum)
+        moving = float((rounding * abs(self.dout))[self.moves].sum())
         return 4 * (moving + self.eps * self.size * slope) / self.steps
 
     @property
@@ -134,8 +137,7 @@ class Slopes:
         uncertainty = abs(value - finer) + rounding
         if not (uncertainty <= resolution and self.jump[0] <= resolution):  # NaN is a doubt too
             return None
-        hidden = self.hidden > resolution or not self.moves.any()
-        if hidden and not abs(value - analytic) <= resolution:
+        if not abs(value - analytic) <= resolution and (self.hidden > resolution or not self.moves.any()):
             return None
         parts = (self.right[1] + self.left[1]) / 2
         return Estimate(value, uncertainty, float(self.steps[1]), value, value, "", *self._spread(parts), rounding)

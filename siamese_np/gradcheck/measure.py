@@ -13,6 +13,11 @@ An entry below that tenth which passes is then held to its own size, as far as d
     PASS where it does not, and both agree to the tolerance, or to a thousandth (ENOUGH)
     PASS also where backward says 0 (to the last digits of the largest) and nothing else can be measured
     else it is too small to judge: INCONCLUSIVE
+
+So of entries that were compared, there passes what is wrong by less than the tolerance of itself, or of a tenth of the
+largest; a small one that rounding hides in part, by less than a thousandth; and a 0 in place of what rounding hides
+altogether. Outputs in float32 are uncertain by more than any tolerance: there passes what is wrong by no more than
+twice that uncertainty, which must be below 3e-3.
 """
 
 from dataclasses import replace

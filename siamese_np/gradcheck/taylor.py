@@ -24,6 +24,7 @@ from siamese_np.gradcheck.differences import RATIO, Slopes
 if TYPE_CHECKING:
     from siamese_np.gradcheck.report import Entry, Report
 
+LINES = 8  # named in the picture
 LAST = 6  # rates at the smallest steps that rounding lets show
 SECOND, FIRST = 1.7, 1.3  # rates from which on the remainder is taken for one of second order, and up to for first
 
@@ -85,13 +86,15 @@ def plot(report: "Report", path: str | os.PathLike[str]) -> Path:
             points = [(h, r) for h, r in case.taylor.points if r > 0]
             if points:
                 rate = "" if case.taylor.rate is None else f", rate {case.taylor.rate:.2f}"
-                axes.plot(*zip(*points, strict=True), color=of_verdict[case.gradient], label=f"{case.name}{rate}")
+                label = f"{case.name}{rate}" if len(report.cases) <= LINES or case.gradient != "PASS" else None
+                axes.plot(*zip(*points, strict=True), color=of_verdict[case.gradient], label=label)
         lines = [(h, r) for case in report.cases for h, r in case.taylor.points if r > 0]
         if lines:
             h, top = np.array([RATIO**-6, 1]) * max(h for h, _ in lines), max(r for _, r in lines)
             for power in (1, 2):
                 axes.plot(h, top * (h / h[1]) ** power, "--", color=GREY, linewidth=0.8)
                 axes.text(h[0], top * (h[0] / h[1]) ** power, f"power {power} ", color=GREY, ha="right")
-            axes.legend(fontsize=8, frameon=False)
+            handles, labels = axes.get_legend_handles_labels()
+            axes.legend(handles[:LINES], labels[:LINES], fontsize=8, frameon=False)
         axes.set(xlabel="step h", ylabel="remainder", title=f"Taylor remainder: {report.gradient}")
     return Path(path)
