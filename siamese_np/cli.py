@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    args = argparse.Namespace()
     with safe_streams():
         try:
             args = _parse(arguments)
@@ -36,12 +37,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
             return status
         except SiameseError as error:
-            return _mistake(arguments, str(error))
+            return _mistake(args, arguments, str(error))
         except BrokenPipeError:  # the reader of our output has gone: nothing more to say to it
             return 0
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
-            return _mistake(arguments, f"{where}{error.strerror or error}")
+            return _mistake(args, arguments, f"{where}{error.strerror or error}")
         except KeyboardInterrupt:
             _log("siamese-np: interrupted")
             return 130
@@ -421,8 +422,8 @@ def _load(model: str) -> "SiameseNetwork":
     return load_model(model)
 
 
-def _mistake(arguments: Sequence[str], sentence: str) -> int:
-    if "--json" in arguments:
+def _mistake(args: argparse.Namespace, arguments: Sequence[str], sentence: str) -> int:
+    if "--json" in arguments and not hasattr(args, "told"):  # one object and nothing else
         with contextlib.suppress(OSError):
             print(json.dumps({"error": sentence}), flush=True)
     _log(f"siamese-np: {sentence}")
@@ -430,6 +431,7 @@ def _mistake(arguments: Sequence[str], sentence: str) -> int:
 
 
 def _result(args: argparse.Namespace, result: dict[str, Any], lines: str) -> None:
+    args.told = True
     try:
         print(json.dumps(result) if args.json else lines, flush=True)
     except BrokenPipeError:  # the reader has gone, but a command may have more to do than to print

@@ -35,13 +35,14 @@ def run(*arguments, **options) -> subprocess.CompletedProcess:
 
 
 def mistake(capsys, *arguments) -> str:
-    """The one sentence that `arguments` earn, with exit status 2 and nothing on standard output."""
+    """The one sentence that `arguments` earn, with exit status 2; with --json also as an object."""
     capsys.readouterr()
     assert main([str(argument) for argument in arguments]) == 2
     out, err = capsys.readouterr()
-    assert out == "" and "Traceback" not in err
+    assert "Traceback" not in err
     sentence = err.strip().splitlines()[-1]
     assert sentence.startswith("siamese-np: ")
+    assert json.loads(out) == {"error": sentence.removeprefix("siamese-np: ")} if "--json" in arguments else out == ""
     return sentence
 
 
