@@ -13,7 +13,6 @@ import numpy as np
 from siamese_np.errors import OptionError
 from siamese_np.gradcheck.calls import DOUT, argument_names, floats, parameters, quiet
 from siamese_np.gradcheck.case import Array, Arrays, Broken, Case, kind
-from siamese_np.gradcheck.frameworks import torch_case, torch_kind
 from siamese_np.gradcheck.functions import gradient_case
 from siamese_np.gradcheck.styles import BACKWARD, both_ways, found_case
 
@@ -26,8 +25,6 @@ def object_case(name: str, thing: Any, values: Sequence[Any]) -> Case:
     OptionError, ShapeError
         It does not, or not with these arguments; with what would be right.
     """
-    if torch_kind(thing, values):
-        return torch_case(name, thing, values)
     forward, backward = both_ways(thing)
     if not (forward and backward):
         lacking = "method forward" if backward else "method backward" if forward else "methods forward and backward"
@@ -62,17 +59,16 @@ def _keeps_contract(layer: Any, values: Sequence[Any]) -> bool:
 
     Then it is checked as it stands, and what it keeps on itself is found; any other is copied for each pass.
     """
-    if len(values) != 1 or not (hasattr(layer, "forward") and hasattr(layer, "backward")):
-        return False
-    if not (hasattr(layer, "params") and hasattr(layer, "grads")) or np.asarray(values[0]).dtype.kind != "f":
+    needed = ("forward", "backward", "params", "grads")
+    if len(values) != 1 or not all(hasattr(layer, key) for key in needed) or np.asarray(values[0]).dtype.kind != "f":
         return False
     given = parameters(layer.backward)
     wanted = [p.name for p in given if p.default is p.empty and p.kind != p.VAR_POSITIONAL]
     if len(wanted) == len(given) and (len(wanted) != 2 or DOUT.match(wanted[1])):
         return False
     try:
-        params, grads = _by_name("params", layer.params), _by_name("grads", layer.grads)
-        if list(params) != list(grads) or not all(_is_float64(array) for array in params.values()):
+        expect_float64("", layer)
+        if list(_by_name("", layer.params)) != list(_by_name("", layer.grads)):
             return False
         trial = copy.deepcopy(layer)
     except Exception:
@@ -82,14 +78,9 @@ def _keeps_contract(layer: Any, values: Sequence[Any]) -> bool:
             results = [trial.forward(floats("array 0", values[0])) for _ in range(2)]
     except (Exception, SystemExit):
         return True  # the check says what was raised
-    one, two = results
     if not all(isinstance(result, tuple) and len(result) == 2 for result in results):
         return False
-    return np.shape(one[0]) == np.shape(two[0]) and bool(np.array_equal(one[0], two[0], equal_nan=True))
-
-
-def _is_float64(array: Any) -> bool:
-    return isinstance(array, np.ndarray) and array.dtype == np.float64 and array.flags.writeable
+    return np.array_equal(results[0][0], results[1][0], equal_nan=True)
 
 
 def layer_case(name: str, layer: Any, x: Array, strict: bool = False) -> Case:
@@ -107,9 +98,9 @@ def layer_case(name: str, layer: Any, x: Array, strict: bool = False) -> Case:
     of_input = "x" if "x" not in params else "input"
 
     def grads() -> dict[str, Any]:
-        if not params:
-            return {}
-        return named_grads(layer) if network else _by_name(f"the grads of {name}", layer.grads)
+        if network or not params:
+            return named_grads(layer) if params else {}
+        return _by_name(f"the grads of {name}", layer.grads)
 
     def zero() -> None:
         for gradient in grads().values():
@@ -214,8 +205,8 @@ def named_grads(network: Any) -> Arrays:
 def expect_float64(name: str, layer: Any) -> None:
     """Demand parameters that differences can be taken of, or OptionError."""
     for key, value in _parameters(name, layer).items():
-        if not isinstance(value, np.ndarray) or value.dtype != np.float64:
-            found = value.dtype if isinstance(value, np.ndarray) else type(value).__name__
+        found = value.dtype if isinstance(value, np.ndarray) else type(value).__name__
+        if found != np.float64:
             raise OptionError(
                 f"the parameter {key} of {name} must be a float64 array to be checked by differences, not {found}"
             )
@@ -247,10 +238,9 @@ def _by_name(what: str, arrays: Any) -> dict[str, Any]:
 
 
 def _one(gradient: Any) -> Any:
-    if isinstance(gradient, (tuple, list)):
-        if len(gradient) != 1:
-            raise Broken(f"backward must return one gradient, that of the input, but it returned {kind(gradient)}")
-        return gradient[0]
-    if gradient is None:
-        raise Broken("backward must return the gradient of the input, but it returned None")
-    return gradient
+    """The gradient of the only input."""
+    several = isinstance(gradient, (tuple, list))
+    if gradient is None or (several and len(gradient) != 1):
+        which = "one gradient, that of the input" if several else "the gradient of the input"
+        raise Broken(f"backward must return {which}, but it returned {kind(gradient)}")
+    return gradient[0] if several else gradient

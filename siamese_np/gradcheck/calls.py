@@ -9,7 +9,7 @@ import inspect
 import random
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,16 +135,6 @@ def seeded(seed: int) -> Iterator[None]:
         random.setstate(other)
 
 
-def reseeded(forward: Callable[..., Any], seed: int) -> Callable[..., Any]:
-    """`forward` with the global generators seeded before each call."""
-
-    def run(*arguments: Any) -> Any:
-        with seeded(seed):
-            return forward(*arguments)
-
-    return run
-
-
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """What the user's code prints goes to standard error, and what it draws at random is always the same."""
@@ -183,21 +173,14 @@ class Way:
         """What backward returns."""
         outs = self.outs(result)
         douts = split(dout, outs)
-        given = []
-        for source in self.sources:
-            if isinstance(source, int):
-                given.append(douts[source])
-            elif source == "cache":
-                rest = result[self.outputs :]
-                given.append(rest[0] if len(rest) == 1 else rest)
-            else:
-                known = {"dout": douts, "out": outs, "rate": 1.0}
-                given.append(known[source] if source in known else arrays[source[1:]])
-        return backward(*given)
+        rest: Any = result[self.outputs :] if "cache" in self.sources else ()
+        known = {"dout": douts, "out": outs, "rate": 1.0, "cache": rest[0] if len(rest) == 1 else rest}
+        known |= {f"={name}": value for name, value in arrays.items()}
+        return backward(*(douts[source] if isinstance(source, int) else known[source] for source in self.sources))
 
     def __str__(self) -> str:
-        names = {"cache": "cache", "dout": "dout", "out": "out", "rate": "1.0"}
-        given = [f"dout{s}" if isinstance(s, int) else names.get(s, s[1:] or "output") for s in self.sources]
+        names = {"rate": "1.0", "=": "output"}
+        given = [f"dout{s}" if isinstance(s, int) else names.get(s, s.removeprefix("=")) for s in self.sources]
         return f"({', '.join(given)})"
 
 
@@ -210,18 +193,16 @@ def ways(result: Any, backward: Callable[..., Any], names: Sequence[str]) -> Ite
     if any(p.kind == p.VAR_POSITIONAL for p in given) or not (given or hasattr(backward, "__code__")):
         wanted = ["dout", "cache"] if n == 2 else ["dout"]  # nobody knows what it takes
     keeps = bool(wanted) and _may_be_cache(wanted[-1])
-    if n > 1 and len(wanted) == 2 and keeps:
-        yield Way(n - 1, ("dout", "cache"))
-    if n > 2 and len(wanted) == n and keeps:
-        yield Way(n - 1, (*range(n - 1), "cache"))
-    if n > 2 and len(wanted) == 2 and keeps:
-        yield Way(1, ("dout", "cache"))
-    if n > 1 and len(wanted) == 1 and CACHE.match(wanted[0]):
-        yield Way(n - 1, ("cache",))
-    if n > 1 and len(wanted) == n:
-        yield Way(None, tuple(range(n)))
-    if n > 1 and len(wanted) == 2 and not keeps:
-        yield Way(n - 1, ("dout", "cache"))
+    takes = len(wanted)
+    of_several: list[tuple[Any, int | None, tuple[str | int, ...]]] = [
+        (takes == 2 and keeps, n - 1, ("dout", "cache")),
+        (takes == n > 2 and keeps, n - 1, (*range(n - 1), "cache")),
+        (takes == 2 < n and keeps, 1, ("dout", "cache")),
+        (takes == 1 and CACHE.match(wanted[0]), n - 1, ("cache",)),
+        (takes == n, None, tuple(range(n))),
+        (takes == 2 and not keeps, n - 1, ("dout", "cache")),
+    ]
+    yield from (Way(outputs, sources) for fits, outputs, sources in of_several if n > 1 and fits)
     sources = tuple(_source(name, names if i or _may_be_cache(name) else ()) for i, name in enumerate(wanted))
     if sources.count("dout") < 2:
         whole = (None, 1) if sources else (1, None)
@@ -249,12 +230,13 @@ Key = tuple[Any, ...]
 
 def leaves(returned: Any, key: Key = ()) -> Iterator[tuple[Key, Any]]:
     """Every gradient in what backward returned, and where it is."""
+    items: Iterable[tuple[Any, Any]] | None = None
     if isinstance(returned, Mapping):
-        for name, part in returned.items():
-            yield from leaves(part, (*key, name))
+        items = returned.items()
     elif isinstance(returned, (tuple, list)) and not _is_vector(returned):
-        for number, part in enumerate(returned):
-            yield from leaves(part, (*key, number))
+        items = enumerate(returned)
+    if items is not None:
+        yield from (leaf for name, part in items for leaf in leaves(part, (*key, name)))
     elif returned is not None:
         yield key, returned
 
@@ -269,11 +251,10 @@ def in_order(returned: Any, arrays: Mapping[str, Any]) -> tuple[dict[str, Key], 
     None stands for no gradient, and may be left out for arguments that have none.
     """
     checked = [name for name, value in arrays.items() if is_checked(value)]
-    if isinstance(returned, Mapping):
-        return {}, list(leaves(returned))
-    if not isinstance(returned, (tuple, list)) or (_is_vector(returned) and len(checked) == 1):
-        if returned is not None and checked:
-            return {checked[0]: ()}, []
+    alone = not isinstance(returned, (Mapping, tuple, list)) or (_is_vector(returned) and len(checked) == 1)
+    if alone and returned is not None and checked:
+        return {checked[0]: ()}, []
+    if alone or isinstance(returned, Mapping):
         return {}, list(leaves(returned))
     every = len(returned) == len(arrays) and all(
         part is None or is_checked(value) or is_box(value) or (not is_box(part) and np.shape(part) == np.shape(value))

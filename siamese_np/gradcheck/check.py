@@ -8,7 +8,7 @@ from siamese_np.errors import OptionError
 from siamese_np.gradcheck.adapters import object_case
 from siamese_np.gradcheck.case import Case
 from siamese_np.gradcheck.engine import Options, check_cases
-from siamese_np.gradcheck.frameworks import jax_case, torch_kind
+from siamese_np.gradcheck.frameworks import jax_case, torch_case, torch_kind
 from siamese_np.gradcheck.functions import gradient_case, value_case
 from siamese_np.gradcheck.measure import TOLERANCE
 from siamese_np.gradcheck.report import Report
@@ -100,44 +100,37 @@ def check_gradients(
     >>> check_gradients(lambda x: (x**2).sum(), [0.1, 2.0], grad=lambda x: 2 * x).verdict
     'PASS'
     """
-    case = replace(_case(target, arrays, backward, grad, jac), jvp=jvp)
+    case = replace(_case(target, arrays, backward, [way for way in (grad, jac) if way is not None]), jvp=jvp)
     options = Options(seed, tolerance, strict, reseed, entries, seconds, progress)
     return check_cases({case.name: [case]}, options)
 
 
-def _case(target: Any, arrays: tuple[Any, ...], backward: Any, grad: Any, jac: Any) -> Case:
-    given = [which for which in (backward, grad, jac) if which is not None]
+def _case(target: Any, arrays: tuple[Any, ...], backward: Any, derivatives: list[Any]) -> Case:
+    """What PyTorch or JAX differentiate, an object that goes forward and backward, or functions, as a case."""
     name = getattr(target, "__name__", type(target).__name__).strip("<>")
-    is_torch = torch_kind(target, arrays)
-    if not given and arrays and not is_torch and callable(target) and (_of_jax(target) or not all(both_ways(target))):
-        found = jax_case(name, target, arrays)
-        if found is not None:
-            return found
-    if not given and (
-        is_torch or (not isinstance(target, type) and (all(both_ways(target)) or not _is_function(target)))
-    ):
-        return object_case(name if is_torch else type(target).__name__, target, arrays)
+    given = [*derivatives, *([] if backward is None else [backward])]
+    if not given:
+        if torch_kind(target, arrays):
+            return torch_case(name, target, arrays)
+        both = all(both_ways(target))
+        if arrays and callable(target) and (not both or type(target).__module__.startswith("jax")):
+            found = jax_case(name, target, arrays)
+            if found is not None:
+                return found
+        is_function = callable(target) and (hasattr(target, "__name__") or hasattr(target, "func"))
+        if not isinstance(target, type) and (both or not is_function):
+            return object_case(type(target).__name__, target, arrays)
     if isinstance(target, type):
         raise OptionError(f"{name} is a class: check an object of it, as {name}(...)")
     if len(given) > 1:
         raise OptionError("give one of backward, grad and jac: each says what the gradient is")
     if not arrays:
         raise OptionError(f"there is nothing to check {name} at: give the arrays it is called with")
-    if not callable(target) or not all(callable(which) for which in given):
+    if not all(map(callable, (target, *given))):
         raise OptionError(f"{name} and its backward, grad or jac must be functions")
-    if backward is not None:
-        return found_case(name, None, target, backward, arrays)
-    if given:
-        return gradient_case(name, target, given[0], arrays)
-    return value_case(name, target, arrays)
-
-
-def _of_jax(target: Any) -> bool:
-    return type(target).__module__.startswith("jax")
-
-
-def _is_function(target: Any) -> bool:
-    return callable(target) and (hasattr(target, "__name__") or hasattr(target, "func"))
+    if derivatives:
+        return gradient_case(name, target, derivatives[0], arrays)
+    return value_case(name, target, arrays) if not given else found_case(name, None, target, backward, arrays)
 
 
 def assert_gradients(target: Any, *arrays: Any, **options: Any) -> Report:

@@ -11,7 +11,7 @@ import numpy as np
 
 from siamese_np.gradcheck import budget
 from siamese_np.gradcheck.budget import Meter, Stopped
-from siamese_np.gradcheck.calls import reseeded
+from siamese_np.gradcheck.calls import seeded
 from siamese_np.gradcheck.case import FAIL, INCONCLUSIVE, PASS, Arrays, Broken, Case, Check, check_branches
 from siamese_np.gradcheck.contract import check_contract
 from siamese_np.gradcheck.entries import SAME_BITS, Point, check_array
@@ -67,7 +67,7 @@ def check_case(case: Case, options: Options = DEFAULT, meter: Meter | None = Non
     calls, start = meter.calls, time.perf_counter()
     rng = np.random.default_rng([options.seed, zlib.crc32(case.name.encode())])
     if options.reseed:
-        case = replace(case, forward=reseeded(case.forward, options.seed))
+        case = replace(case, forward=seeded(options.seed)(case.forward))
     case = replace(case, strict=case.strict or options.strict)
     result = CaseResult(case.name, case.strict, notes=list(case.notes))
     before = {name: array.copy() for name, array in case.arrays.items()}

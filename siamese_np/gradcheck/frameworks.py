@@ -1,6 +1,6 @@
 """What PyTorch and JAX differentiate, as cases. Neither is imported: a user's object from them has done that."""
 
-import contextlib
+import copy
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -32,43 +32,29 @@ def torch_case(name: str, thing: Any, values: Sequence[Any]) -> Case:
     given = dict(zip(names, arguments(first, plain).values(), strict=True))
     params: Arrays = {}
     if isinstance(thing, torch.nn.Module):
-        import copy
-
         module = copy.deepcopy(thing).double()
         params = {key: p.detach().numpy().copy() for key, p in module.named_parameters() if p.is_floating_point()}
         given = {(key if key not in params else f"input {key}"): value for key, value in given.items()}
 
-    def run(values: Arrays) -> tuple[Any, Any]:
-        tensors = {key: torch.from_numpy(np.array(array)).requires_grad_() for key, array in values.items()}
-        handed = [tensors[k] if k in tensors else _constant(torch, v) for k, v in given.items()]
-        if params:
-            known = {key: tensors[key] for key in params if key in tensors}
-            result = torch.func.functional_call(module, known, tuple(handed))
-        else:
-            result = call(*handed)
-        return result, tensors
-
     def forward(values: Arrays) -> tuple[Any, Any]:
-        result, tensors = run(values)
-        outs = tuple(result) if isinstance(result, (tuple, list)) else result
-        parts = tuple(part.detach().numpy() for part in outs) if isinstance(outs, tuple) else outs.detach().numpy()
-        return joined(parts), (outs, parts, tensors)
+        tensors = {key: torch.from_numpy(np.array(array)).requires_grad_() for key, array in values.items()}
+        handed = [torch.from_numpy(np.array(v)) if isinstance(v, np.ndarray) else v for v in given.values()]
+        handed = [tensors.get(key, value) for key, value in zip(given, handed, strict=True)]
+        known = {key: tensors[key] for key in params if key in tensors}
+        result = torch.func.functional_call(module, known, tuple(handed)) if params else call(*handed)
+        if not isinstance(result, (tuple, list)):
+            return result.detach().numpy(), (result, result.detach().numpy(), tensors)
+        parts = tuple(part.detach().numpy() for part in result)
+        return joined(parts), (result, parts, tensors)
 
     def gradients(dout: Array, cache: Any) -> dict[str, Any]:
-        outs, parts, tensors = cache
-        each = split(np.array(dout), parts)
-        several = isinstance(outs, tuple)
-        pairs = list(zip(outs, each, strict=True)) if several else [(outs, each)]
-        pairs = [(out, torch.from_numpy(np.array(d))) for out, d in pairs if out.requires_grad]
-        if not pairs:
+        result, parts, tensors = cache
+        douts = split(np.array(dout), parts)
+        pairs = zip(result, douts, strict=True) if isinstance(parts, tuple) else [(result, douts)]
+        total = sum((out * torch.from_numpy(np.array(d))).sum() for out, d in pairs)
+        if not total.requires_grad:
             return dict.fromkeys(tensors)
-        found = torch.autograd.grad(
-            [out for out, _ in pairs],
-            list(tensors.values()),
-            [d for _, d in pairs],
-            retain_graph=True,
-            allow_unused=True,
-        )
+        found = torch.autograd.grad(total, list(tensors.values()), retain_graph=True, allow_unused=True)
         return {key: g if g is None else g.detach().numpy() for key, g in zip(tensors, found, strict=True)}
 
     arrays = {**{key: value for key, value in given.items() if is_checked(value)}, **params}
@@ -78,25 +64,20 @@ def torch_case(name: str, thing: Any, values: Sequence[Any]) -> Case:
             trial = gradients(np.ones_like(out), cache)
         except Exception as error:
             raise OptionError(f"{name} cannot be called with these arguments: it raised {describe(error)}") from error
-    missing = [key for key in arrays if trial[key] is None]
-    checked = {key: array for key, array in arrays.items() if key not in missing}
-    constants = {key: arrays[key] for key in missing}
+    constants = {key: array for key, array in arrays.items() if trial[key] is None}
+    checked = {key: array for key, array in arrays.items() if key not in constants}
     if not checked:
         raise OptionError(f"{name} has no gradient of any of its arguments")
-    sentence = f"there is no gradient of {', '.join(missing)}: not checked"
+    sentence = f"there is no gradient of {', '.join(constants)}: not checked"
     return Case(
         name,
         checked,
         lambda values: forward({**constants, **values}),
         lambda dout, cache: {key: g for key, g in gradients(dout, cache).items() if key in checked},
         inputs=tuple(checked),
-        extra=(lambda: [Check("arguments", INCONCLUSIVE, sentence)]) if missing else None,
+        extra=(lambda: [Check("arguments", INCONCLUSIVE, sentence)]) if constants else None,
         notes=["the gradients are those of torch.autograd, in float64", *not_checked(given)],
     )
-
-
-def _constant(torch: Any, value: Any) -> Any:
-    return torch.from_numpy(np.array(value)) if isinstance(value, np.ndarray) else value
 
 
 def jax_case(name: str, function: Callable[..., Any], values: Sequence[Any]) -> Case | None:
@@ -104,13 +85,14 @@ def jax_case(name: str, function: Callable[..., Any], values: Sequence[Any]) -> 
     jax = sys.modules.get("jax")
     if jax is None or not hasattr(jax, "vjp"):
         return None
+    x64 = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
     given = arguments(function, values)
     checked = {key: value for key, value in given.items() if is_checked(value)}
 
     def call(*floats: Any) -> Any:
         return function(*{**given, **dict(zip(checked, floats, strict=True))}.values())
 
-    with quiet(), _x64(jax):
+    with quiet(), x64(True):
         try:
             out = call(*checked.values())
         except Exception:  # it is none, or what it is checked as says why
@@ -119,20 +101,14 @@ def jax_case(name: str, function: Callable[..., Any], values: Sequence[Any]) -> 
         return None
 
     def forward(arrays: Arrays) -> tuple[Any, Any]:
-        with _x64(jax):
+        with x64(True):
             floats = [jax.numpy.array(array) for array in arrays.values()]
             return np.asarray(call(*floats)), floats
 
     def backward(dout: Array, floats: list[Any]) -> Arrays:
-        with _x64(jax):
+        with x64(True):
             found = jax.vjp(call, *floats)[1](jax.numpy.array(dout))
             return {key: np.array(gradient) for key, gradient in zip(checked, found, strict=True)}
 
     notes = ["the gradients are those of jax.vjp, in float64", *not_checked(given)]
     return Case(name, checked, forward, backward, inputs=tuple(checked), notes=notes)
-
-
-def _x64(jax: Any) -> contextlib.AbstractContextManager[Any]:
-    if hasattr(jax, "enable_x64"):
-        return jax.enable_x64(True)
-    return jax.experimental.enable_x64()

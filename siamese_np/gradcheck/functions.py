@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from types import MethodType
 from typing import Any
@@ -47,16 +48,13 @@ def gradient_case(name: str, function: Callable[..., Any], grad: Callable[..., A
 
     def backward(dout: Array, given: tuple[Any, ...]) -> Any:
         derivative = grad(*given)
-        shapes = [np.shape(value) for value in given]
         if isinstance(derivative, Mapping):
             return {key: _product(dout, part, None) for key, part in derivative.items()}
-        if len(given) == 1 and not (isinstance(derivative, tuple) and len(derivative) == 1):
-            return _product(dout, derivative, shapes[0])
-        if not isinstance(derivative, (tuple, list)):
-            return _product(dout, derivative, shapes[0])
-        if len(derivative) != len(given):
-            shapes = [np.shape(value) for value in given if is_checked(value)]
-        return tuple(_product(dout, part, shape) for part, shape in zip(derivative, shapes, strict=False))
+        in_order = isinstance(derivative, tuple) or (isinstance(derivative, list) and len(given) > 1)
+        if not in_order or (len(given) == 1 and len(derivative) > 1):
+            return _product(dout, derivative, np.shape(given[0]))
+        of = given if len(derivative) == len(given) else [value for value in given if is_checked(value)]
+        return tuple(_product(dout, part, np.shape(value)) for part, value in zip(derivative, of, strict=False))
 
     forward.__signature__ = inspect.Signature(parameters(function))  # type: ignore[attr-defined]
     return found_case(name, None, forward, backward, values)
@@ -67,10 +65,8 @@ def _product(dout: Array, derivative: Any, shape: tuple[int, ...] | None) -> Any
     if derivative is None:
         return None
     derivative = as_array("the derivative must be an array, but it", derivative)
-    if shape is not None and derivative.shape == (*dout.shape, *shape):
-        return np.tensordot(dout, derivative, dout.ndim)
-    if shape is not None and derivative.ndim == 2 and derivative.shape == (dout.size, int(np.prod(shape))):
-        return (dout.ravel() @ derivative).reshape(shape)
+    if shape is not None and derivative.shape in ((*dout.shape, *shape), (dout.size, math.prod(shape))):
+        return (dout.ravel() @ derivative.reshape(dout.size, math.prod(shape))).reshape(shape)
     if dout.size == 1:
         return dout.item() * derivative
     if shape is None or derivative.shape == dout.shape == shape:

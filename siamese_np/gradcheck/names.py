@@ -57,29 +57,28 @@ def is_gradient(path: Path, candidates: Mapping[Path, Any]) -> bool:
     return in_gradients(path) or any(name in others for name in variants(path))
 
 
+def names_of(source: Source, path: Path) -> list[tuple[Any, ...]]:
+    """The names of what the gradient at a spot may be of; one that is returned may have the name itself."""
+    return [*variants(path), *([words_of(path)] if source[0] == "returned" else [])]
+
+
+def _folded(words: tuple[Any, ...], fold: Callable[[str], str]) -> tuple[Any, ...]:
+    return tuple(fold(word) if isinstance(word, str) else word for word in words)
+
+
 def match(spots: list[tuple[Source, Path]], candidates: list[Path]) -> dict[Path, Source]:
     """Which gradient is of which parameter, by name: exactly, then whatever the case, then ``weights`` as ``w``."""
     pairs: dict[Path, Source] = {}
-
-    def low(words: tuple[Any, ...]) -> tuple[Any, ...]:
-        return tuple(word.lower() if isinstance(word, str) else word for word in words)
-
-    def same(words: tuple[Any, ...]) -> tuple[Any, ...]:
-        return tuple(SAME.get(word, word) for word in low(words))
-
-    folds: list[Callable[[tuple[Any, ...]], tuple[Any, ...]]] = [lambda words: words, low, same]
+    folds: list[Callable[[str], str]] = [str, str.lower, lambda word: SAME.get(word.lower(), word.lower())]
     for fold in folds:
         known: dict[tuple[Any, ...], list[Path]] = {}
         for path in candidates:
             if path not in pairs:
-                known.setdefault(fold(words_of(path)), []).append(path)
+                known.setdefault(_folded(words_of(path), fold), []).append(path)
         for source, path in spots:
-            if source in pairs.values():
-                continue
-            names = [*variants(path), *([words_of(path)] if source[0] == "returned" else [])]
-            owners = [known[fold(n)] for n in names if fold(n) in known]
+            owners = [known.get(_folded(name, fold), []) for name in names_of(source, path)]
             owner = next((paths[0] for paths in owners if len(paths) == 1 and paths[0] != path), None)
-            if owner is not None and owner not in pairs:
+            if owner is not None and owner not in pairs and source not in pairs.values():
                 pairs[owner] = source
     gradients = {source[1] for source in pairs.values() if source[0] == "attribute"}
     return {path: source for path, source in pairs.items() if path not in gradients}

@@ -5,9 +5,9 @@ A layer may keep numbers anywhere: in attributes, lists, dicts, layers within la
 
 import copy
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from types import FunctionType, MethodType, ModuleType
+from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -58,44 +58,40 @@ def arrays_of(thing: Any) -> dict[Path, Array]:
     return {path: value for path, value in numbers(thing).items() if isinstance(value, np.ndarray)}
 
 
+def _under(kind: str, items: Iterable[tuple[Any, Any]]) -> Iterator[tuple[Path, Any]]:
+    return ((((kind, key),), part) for key, part in items)
+
+
 def _parts(value: Any) -> Iterator[tuple[Path, Any]]:
     """What a container or an object holds."""
-    if isinstance(value, np.ndarray):
-        if value.dtype.names:
-            yield from (((("[]", name),), value[name]) for name in value.dtype.names)
-        elif value.dtype == object:
-            indices = np.ndindex(value.shape) if value.ndim != 1 else range(len(value))
-            yield from (((("[]", index),), value[index]) for index in indices)
-        return
     if isinstance(value, (type, ModuleType)):
+        return
+    if isinstance(value, np.ndarray):
+        indices = np.ndindex(value.shape) if value.ndim != 1 else range(len(value))
+        keys = value.dtype.names or (indices if value.dtype == object else ())
+        yield from _under("[]", ((key, value[key]) for key in keys))
         return
     if isinstance(value, Call):
         yield (), value.thing
-        yield from (((("", name),), part) for name, part in value.given.items())
+        yield from _under("", value.given.items())
         return
     if isinstance(value, MethodType):
         yield (), value.__self__
         value = value.__func__
     if isinstance(value, FunctionType):
-        for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
-            try:
-                yield (("()", name),), cell.cell_contents
-            except ValueError:  # a variable that has no value yet
-                continue
+        cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
+        yield from _under("()", ((name, cell.cell_contents) for name, cell in cells if cell != CellType()))  # not empty
     if isinstance(value, Mapping):
-        yield from (((("[]", key),), part) for key, part in value.items())
-    elif isinstance(value, (list, tuple, deque)):
-        yield from (((("[]", number),), part) for number, part in enumerate(value))
-    elif isinstance(value, (set, frozenset)):
-        yield from (((("()", number),), part) for number, part in enumerate(value))
-    yield from ((((".", name),), part) for name, part in getattr(value, "__dict__", {}).items())
-    for owner in type(value).__mro__:
-        for name, part in vars(owner).items():
-            if name == "__slots__":
-                slots = [part] if isinstance(part, str) else part
-                yield from ((((".", slot),), getattr(value, slot, None)) for slot in slots)
-            elif not name.startswith("__"):
-                yield ((".", name),), part
+        yield from _under("[]", value.items())
+    elif isinstance(value, (list, tuple, deque, set, frozenset)):
+        yield from _under("()" if isinstance(value, (set, frozenset)) else "[]", enumerate(value))
+    yield from _under(".", getattr(value, "__dict__", {}).items())
+    for name, part in (member for owner in type(value).__mro__ for member in vars(owner).items()):
+        if name == "__slots__":
+            slots = [part] if isinstance(part, str) else part
+            yield from _under(".", ((slot, getattr(value, slot, None)) for slot in slots))
+        elif not name.startswith("__"):
+            yield ((".", name),), part
 
 
 def text(path: Path) -> str:
@@ -122,12 +118,10 @@ def put(thing: Any, path: Path, value: Any) -> None:
     of_class = kind == "." and getattr(type(holder), key, None) is old
     if isinstance(old, np.ndarray) and old.flags.writeable and not of_class:
         old[...] = value
-        return
-    new = value.copy() if np.ndim(value) else float(value)
-    if kind == ".":
-        setattr(holder, key, new)
+    elif kind == ".":
+        setattr(holder, key, value.copy() if np.ndim(value) else float(value))
     else:
-        holder[key] = new
+        holder[key] = value.copy() if np.ndim(value) else float(value)
 
 
 class Copies:
@@ -135,16 +129,14 @@ class Copies:
 
     def __init__(self, thing: Any) -> None:
         self.thing = thing
-        self.shared: list[tuple[Array, list[Array]]] = []
         roots: dict[int, tuple[Array, list[Array]]] = {}
         for array in arrays_of(thing).values():
             root = array
             while isinstance(root.base, np.ndarray):
                 root = root.base
-            roots.setdefault(id(root), (root, []))[1].append(array)
-        for root, views in roots.values():
-            if len(views) > 1 and (root.flags.c_contiguous or root.flags.f_contiguous):
-                self.shared.append((root, views))
+            if root.flags.c_contiguous or root.flags.f_contiguous:
+                roots.setdefault(id(root), (root, []))[1].append(array)
+        self.shared = [(root, views) for root, views in roots.values() if len(views) > 1]
 
     def make(self, as_float64: bool = False) -> Any:
         """One copy, on request with float32 arrays as float64; OptionError where it cannot be made."""
@@ -155,7 +147,7 @@ class Copies:
             new = root.copy(order="K")
             buffer = new if new.flags.c_contiguous else new.T
             for view in views:
-                offset = _address(view) - _address(root)
+                offset = view.ctypes.data - root.ctypes.data
                 memo[id(view)] = np.ndarray(view.shape, view.dtype, buffer, offset, view.strides)
         try:
             return copy.deepcopy(self.thing, memo)
@@ -165,7 +157,3 @@ class Copies:
             raise OptionError(
                 f"{name} cannot be copied for each forward pass: copy.deepcopy raised {describe(error)}{RECIPE}"
             ) from error
-
-
-def _address(array: Array) -> int:
-    return int(array.__array_interface__["data"][0])

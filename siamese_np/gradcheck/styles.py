@@ -31,7 +31,7 @@ from siamese_np.gradcheck.calls import (
     ways,
 )
 from siamese_np.gradcheck.case import INCONCLUSIVE, Array, Arrays, Broken, Case, Check, as_array, describe, kind
-from siamese_np.gradcheck.names import BOXES, Source, in_gradients, is_gradient, match, path_of, variants, words_of
+from siamese_np.gradcheck.names import BOXES, Source, in_gradients, is_gradient, match, names_of, path_of
 from siamese_np.gradcheck.objects import RECIPE, Call, Copies, Path, arrays_of, get, numbers, put, text
 
 FORWARD = (
@@ -45,7 +45,6 @@ BACKWARD = (
 DERIVATIVE = ("gradient", "grad", "derivative", "prime", "deriv")
 OUTPUTS = ("output", "outputs", "out", "y", "a", "activation", "value")
 OF_INPUT = ("x", "input", "inputs", "in", "values")  # as in dx, grad_input, dinputs
-
 UNCLEAR = ("y", "t", "ys", "ts")  # names of labels, but not of them alone
 
 
@@ -56,8 +55,7 @@ def method_of(thing: Any, names: Iterable[str]) -> str:
 
 def both_ways(thing: Any) -> tuple[str, str]:
     """The names of the methods of `thing` that go forward and backward; "" where there is none."""
-    backward = method_of(thing, BACKWARD)
-    return method_of(thing, FORWARD), backward or method_of(thing, DERIVATIVE)
+    return method_of(thing, FORWARD), method_of(thing, BACKWARD) or method_of(thing, DERIVATIVE)
 
 
 def found_case(name: str, thing: Any, forward: Any, backward: Any, values: Sequence[Any]) -> Case:
@@ -71,14 +69,11 @@ def found_case(name: str, thing: Any, forward: Any, backward: Any, values: Seque
         They cannot be called with these arguments, or nothing can be found to check; with what to write instead.
     """
     given = arguments(getattr(thing, forward) if thing is not None else forward, values)
-    if thing is None and not any(is_checked(value) for value in given.values()):
-        given = {key: np.array(v, np.float64) if np.size(v) and _whole(v) else v for key, v in given.items()}
+    if thing is None and not any(map(is_checked, given.values())):  # then whole numbers are meant as floats
+        whole = {k: np.asarray(v) for k, v in given.items() if isinstance(v, (int, list, np.ndarray, np.integer))}
+        given |= {k: v.astype(np.float64) for k, v in whole.items() if v.size and v.dtype.kind in "iu"}
     with quiet():
         return _Finder(name, thing, forward, backward, given).case()
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, (int, list, np.ndarray, np.integer)) and np.asarray(value).dtype.kind in "iu"
 
 
 class _Finder:
@@ -99,8 +94,10 @@ class _Finder:
     # --- passes ---------------------------------------------------------------------------------------------
 
     def method(self, which: Any, call: Call) -> Callable[..., Any]:
+        if which is None:  # forward returns the gradients, as what is else the cache
+            return lambda gradients: gradients
         method: Callable[..., Any] = getattr(call.thing, which) if isinstance(which, str) else which
-        return method if which is not None else lambda gradients: gradients
+        return method
 
     def run(self, values: Mapping[str, Array], moved: Mapping[Path, Any] | None = None) -> tuple[Any, ...]:
         """A forward pass of a fresh copy: the copy, all arguments and what it returned."""
@@ -123,11 +120,16 @@ class _Finder:
             raise OptionError(f"forward must return floating-point numbers, but its output is {kind(outs)}")
         return out
 
-    def moves(self, values: Mapping[str, Array], moved: Mapping[Path, Any] | None = None) -> bool:
-        """Whether other values change the output."""
+    def run_with(self, of: str | Path, value: Any) -> Array:
+        """The output where the argument, or the number at a path, has another value."""
+        state = self.run({**self.values, of: value}) if isinstance(of, str) else self.run(self.values, {of: value})
+        return self.output(self.way.outs(state[2]))
+
+    def matters(self, of: str | Path, value: Any) -> bool:
+        """Whether the output changes with an argument, or with the number at a path."""
+        away = np.asarray(value + np.random.default_rng(0).uniform(0.5, 1.5, np.shape(value)))
         try:
-            result = self.run({**self.values, **values}, moved)[2]
-            return not np.array_equal(self.output(self.way.outs(result)), self.out)
+            return not np.array_equal(self.run_with(of, away), self.out)
         except (Exception, SystemExit):
             return True
 
@@ -150,7 +152,7 @@ class _Finder:
         if self.backward is not None:
             possible = ways(state[2], self.method(self.backward, state[0]), list(self.given))
         failed: list[Exception] = []
-        found: list[tuple[Any, ...]] = []  # ways that can be called; the last is the one
+        found: tuple[Any, ...] = ()  # the first way that fits, or else the first that can be called
         for way in possible:
             try:
                 out = self.output(way.outs(state[2]))
@@ -164,21 +166,21 @@ class _Finder:
                 sentence = f"{self.name}: backward{way} raised {describe(error)}, and no other way to call it was found"
                 failed.append(OptionError(sentence + RECIPE))
                 continue
-            fits = [_fits(self.read(source, returned, after), self.values[key]) for key, source in sources.items()]
+            read = {key: self.read(source, returned, after) for key, source in sources.items()}
             usual = way.sources == ("dout", "cache")  # then a gradient of another shape is a fault, not a sign
-            good = (all(fits) or usual) and bool(sources or list(leaves(returned)) or _wrote(state[0], after))
+            good = usual or all(_fits(gradient, self.values[key]) for key, gradient in read.items())
+            good = good and bool(sources or list(leaves(returned)) or _wrote(state[0], after))
             if good and not way.uses_dout and failed:  # one of several ways to leave it out: that which is right
                 self.way, ones = way, np.ones(out.shape)
-                read = {key: np.asarray(self.read(source, returned, after)) for key, source in sources.items()}
-                good = all(self.is_slope(key, gradient, ones, out.size) for key, gradient in read.items())
-            one = way, out, sources, returned, after, dout
-            found = [*found, one] if good else [one, *found]
+                good = all(self.is_slope(key, np.asarray(g), ones, out.size) for key, g in read.items())
+            if good or not found:
+                found = way, out, sources, returned, after, dout
             if good:
                 break
         if not found:
             misfit = f"forward returned {kind(state[2])}, which does not fit what its backward takes"
             raise failed[0] if failed else OptionError(f"{self.name}: {misfit}{RECIPE}")
-        self.way, self.out, sources, returned, after, dout = found[-1]
+        self.way, self.out, sources, returned, after, dout = found
         self.find_parameters(state, returned, after, dout, set(sources.values()))
         self.sources = {**sources, **self.sources}
         if not self.sources:
@@ -189,10 +191,10 @@ class _Finder:
         """As `calls.in_order`, but an object may return the gradients of its parameters alone."""
         placed, rest = in_order(returned, self.given)
         shapes = {value.shape for value in arrays_of(after.thing).values()}
-        for key, place in placed.items():
-            gradient = pick(returned, place)
-            if not _fits(gradient, self.values[key]) and getattr(gradient, "shape", None) in shapes:
-                return {}, list(leaves(returned))
+        gradients = {key: pick(returned, place) for key, place in placed.items()}
+        misfits = [g for key, g in gradients.items() if not _fits(g, self.values[key])]
+        if any(getattr(gradient, "shape", None) in shapes for gradient in misfits):
+            return {}, list(leaves(returned))
         return placed, rest
 
     def of_arguments(self, returned: Any, after: Any) -> dict[str, Source]:
@@ -212,10 +214,9 @@ class _Finder:
         for key in self.values:
             wanted = {key.lower(), *(OF_INPUT if len(self.values) == 1 else ())}
             for source, path in found:
-                names = [*variants(path), *([words_of(path)] if source[0] == "returned" else [])]
-                is_of = any(len(name) == 1 and str(name[0]).lower() in wanted for name in names)
-                if key not in sources and len(path) == 1 and is_of:
-                    sources[key] = source
+                names = names_of(source, path) if len(path) == 1 else []
+                if any(len(name) == 1 and str(name[0]).lower() in wanted for name in names):
+                    sources.setdefault(key, source)
         return sources
 
     def read(self, source: Source, returned: Any, call: Any, values: Mapping[str, Array] | None = None) -> Any:
@@ -251,7 +252,7 @@ class _Finder:
         pairs = {p: source for p, source in pairs.items() if p in stays}
         known = [values[p] for p in pairs]
         free = [p for p in arrays if p in stays and not any(np.may_share_memory(values[p], other) for other in known)]
-        free = [p for p in free if self.moves({}, {p: _away(values[p])})]
+        free = [p for p in free if self.matters(p, values[p])]
         loose = [s for s, p in spots if s not in pairs.values() and (s[0] == "returned" or in_gradients(p))]
         pairs.update(self.by_shape(loose, free, [self.read(source, returned, after) for source in loose], dout))
         pairs.update(self.by_update([p for p in free if p not in pairs], state, dout))
@@ -272,7 +273,7 @@ class _Finder:
         if new:
             cold, self.owner = self.owner, Copies(self.run(self.values)[0]).make()
             self.copies = Copies(self.owner)
-            if not any(self.survivors({p}, before) and self.moves({}, {p: _away(before[p])}) for p in new):
+            if not any(self.survivors({p}, before) and self.matters(p, before[p]) for p in new):
                 self.owner, self.copies = cold, Copies(cold)
 
     def survivors(self, paths: Iterable[Path], values: Mapping[Path, Any]) -> set[Path]:
@@ -314,50 +315,41 @@ class _Finder:
         """Whether, roughly, `gradient` is that of an argument or of the array at a path, or a `mean_of`-th of it."""
         value = self.values[of] if isinstance(of, str) else get(self.owner, of)
         v = np.random.default_rng(1).choice([-1.0, 1.0], gradient.shape)
-
-        def run(step: float) -> tuple[Any, ...]:
-            moved = value + step * v
-            return self.run({**self.values, of: moved}) if isinstance(of, str) else self.run(self.values, {of: moved})
-
-        numeric, within = self.slope(run, value, dout), 1e-4 * abs(gradient).sum()
-        return any(abs(numeric / n - (gradient * v).sum()) <= within for n in (1, mean_of))
-
-    def slope(self, run: Callable[[float], tuple[Any, ...]], value: Array, dout: Array) -> float:
-        """The slope of the outputs, weighted with dout, by one central difference; NaN where there is none."""
         h = 1e-4 * (float(abs(value).max(initial=0)) or 1.0)
         try:
-            sides = [float((self.output(self.way.outs(run(step)[2])) * dout).sum()) for step in (h, -h)]
+            above, below = (float((self.run_with(of, value + step * v) * dout).sum()) for step in (h, -h))
         except (Exception, SystemExit):
-            return math.nan
-        return (sides[0] - sides[1]) / (2 * h)
+            return False
+        numeric, within = (above - below) / (2 * h), 1e-4 * abs(gradient).sum()
+        return any(abs(numeric / n - (gradient * v).sum()) <= within for n in (1, mean_of))
+
+    def steps(self, state: Any, dout: Array, paths: Iterable[Path]) -> dict[Path, Array]:
+        """What backward subtracts from the arrays at `paths`."""
+        call = self.back(self.way, dout, state)[1]
+        return {p: get(state[0], p) - get(call, p) for p in paths}
 
     def by_update(self, free: list[Path], state: Any, dout: Array) -> dict[Path, Source]:
         """Gradients read off what backward subtracts from a parameter, where the learning rate is known."""
-        after = [self.back(self.way, factor * dout, state)[1] for factor in (1.0, 2.0)] if free else []
-        steps = {p: [get(state[0], p) - get(call, p) for call in after] for p in free}
-        steps = {p: both for p, both in steps.items() if both[0].any()}
-        if not steps:
+        once = {p: step for p, step in self.steps(state, dout, free).items() if step.any()} if free else {}
+        if not once:
             return {}
-        names = ", ".join(map(text, steps))
-        rates = {
-            p: float(v) for p, v in numbers(state[0]).items() if p and RATE.match(str(p[-1][1])) and not np.ndim(v)
-        }
-        found = {1.0} if "rate" in self.way.sources else set(rates.values())
-        if len(found) == 1 and "rate" not in self.way.sources:  # twice the rate, twice the step
-            twice = self.run(self.values, {p: 2 * rate for p, rate in rates.items()})
-            call = self.back(self.way, dout, twice)[1]
-            found = (
-                found if all(_twice(get(twice[0], p) - get(call, p), both[0]) for p, both in steps.items()) else set()
-            )
-        if len(found) != 1 or not min(found) > 0:
+        names = ", ".join(map(text, once))
+        scalars = {p: float(v) for p, v in numbers(state[0]).items() if p and not np.ndim(v)}
+        rates = {p: v for p, v in scalars.items() if RATE.match(str(p[-1][1]))}
+        known = {1.0} if "rate" in self.way.sources else set(rates.values())
+        if len(known) == 1 and "rate" not in self.way.sources:  # twice the rate, twice the step
+            twice = self.steps(self.run(self.values, {p: 2 * rate for p, rate in rates.items()}), dout, once)
+            known = known if all(_twice(twice[p], once[p]) for p in once) else set()
+        if len(known) != 1 or not min(known) > 0:
             self.notes.append(f"backward updates {names}, but the learning rate is not known: no gradient can be told")
-        elif not all(_twice(both[1], both[0]) for both in steps.values()):
+            return {}
+        doubled = self.steps(state, 2 * dout, once)
+        if not all(_twice(doubled[p], once[p]) for p in once):
             self.notes.append(f"backward updates {names} by something else than a rate times the gradient")
-        else:
-            (rate,) = found
-            self.notes.append(f"the gradients of {names} are read off their update in backward, learning rate {rate:g}")
-            return {p: ("update", p, rate) for p in steps}
-        return {}
+            return {}
+        (rate,) = known
+        self.notes.append(f"the gradients of {names} are read off their update in backward, learning rate {rate:g}")
+        return {p: ("update", p, rate) for p in once}
 
     # --- the case -------------------------------------------------------------------------------------------
 
@@ -440,7 +432,7 @@ class _Finder:
             clear = self.owner.thing is not None or key not in UNCLEAR
             if self.out.size == 1 and LABELS.match(key) and clear and key != next(iter(self.given)):
                 self.notes.append(f"{key} has no gradient; it was taken for labels, and not checked")
-            elif self.moves({key: _away(value)}):
+            elif self.matters(key, value):
                 asked.append(key)
             else:
                 self.notes.append(f"{key} has no gradient, and the output does not depend on it")
@@ -452,10 +444,6 @@ class _Finder:
 def _kept_output(thing: Any) -> Any:
     kept = (getattr(thing, key, None) for key in OUTPUTS)
     return next((value for value in kept if value is not None), None)
-
-
-def _away(value: Any) -> Array:
-    return np.asarray(value + np.random.default_rng(0).uniform(0.5, 1.5, np.shape(value)))
 
 
 def _wrote(before: Any, after: Any) -> bool:

@@ -66,9 +66,8 @@ def find_cases(
     OptionError, ShapeError
         There is no such operation or object, it is not of these kinds, or the shapes do not fit it.
     """
-    for shape in shapes:
-        if not shape or min(shape) < 1 or math.prod(shape) > MAX_ENTRIES:
-            raise OptionError(f"--shape must hold whole numbers of at least 1, at most {MAX_ENTRIES:,} entries in all")
+    if not all(shape and min(shape) >= 1 and math.prod(shape) <= MAX_ENTRIES for shape in shapes):
+        raise OptionError(f"--shape must hold whole numbers of at least 1, at most {MAX_ENTRIES:,} entries in all")
     if target is None:
         if shapes:
             raise OptionError("--shape needs a target: each operation has a shape of its own")
@@ -107,20 +106,16 @@ def _cases_of(
         return [_function(short, thing, home, shapes, rng)]
     if isinstance(thing, ModuleType):
         if not path and not callable(getattr(thing, "forward", None)):
-            name = module.__name__
-            raise OptionError(f"{name} has no functions forward and backward; name what to check as {name}:object")
+            raise OptionError(f"{short} has no functions forward and backward; name what to check as {short}:object")
         return [_function("forward", thing.forward, thing, shapes, rng)]
 
-    make: Callable[[], Any] = lambda: copy.deepcopy(thing)  # noqa: E731
-    if inspect.isclass(thing) or (callable(thing) and not all(both_ways(thing))):
-        make = lambda: _made(target, thing, seed)  # noqa: E731
-    return _object(short, make, shapes, rng, seed)
+    makes = inspect.isclass(thing) or (callable(thing) and not all(both_ways(thing)))
+    return _object(short, lambda: _made(target, thing, seed) if makes else copy.deepcopy(thing), shapes, rng, seed)
 
 
 def _module(target: str, operations: Collection[str]) -> tuple[ModuleType, list[str]]:
     """The module of a target, and the path of the object within it."""
     name, _, path = target.partition(":")
-    is_path = ":" in target or "." in target
     if not name:
         raise OptionError(f"{target!r} names no module; name what to check as package.module:object")
     if name.endswith(".py"):  # a file of the current folder, or below it
@@ -130,18 +125,17 @@ def _module(target: str, operations: Collection[str]) -> tuple[ModuleType, list[
     importlib.invalidate_caches()
     try:
         module = importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name and (name == error.name or name.startswith(error.name + ".")):
-            if is_path:
-                hint = f"; did you mean {':'.join(name.rsplit('.', 1))}?" if ":" not in target else ""
-                raise OptionError(f"there is no module {error.name}, not in the current folder either{hint}") from None
-            raise OptionError(
-                f"there is no operation {target!r}{_close(target, operations)}; choose one of {', '.join(operations)}, "
-                "or name your own as package.module:object"
-            ) from None
-        raise OptionError(f"importing {name} raised {describe(error)}") from error
     except (Exception, SystemExit) as error:
-        raise OptionError(f"importing {name} raised {describe(error)}") from error
+        lacks = error.name if isinstance(error, ModuleNotFoundError) else None
+        if not lacks or not f"{name}.".startswith(f"{lacks}."):
+            raise OptionError(f"importing {name} raised {describe(error)}") from error
+        if ":" in target or "." in target:
+            hint = f"; did you mean {':'.join(name.rsplit('.', 1))}?" if ":" not in target else ""
+            raise OptionError(f"there is no module {lacks}, not in the current folder either{hint}") from None
+        raise OptionError(
+            f"there is no operation {target!r}{_close(target, operations)}; choose one of {', '.join(operations)}, "
+            "or name your own as package.module:object"
+        ) from None
     return module, [part for part in path.split(".") if part]
 
 
@@ -150,7 +144,7 @@ def _object(
 ) -> list[Case]:
     """An object as made, and with moved parameters and larger input: some faults hide while biases are 0."""
     cases: list[Case] = []
-    for point, scale in (("as made", 1.0), ("parameters and input moved", 2.0)):
+    for scale in (1.0, 2.0):
         with seeded(seed):
             thing = make()
         forward, backward = both_ways(thing)
@@ -160,13 +154,11 @@ def _object(
         if not shapes:
             raise OptionError(f"{name} needs one --shape, that of its input, such as --shape 4,10")
         values = _drawn(name, getattr(thing, forward), shapes, rng, scale, is_loss(thing))
-        if is_loss(thing) and cases:
-            point = "with larger input"
-        case = object_case(f"{name} {point}", thing, values)
-        if point != "as made":
-            for key, w in case.arrays.items():
-                if key not in case.inputs:
-                    w += (float(np.sqrt(np.mean(np.square(w)))) or 1.0) / 2 * rng.standard_normal(w.shape)
+        moved = "with larger input" if is_loss(thing) else "parameters and input moved"
+        case = object_case(f"{name} {moved if cases else 'as made'}", thing, values)
+        for key, w in case.arrays.items() if cases else ():
+            if key not in case.inputs:
+                w += (float(np.sqrt(np.mean(np.square(w)))) or 1.0) / 2 * rng.standard_normal(w.shape)
         cases.append(case)
     return cases
 
@@ -192,20 +184,20 @@ def _drawn(
     """Arguments for `forward`: floats of these shapes, and for labels and settings what is usual."""
     wanted = _required(forward) or [p.name for p in parameters(forward)[:1]] or ["x"]
     known = {key: copy.deepcopy(USUAL[key]) for key in wanted if key in USUAL}
-    N, classes = shapes[0][0] if shapes else 1, shapes[0][-1] if shapes and len(shapes[0]) > 1 else 2
     if len(shapes) < len(wanted) - len(known):
-        known |= {
-            key: np.arange(N) % (3 if is_loss and classes != 2 else classes) for key in wanted[1:] if LABELS.match(key)
-        }
+        first = shapes[0] if shapes else (1,)
+        classes = first[-1] if len(first) > 1 else 2
+        labels = np.arange(first[0]) % (3 if is_loss and classes != 2 else classes)
+        known |= {key: labels.copy() for key in wanted[1:] if LABELS.match(key)}
     arrays = [key for key in wanted if key not in known]
-    if len(arrays) == 2 and len(shapes) == 1 and arrays == ["images_a", "images_b"]:
+    if arrays == ["images_a", "images_b"] and len(shapes) == 1:
         shapes = [*shapes, *shapes]
     if len(shapes) != len(arrays):
         raise OptionError(
             f"{name} takes {len(arrays)} arrays ({', '.join(arrays)}): it needs as many --shape, not {len(shapes)}"
         )
-    drawn = iter(scale * rng.standard_normal(shape) for shape in shapes)
-    values = [known[key] if key in known else next(drawn) for key in wanted]
+    known |= {key: scale * rng.standard_normal(shape) for key, shape in zip(arrays, shapes, strict=True)}
+    values = [known[key] for key in wanted]
     return [np.abs(values[0]), *values[1:]] if is_loss and values[0].ndim == 1 else values
 
 
@@ -217,8 +209,7 @@ def _made(target: str, maker: Any, seed: int) -> Any:
             f"{target} cannot be made without arguments ({', '.join(required)}); "
             "write a function without parameters that returns one, and name that"
         )
-    known = {"dtype": np.float64, "seed": seed}
-    options = {p.name: known[p.name] for p in parameters(maker) if p.name in MAKING}
+    options = {p.name: np.float64 if p.name == "dtype" else seed for p in parameters(maker) if p.name in MAKING}
     try:
         return maker(**options)
     except (Exception, SystemExit) as error:
@@ -232,5 +223,4 @@ def _required(function: Any) -> list[str]:
 
 
 def _close(name: str, known: Any) -> str:
-    close = difflib.get_close_matches(name, list(known), 1)
-    return f" (did you mean {close[0]}?)" if close else ""
+    return "".join(f" (did you mean {close}?)" for close in difflib.get_close_matches(name, list(known), 1))
