@@ -20,10 +20,7 @@ from siamese_np.gradcheck.styles import BACKWARD, both_ways, found_case
 def object_case(name: str, thing: Any, values: Sequence[Any]) -> Case:
     """A case of an object that goes forward and backward, at the arguments `values` of its forward.
 
-    Raises
-    ------
-    OptionError, ShapeError
-        It does not, or not with these arguments; with what would be right.
+    OptionError or ShapeError, with what would be right, where it does not, or not with these arguments.
     """
     forward, backward = both_ways(thing)
     if not (forward and backward):
@@ -68,7 +65,7 @@ def _keeps_contract(layer: Any, values: Sequence[Any]) -> bool:
         return False
     try:
         expect_float64("", layer)
-        if list(_by_name("", layer.params)) != list(_by_name("", layer.grads)):
+        if list(_held("", layer, "params")) != list(_held("", layer, "grads")):
             return False
         trial = copy.deepcopy(layer)
     except Exception:
@@ -91,16 +88,13 @@ def layer_case(name: str, layer: Any, x: Array, strict: bool = False) -> Case:
     A network has ``layers``, ``named_params()`` and ``zero_grads()``. A layer that says ``adds_gradients`` is held to
     the contract of `Case.strict`, as is every network, whose layers must be fit to be shared.
     """
-    network = _is_network(layer)
-    params = _parameters(name, layer)
+    network, params = _is_network(layer), _held(name, layer, "params")
     if params and not network and not hasattr(layer, "grads"):
         raise OptionError(f"{name} has params, but no grads for their gradients")
     of_input = "x" if "x" not in params else "input"
 
     def grads() -> dict[str, Any]:
-        if network or not params:
-            return named_grads(layer) if params else {}
-        return _by_name(f"the grads of {name}", layer.grads)
+        return _held(name, layer, "grads") if params else {}
 
     def zero() -> None:
         for gradient in grads().values():
@@ -204,7 +198,7 @@ def named_grads(network: Any) -> Arrays:
 
 def expect_float64(name: str, layer: Any) -> None:
     """Demand parameters that differences can be taken of, or OptionError."""
-    for key, value in _parameters(name, layer).items():
+    for key, value in _held(name, layer, "params").items():
         found = value.dtype if isinstance(value, np.ndarray) else type(value).__name__
         if found != np.float64:
             raise OptionError(
@@ -218,23 +212,19 @@ def _is_network(layer: Any) -> bool:
     return all(hasattr(layer, name) for name in ("layers", "named_params", "zero_grads"))
 
 
-def _parameters(name: str, layer: Any) -> dict[str, Any]:
+def _held(name: str, layer: Any, what: str) -> dict[str, Any]:
+    """The params or grads of a network, or of a layer that has a dict of them, a list or one array: by name."""
     if _is_network(layer):
-        return dict(layer.named_params())
-    return _by_name(f"the params of {name}", getattr(layer, "params", None))
-
-
-def _by_name(what: str, arrays: Any) -> dict[str, Any]:
-    """Parameters or gradients by name, the same for both: of a dict, of a list, or one array."""
-    if arrays is None:
-        return {}
+        return dict(layer.named_params()) if what == "params" else named_grads(layer)
+    arrays = getattr(layer, what, None)
     if isinstance(arrays, Mapping):
         return {str(key): array for key, array in arrays.items()}
-    if isinstance(arrays, (list, tuple)):
+    if isinstance(arrays, (list, tuple)):  # params and grads have the same names
         return {f"params[{number}]": array for number, array in enumerate(arrays)}
-    if isinstance(arrays, np.ndarray):
-        return {"params": arrays}
-    raise OptionError(f"{what} must be a dict of arrays, a list of arrays or one array, not {kind(arrays)}")
+    if arrays is None or isinstance(arrays, np.ndarray):
+        return {} if arrays is None else {"params": arrays}
+    sentence = f"the {what} of {name} must be a dict of arrays, a list of arrays or one array"
+    raise OptionError(f"{sentence}, not {kind(arrays)}")
 
 
 def _one(gradient: Any) -> Any:

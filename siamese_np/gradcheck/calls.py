@@ -28,8 +28,7 @@ LABELS = re.compile(
 RATE = re.compile(r"(lr|eta|learning_?rate|step_?size)$", re.I)
 OUT = ("out", "output", "outputs")
 
-
-# --- arguments and outputs --------------------------------------------------------------------------------
+Key = tuple[Any, ...]  # where a gradient is in what backward returned
 
 
 def arguments(forward: Callable[..., Any], values: Sequence[Any]) -> dict[str, Any]:
@@ -116,9 +115,6 @@ def split(dout: Array, outs: Any) -> Any:
     return dict(zip(outs, each, strict=True)) if isinstance(outs, Mapping) else type(outs)(each)
 
 
-# --- what is around a call ----------------------------------------------------------------------------
-
-
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """The global generators, which many layers draw their numbers from, seeded for a while."""
@@ -140,9 +136,6 @@ def quiet() -> Iterator[None]:
     """What the user's code prints goes to standard error, and what it draws at random is always the same."""
     with contextlib.redirect_stdout(sys.stderr), np.errstate(all="ignore"), seeded(0):
         yield
-
-
-# --- how backward is called -------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -221,11 +214,6 @@ def _source(name: str, names: Sequence[str]) -> str:
     if name in names:
         return f"={name}"
     return "out" if name in OUT else "rate" if RATE.match(name) else "dout"
-
-
-# --- what backward returns --------------------------------------------------------------------------------
-
-Key = tuple[Any, ...]
 
 
 def leaves(returned: Any, key: Key = ()) -> Iterator[tuple[Key, Any]]:

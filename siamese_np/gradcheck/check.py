@@ -35,24 +35,23 @@ def check_gradients(
     Parameters
     ----------
     target : object or callable
-        A layer, loss or network, with methods such as ``forward`` and ``backward`` (or ``forward_pass``, ``fprop``,
-        ``__call__``...). Forward returns out, several outputs, or those and a cache; backward takes dout, or a cache
-        too, or nothing; gradients are returned in the order of the arguments or by name, or kept on the layer beside
-        the parameters: ``dW`` beside ``W``, ``grads["W"]`` beside ``params["W"]``. The report says what was found,
-        and names arrays that the output depends on and that have no gradient: then it is at best INCONCLUSIVE.
-        Or a function: with `backward`, `grad` or `jac`; or one that returns ``(loss, dx)``. All else that a function
-        uses is constant. Or what PyTorch and JAX differentiate: a module, a ``torch.autograd.Function``, a function.
+        A layer, loss or network, with methods such as ``forward`` and ``backward`` (or ``fprop``, ``__call__``...).
+        Forward returns out, several outputs, or those and a cache; backward takes dout, or a cache too, or nothing;
+        gradients are returned in the order of the arguments or by name, or kept on the layer: ``dW`` beside ``W``,
+        ``grads["W"]`` beside ``params["W"]``. The report says what was found, and names arrays that the output
+        depends on and that have no gradient: then it is at best INCONCLUSIVE.
+        Or a function: with `backward`, `grad` or `jac`; or one that returns ``(loss, dx)``. Or what PyTorch and JAX
+        differentiate: a module, a ``torch.autograd.Function``, a function.
     *arrays : array_like
-        The arguments of forward. Floating-point numbers are copied as float64, and checked; whole numbers, booleans,
-        dicts and None are handed on as they are.
+        The arguments of forward. Floating-point numbers are copied as float64, and checked; all else is handed on.
     backward : callable, optional
         ``backward(dout, cache)`` returns the gradient of each of the arrays, None where there is none.
     grad, jac : callable, optional
         As in scipy.optimize: ``grad(*arrays)`` returns the gradient of a scalar function, or the derivative of each
         entry; ``jac(*arrays)`` the full Jacobian, ``(*out.shape, *array.shape)``. Of several arrays, a tuple.
     jvp : callable, optional
-        ``jvp(arrays, directions)`` returns how the output moves when each of the arrays that are checked moves along
-        its direction, both tuples: J v, forward mode. Backward is held to it as well: <dout, J v> = <gradient, v>.
+        ``jvp(arrays, directions)`` returns J v, how the output moves when the checked arrays move along directions;
+        both are tuples. Backward is held to it as well: <dout, J v> = <gradient, v>.
     seed : int
         Of the upstream gradient and all directions: the same seed gives the same report.
     tolerance : float, default 1e-6
@@ -66,9 +65,8 @@ def check_gradients(
         entries that are not decided make INCONCLUSIVE; of fewer than 20, one may be left, if it or the sum of all is
         known well enough. It is named.
     strict : bool
-        Demand more than correct numbers: the contract of our own layers, whose breaches are notes otherwise. The
-        same call gives the same bits, dout and arguments are left alone, a cache serves more than once, gradients of
-        parameters are added to, memory layout changes nothing, a batch may hold one image or none.
+        Demand more than correct numbers: the contract of our own layers, whose breaches are notes otherwise
+        (`siamese_np.gradcheck.contract`).
     reseed : bool, default False
         Seed ``numpy.random`` and ``random`` before each forward pass, for dropout that draws from them.
     entries : int, optional

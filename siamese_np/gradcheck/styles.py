@@ -61,12 +61,8 @@ def both_ways(thing: Any) -> tuple[str, str]:
 def found_case(name: str, thing: Any, forward: Any, backward: Any, values: Sequence[Any]) -> Case:
     """A case of methods, by name, of `thing`, or of functions, where it is None; `values` are the arguments.
 
-    Without `backward`, forward returns a value and the gradients.
-
-    Raises
-    ------
-    OptionError, ShapeError
-        They cannot be called with these arguments, or nothing can be found to check; with what to write instead.
+    Without `backward`, forward returns a value and the gradients. OptionError or ShapeError, with what to write
+    instead, where they cannot be called with these arguments, or nothing can be found to check.
     """
     given = arguments(getattr(thing, forward) if thing is not None else forward, values)
     if thing is None and not any(map(is_checked, given.values())):  # then whole numbers are meant as floats
@@ -88,7 +84,8 @@ class _Finder:
         self.places: dict[str, Path] = {}  # of the parameters on the object
         self.sources: dict[str, Source] = {}  # of the gradients
         self.values: Arrays = {key: value for key, value in given.items() if is_checked(value)}
-        self.factor = self.reduced = self.mean = False
+        self.ignores_dout = False  # then the gradients are multiplied by it
+        self.reduce: Any = None  # np.mean or np.sum of all outputs, where backward takes no dout
         self.find()
 
     # --- passes ---------------------------------------------------------------------------------------------
@@ -209,15 +206,18 @@ class _Finder:
                 f"where there is none, but it returned {count}"
             )
         sources: dict[str, Source] = {key: ("returned", place) for key, place in placed.items()}
-        found: list[tuple[Source, Path]] = [(("returned", key), path_of(key)) for key, _ in rest]
-        found += [(("attribute", path), path) for path in numbers(after)]
         for key in self.values:
             wanted = {key.lower(), *(OF_INPUT if len(self.values) == 1 else ())}
-            for source, path in found:
+            for source, path in self.spots(rest, after):
                 names = names_of(source, path) if len(path) == 1 else []
                 if any(len(name) == 1 and str(name[0]).lower() in wanted for name in names):
                     sources.setdefault(key, source)
         return sources
+
+    def spots(self, rest: list[tuple[Key, Any]], after: Any) -> list[tuple[Source, Path]]:
+        """Where gradients may be: the `rest` of what is returned, and all numbers that the object keeps."""
+        returned: list[tuple[Source, Path]] = [(("returned", key), path_of(key)) for key, _ in rest]
+        return [*returned, *((("attribute", path), path) for path in numbers(after))]
 
     def read(self, source: Source, returned: Any, call: Any, values: Mapping[str, Array] | None = None) -> Any:
         """The gradient at `source`."""
@@ -241,11 +241,11 @@ class _Finder:
         before, later = numbers(state[0]), numbers(after)
         self.adopt_lazy(before)
         values = {p: v for p, v in before.items() if all(step[0] != "()" for step in p) and self.has(p)}
-        rest = self.in_order(returned, after)[1]
-        spots: list[tuple[Source, Path]] = [(("returned", key), path_of(key)) for key, _ in rest]
-        # those first that backward wrote
-        kept = sorted(later, key=lambda p: p in before and bool(np.array_equal(later[p], before[p])))
-        spots = [spot for spot in [*spots, *((("attribute", path), path) for path in kept)] if spot[0] not in taken]
+        spots = self.spots(self.in_order(returned, after)[1], after)
+        same = {p for p, v in later.items() if p in before and np.array_equal(v, before[p])}
+        # those first that are returned, then those that backward wrote
+        spots = sorted(spots, key=lambda spot: spot[0][0] != "returned" and spot[1] in same)
+        spots = [spot for spot in spots if spot[0] not in taken]
         pairs = match(spots, list(values))
         arrays = [p for p, v in values.items() if isinstance(v, np.ndarray) and not is_gradient(p, values)]
         stays = self.survivors({*pairs, *arrays}, values)
@@ -357,15 +357,14 @@ class _Finder:
         """Whether dout is used, and notes on what was found."""
         read = self.read_all(returned, after)
         if self.out.size == 1:
-            other = self.read_all(*self.back(self.way, 2 * dout, state))
-            self.factor = all(np.array_equal(read[k], other[k]) for k in read) and any(g.any() for g in read.values())
-            if self.factor:
+            twice = self.read_all(*self.back(self.way, 2 * dout, state))
+            if all(np.array_equal(read[k], twice[k]) for k in read) and any(g.any() for g in read.values()):
+                self.ignores_dout = True
                 self.notes.append("dout is not used: checked at dout = 1")
         elif not self.way.uses_dout:
-            self.factor = self.reduced = True
-            key = next(iter(read))
-            self.mean = self.is_slope(key, read[key], np.full(self.out.shape, 1 / self.out.size))
-            what = "mean" if self.mean else "sum"
+            self.ignores_dout, key = True, next(iter(read))
+            is_mean = self.is_slope(key, read[key], np.full(self.out.shape, 1 / self.out.size))
+            self.reduce, what = (np.mean, "mean") if is_mean else (np.sum, "sum")
             self.notes.append(f"backward takes no dout: checked as the gradient of the {what} of all outputs")
         if self.owner.thing is None:
             return
@@ -394,18 +393,17 @@ class _Finder:
                 out = self.output(self.way.outs(state[2]))
             except (ShapeError, OptionError, LookupError, TypeError) as error:
                 raise Broken(f"forward changed what it returns: now {kind(state[2])}", INCONCLUSIVE) from error
-            if self.reduced:
-                out = np.asarray(np.mean(out) if self.mean else np.sum(out))
+            out = np.asarray(self.reduce(out)) if self.reduce else out
             return out, (state, {key: values[key].copy() for key in self.places})
 
         def backward(dout: Array, cache: Any) -> Arrays:
             state, values = cache
-            returned, call = self.back(self.way, np.ones(self.out.shape) if self.reduced else dout, state)
+            returned, call = self.back(self.way, np.ones(self.out.shape) if self.reduce else dout, state)
             found = {key: self.read(source, returned, call, values) for key, source in self.sources.items()}
             for key, gradient in found.items():
                 if gradient is None:
                     raise Broken(f"backward left no gradient of {key} this time", INCONCLUSIVE)
-                if self.factor:
+                if self.ignores_dout:
                     found[key] = np.asarray(gradient) * float(np.asarray(dout).item())
                 if arrays[key].ndim == 0 and np.size(gradient) == 1:
                     found[key] = np.reshape(found[key], ())

@@ -50,12 +50,11 @@ def find_cases(
     ----------
     target : str, optional
         The name of an operation, or ``package.module:object`` or ``file.py:object``, found from the current folder
-        too. The object is a layer, a class or a function that makes one without arguments (``dtype`` and ``seed``
-        are passed where it has them), or a function of arrays with its backward pass beside it (``NAME_forward`` and
-        ``NAME_backward``, whatever comes before and after; ``fprop`` and ``bprop``) or its derivative (``NAME_grad``),
-        or one that returns ``(loss, dx)``. A module with functions forward and backward can be named alone.
+        too: a layer; a class or a function that makes one without arguments (but ``dtype`` and ``seed``); a function
+        with its backward pass beside it (``NAME_forward`` and ``NAME_backward``, ``fprop`` and ``bprop``) or its
+        derivative (``NAME_grad``); one that returns ``(loss, dx)``; a module with functions forward and backward.
     shapes : sequence of tuple of int
-        Shape of the input; of several arguments one for each. Labels, and settings such as ``conv_param``, are added.
+        Shape of each array. Labels, and settings such as ``conv_param``, are added.
     seed : int
         Of all numbers drawn, including those that a layer draws from ``numpy.random`` when it is made.
     operations : dict of str to callable
@@ -110,7 +109,24 @@ def _cases_of(
         return [_function("forward", thing.forward, thing, shapes, rng)]
 
     makes = inspect.isclass(thing) or (callable(thing) and not all(both_ways(thing)))
-    return _object(short, lambda: _made(target, thing, seed) if makes else copy.deepcopy(thing), shapes, rng, seed)
+    cases: list[Case] = []
+    for scale in (1.0, 2.0):  # as made, and with moved parameters and larger input: some faults hide at biases of 0
+        with seeded(seed):
+            made = _made(target, thing, seed) if makes else copy.deepcopy(thing)
+        forward, backward = both_ways(made)
+        if not (forward and backward):
+            lacking = "methods forward and backward" if forward in ("", "__call__") else "method backward"
+            raise OptionError(f"{short} gives a {type(made).__name__}, which has no {lacking}")
+        if not shapes:
+            raise OptionError(f"{short} needs one --shape, that of its input, such as --shape 4,10")
+        values = _drawn(short, getattr(made, forward), shapes, rng, scale, is_loss(made))
+        moved = "with larger input" if is_loss(made) else "parameters and input moved"
+        case = object_case(f"{short} {moved if cases else 'as made'}", made, values)
+        for key, w in case.arrays.items() if cases else ():
+            if key not in case.inputs:
+                w += (float(np.sqrt(np.mean(np.square(w)))) or 1.0) / 2 * rng.standard_normal(w.shape)
+        cases.append(case)
+    return cases
 
 
 def _module(target: str, operations: Collection[str]) -> tuple[ModuleType, list[str]]:
@@ -137,30 +153,6 @@ def _module(target: str, operations: Collection[str]) -> tuple[ModuleType, list[
             "or name your own as package.module:object"
         ) from None
     return module, [part for part in path.split(".") if part]
-
-
-def _object(
-    name: str, make: Callable[[], Any], shapes: Sequence[Shape], rng: np.random.Generator, seed: int
-) -> list[Case]:
-    """An object as made, and with moved parameters and larger input: some faults hide while biases are 0."""
-    cases: list[Case] = []
-    for scale in (1.0, 2.0):
-        with seeded(seed):
-            thing = make()
-        forward, backward = both_ways(thing)
-        if not (forward and backward):
-            lacking = "methods forward and backward" if forward in ("", "__call__") else "method backward"
-            raise OptionError(f"{name} gives a {type(thing).__name__}, which has no {lacking}")
-        if not shapes:
-            raise OptionError(f"{name} needs one --shape, that of its input, such as --shape 4,10")
-        values = _drawn(name, getattr(thing, forward), shapes, rng, scale, is_loss(thing))
-        moved = "with larger input" if is_loss(thing) else "parameters and input moved"
-        case = object_case(f"{name} {moved if cases else 'as made'}", thing, values)
-        for key, w in case.arrays.items() if cases else ():
-            if key not in case.inputs:
-                w += (float(np.sqrt(np.mean(np.square(w)))) or 1.0) / 2 * rng.standard_normal(w.shape)
-        cases.append(case)
-    return cases
 
 
 def _function(name: str, forward: Any, home: Any, shapes: Sequence[Shape], rng: np.random.Generator) -> Case:

@@ -26,8 +26,7 @@ def check_owner(point: Point) -> Check:
         INCONCLUSIVE,
         f"{named} {are} that the output depends on, but not in params: {their} not checked; keep the gradient of w on "
         "the layer as dw or grads['w'], or, where they are constants, check the functions layer.forward and "
-        "layer.backward; "
-        f"else{RECIPE.removeprefix(';')}",
+        f"layer.backward; else{RECIPE.removeprefix(';')}",
     )
 
 
@@ -42,13 +41,13 @@ def _moves_output(point: Point, array: Array) -> bool:
     except ValueError:  # nobody can tell without moving it
         return True
     kept = array.copy()
-    checked = {name: value.copy() for name, value in case.arrays.items()}
+    checked = [(value, value.copy()) for value in case.arrays.values()]
     away = (float(np.sqrt(np.mean(np.square(abs(kept))))) or 1.0) * signs(np.random.default_rng(0), kept.shape)
     try:
         for size in MOVES:
             array[...] = kept + size * away
-            for name, value in checked.items():
-                case.arrays[name][...] = value
+            for value, before in checked:
+                value[...] = before
             if np.array_equal(array, kept, equal_nan=True):
                 return False
             if not np.array_equal(case.run()[0], point.out):
@@ -57,7 +56,7 @@ def _moves_output(point: Point, array: Array) -> bool:
         return True
     finally:
         array[...] = kept
-        for name, value in checked.items():
-            case.arrays[name][...] = value
+        for value, before in checked:
+            value[...] = before
         array.flags.writeable = not locked
     return False
