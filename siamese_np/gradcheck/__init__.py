@@ -7,7 +7,7 @@ adapters.py      our layers, networks and losses, and any other object, as a cas
 styles.py        other people's layers and functions: how they are called and where their gradients are, by trying
 calls.py         how forward and backward may be called, and what they return;  objects.py  what an object holds
 names.py         which gradient is that of which parameter
-functions.py     losses that return their gradient, functions with their derivative;  frameworks.py  PyTorch, JAX
+functions.py     functions with their derivative;  frameworks.py  PyTorch, JAX
 check.py         the functions to call;  engine.py  all checks of a case in a row
 differences.py   slopes by central differences over many steps, and where they can be trusted
 changes.py       by how much a step moves each output, in little memory

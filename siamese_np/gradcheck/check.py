@@ -9,7 +9,7 @@ from siamese_np.gradcheck.adapters import object_case
 from siamese_np.gradcheck.case import Case
 from siamese_np.gradcheck.engine import Options, check_cases
 from siamese_np.gradcheck.frameworks import jax_case, torch_case, torch_kind
-from siamese_np.gradcheck.functions import gradient_case, value_case
+from siamese_np.gradcheck.functions import gradient_case
 from siamese_np.gradcheck.measure import TOLERANCE
 from siamese_np.gradcheck.report import Report
 from siamese_np.gradcheck.styles import both_ways, found_case
@@ -128,7 +128,7 @@ def _case(target: Any, arrays: tuple[Any, ...], backward: Any, derivatives: list
         raise OptionError(f"{name} and its backward, grad or jac must be functions")
     if derivatives:
         return gradient_case(name, target, derivatives[0], arrays)
-    return value_case(name, target, arrays) if not given else found_case(name, None, target, backward, arrays)
+    return found_case(name, None, target, backward, arrays)
 
 
 def assert_gradients(target: Any, *arrays: Any, **options: Any) -> Report:

@@ -1,38 +1,16 @@
-"""Functions without a backward pass as cases: a loss that returns its gradient, a function with its derivative."""
+"""Functions with their derivative, as in scipy.optimize, as cases."""
 
-import copy
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from types import MethodType
 from typing import Any
 
 import numpy as np
 
-from siamese_np.errors import OptionError, ShapeError
-from siamese_np.gradcheck.calls import arguments, is_checked, parameters, quiet
-from siamese_np.gradcheck.case import Array, Case, as_array, describe, kind
+from siamese_np.errors import ShapeError
+from siamese_np.gradcheck.calls import is_checked, parameters
+from siamese_np.gradcheck.case import Array, Case, as_array
 from siamese_np.gradcheck.styles import found_case
-
-
-def value_case(name: str, function: Callable[..., Any], values: Sequence[Any]) -> Case:
-    """A case of ``function(*arrays) -> (value, gradients)``: a scalar loss, and gradients as a backward pass returns.
-
-    Of a method, the gradients may be those of its object's parameters, in a dict.
-    """
-    with quiet():
-        try:
-            result = copy.deepcopy(function)(*arguments(function, values).values())
-        except Exception as error:
-            raise OptionError(f"{name} cannot be called with these arguments: it raised {describe(error)}") from error
-    if not (isinstance(result, tuple) and len(result) == 2 and np.size(result[0]) == 1):
-        raise OptionError(
-            f"{name} must return a scalar loss and its gradients, (loss, dx), or be given with its backward pass, "
-            f"backward=, or its derivative, grad= or jac=; it returned {kind(result)}"
-        )
-    if isinstance(function, MethodType):
-        return found_case(name, function.__self__, function.__name__, None, values)
-    return found_case(name, None, function, None, values)
 
 
 def gradient_case(name: str, function: Callable[..., Any], grad: Callable[..., Any], values: Sequence[Any]) -> Case:

@@ -9,6 +9,7 @@ assigned by shape or in order; and where backward updates a parameter, the gradi
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -61,9 +62,12 @@ def both_ways(thing: Any) -> tuple[str, str]:
 def found_case(name: str, thing: Any, forward: Any, backward: Any, values: Sequence[Any]) -> Case:
     """A case of methods, by name, of `thing`, or of functions, where it is None; `values` are the arguments.
 
-    Without `backward`, forward returns a value and the gradients. OptionError or ShapeError, with what to write
+    Without `backward`, forward returns a scalar loss and its gradients; of a method, they may be those of the
+    parameters of its object. OptionError or ShapeError, with what to write
     instead, where they cannot be called with these arguments, or nothing can be found to check.
     """
+    if backward is None and isinstance(forward, MethodType):
+        thing, forward = forward.__self__, forward.__name__
     given = arguments(getattr(thing, forward) if thing is not None else forward, values)
     if thing is None and not any(map(is_checked, given.values())):  # then whole numbers are meant as floats
         whole = {k: np.asarray(v) for k, v in given.items() if isinstance(v, (int, list, np.ndarray, np.integer))}
@@ -145,9 +149,15 @@ class _Finder:
         except (Exception, SystemExit) as error:
             shapes = ", ".join(f"{key} {np.shape(v)}" if hasattr(v, "shape") else key for key, v in self.given.items())
             raise OptionError(f"{called} cannot be called with {shapes}: it raised {describe(error)}") from error
-        possible: Iterable[Way] = [Way(1, ("cache",))]
         if self.backward is not None:
             possible = ways(state[2], self.method(self.backward, state[0]), list(self.given))
+        elif isinstance(state[2], tuple) and len(state[2]) == 2 and np.size(state[2][0]) == 1:
+            possible = iter([Way(1, ("cache",))])
+        else:
+            raise OptionError(
+                f"{self.name} must return a scalar loss and its gradients, (loss, dx), or be given with its backward "
+                f"pass, backward=, or its derivative, grad= or jac=; it returned {kind(state[2])}"
+            )
         failed: list[Exception] = []
         found: tuple[Any, ...] = ()  # the first way that fits, or else the first that can be called
         for way in possible:

@@ -19,7 +19,7 @@ from siamese_np.errors import OptionError
 from siamese_np.gradcheck.adapters import is_loss, object_case
 from siamese_np.gradcheck.calls import LABELS, parameters, seeded
 from siamese_np.gradcheck.case import Case, Shape, describe
-from siamese_np.gradcheck.functions import gradient_case, value_case
+from siamese_np.gradcheck.functions import gradient_case
 from siamese_np.gradcheck.styles import both_ways, found_case, method_of
 
 # makes the cases of an operation, at its input's shape or, for None, at one of its own choice
@@ -159,15 +159,12 @@ def _function(name: str, forward: Any, home: Any, shapes: Sequence[Shape], rng: 
     """A function with its backward pass or its derivative beside it, or one that returns both: (loss, dx)."""
     values = _drawn(name, forward, shapes, rng, 1.0, False)
     partners = [name.replace(*pair) for pair in PAIRS if pair[0] in name] or [f"{name}_backward"]
-    backward = method_of(home, partners)
-    if backward:
-        return found_case(name, None, forward, getattr(home, backward), values)
-    derivative = method_of(home, [form.format(name) for form in DERIVATIVES])
-    if derivative:
+    backward, derivative = (method_of(home, names) for names in (partners, [d.format(name) for d in DERIVATIVES]))
+    if derivative and not backward:
         return gradient_case(name, forward, getattr(home, derivative), values)
-    if "forward" in name:
+    if "forward" in name and not backward:
         raise OptionError(f"there is no function {partners[0]} beside {name} in {home.__name__}")
-    return value_case(name, forward, values)
+    return found_case(name, None, forward, getattr(home, backward) if backward else None, values)
 
 
 def _drawn(
