@@ -732,6 +732,9 @@ def test_a_loss_that_returns_its_gradient():
     assert names(report) == ["x"] and "dout is not used: checked at dout = 1" in str(report)
     report = check_gradients(functools.partial(softmax_loss, off=2), X, Y)
     assert report.verdict == "FAIL" and "every entry is multiplied by 2" in str(report)
+    assert_gradients(lambda x: ((x**2).sum(), 2 * x), [1, 2])  # whole numbers are meant as floats
+    with pytest.raises(OptionError, match=r"lambda cannot be called with x \(4, 5\): it raised TypeError"):
+        check_gradients(lambda x: x.sum() + None, X)
 
 
 def test_the_loss_of_a_model():
