@@ -14,7 +14,7 @@ from siamese_np.errors import DataError, OptionError
 from siamese_np.learn import checking, solutions
 from siamese_np.learn.checking import check_function
 from siamese_np.learn.exercise import find
-from siamese_np.learn.tasks import TASKS
+from siamese_np.learn.tasks import TASKS, rows_alone
 
 ROOT = Path(__file__).parent.parent
 NAMES = list(learn.exercises())
@@ -134,31 +134,37 @@ def one_sided(function, x):
 WRONG = [
     ("dense", dense(lambda dx, dw, db: (-dx, dw, db)), "every entry has the wrong sign"),
     ("dense", dense(lambda dx, dw, db: (dx, dw / 5, db)), "divided by 5, the batch size N"),
-    ("dense", dense(lambda dx, dw, db: (dx, dw)), r"must return 3 gradients \(x, w, b\), but it returned 2"),
+    ("dense", dense(lambda dx, dw, db: (dx, dw)), r"\n  backward must return 3 gradients .* returned 2\n"),
     ("dense", dense(lambda dx, dw, db: (dx, dw, db[None])), r"shape \(1, 4\), but b has shape \(4,\)"),
     ("dense", lambda dout, cache: dout @ cache[1], r"raises ValueError: .* \(line \d+\)"),
-    ("relu", lambda dout, cache: dout, "a mask or a condition is missing"),
+    ("relu", lambda dout, cache: dout, "the output is ReLU of x, but the derivative is that of x"),
     ("relu", lambda dout, cache: np.where(cache[0] > 0, 1.0, 0.0), "dout is not used"),
     ("pooling", pool(lambda window: window == window.max()), "this is a kink\n.* first of them in row-major order"),
     ("pooling", pool(lambda w: (w == w.max()) / (w == w.max()).sum()), "this is a kink\n.* first of them"),
-    ("pooling", pool(lambda window: np.ones(window.shape) / window.size), "entries that should get nothing"),
+    ("pooling", pool(lambda window: np.ones(window.shape) / window.size), "goes where nothing should arrive"),
     ("conv_dw", lambda dout, cache: solutions.conv2d_backward_w(dout, cache) / len(dout), "the batch size N"),
     ("conv_dw", lambda dout, cache: solutions.conv2d_backward_w(dout[:1], (cache[0][:1], cache[1])), r"= for \+="),
     ("conv_dx", overwritten, r"only one of them arrives: = for \+="),
     (
         "relu",
         lambda dout, cache: dout * (cache[0] > 0) * (1 + 1e-7 * RNG.random()),
-        "called again gave another gradient",
+        "called again with the same arguments, it gives another gradient",
     ),
     ("relu", lambda dout, cache: np.multiply(dout, cache[0] > 0, out=dout), "changed its argument dout"),
     ("distance", distance(lambda dist: dist), "yours nan, should be 0\n.* exactly 0, not NaN"),
     ("distance", distance(lambda dist: dist + 1e-6), "an epsilon"),
     ("distance", distance(lambda dist: np.where(dist == 0, 1, dist), sign=1), "demb_b: .*\n(.*\n)*.*wrong sign"),
     ("distance", distance(lambda dist: np.ones_like(dist)), "a factor of the chain rule is missing"),
-    ("contrastive", lambda dloss, cache: dloss * abs(cache[0] - cache[1] * cache[2]), "they have the wrong sign"),
+    (
+        "contrastive",
+        lambda dloss, cache: dloss * abs(cache[0] - cache[1] * cache[2]),
+        "wrong; there, every entry has the wrong sign",
+    ),
     ("contrastive", lambda dloss, cache: textbook.contrastive_backward(dloss, cache) / len(dloss), "the batch size N"),
     ("contrastive", lambda dloss, cache: dloss * (cache[0] - cache[1] * cache[2]), "a condition is missing"),
     ("shared_weights", one_branch, "dw: .*\n(.*\n)*.*the part that comes through x_b is lost"),
+    ("all_pairs", rows_alone, "only the output of the same index counts"),
+    ("all_pairs", lambda ddist, cache: rows_alone(ddist.T, cache), "the output of the same index, .* is missing"),
     ("all_pairs", lambda ddist, cache: textbook.pairwise_backward(ddist, cache) / 2, "divided by 2"),
     ("momentum", lambda w, v, dw, rate, kept: (w + rate * (kept * v + dw), kept * v + dw), "must be subtracted"),
     ("momentum", lambda w, v, dw, rate, kept: (w - rate * dw, dw), "velocity is not kept"),

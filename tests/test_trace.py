@@ -207,9 +207,9 @@ def test_a_user_s_layer_has_no_page_in_the_textbook():
     [
         ("branch", "shared by two branches, one of them is lost"),
         ("mask", "a mask or a condition is missing"),
-        ("sign", "index 1 in axis 1; they have the wrong sign"),
-        ("mean", "every entry is 0.166667 times what it should be: a constant factor"),
-        ("stride", "goes to entries that should get nothing: a wrong index"),
+        ("sign", "along axis 1 each index has a factor of its own (1, -1): the sign is wrong for some"),
+        ("mean", "(1/N: a mean taken for a sum, or a sum for a mean)"),
+        ("stride", "goes where nothing should arrive: a wrong index"),
     ],
 )
 def test_the_checker_names_each_mistake(traced, mistake, words):

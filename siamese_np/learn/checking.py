@@ -53,6 +53,8 @@ def check_function(
         findings = task.findings(function, exercise.kink)
     except NotImplementedError:
         findings = [f"{exercise.function} is still empty: write it in place of raise NotImplementedError"]
+    except OptionError as error:  # what the checker says of a function that it cannot check
+        findings = [str(error)]
     except (Exception, SystemExit) as error:
         code = getattr(getattr(function, "py_func", function), "__code__", None)
         findings = [f"{exercise.function} raises {_described(error, getattr(code, 'co_filename', ''))}"]

@@ -34,7 +34,7 @@ def _contrastive(dist: Any) -> Any:
     return textbook.contrastive_forward(dist, np.array([0, 1, 1, 0, 1, 1, 0]), 1.0)
 
 
-def _rows(ddist: Any, cache: Any) -> Any:
+def rows_alone(ddist: Any, cache: Any) -> Any:
     """Only row i of ddist arrives at emb[i]."""
     single_rows = np.eye(len(ddist))[:, :, None] * ddist
     return np.stack([textbook.pairwise_backward(row, cache)[i] for i, row in enumerate(single_rows)])
@@ -110,11 +110,7 @@ TASKS: dict[str, Gradient | Values | Kernel] = {
         textbook.pairwise_backward,
         (textbook.pairwise_forward, EMB_A),
         (textbook.pairwise_forward, EMB_A[[0, 1, 1, 2]]),
-        mistakes={
-            "row i of ddist alone arrives at emb[i], column i is lost": _rows,
-            "column i of ddist alone arrives at emb[i], row i is lost": lambda d, c: _rows(d.T, c),
-            "row i of ddist counts twice, in place of column i": lambda d, c: _rows(2 * d, c),
-        },
+        mistakes={"row i of ddist counts twice, in place of column i": lambda d, c: rows_alone(2 * d, c)},
         shown=[textbook.euclidean_backward],
     ),
     "momentum": Values(

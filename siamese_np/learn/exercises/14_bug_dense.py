@@ -5,7 +5,7 @@ the numbers look like; mend the line that makes them so. The formulas are those 
 
 Shapes.    x (N, D), w (D, E), dout (N, E)  ->  dx (N, D), dw (D, E), db (E,)
 
-Read: notebooks/gradient-checking.ipynb, section "4. A planted bug"
+Read: notebooks/gradient-checking.ipynb, section "3. A planted bug"
 Hint: The mean over a batch is taken once, by the loss. Who takes it here a second time?
 """
 
