@@ -66,6 +66,16 @@ class Evidence:
         return np.array([array[index] for index in self.indices])
 
     @property
+    def ratio(self) -> float:
+        """By what all slopes are multiplied, if by one number."""
+        return self.analytic @ self.numeric / (self.numeric @ self.numeric)  # of NumPy: 1 / 0 is inf
+
+    @property
+    def places(self) -> Array:
+        """(checked entries, axes): where they are."""
+        return np.array(self.indices).reshape(len(self.indices), -1)
+
+    @property
     def values(self) -> Array:
         """The array itself, where it was checked."""
         return self.at(self.point.case.arrays[self.name])

@@ -8,7 +8,6 @@ no comparison: its sentence only says what is seen.
 
 import itertools
 import math
-import re
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -26,28 +25,6 @@ MAX_ENTRIES = 3000  # above that, arrays are not turned and shifted
 MAX_SHARES = 4_000_000  # of outputs in entries; above that, it is not asked which of them arrive
 
 Cause = Callable[[Evidence], Guesses]
-
-# By what is said: the part of notebooks/gradient-checking.ipynb that explains such a mistake.
-SECTIONS = {
-    "dout is not used|dout were|not multiplied by dout|summed along": "upstream-gradient",
-    "wrong order": "order-of-gradients",
-    "kink": "kinks",
-    "already updated": "updated-weights",
-    "normalisation over": "normalisation",
-    "epsilon": "epsilon",
-    "to its gradient|from its gradient": "regularisation",
-    "stride|padding|flipped|transposed|shifted": "turned-and-shifted",
-    "never written|= for|is lost|later steps|diagonal|other outputs|twice$|comes through|leaves it out": "lost-terms",
-    "derivative|chain rule|square root is forgotten|a factor .* is missing or too many": "chain-rule",
-    "no gradient|mask|branch|wrong index|exactly the entries": "masks-and-branches",
-    "mean|constant factor|temperature|factor 2|factor of its own|every entry is": "sums-and-means",
-    "sign": "signs",
-}
-
-
-def section(sentence: str) -> str | None:
-    """The name of the part of the notebook that explains what a hint says; None where it names no mistake."""
-    return next((name for words, name in SECTIONS.items() if re.search(words, sentence)), None)
 
 
 def hint(point: Point, result: ArrayResult) -> str:
@@ -85,8 +62,7 @@ def _zero(e: Evidence) -> Guesses:
 
 def _unused_dout(e: Evidence) -> Guesses:
     """Where another dout gives the same gradient, and what else is then wrong."""
-    gradient = _with_dout(e, -2.0) if e.dout is None else None
-    if gradient is not None and np.array_equal(gradient, e.point.gradients[e.name]):
+    if e.dout is None and np.array_equal(_with_dout(e, -2.0), e.point.gradients[e.name]):
         ones = np.ones(e.point.dout.size)
         right = "right for dout = 1, but" if ones.size == 1 else "as if dout were all ones:"
         yield e.jacobian @ ones, f"the gradient is {right} dout is not used"
@@ -94,41 +70,38 @@ def _unused_dout(e: Evidence) -> Guesses:
         yield None, f"dout is not used{'; besides, ' + more if more else ''}"
 
 
-def _with_dout(e: Evidence, factor: float) -> Array | None:
-    """What backward returns for so many times dout."""
+def _with_dout(e: Evidence, factor: float) -> Array:
+    """What backward returns for so many times dout; NaN where it breaks."""
     try:
         return e.point.case.gradients(factor * e.point.dout, e.point.case.run()[1])[e.name]
     except Broken:
-        return None
+        return np.full(e.shape, np.nan)
 
 
 def _other_gradient(e: Evidence) -> Guesses:
     """The gradient of another array of the same shape."""
     for name in (name for name, array in e.others.items() if array.shape == e.shape and e.full):
         other = Evidence(e.point, name)
-        theirs = e.at(other.measured)
+        theirs, what = e.at(other.measured), f"it is the gradient of {name}"
+        opposite = e.measures(-theirs)
         if other.wrong.any() and other.explains(other.at(e.measured)):
-            opposite = ", or both have the wrong sign" if e.measures(-theirs) else ""
-            yield theirs, f"it is the gradient of {name}: they are returned in the wrong order{opposite}"
-        opposite = "every entry has the wrong sign: " if e.measures(-theirs) else ""
-        yield theirs, f"{opposite}it is the gradient of {name}{', and not its opposite' if opposite else ''}"
+            more = ", or both have the wrong sign" if opposite else ""
+            yield theirs, f"{what}: they are returned in the wrong order{more}"
+        yield theirs, f"every entry has the wrong sign: {what}, and not its opposite" if opposite else what
 
 
 def _factor(e: Evidence) -> Guesses:
-    r = e.analytic @ e.numeric / (e.numeric @ e.numeric)
-    word, k = ("multiplied", abs(r)) if abs(r) > 1 else ("divided", 1 / abs(r))
-    what = reading(e, float(k))
-    if abs(r + 1) < ALIKE:
-        yield r * e.numeric, "every entry has the wrong sign"
-    elif what:
-        yield r * e.numeric, f"every entry is {word} by {what}{', and the sign is wrong' if r < 0 else ''}"
+    if abs(e.ratio + 1) < ALIKE:
+        yield -e.numeric, "every entry has the wrong sign"
+    elif what := reading(e, max(abs(e.ratio), 1 / abs(e.ratio))):
+        word, sign = "multiplied" if abs(e.ratio) > 1 else "divided", ", and the sign is wrong" if e.ratio < 0 else ""
+        yield e.ratio * e.numeric, f"every entry is {word} by {what}{sign}"
 
 
 def _constant(e: Evidence) -> Guesses:
-    r = float(e.analytic @ e.numeric / (e.numeric @ e.numeric))
     if len(e.wrong) > 1:
-        what = f"{r:.6g} times what it should be"
-        yield r * e.numeric, f"every entry is {what}: a constant factor (a scale, a temperature, a weight)"
+        what = f"{e.ratio:.6g} times what it should be: a constant factor (a scale, a temperature, a weight)"
+        yield e.ratio * e.numeric, f"every entry is {what}"
 
 
 def _dout(e: Evidence) -> Guesses:
@@ -142,9 +115,9 @@ def _dout(e: Evidence) -> Guesses:
         (2 * dout * out, "as if the output were squared: a square root is forgotten"),
         *((dout * factor.ravel(), what) for factor, what in formulas.slopes(e)),
     ]
-    for weights, what in tried:
-        if np.isfinite(weights).all():
-            yield e.jacobian @ weights, f"the gradient is {what}"
+    yield from (
+        (e.jacobian @ weights, f"the gradient is {what}") for weights, what in tried if np.isfinite(weights).all()
+    )
     for axes in subsets(e.point.dout.ndim):
         summed = e.weights.reshape(e.point.dout.shape).sum(axis=axes)
         if summed.shape == e.shape:
@@ -174,7 +147,7 @@ def _same_index(e: Evidence) -> Guesses:
     """Of the outputs that an entry reaches, only those count that have its index along an axis, or a later one ..."""
     if e.jacobian.size > MAX_SHARES:
         return
-    places, shares = np.array(e.indices).reshape(len(e.indices), -1), e.jacobian * e.weights
+    places, shares = e.places, e.jacobian * e.weights
     outputs = np.array(list(np.ndindex(e.point.out.shape))).T
     pairs = itertools.product(range(len(e.shape)), range(len(outputs)))
     for axis, of_out in sorted(pairs, key=lambda pair: abs(pair[0] - pair[1])):
@@ -196,16 +169,16 @@ def _lost_outputs(e: Evidence) -> Guesses:
         yield from _overwritten(e)
     for axis, length in enumerate(e.point.out.shape):
         name = "batch" if axis == 0 else f"output axis {axis}"
-        parts = {"first": slice(0, 1), "last": slice(-1, None)}
-        if length > 1 and length % 2 == 0:
-            parts = {"first half": slice(0, length // 2), "second half": slice(length // 2, None), **parts}
+        half = length // 2
+        parts = {"first half": slice(half), "second half": slice(half, None)} if length % 2 == 0 else {}
+        parts |= {"first": slice(1), "last": slice(-1, None)}
         for what, part in parts.items() if length > 1 else ():
             kept = np.zeros(e.point.dout.shape)
             kept[(slice(None),) * axis + (part,)] = 1
-            branch = ": one branch is lost" if "half" in what else ""
-            tried = [(1 - kept, "is lost" + branch), (1 + kept, "counts twice")]
-            if not branch:  # else it is the other half that is lost
-                tried.append((kept, "alone counts: = for +=, or a loop that ends too early"))
+            tried = [(1 - kept, "is lost"), (1 + kept, "counts twice")]
+            tried += [(kept, "alone counts: = for +=, or a loop that ends too early")]
+            if "half" in what:  # if one alone counts, it is the other that is lost
+                tried = [(1 - kept, "is lost: one branch is lost"), tried[1]]
             for weights, sentence in tried:
                 yield e.jacobian @ (e.weights * weights.ravel()), f"the {what} of the {name} {sentence}"
 
@@ -266,8 +239,7 @@ def _extra(e: Evidence) -> Guesses:
     """Multiples of the array itself and of its signs in its gradient, or of another array."""
     known = {f"{e.name} itself": (e.values, "weight decay"), f"the signs of {e.name}": (np.sign(e.values), "L1")}
     itself, its_signs = known
-    constant = _with_dout(e, 0.0)
-    scale = e.weights[0] if e.weights.size == 1 and constant is not None and not constant.any() else 1.0
+    scale = e.weights[0] if e.weights.size == 1 and not _with_dout(e, 0.0).any() else 1.0
     known |= {name: (e.at(array), "") for name, array in e.others.items() if array.shape == e.shape}
     for names in ((itself,), (its_signs,), (itself, its_signs), *((name,) for name in [*known][2:])):
         terms = np.stack([known[name][0] for name in names], 1)
@@ -307,10 +279,8 @@ def _temperature(e: Evidence) -> Guesses:
     array, gradient = e.point.case.arrays[e.name], e.point.gradients[e.name]
     for t in (0.01, 0.02, 0.05, 0.07, 0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.7, 0.8, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 8.0, 10.0):
         if any(_needs(e, e.name, t * array, gradient / factor) for factor in (1, t)):
-            yield (
-                None,
-                f"the gradient is as if {e.name} were {t:g} times as large: a temperature or scale of {t:g} is lost",
-            )
+            what = f"as if {e.name} were {t:g} times as large: a temperature or scale of {t:g} is lost"
+            yield None, f"the gradient is {what}"
 
 
 def _as_if(e: Evidence) -> Guesses:
@@ -353,8 +323,7 @@ def _correct_with(e: Evidence, name: str, value: Array, gradient: Array | None) 
 
 
 def _free_of_dout(e: Evidence) -> Guesses:
-    zero = _with_dout(e, 0.0)
-    if zero is not None and zero.any():
+    if np.nan_to_num(_with_dout(e, 0.0)).any():
         yield None, "with dout = 0 it is not 0: a part of it is not multiplied by dout (brackets?)"
 
 
@@ -393,16 +362,16 @@ def _how(e: Evidence) -> str:
         return "; they should get no gradient"
     if not e.analytic[e.wrong].any():
         return "; they get no gradient"
-    wrong = [index for index, is_wrong in zip(e.indices, e.wrong, strict=True) if is_wrong]
+    wrong = list(itertools.compress(e.indices, e.wrong))
     how = _first(Evidence(e.point, e.name, e.dout, wrong), (_factor, _constant, _dout)) if len(wrong) > 1 else None
     return f"; there, {how}" if how else ""
 
 
 def _axis_factors(e: Evidence) -> Guesses:
     """A factor of its own for each index of an axis."""
-    moving, places = e.numeric != 0, np.array(e.indices).reshape(len(e.indices), -1)
+    moving = e.numeric != 0
     for axis, length in enumerate(e.shape):
-        at = places[:, axis]
+        at = e.places[:, axis]
         seen, squares = np.bincount(at[moving], minlength=length), np.bincount(at, e.numeric**2, length)
         r = np.where(seen > 0, np.bincount(at, e.analytic * e.numeric, length) / squares, 1)
         if (seen != 1).all() and abs(r - 1).max() > 0.05 and not np.isin(r.round(9), (0, 1)).all():
@@ -415,9 +384,9 @@ def _axis_factors(e: Evidence) -> Guesses:
 
 def _norm(e: Evidence) -> Guesses:
     """Where each row is off by a multiple of itself, as through its norm."""
-    values, off, places = e.values, e.analytic - e.numeric, np.array(e.indices).reshape(len(e.indices), -1)
+    values, off = e.values, e.analytic - e.numeric
     for axis, length in enumerate(e.shape):
-        at = places[:, axis]
+        at = e.places[:, axis]
         if np.bincount(at, minlength=length).min() > 2:
             r = np.bincount(at, off * values, length) / np.bincount(at, values**2, length)
             what = f"along axis {axis} each index is off by a multiple of {e.name} itself"
@@ -435,30 +404,29 @@ def _plain(e: Evidence) -> Guesses:
 
 def _edge(e: Evidence) -> Guesses:
     if len(e.shape) == 4 and min(e.shape[1:3]) > 2:
-        places = np.array(e.indices)[e.wrong][:, 1:3]
-        if ((places == 0) | (places == np.array(e.shape[1:3]) - 1)).any(axis=1).all():
+        pixels = e.places[e.wrong, 1:3]
+        if ((pixels == 0) | (pixels == np.array(e.shape[1:3]) - 1)).any(axis=1).all():
             yield None, "only entries at the edge of the image are wrong: padding"
 
 
 def _place(e: Evidence) -> Guesses:
     """What the places of the wrong entries have in common."""
-    places = np.array(e.indices).reshape(len(e.indices), -1)[e.wrong]
     for axis, length in enumerate(e.shape):
-        if length > 1 and np.ptp(places[:, axis]) == 0:
-            yield None, f"all wrong entries have the index {places[0, axis]} in axis {axis}{_how(e)}"
+        at = e.places[e.wrong, axis]
+        if length > 1 and np.ptp(at) == 0:
+            yield None, f"all wrong entries have the index {at[0]} in axis {axis}{_how(e)}"
 
 
 def _mask(e: Evidence) -> Guesses:
     """Gradient where none should be, or none where one should."""
-    some = e.count()
-    extra, missing = e.wrong & (e.numeric == 0), e.wrong & (e.analytic == 0)
-    if extra[e.wrong].all():
+    some, (extra, missing) = e.count(), (slopes[e.wrong] == 0 for slopes in (e.numeric, e.analytic))
+    if extra.all():
         yield None, f"{some} should get no gradient but do: a mask or a condition is missing"
-    if missing[e.wrong].all():
+    if missing.all():
         yield None, f"{some} get no gradient but should: part of the sum is left out, or a mask is wrong"
     if np.array_equal(e.analytic != 0, e.numeric == 0):
         yield None, "exactly the wrong entries get a gradient: the mask or its condition is inverted"
-    if (extra | missing)[e.wrong].all():
+    if (extra | missing).all():
         yield None, f"the gradient goes to the wrong entries ({some}): a mask of the wrong array, or the wrong maximum"
     if extra.any() and abs(e.analytic.sum() - e.numeric.sum()) <= ALIKE * abs(e.numeric).sum():
         yield None, "the total is right, but part of it goes where nothing should arrive: a wrong index or maximum"

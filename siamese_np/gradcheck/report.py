@@ -51,11 +51,11 @@ class Entry:
 
     def numbers(self, digits: int) -> tuple[str, str]:
         """Analytic and numeric slope in words, in digits that tell them apart, or with what is known of the latter."""
+        analytic, numeric = (f"{slope:.{digits}g}" for slope in (self.analytic, self.numeric))
         if self.low is not None and self.high is not None:
-            return f"{self.analytic:.{digits}g}", f"[{self.low:.6g}, {self.high:.6g}]"
+            return analytic, f"[{self.low:.6g}, {self.high:.6g}]"
         if self.doubt is not None:
-            numeric = f"{self.numeric:.{digits}g} (to {self.doubt:.0e})" if math.isfinite(self.doubt) else "unknown"
-            return f"{self.analytic:.{digits}g}", numeric
+            return analytic, f"{numeric} (to {self.doubt:.0e})" if math.isfinite(self.doubt) else "unknown"
         return two(self.analytic, self.numeric, digits)
 
     @property
@@ -158,17 +158,17 @@ class Report:
 
     @property
     def verdict(self) -> str:
-        """``"PASS"``, ``"FAIL"`` or ``"INCONCLUSIVE"``, the worst of all cases."""
+        """``"PASS"``, ``"FAIL"`` or ``"INCONCLUSIVE"``, as all that follow the worst, or the sum, of all cases."""
         return worst_verdict(case.verdict for case in self.cases)
 
     @property
     def gradient(self) -> str:
-        """Whether the numbers are right: the worst of all cases."""
+        """Whether the numbers are right."""
         return worst_verdict(case.gradient for case in self.cases)
 
     @property
     def contract(self) -> str:
-        """Whether the contract of our own layers is kept: the worst of all cases. Breaches of others are notes."""
+        """Whether the contract of our own layers is kept; breaches of others are notes."""
         return worst_verdict(case.contract for case in self.cases)
 
     @property
@@ -204,15 +204,14 @@ class Report:
     @property
     def headline(self) -> str:
         """What is wrong, or else undecided, in one line: the first array or check, and how many more there are."""
-        arrays = [array for _, array in self.arrays if array.verdict == self.verdict]
-        checks = [c for case in self.cases for c in case.checks if c.verdict == self.verdict and case.counts(c)]
-        found = [f"{array.name}: {array.remark}" + (f"; {array.hint}" if array.hint else "") for array in arrays]
-        found = found or [f"{check.name}: {check.remark}" for check in checks]
         if self.passed:
             return "all gradients are correct"
-        undecided = "not decided: " if self.verdict == INCONCLUSIVE else ""
+        arrays = [array for _, array in self.arrays if array.verdict == self.verdict]
+        checks = [c for case in self.cases for c in case.checks if c.verdict == self.verdict and case.counts(c)]
+        found = ["; ".join(filter(None, (f"{array.name}: {array.remark}", array.hint))) for array in arrays]
+        found = found or [f"{check.name}: {check.remark}" for check in checks] or ["no gradient was checked"]
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-        return undecided + (found[0] + more if found else "no gradient was checked")
+        return ("not decided: " if self.verdict == INCONCLUSIVE else "") + found[0] + more
 
     def __repr__(self) -> str:
         return text(self)
@@ -256,22 +255,19 @@ def _plain(value: Any) -> Any:
 
 def text(report: Report, seconds: float | None = None, show_curve: bool = False) -> str:
     """The table, then what is wrong or undecided, then one line; with the V-curve of one array if `show_curve`."""
-    rows: list[tuple[str, ...]] = [HEAD]
-    for name, cases in report.operations.items():
-        lines = _rows(cases)
-        rows += [(name if number == 0 else "", *line) for number, line in enumerate(lines)]
-    table = _aligned(rows)
+    rows = [row for name, cases in report.operations.items() for row in _rows(name, cases)]
+    table = _aligned([HEAD, *rows])
     table.insert(1, "-" * len(max(table, key=len)))
     parts = ["\n".join(table), *_troubles(report)]
     # the V-curve that is worth a look: that of the first array that is wrong, else of the one with the largest error
-    order = {FAIL: 2, PASS: 0}
-    case, array = max(
+    rank = {PASS: 0, INCONCLUSIVE: 1, FAIL: 2}
+    worth = max(
         ((case, array) for case, array in report.arrays if array.curve),
-        key=lambda found: (order.get(found[1].verdict, 1), found[1].error if found[1].verdict == PASS else 0),
-        default=(None, None),
+        key=lambda found: (rank[found[1].verdict], found[1].error if found[1].verdict == PASS else 0),
+        default=None,
     )
-    if case and array and (show_curve or array.verdict == FAIL):
-        parts.append(f"{case.name}, {array.name}\n{curves.text(array.curve)}")
+    if worth and (show_curve or worth[1].verdict == FAIL):
+        parts.append(f"{worth[0].name}, {worth[1].name}\n{curves.text(worth[1].curve)}")
     return "\n\n".join([*parts, _last_line(report, seconds)])
 
 
@@ -281,32 +277,30 @@ def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def _rows(cases: list[CaseResult]) -> list[tuple[str, ...]]:
+def _rows(operation: str, cases: list[CaseResult]) -> list[tuple[str, ...]]:
     """For an operation, all cases together: one row for each array, one for further checks, one for the contract."""
-    arrays: dict[str, list[ArrayResult]] = {}
-    for case in cases:
-        for array in case.arrays:
-            arrays.setdefault(array.name, []).append(array)
-    rows = [_row(name, found) for name, found in arrays.items()]
+    all_arrays = [array for case in cases for array in case.arrays]
+    rows: list[tuple[str, ...]] = []
+    for name in dict.fromkeys(array.name for array in all_arrays):
+        arrays = [array for array in all_arrays if array.name == name]
+        checked, total, directions, kinks = _sums(arrays, "checked", "total", "directions", "kinks")
+        entries = f"{checked:,}" if checked == total else f"{checked:,} of {total:,}, {directions} directions"
+        errors = [array.error for array in arrays if not math.isnan(array.error)]
+        error = f"{max(errors):.1e}" if errors else "-"
+        rows.append((name, entries, f"{kinks:,}" if kinks else "-", error, worst_verdict(a.verdict for a in arrays)))
     for name, contract in (("further checks", False), ("contract", True)):
         checks = [check for case in cases for check in case.checks if check.contract == contract]
         if checks:
-            bad = sum(check.verdict != PASS for check in checks)
-            count = f"{len(checks) - bad} of {len(checks)}" if bad else str(len(checks))
-            verdict = worst_verdict(check.verdict for check in checks)
-            noted = contract and bad and not any(case.strict for case in cases)
-            rows.append((name, count, "", "", "see notes" if noted else verdict))
-    return rows
+            good = sum(check.verdict == PASS for check in checks)
+            count = f"{good} of {len(checks)}" if good < len(checks) else str(good)
+            noted = contract and good < len(checks) and not any(case.strict for case in cases)
+            verdict = "see notes" if noted else worst_verdict(check.verdict for check in checks)
+            rows.append((name, count, "", "", verdict))
+    return [("" if number else operation, *row) for number, row in enumerate(rows)]
 
 
-def _row(name: str, arrays: list[ArrayResult]) -> tuple[str, ...]:
-    checked, total, directions, kinks = (
-        sum(getattr(array, key) for array in arrays) for key in ("checked", "total", "directions", "kinks")
-    )
-    entries = f"{checked:,}" if checked == total else f"{checked:,} of {total:,}, {directions} directions"
-    errors = [array.error for array in arrays if not math.isnan(array.error)]
-    error = f"{max(errors):.1e}" if errors else "-"
-    return name, entries, f"{kinks:,}" if kinks else "-", error, worst_verdict(array.verdict for array in arrays)
+def _sums(arrays: Iterable[ArrayResult], *counts: str) -> list[int]:
+    return [sum(getattr(array, count) for array in arrays) for count in counts]
 
 
 def _troubles(report: Report) -> list[str]:
@@ -318,17 +312,14 @@ def _troubles(report: Report) -> list[str]:
         for array in case.arrays:
             if array.small and TOO_SMALL not in array.remark:
                 lines.append(f"  note  {array.name}: {TOO_SMALL}: {array.small} of {array.checked} entries")
-            if array.verdict == PASS:
-                lines += [f"  note  {array.name}: {array.remark}"] if array.remark else []
-                continue
-            lines.append(f"  {array.verdict}  {array.name}: {array.remark}")
-            if array.hint:
-                lines.append(f"        hint: {array.hint}")
-            if place := section(array.hint or array.remark):
-                lines.append(f"        more: {place}")
-            if array.worst and len(shown) < MAX_SHOWN and (operation, array.name) not in shown:
-                shown.add((operation, array.name))
-                lines += _entries(array.worst)
+            if array.verdict != PASS or array.remark:
+                lines.append(f"  {'note' if array.verdict == PASS else array.verdict}  {array.name}: {array.remark}")
+            if array.verdict != PASS:
+                more = {"hint": array.hint, "more": section(array.hint or array.remark)}
+                lines += [f"        {word}: {what}" for word, what in more.items() if what]
+                if array.worst and len(shown) < MAX_SHOWN and (operation, array.name) not in shown:
+                    shown.add((operation, array.name))
+                    lines += _entries(array.worst)
         faults = [check for check in case.checks if check.verdict != PASS and case.counts(check)]
         lines += [f"  {check.verdict}  {check.name}: {check.remark}" for check in faults]
         lines += [f"  note  {note}" for note in case.notes]
@@ -341,33 +332,28 @@ def _entries(entries: Iterable[Entry]) -> list[str]:
     """The worst entries as a table."""
     rows = [("entry", "analytic", "numeric", "ratio", "step", "error", "")]
     for e in entries:
-        analytic, numeric = e.numbers(8)
         remarks = [e.remark, f"branch: {e.branch}" if e.branch else ""]
         remarks += [f"complex step {e.complex_step:.8g}"] if e.complex_step is not None else []
-        remark = "; ".join(part for part in remarks if part)
-        rows.append((e.where, analytic, numeric, f"{e.ratio:.4g}", f"{e.step:.0e}", f"{e.error:.1e}", remark))
+        numbers = *e.numbers(8), f"{e.ratio:.4g}", f"{e.step:.0e}", f"{e.error:.1e}"
+        rows.append((e.where, *numbers, "; ".join(filter(None, remarks))))
     return ["        " + line for line in _aligned(rows)]
 
 
 def _last_line(report: Report, seconds: float | None) -> str:
     arrays = [array for _, array in report.arrays]
-    checked, directions, kinks, skipped, small = (
-        sum(getattr(array, key) for array in arrays) for key in ("checked", "directions", "kinks", "skipped", "small")
-    )
+    checked, directions, kinks, skipped, small = _sums(arrays, "checked", "directions", "kinks", "skipped", "small")
+    in_float32 = any(case.precision == "float32" for case in report.cases)
     facts = [
         _count(len(report.operations), "operation"),
-        f"{_count(checked, 'entry', 'entries')} and {_count(directions, 'direction')} "
+        f"{checked:,} {'entry' if checked == 1 else 'entries'} and {_count(directions, 'direction')} "
         f"of {_count(len(arrays), 'gradient')}",
         f"{_count(kinks, 'kink')}, {skipped:,} skipped" + (f", {small:,} {TOO_SMALL}" if small else ""),
         _count(sum(len(case.checks) for case in report.cases), "further check"),
         _count(report.calls, "forward call"),
-        f"seed {report.seed}",
+        f"seed {report.seed}" + ("; in float32" if in_float32 else ""),
     ]
-    if any(case.precision == "float32" for case in report.cases):
-        facts.append("in float32")
-    time = f", {seconds:.1f} s" if seconds is not None else ""
-    return f"{report.verdict}: {'; '.join(facts)}{time}"
+    return f"{report.verdict}: {'; '.join(facts)}" + (f", {seconds:.1f} s" if seconds is not None else "")
 
 
-def _count(number: int, one: str, many: str = "") -> str:
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -12,7 +12,7 @@ SECTIONS = {
     "convolution-strides": r"strid|padding|pixel|kernel|edge of the image|window",
     "wrong-axis": r"transposed|flipped|axes|wrong axis|shifted|wrong order|swapped",
     "losses-and-dout": r"\bdout\b",
-    "chain-rule": r"chain rule|through|derivative|square root|diagonal|formula|epsilon|few digits",
+    "chain-rule": r"chain rule|factor .* missing|through|derivative|square root|diagonal|formula|epsilon|few digits",
     "accumulating": r"\+=|counts? twice|added|adds up|overwr|accumulat|lost|never written|repeated|updated|loop",
     "masks-and-branches": r"mask|branch|condition|no gradient",
     "small-entries": r"smaller than the largest|too small",
