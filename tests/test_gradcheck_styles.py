@@ -1304,3 +1304,47 @@ def test_functions_of_jax():
     sine.defvjp(lambda x: (sine(x), x), lambda x, d: (-d * jax.numpy.cos(x),))
     assert check_gradients(lambda x, w: jax.numpy.tanh(x @ w), X, draw(5, 3)).passed
     assert wrong_ones(check_gradients(sine, X)) == {"x"}
+
+
+# --- passes that write into what they are given, or are not the same each time ------------------------------------
+
+
+def absolute_in_place(x):
+    np.abs(x, out=x)
+    return x, x
+
+
+class AbsoluteInPlace:
+    def forward(self, x):
+        np.abs(x, out=x)
+        return x
+
+    def backward(self, dout):
+        return dout
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_forward_that_overwrites_its_input_is_checked_where_it_was_given(strict):
+    assert check_gradients(absolute_in_place, X, backward=lambda d, c: d, strict=strict).gradient == "FAIL"
+    assert check_gradients(AbsoluteInPlace(), X, strict=strict).gradient == "FAIL"
+    before = X.copy()
+
+    def relu(x):
+        np.maximum(x, 0, out=x)
+        return x, x
+
+    report = check_gradients(relu, X, backward=lambda d, out: d * (out > 0))
+    assert report.passed and "changed its input x" in str(report)
+    np.testing.assert_array_equal(X, before)
+
+
+def test_a_backward_that_clears_its_cache_passes():
+    def clears(dout, cache):
+        x, w = cache
+        dx, dw = dout @ w.T, x.T @ dout
+        x[...] = 0
+        w[...] = 0
+        return dx, dw
+
+    W = np.random.default_rng(1).standard_normal((X.shape[1], 2))
+    assert check_gradients(lambda x, w: (x @ w, (x, w)), X, W, backward=clears).passed

@@ -101,6 +101,10 @@ class _Finder:
         return method
 
     def run(self, values: Mapping[str, Array], moved: Mapping[Path, Any] | None = None) -> tuple[Any, ...]:
+        """As `run_on`, with copies of the arguments: a pass may write into them."""
+        return self.run_on({key: value.copy() for key, value in values.items()}, moved)
+
+    def run_on(self, values: Mapping[str, Array], moved: Mapping[Path, Any] | None = None) -> tuple[Any, ...]:
         """A forward pass of a fresh copy: the copy, all arguments and what it returned."""
         call = self.copies.make()
         for path, value in [*(moved or {}).items(), *((path, values[key]) for key, path in self.places.items())]:
@@ -398,7 +402,7 @@ class _Finder:
         constants = {key: value for key, value in self.values.items() if key not in self.sources}
 
         def forward(values: Arrays) -> tuple[Any, Any]:
-            state = self.run({**constants, **values})
+            state = self.run_on({**constants, **values})
             try:
                 out = self.output(self.way.outs(state[2]))
             except (ShapeError, OptionError, LookupError, TypeError) as error:
