@@ -91,13 +91,11 @@ def slopes(e: Evidence) -> Iterator[tuple[Array, str]]:
             yield 1 / slope(y), f"divided by {right}: the derivative of {of} is missing"
             for what, wrong in {
                 "out": y,
-                "1 - out": 1 - y,
                 "1 - out^2": 1 - y**2,
                 "out (1 - out)": y * (1 - y),
                 "1 - z^2 with z the input": 1 - z**2,
                 "z (1 - z) with z the input": z * (1 - z),
                 "that at the output, as if applied twice": slope(function(y)),
-                "the square of it": slope(y) ** 2,
             }.items():
                 if what != right:
                     yield wrong / slope(y), f"as if the derivative of {of} were {what}; it is {right}"
@@ -126,9 +124,8 @@ def activation(e: Evidence) -> Guesses:
     array, out = e.point.case.arrays[e.name], e.point.out
     names = ACTIVATIONS if array.shape == out.shape else ()
     for name in [name for name in names if np.allclose(ACTIVATIONS[name](array), out, 1e-12, 1e-15)][:1]:
-        for other, (at, where) in itertools.product(
-            names, ((array, ""), (out, ", at the output in place of the input"))
-        ):
+        places = (array, ""), (out, ", at the output in place of the input")
+        for other, (at, where) in itertools.product(names, places):
             slope = (ACTIVATIONS[other](at + 1e-5) - ACTIVATIONS[other](at - 1e-5)) / 2e-5
             what = f"the output is {name} of {e.name}, but the derivative is that of {other}{where}"
             yield e.at(slope * e.weights.reshape(out.shape)), what
@@ -155,15 +152,15 @@ def normalised(e: Evidence) -> Guesses:
             counts[2] = counts[1]
         guess = np.empty(x.size)
         guess[order] = basis @ (fit[..., 0] * counts)[..., None] @ np.ones(1)
-        missing = [what for what, k in (("variance", counts[1]), ("mean", counts[2])) if abs(k) < ALIKE]
-        through = "norm, or the mean and the variance," if len(missing) == 2 else "".join(missing)
-        what = f"what comes through the {through} is missing"
-        if not missing and abs(counts[1] - counts[2]) < ALIKE * abs(counts[1]):
-            what = f"the means that are subtracted are divided by {size / counts[1]:.4g}, not by {size}"
-        elif not missing:
-            what = (
-                f"what comes through the variance counts {counts[1]:.4g} times, through the mean {counts[2]:.4g} times"
-            )
+        variance, mean = counts[1:]
+        missing = [what for what, k in (("variance", variance), ("mean", mean)) if abs(k) < ALIKE]
+        if missing:
+            through = "norm, or the mean and the variance," if len(missing) == 2 else missing[0]
+            what = f"what comes through the {through} is missing"
+        elif abs(variance - mean) < ALIKE * abs(variance):
+            what = f"the means that are subtracted are divided by {size / variance:.4g}, not by {size}"
+        else:
+            what = f"what comes through the variance counts {variance:.4g} times, through the mean {mean:.4g} times"
         yield guess, f"of a normalisation over the axes {axes}, {what}"
 
 
@@ -190,12 +187,10 @@ def convolution(e: Evidence) -> Guesses:
             for i, j in np.ndindex(shape[:2]):
                 dw[i, j] = np.tensordot(padded[:, rows + i][:, :, columns + j], dout, ((0, 1, 2), (0, 1, 2)))
             found[stride, pad] = e.at(dw.transpose(kernel_back).reshape(e.shape))
-        right = next((key for key, dw in found.items() if e.measures(dw)), None)
-        for (stride, pad), dw in found.items():
-            if right is None:
-                break
-            what = f"as if the stride were {stride}, not {right[0]}"
-            yield dw, what if stride != right[0] else f"as if the padding were {pad}, not {right[1]}"
+        for right_stride, right_pad in [key for key, dw in found.items() if e.measures(dw)][:1]:
+            for (stride, pad), dw in found.items():
+                wrong_pad = f"as if the padding were {pad}, not {right_pad}"
+                yield dw, wrong_pad if stride == right_stride else f"as if the stride were {stride}, not {right_stride}"
 
 
 LAYOUTS = (((0, 1, 2, 3), (0, 1, 2, 3), (0, 1, 2, 3)), ((0, 2, 3, 1), (2, 3, 1, 0), (3, 2, 0, 1)))  # NHWC, NCHW
@@ -204,17 +199,15 @@ LAYOUTS = (((0, 1, 2, 3), (0, 1, 2, 3), (0, 1, 2, 3)), ((0, 2, 3, 1), (2, 3, 1, 
 def epsilon(e: Evidence) -> Guesses:
     """An epsilon in a denominator of one pass alone: beside the array or 1 less the array, or beside the output."""
     out = spread(e.point.out, e.shape)
-    beside = [(f"{e.name} or 1 - {e.name}", np.array([e.values, 1 - e.values]))]
-    beside += [("the output", e.at(out)[None])] if out is not None else []
-    for (what, bases), alone in itertools.product(beside, ("forward", "backward")):
-        ratio = e.analytic / e.numeric if alone == "forward" else e.numeric / e.analytic
-        more = np.where(e.numeric == e.analytic, 0, ratio - 1)
+    beside = {f"{e.name} or 1 - {e.name}": np.array([e.values, 1 - e.values])}
+    beside |= {"the output": e.at(out)[None]} if out is not None else {}
+    for (what, bases), (alone, power) in itertools.product(beside.items(), (("forward", 1), ("backward", -1))):
+        more = np.where(e.numeric == e.analytic, 0, (e.analytic / e.numeric) ** power - 1)
         for base in bases if len(e.values) > 3 else ():
             eps = float((base * more)[abs(more).argmax()])
             nearest = np.take_along_axis(bases, abs(bases * more - eps).argmin(axis=0)[None], 0)[0]
-            factor = 1 + eps / nearest
             if 0 < eps < 0.5:
-                guess = e.numeric * factor if alone == "forward" else e.numeric / factor
+                guess = e.numeric * (1 + eps / nearest) ** power
                 yield guess, f"an epsilon of {eps:.3g} beside {what}, in a denominator, is in {alone} alone"
 
 

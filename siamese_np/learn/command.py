@@ -40,8 +40,7 @@ def _check(name: str | None) -> Result:
     if path is None:
         name = name or next((name for name, one in done.items() if not one["passed"]), None)
         if name is None:
-            nothing = learn.Outcome("", True, [], "")
-            return 0, nothing._asdict(), [f"all {len(done)} exercises are passed"]
+            return 0, learn.Outcome("", True, [], "")._asdict(), [f"all {len(done)} exercises are passed"]
         path = Path(find(name).file)
     outcome = learn.check(path)
     lines = [*(f"  | {line}" for line in outcome.printed.splitlines()), repr(outcome)]

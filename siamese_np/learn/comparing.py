@@ -54,9 +54,8 @@ class Gradient:
         """What is wrong with one gradient: some of the numbers, and the likely mistake."""
         entries = [entry for entry in array.worst if isinstance(entry.index, tuple)][:MAX_ENTRIES]  # no directions
         lines = [f"  d{entry.where}: yours {entry.analytic:.6g}, should be {entry.numeric:.6g}" for entry in entries]
-        k = _names(point).index(array.name)
-        mine = _at(point, function)[k]
-        known = [sentence for sentence, f in self.mistakes.items() if np.allclose(mine, _at(point, f)[k], rtol=1e-9)]
+        k, mine = _names(point).index(array.name), _at(point, function)
+        known = [sentence for sentence, f in self.mistakes.items() if np.allclose(mine[k], _at(point, f)[k], rtol=1e-9)]
         hints = known or [array.hint] * (bool(array.hint) and "no simple cause" not in array.hint)
         return [f"d{array.name}: {array.remark}", *lines, *(f"  likely: {hint}" for hint in hints)]
 
@@ -85,8 +84,8 @@ def _at(point: Any, backward: Function) -> Sequence[Any]:
     """The gradients at a point, for a dout that is always the same."""
     forward, *arrays = point
     out, cache = forward(*arrays)
-    gradients = _several(backward(np.random.default_rng(0).standard_normal(np.shape(out)), cache))
-    return [np.asarray(gradient) for gradient in gradients]
+    dout = np.random.default_rng(0).standard_normal(np.shape(out))
+    return list(map(np.asarray, _several(backward(dout, cache))))
 
 
 class Values:

@@ -19,12 +19,12 @@ def start(folder: str | Path) -> list[Path]:
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise OptionError(f"{folder} exists and is not an empty folder; name a new one, nothing is overwritten")
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / exercise.file for exercise in exercises().values()]
-    for path, exercise in zip(paths, exercises().values(), strict=True):
+    texts = {folder / exercise.file: exercise.text for exercise in exercises().values()}
+    for path, text in texts.items():
         with path.open("x", encoding="utf-8") as file:
-            file.write(exercise.text)
+            file.write(text)
     record(folder, {})
-    return paths
+    return list(texts)
 
 
 def progress(folder: str | Path = ".") -> Progress:
