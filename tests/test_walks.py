@@ -94,7 +94,7 @@ ROOMS = {
     ),
     "kernels": (2_530, "kernels", "warm_up.py"),
     "runtime": (950, "runtime"),
-    "gradient checker": (6_600, "gradcheck"),
+    "gradient checker": (6_700, "gradcheck"),
     "benchmark and ladder": (2_000, "bench", "ladder"),
     "measurements and pictures": (1_400, "metrics.py", "plots.py", "run_folder.py", "_figure.py"),
     "data sets and reading": (1_300, "datasets", "reading.py"),

@@ -11,10 +11,11 @@ functions.py     functions with their derivative;  frameworks.py  PyTorch, JAX
 check.py         the functions to call;  engine.py  all checks of a case in a row
 differences.py   slopes by central differences over many steps, and where they can be trusted
 changes.py       by how much a step moves each output, in little memory
-budget.py        how many calls a check may take: counted, foretold, limited
+budget.py        how many calls a check may take: counted, predicted, limited
 noise.py         how large the rounding errors of a function are, measured on it
 measure.py       how wrong is wrong: PASS, FAIL, or INCONCLUSIVE
-entries.py       the gradient of one array, entry by entry
+point.py         a case at its point: how slopes are measured and compared there
+entries.py       the gradient of one array, entry by entry;  summary.py  the verdict on it
 undecided.py     why a slope could not be decided, and what to do
 kinks.py         ties and kinks, where the slope is an interval;  compositions.py  many kinks in one place
 independent.py   checks without a step size: adjoint identity, complex step, float32 against float64

@@ -1,4 +1,4 @@
-"""Time in hand: forward calls are bounded, foretold, counted, and no longer made once time is up.
+"""Limits: forward calls are bounded, predicted, counted, and no longer made once time is up.
 
 An entry costs 4 calls where the function is smooth, and up to 96 where it is not. An array may take 16,000 calls for
 its entries, in a case of up to 4,000 numbers (arrays and output). Each call of a larger case takes longer, so there are
@@ -12,17 +12,16 @@ import dataclasses
 import math
 import sys
 import time
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from siamese_np.errors import OptionError
 from siamese_np.gradcheck.case import Array, Arrays, Case
 from siamese_np.gradcheck.differences import QUICK, SWEEP
 
 CALLS, NUMBERS = 16_000, 4_000  # an array's entries may take so many calls, in a case of so many numbers
-LEAST, DIRECTIONS = 32, 8  # of an array that is not checked whole: so many entries, and so many directions
+MIN_ENTRIES, DIRECTIONS = 32, 8  # at least, of an array of which only a sample is checked
 PER_ENTRY, PER_DIRECTION = 2 * len(QUICK), 2 * len(SWEEP)
-DEAREST = PER_ENTRY + 2 * PER_DIRECTION  # an entry that the quick steps leave in doubt, and that is small
+MAX_PER_ENTRY = PER_ENTRY + 2 * PER_DIRECTION  # an entry that the quick steps leave in doubt, and that is small
 ONCE, PER_ARRAY = 54 + 4 * PER_DIRECTION, 12  # rounding, structure, directions through all arrays; adjoint identity
 SHOWN = 2.0  # seconds: a shorter check shows no progress
 INTERRUPTED, TIME_UP = "interrupted", "time is up"
@@ -32,16 +31,14 @@ class Stopped(BaseException):
     """No further call is made. Like KeyboardInterrupt, it passes through what catches mistakes of a pass."""
 
 
-@dataclass
-class Sample:
+class Sample(NamedTuple):
     """How many entries of an array are checked one by one, and how many calls they may take."""
 
     entries: int
     calls: float
 
 
-@dataclass
-class Expected:
+class Expected(NamedTuple):
     """What a check takes: forward calls if the function is smooth, calls at most, and seconds for `calls` of them."""
 
     calls: int
@@ -64,13 +61,15 @@ def sample(case: Case, name: str, outputs: int, entries: int | None, limit: floa
     """How much of the array `name` to check: `entries` of it if given, in no more than `limit` calls."""
     size = case.arrays[name].size
     numbers = outputs + sum(array.size for array in case.arrays.values())
-    calls = CALLS / max(1.0, numbers / NUMBERS) if entries is None else float(DEAREST * entries)
+    calls = CALLS / max(1.0, numbers / NUMBERS) if entries is None else float(MAX_PER_ENTRY * entries)
     calls = min(calls, limit)
     # a sample must save more than its directions cost
-    if size <= (entries or LEAST) or (entries is None and PER_ENTRY * size <= calls + PER_DIRECTION * (DIRECTIONS - 1)):
+    if size <= (entries or MIN_ENTRIES) or (
+        entries is None and PER_ENTRY * size <= calls + PER_DIRECTION * (DIRECTIONS - 1)
+    ):
         return Sample(size, calls)
     most = int(calls / PER_ENTRY)
-    return Sample(min(size, max(LEAST, most) if entries is None else max(1, min(entries, most))), calls)
+    return Sample(min(size, max(MIN_ENTRIES, most) if entries is None else max(1, min(entries, most))), calls)
 
 
 def expected(case: Case, outputs: int, entries: int | None, seconds: float) -> Expected:
@@ -81,10 +80,10 @@ def expected(case: Case, outputs: int, entries: int | None, seconds: float) -> E
             planned = sample(case, name, outputs, entries)
             directions = 1 if planned.entries == array.size else DIRECTIONS
             calls += PER_ARRAY + PER_DIRECTION * directions + PER_ENTRY * planned.entries
-            dearest = DEAREST * min(planned.entries, LEAST) + 2 * planned.calls
-            halvings = PER_DIRECTION * math.ceil(math.log2(array.size) + 2)
+            each = MAX_PER_ENTRY * min(planned.entries, MIN_ENTRIES) + 2 * planned.calls
+            through_all = PER_DIRECTION * (DIRECTIONS + math.ceil(math.log2(array.size) + 2))  # and halves of them
             hints = 1_000 * len(case.arrays)
-            most += math.ceil(PER_ARRAY + PER_DIRECTION * DIRECTIONS + dearest + halvings + hints)
+            most += math.ceil(PER_ARRAY + through_all + each + hints)
     return Expected(calls, most, calls * seconds)
 
 
@@ -96,9 +95,9 @@ class Meter:
         self.start = time.perf_counter()
         self.deadline = math.inf if seconds is None else self.start + seconds
         self.calls, self.last = 0, 0.0  # so far; seconds that the last call took
-        self.cases = cases  # the one in hand, and those to come
+        self.cases = cases  # the current one, and those to come
         self.stopped = ""  # why no further call is made
-        self._case = (0, self.start)  # calls and time when the one in hand began
+        self._case = (0, self.start)  # calls and time when the current case began
         self._bar: Any = None
 
     def counted(self, case: Case) -> Case:

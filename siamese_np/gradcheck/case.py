@@ -5,7 +5,8 @@ own: it raises, returns the wrong number of arrays, a wrong shape or dtype, NaN.
 """
 
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from siamese_np.errors import ShapeError
 
 PASS, FAIL, INCONCLUSIVE = "PASS", "FAIL", "INCONCLUSIVE"
 ENOUGH = 1e-3  # an error so small shows that a slope is right, where nothing finer can be measured
+TOO_COARSE = "too coarse for differences: it must keep its input's dtype"
 
 Array = NDArray[Any]
 Arrays = dict[str, Array]
+Floats = NDArray[np.float64]
 Shape = tuple[int, ...]
 
 
@@ -71,8 +74,7 @@ class Case:
     name : str
         What is checked and where, such as ``"conv2d stride (2, 1)"``.
     arrays : dict of str to float64 ndarray
-        All that the output depends on, by name, with the values of the point. They are live: the checks change
-        them in place and put them back. `forward` is given copies of `inputs`, and reads the others where they are.
+        All that the output depends on. They are live: the checks change them in place and put them back.
     forward : callable
         Takes a dict like `arrays`, returns ``(out, cache)``.
     backward : callable
@@ -80,20 +82,18 @@ class Case:
     zero : callable
         Called before each `backward`, for gradients that are added to.
     inputs : sequence of str
-        The arrays that are handed over as arguments; the others, parameters, live on the layer.
+        The arrays that `forward` is given copies of; the others, parameters, live on the layer.
     batch : bool
         Whether the first axis of the inputs, and of the output, is the batch.
     strict : bool
-        Whether the pass must keep the contract of our own layers (`siamese_np.gradcheck.contract`). For other passes
-        its breaches are notes, and what is computed twice may differ by rounding errors.
+        Whether `siamese_np.gradcheck.contract` is required, and what is computed twice must have the same bits.
     reference, reference_backward : callable, optional
         An independent pass, safe for complex numbers: ``reference(arrays) -> out``,
         ``reference_backward(arrays, dout) -> gradients``. At kinks these gradients are the declared convention.
     signature : callable, optional
-        ``signature(arrays)`` tells which branch each element takes, as an array of ints: the function is smooth
-        where it does not change.
+        ``signature(arrays) -> ints``: the branch of each element; the function is smooth where it does not change.
     branches : dict of int to str
-        The values of the signature that the point must show, by name; one that is missing was not checked.
+        Names of the values of the signature that the point must show.
     reductions : dict of str to int
         How many terms are added up in each entry of ``"out"`` and of each gradient.
     single : callable, optional
@@ -103,14 +103,13 @@ class Case:
     extra : callable, optional
         Further checks of this case alone, run at its point.
     jvp : callable, optional
-        ``jvp(arrays, directions)`` returns J v, how the output moves when each of the arrays moves along its direction;
-        both are tuples in the order of `arrays`.
+        ``jvp(arrays, directions) -> J v``, both tuples in the order of `arrays`.
     owner : object, optional
         The layer: other arrays of it that the output depends on are named as not checked.
     fresh : bool
         Whether each forward pass is made with a copy of the layer, so that branches share no gradients.
     notes : list of str
-        What the report says about the case in any event: how it was found, what is not checked.
+        What the report says in any event: how the case was found, what is not checked.
     """
 
     name: str
@@ -136,12 +135,7 @@ class Case:
 
     def run(self, arrays: Arrays | None = None) -> tuple[Array, Any]:
         """Output and cache for `arrays` (by default those of the point, with inputs copied)."""
-        try:
-            result = self.forward(self.handed() if arrays is None else arrays)
-        except Broken:
-            raise
-        except (Exception, SystemExit) as error:
-            raise Broken(f"forward raised {describe(error)}") from error
+        result = _call("forward", self.forward, self.handed() if arrays is None else arrays)
         if not (isinstance(result, tuple) and len(result) == 2):
             raise Broken(f"forward must return (out, cache), but it returned {kind(result)}", INCONCLUSIVE)
         out = as_array("forward must return one NumPy array as its output, but it", result[0])
@@ -151,21 +145,30 @@ class Case:
 
     def handed(self) -> Arrays:
         """What `forward` is given: copies of the inputs, for it may write into them; parameters where they are."""
-        return {name: array.copy() if name in self.inputs else array for name, array in self.arrays.items()}
+        return self.with_inputs(lambda array: array.copy())
+
+    def with_inputs(self, change: Callable[[Array], Array]) -> Arrays:
+        """The arrays, with `change` applied to the inputs."""
+        return {name: change(array) if name in self.inputs else array for name, array in self.arrays.items()}
+
+    @contextmanager
+    def restored(self) -> Iterator[Arrays]:
+        """Put the arrays back in the end; copies of them."""
+        saved = {name: array.copy() for name, array in self.arrays.items()}
+        try:
+            yield saved
+        finally:
+            for name, array in saved.items():
+                self.arrays[name][...] = array
 
     def gradients(self, dout: Array, cache: Any, zero: bool = True, lay: Callable[[Array], Array] = np.array) -> Arrays:
         """The gradients of all arrays, after those that are added to were set to zero (unless not `zero`).
 
         `backward` is given a copy of `dout`, made by `lay`.
         """
-        try:
-            if zero:
-                self.zero()
-            gradients = self.backward(lay(dout), cache)
-        except Broken:
-            raise
-        except (Exception, SystemExit) as error:
-            raise Broken(f"backward raised {describe(error)}") from error
+        if zero:
+            _call("backward", self.zero)
+        gradients = _call("backward", self.backward, lay(dout), cache)
         checked = {}
         for name in self.arrays:
             if name not in gradients:
@@ -179,6 +182,15 @@ class Case:
         return checked
 
 
+def _call(which: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+        return function(*arguments)
+    except Broken:
+        raise
+    except (Exception, SystemExit) as error:
+        raise Broken(f"{which} raised {describe(error)}") from error
+
+
 def expect_gradients(gradients: Arrays, arrays: Arrays, strict: bool) -> None:
     """Demand of every gradient the shape and dtype of its array, and finite numbers."""
     for name, gradient in gradients.items():
@@ -189,9 +201,6 @@ def expect_gradients(gradients: Arrays, arrays: Arrays, strict: bool) -> None:
             what = f"the gradient of {name} is {gradient.dtype}, but {name} is {array.dtype}"
             raise Broken(what) if strict else Broken(f"{what}, {TOO_COARSE}", INCONCLUSIVE)
         expect_finite(f"the gradient of {name}", gradient)
-
-
-TOO_COARSE = "too coarse for differences: it must keep its input's dtype"
 
 
 def as_double(array: Array) -> Array:

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from siamese_np.gradcheck.case import Floats
+
 ALL = 512  # outputs: up to so many are kept whether they move or not
 FEW = 10_000  # outputs that move: up to so many are kept one by one
 BLOCK = 16_384  # outputs at a time: they stay in the processor's cache
 
-Floats = NDArray[np.float64]
 Columns = NDArray[np.intp]
 
 

@@ -1,32 +1,24 @@
 """Kinks of a composition: the chain rule through several kinks at once may leave the slopes of both sides.
 
 relu(x) - relu(-x) is x, but with the slope 0 at 0 for each part the chain rule gives 0 there, not 1. A dense layer on a
-black pixel with zero biases puts all of its ReLUs at 0. No differences tell whether such a gradient is the one that its
-author chose. But they tell whether it is right beside the point. So where a gradient is wrong, it is called undecided
-if all of this holds:
+black pixel with zero biases puts all of its ReLUs at 0. Differences cannot tell whether such a gradient is correct at
+the point, only close to it. So a gradient that looks wrong is undecided if all of this holds:
 
-- it jumps: a ten millionth of the size of the arrays away, backward says something else;
+- it jumps: 1e-7 of the size of the arrays away (NEXT), backward says something else;
 - it jumps as parts at kinks may: between more than two values; or between two, and lies between 0 and their sum; or,
   where it is the same all around, to 0 or to twice as much;
-- a hundredth of the size of the arrays away, it is correct.
-
-A wrong gradient does not jump, or is wrong beside the point too.
+- it is correct 1e-2 of the size of the arrays away (ASIDE).
 """
 
-import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from siamese_np.gradcheck import measure
 from siamese_np.gradcheck.case import FAIL, INCONCLUSIVE, PASS, Array, Arrays, Broken
-from siamese_np.gradcheck.differences import SWEEP
-
-if TYPE_CHECKING:
-    from siamese_np.gradcheck.entries import Point
-    from siamese_np.gradcheck.report import Entry
+from siamese_np.gradcheck.point import Point, one, signed
+from siamese_np.gradcheck.report import Entry
 
 NEXT, ASIDE = 1e-7, 1e-2  # in units of the size of each array: beside the point, and far enough to measure slopes
 PAIRS = 4  # of places opposite to each other, beside the point
@@ -38,26 +30,19 @@ SAME = 1e-5  # relative: how much a gradient changes between two places without 
 
 
 @contextmanager
-def moved(point: "Point", by: float, seed: int, names: tuple[str, ...] = ()) -> Iterator["Point"]:
+def moved(point: Point, by: float, seed: int, names: tuple[str, ...] = ()) -> Iterator[Point]:
     """The point moved so far in a random direction, along the arrays of these names or all: Broken where it cannot."""
     case, rng = point.case, np.random.default_rng(seed)
-    saved = {name: array.copy() for name, array in case.arrays.items()}
-    try:
+    with case.restored():
         for name, array in case.arrays.items():
-            away = by * point.sizes[name] * rng.uniform(0.5, 1.5, array.shape) * rng.choice([-1.0, 1.0], array.shape)
-            array[...] += away * (not names or name in names)
+            array[...] += by * point.sizes[name] * signed(rng, array.shape) * (not names or name in names)
         out, cache = case.run()
         out = out.copy()
-        gradients = case.gradients(point.dout.copy(), cache)
-        yield dataclasses.replace(
-            point, out=out, gradients=gradients, convention=None, signature=None, estimates={}, beside=None
-        )
-    finally:
-        for name, array in saved.items():
-            case.arrays[name][...] = array
+        gradients = case.gradients(point.dout, cache)
+        yield Point(case, out, point.dout, gradients, point.tolerance)
 
 
-def settle_entries(point: "Point", name: str, entries: list["Entry"]) -> None:
+def settle_entries(point: Point, name: str, entries: list[Entry]) -> None:
     """Look beside the point at entries at kinks, wrong ones and, where there are many, others; say what to move.
 
     Undecided are those that are wrong at a kink of a composition alone. Wrong are those that are wrong beside it too.
@@ -82,7 +67,7 @@ def settle_entries(point: "Point", name: str, entries: list["Entry"]) -> None:
         return
 
 
-def excuse_direction(point: "Point", entry: "Entry", direction: Arrays) -> None:
+def excuse_direction(point: Point, entry: Entry, direction: Arrays) -> None:
     """The same for the slope along a direction."""
     if entry.verdict != FAIL or point.convention is not None:
         return
@@ -102,7 +87,7 @@ def excuse_direction(point: "Point", entry: "Entry", direction: Arrays) -> None:
     entry.verdict, entry.remark = INCONCLUSIVE, f"it crosses kinks of a composition; {advice(point)}"
 
 
-def advice(point: "Point") -> str:
+def advice(point: Point) -> str:
     """What to move, so that the kinks are left behind."""
     if not point.to_move:
         return "choose another point"
@@ -110,7 +95,7 @@ def advice(point: "Point") -> str:
     return f"move {' or '.join(point.to_move)}{' away from 0' if zeros else ' a little'}"
 
 
-def _beside(point: "Point") -> list[tuple[Arrays, Arrays]]:
+def _beside(point: Point) -> list[tuple[Arrays, Arrays]]:
     """Gradients at pairs of places opposite to each other, next to the point."""
     if point.beside is None:
         pairs = []
@@ -124,7 +109,7 @@ def _beside(point: "Point") -> list[tuple[Arrays, Arrays]]:
     return point.beside
 
 
-def _may_jump(entry: "Entry", pairs: list[tuple[Array, Array]]) -> bool:
+def _may_jump(entry: Entry, pairs: list[tuple[Array, Array]]) -> bool:
     """Whether backward jumps at the point, and in a way that the slopes of parts at kinks explain."""
     analytic, values = entry.analytic, [float(gradient[entry.index]) for pair in pairs for gradient in pair]
     size = max(abs(analytic), *map(abs, values))
@@ -148,7 +133,7 @@ def _distinct(values: list[float], size: float) -> list[float]:
     return found
 
 
-def _look_what_to_move(point: "Point", name: str, entries: list["Entry"]) -> None:
+def _look_what_to_move(point: Point, name: str, entries: list[Entry]) -> None:
     """Note the arrays that leave the kinks behind when they move alone."""
     for other in point.case.arrays:
         if entries and other not in point.to_move and not _wrong_aside(point, name, entries, (other,), 1):
@@ -156,22 +141,18 @@ def _look_what_to_move(point: "Point", name: str, entries: list["Entry"]) -> Non
 
 
 def _wrong_aside(
-    point: "Point", name: str, entries: list["Entry"], names: tuple[str, ...] = (), places: int = PLACES
-) -> list["Entry"]:
+    point: Point, name: str, entries: list[Entry], names: tuple[str, ...] = (), places: int = PLACES
+) -> list[Entry]:
     """Which of the entries (some of them) are wrong once the point is moved aside; or at a kink still, for `names`."""
     wrong = []
     for seed in range(places if entries else 0):
         with moved(point, ASIDE, seed, names) as aside:
             gradient = aside.gradients[name]
             scale = max(float(abs(gradient).max()), aside.floors[name])
-            direction = np.zeros_like(gradient)
             for entry in entries[:: 1 + (len(entries) - 1) // MAX_MEASURED]:
-                direction[entry.index] = 1
-                estimate = aside.slopes({name: direction}, SWEEP).estimate(point.enough * measure.FLOOR * scale)
-                direction[entry.index] = 0
-                verdict, _ = measure.evaluate(
-                    float(gradient[entry.index]), estimate, scale, point.tolerance, point.enough
-                )
-                if verdict == FAIL or (names and estimate.kink == "at"):
+                slopes = aside.slopes({name: one(gradient, entry.index)})
+                estimate = slopes.estimate(point.enough * measure.FLOOR * scale)
+                there = aside.compare(name, entry.index, float(gradient[entry.index]), estimate, scale)
+                if there.verdict == FAIL or (names and there.kink == "at"):
                     wrong.append(entry)
     return wrong

@@ -1,17 +1,17 @@
 """How a pass treats its arguments, its cache and its state: required of strict cases, notes for all others.
 
-The numbers of most layers are right once: one forward pass, then one backward pass. Two Siamese branches want more. A
-cache must serve again, whatever was computed since, shared parameters must add up the gradients of both branches, and
-neither the memory layout nor the size of the batch may matter. Each sentence says what a breach is good for, and
-what not. Whether arguments are left alone shows in the first call: `siamese_np.gradcheck.structure.start`.
+Two Siamese branches want more than one forward and one backward pass: a cache must serve again, whatever was computed
+since, shared parameters must add up the gradients of both, and neither memory layout nor batch size may matter. Whether
+arguments are left alone shows in the first call: `siamese_np.gradcheck.structure.start`.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
 from siamese_np.gradcheck.case import Array, Arrays, Broken, Case, Check, expect_gradients
-from siamese_np.gradcheck.entries import SAME_BITS, Point
+from siamese_np.gradcheck.point import SAME_BITS, Point
 from siamese_np.gradcheck.structure import contract, difference, same
 
 ONCE = "right when used once"
@@ -21,37 +21,32 @@ NO_BRANCHES = f"{ONCE}; not fit for two Siamese branches, because"
 def check_contract(point: Point) -> list[Check]:
     """All checks of the contract but that of the first call."""
     case, out = point.case, point.out
-    checks: list[tuple[str, Callable[[], str | None]]] = [
-        ("cache used twice", lambda: _twice(point)),
-        ("any memory layout", lambda: _layouts(point)),
-    ]
-    if case.strict or _takes_other_numbers(point):
-        checks.append(("branches kept apart", lambda: _branches(point)))
-        checks.append(("branches added up", lambda: _sum(point)))
+    checks: dict[str, Callable[[Point], str]] = {"cache used twice": _twice, "any memory layout": _layouts}
+    if case.strict or _takes_other_numbers(case):
+        checks |= {"branches kept apart": _branches, "branches added up": _sum}
     first = [case.arrays[name] for name in case.inputs[:1]]
     # a loss has no batch axis
     if case.batch and first and out.ndim and first[0].ndim and out.shape[0] == len(first[0]):
-        checks.append(("batch of 1", lambda: _batch(point, 1)))
-        checks.append(("batch of 0", lambda: _batch(point, 0)))
+        checks |= {"batch of 1": partial(_batch, 1), "batch of 0": partial(_batch, 0)}
     found = []
-    for name, check in checks:
+    for name, check in checks.items():
         try:
-            fault = check()
+            fault = check(point)
         except Broken as error:
             fault = f"{name}: {error}"
         found.append(contract(name, [fault] if fault else []))
     return found
 
 
-def _takes_other_numbers(point: Point) -> bool:
+def _takes_other_numbers(case: Case) -> bool:
     try:
-        point.case.run(_other(point.case))
+        case.run(_other(case))
     except Broken:  # they may be out of its domain
         return False
     return True
 
 
-def _twice(point: Point) -> str | None:
+def _twice(point: Point) -> str:
     case, dout = point.case, point.dout
     cache = case.run()[1]
     case.gradients(dout, cache)
@@ -67,15 +62,14 @@ def _twice(point: Point) -> str | None:
             if same(point, name, gradient, 2 * expected):
                 why = ": it adds up, exactly twice as much"
             return f"{what}{why}; {ONCE} for each forward pass"
-    return None
+    return ""
 
 
-def _layouts(point: Point) -> str | None:
+def _layouts(point: Point) -> str:
     """Arguments in column-major order, and as every second number of a larger array."""
     case = point.case
     for label, lay in (("column-major", lambda array: np.array(array, order="F")), ("strided", _strided)):
-        arrays = {name: lay(array) if name in case.inputs else array for name, array in case.arrays.items()}
-        moved, cache = case.run(arrays)
+        moved, cache = case.run(case.with_inputs(lay))
         found = {"": (moved, point.out)}
         for name, gradient in case.gradients(point.dout, cache, lay=lay).items():
             found[name] = (gradient, point.gradients[name])
@@ -83,10 +77,10 @@ def _layouts(point: Point) -> str | None:
             if not same(point, name, ours, expected, SAME_BITS):
                 what = f"the gradient of {name}" if name else "the output"
                 return f"{label} arguments changed {what}; right for C-contiguous arrays"
-    return None
+    return ""
 
 
-def _branches(point: Point) -> str | None:
+def _branches(point: Point) -> str:
     """Two forward passes, then the backward pass of the first: its output and its cache must still be there."""
     case = point.case
     out, cache = case.run()
@@ -99,15 +93,15 @@ def _branches(point: Point) -> str | None:
             fault = f"after another forward pass, backward gave another gradient of {name} for the old cache"
             fault += ": what it needs must be in the cache, not on the layer"
             return f"{fault}; {NO_BRANCHES} the second forward pass overwrites what the first backward pass needs"
-    return None
+    return ""
 
 
-def _sum(point: Point) -> str | None:
+def _sum(point: Point) -> str:
     """The gradients of shared parameters must be the sum of those of both branches."""
     case, dout = point.case, point.dout
     shared = [name for name in case.arrays if name not in case.inputs] if case.inputs and not case.fresh else []
     if not shared:
-        return None
+        return ""
     second = case.gradients(dout, case.run(_other(case))[1])
     first = case.gradients(dout, case.run()[1])
     both = case.gradients(dout, case.run(_other(case))[1], zero=False)
@@ -117,24 +111,24 @@ def _sum(point: Point) -> str | None:
             if same(point, name, both[name], second[name]):
                 fault = f"backward overwrites the gradient of {name}: shared by two branches, one of them is lost"
             return f"{fault}; {ONCE}"
-    return None
+    return ""
 
 
-def _batch(point: Point, size: int) -> str | None:
+def _batch(size: int, point: Point) -> str:
     case, out = point.case, point.out
-    arrays = {name: array[:size].copy() if name in case.inputs else array for name, array in case.arrays.items()}
+    arrays = case.with_inputs(lambda array: array[:size].copy())
     fewer, cache = case.run(arrays)
     if fewer.shape != (size, *out.shape[1:]):
         return f"a batch of {size} gave an output of shape {fewer.shape}, not {(size, *out.shape[1:])}"
     gradients = case.gradients(np.ones_like(fewer), cache)
     expect_gradients(gradients, arrays, case.strict)
     full = [name for name, gradient in gradients.items() if size == 0 and gradient.any()]
-    return f"an empty batch gave a gradient of {full[0]} that is not 0" if full else None
+    return f"an empty batch gave a gradient of {full[0]} that is not 0" if full else ""
 
 
 def _other(case: Case) -> Arrays:
     """Other numbers for the inputs: those of a second branch."""
-    return {n: np.flip(a, 0 if a.ndim else ()) * 0.75 if n in case.inputs else a for n, a in case.arrays.items()}
+    return case.with_inputs(lambda array: np.flip(array, 0 if array.ndim else ()) * 0.75)
 
 
 def _strided(array: Array) -> Array:

@@ -11,10 +11,9 @@ direction v, from the three outputs at x - h v, x and x + h v:
 The differences are taken output by output before they are weighted with dout and summed, so outputs that do
 not move add no rounding, and a kink in one output cannot hide behind another.
 
-A large step errs by the curvature, a small one by rounding (the error of the outputs over h): plotted against the step,
-both logarithmic, the error is a V. Which step is at its bottom depends on the function, so it is not chosen
-beforehand: `sweep` measures at 23 steps, half a decade apart, and `Slopes.plateau` takes the stretch where
-successive values agree best. How well they agree says how sure the value is.
+A large step errs by the curvature, a small one by rounding: against the step, on logarithmic axes, the error is a V.
+Which step is at its bottom depends on the function. So slopes are measured at the 23 steps of `SWEEP`, half a decade
+apart, and `plateau` takes the window where successive values agree best. How well they agree says how sure it is.
 
 Sources: L. F. Richardson 1911; J. N. Lyness, C. B. Moler, "Numerical differentiation of analytic functions", 1967.
 """
@@ -26,8 +25,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from siamese_np.gradcheck.case import Array, Arrays, Broken, Case
-from siamese_np.gradcheck.changes import Changes, Floats, Spread
+from siamese_np.gradcheck.case import Array, Arrays, Broken, Case, Floats
+from siamese_np.gradcheck.changes import Changes, Spread
 
 RATIO = np.sqrt(10)  # of successive steps: half a decade
 SWEEP = 10.0 ** -np.arange(1, 12.5, 0.5)  # 1e-1 ... 1e-12, in units of the size of the array
@@ -54,6 +53,10 @@ class Estimate:
     moves: Spread  # which outputs move at all
     rounding: float = 0.0  # the part of `uncertainty` that rounding is to blame for
     rough: float = 0.0  # size of the central difference at a middling step: finite also where no steps agree
+
+    def nearest(self, slope: float) -> float:
+        """The slope that comes nearest to `slope`: at a kink, of the interval between both sides."""
+        return min(max(slope, self.low), self.high) if self.kink == "at" else self.value
 
 
 @dataclass
@@ -84,7 +87,7 @@ class Slopes:
     @cached_property
     def moves(self) -> NDArray[np.bool_]:
         """(outputs,) which outputs any of the steps moves."""
-        return (self.right != 0).any(axis=0) | (self.left != 0).any(axis=0)
+        return ((self.right != 0) | (self.left != 0)).any(axis=0)
 
     @cached_property
     def noise(self) -> Floats:
@@ -115,18 +118,26 @@ class Slopes:
         return (still + self.changes.still) / float(self.steps[0])
 
     @cached_property
+    def width(self) -> Floats:
+        """(K,) by how much right and left slope differ, all outputs added up."""
+        return abs(self.right - self.left) @ abs(self.dout)
+
+    @cached_property
     def jump(self) -> Floats:
-        """(K - 1,) by how much right and left slope differ, all outputs added up, extrapolated to step 0.
+        """(K - 1,) `width` extrapolated to step 0.
 
         Curvature makes them differ in proportion to the step, which the extrapolation removes. What stays is
         a kink.
         """
-        width = abs(self.right - self.left) @ abs(self.dout)
+        width = self.width
         return abs(RATIO * width[1:] - width[:-1]) / (RATIO - 1)
 
-    def _spread(self, parts: Floats) -> tuple[Spread, Spread]:
-        """Slopes of the outputs, and which of them move, as arrays of all outputs."""
-        return self.changes.spread(parts), self.changes.spread(self.moves)
+    def _estimate(
+        self, value: float, uncertainty: float, k: int, parts: Floats, kink: str = "", rounding: float = 0.0
+    ) -> Estimate:
+        """An estimate at step `k`, with the slopes of the outputs as arrays of all outputs."""
+        spread, step = self.changes.spread, float(self.steps[k])
+        return Estimate(value, uncertainty, step, value, value, kink, spread(parts), spread(self.moves), rounding)
 
     def quick(self, resolution: float, analytic: float) -> Estimate | None:
         """The slope from the first two steps, or None where they leave a doubt: a kink, or no agreement.
@@ -140,7 +151,7 @@ class Slopes:
         if not abs(value - analytic) <= resolution and (self.hidden > resolution or not self.moves.any()):
             return None
         parts = (self.right[1] + self.left[1]) / 2
-        return Estimate(value, uncertainty, float(self.steps[1]), value, value, "", *self._spread(parts), rounding)
+        return self._estimate(value, uncertainty, 1, parts, rounding=rounding)
 
     def estimate(self, resolution: float, widths: tuple[int, ...] = (3, 2)) -> Estimate:
         """The slope from all steps; sides that differ by more than `resolution` are a kink.
@@ -148,7 +159,7 @@ class Slopes:
         So many neighbouring steps must agree, the first of `widths` of which there are any.
         """
         rich, noise, jump = self.richardson, self.noise[1:], self.jump
-        moved = (self.right != 0).any(axis=1) | (self.left != 0).any(axis=1)
+        moved = ((self.right != 0) | (self.left != 0)).any(axis=1)
         # a step that moves nothing, where larger ones do on both sides, is below the last digit
         flat = not (self.right.any() and self.left.any())
         usable = np.isfinite(rich) & np.isfinite(jump) & (moved[1:] | flat)
@@ -158,14 +169,12 @@ class Slopes:
         clean = usable & (jump <= resolution + 4 * noise)
         value, uncertainty, k = plateau(rich, noise, clean, widths)
         # far faster than curvature lets them, the two sides stop differing from one step to the next
-        width = abs(self.right - self.left) @ abs(self.dout)
-        drop = (
-            (width[1:] < width[:-1] / 50) & (width[:-1] > resolution + 4 * noise) & (self.steps[1:] <= 1e-3 * self.size)
-        )
+        width = self.width
+        drop = (width[1:] < width[:-1] / 50) & (width[:-1] > resolution + 4 * noise)
+        drop &= self.steps[1:] <= 1e-3 * self.size
         parts = (self.right[k + 1] + self.left[k + 1]) / 2
-        kink, step = "near" if drop.any() else "", float(self.steps[k + 1])
-        rounding = float(noise[k]) + self.hidden
-        return Estimate(value, uncertainty + self.hidden, step, value, value, kink, *self._spread(parts), rounding)
+        kink, rounding = "near" if drop.any() else "", float(noise[k]) + self.hidden
+        return self._estimate(value, uncertainty + self.hidden, k + 1, parts, kink, rounding)
 
     def _lasting_kink(self, usable: NDArray[np.bool_], resolution: float) -> int | None:
         """The smallest step at which a kink at the point itself stands out from rounding; None without one.
@@ -188,33 +197,31 @@ class Slopes:
         right, uncertainty_right, k = plateau(sides[0] @ self.dout, 2 * self.noise[1:], usable, widths)
         left, uncertainty_left, m = plateau(sides[1] @ self.dout, 2 * self.noise[1:], usable, widths)
         ends = np.stack([sides[0][k] * self.dout, sides[1][m] * self.dout])
-        uncertainty = uncertainty_right + uncertainty_left
-        low, high = float(ends.min(axis=0).sum()), float(ends.max(axis=0).sum())
         parts = (sides[0][k] + sides[1][m]) / 2
-        return Estimate(
-            (right + left) / 2, uncertainty, float(self.steps[k + 1]), low, high, "at", *self._spread(parts)
-        )
+        estimate = self._estimate((right + left) / 2, uncertainty_right + uncertainty_left, k + 1, parts, "at")
+        estimate.low, estimate.high = float(ends.min(axis=0).sum()), float(ends.max(axis=0).sum())
+        return estimate
 
 
 def plateau(
     values: Floats, noise: Floats, usable: NDArray[np.bool_], widths: tuple[int, ...]
 ) -> tuple[float, float, int]:
-    """The stretch of neighbours that agree best: its middle value, how sure, and where.
+    """The window of neighbours that agree best: its middle value, how sure, and where.
 
-    Its length is the first of `widths` for which there is a stretch. The uncertainty is what its values differ
+    Its length is the first of `widths` for which there is a window. The uncertainty is what its values differ
     by, plus the rounding error to expect of them, or what smaller steps differ by beyond theirs: large steps across a
-    fast oscillation may agree by chance. It is infinite where there is no stretch of any of these lengths.
+    fast oscillation may agree by chance. It is infinite where there is no window of any of these lengths.
     """
     best = (np.nan, np.inf, int(np.argmax(usable)))
     for width in widths:
         for start in range(len(values) - width + 1):
             if usable[start : start + width].all():
-                stretch = values[start : start + width]
-                smaller = np.flatnonzero(usable[start + width :]) + start + width
-                off = abs(values[smaller] - stretch[width // 2]) - 4 * noise[smaller]
-                uncertainty = max(float(np.ptp(stretch) + noise[start + width // 2]), float(off.max(initial=0)))
+                middle, end = start + width // 2, start + width
+                smaller = np.flatnonzero(usable[end:]) + end
+                off = abs(values[smaller] - values[middle]) - 4 * noise[smaller]
+                uncertainty = max(float(np.ptp(values[start:end]) + noise[middle]), float(off.max(initial=0)))
                 if uncertainty < best[1]:
-                    best = (float(stretch[width // 2]), uncertainty, start + width // 2)
+                    best = (float(values[middle]), uncertainty, middle)
         if best[1] < np.inf:
             break
     return best
@@ -274,8 +281,7 @@ def _touched(v: Array) -> Any:
 def typical_sizes(arrays: Arrays) -> dict[str, float]:
     """How large the numbers of each array are: their root mean square.
 
-    An array of zeros (or next to it: biases) is given the size of the largest of the other arrays; steps in
-    proportion to rounding errors would measure nothing.
+    An array of zeros (or next to it: biases) counts as large as the largest of the others.
     """
     sizes = {name: float(np.sqrt(np.mean(np.square(a)))) if a.size else 0.0 for name, a in arrays.items()}
     largest = max(sizes.values(), default=0.0) or 1.0

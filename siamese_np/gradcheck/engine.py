@@ -4,7 +4,7 @@ import contextlib
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,11 +14,12 @@ from siamese_np.gradcheck.budget import Meter, Stopped
 from siamese_np.gradcheck.calls import seeded
 from siamese_np.gradcheck.case import FAIL, INCONCLUSIVE, PASS, Arrays, Broken, Case, Check, check_branches
 from siamese_np.gradcheck.contract import check_contract
-from siamese_np.gradcheck.entries import SAME_BITS, Point, check_array
+from siamese_np.gradcheck.entries import check_array
 from siamese_np.gradcheck.hints import hint
 from siamese_np.gradcheck.independent import SINGLE_ADJOINT, check_adjoint, check_complex, check_jvp, check_single
 from siamese_np.gradcheck.kinks import check_directions
 from siamese_np.gradcheck.measure import TOLERANCE, check_tolerance
+from siamese_np.gradcheck.point import SAME_BITS, Point
 from siamese_np.gradcheck.report import CaseResult, Entry, Report
 from siamese_np.gradcheck.structure import check_structure, start
 from siamese_np.gradcheck.taylor import check_taylor
@@ -51,7 +52,7 @@ DEFAULT = Options()
 
 
 def estimate(case: Case, options: Options = DEFAULT) -> budget.Expected:
-    """How many forward calls the check of `case` takes, and how many seconds, judged by one call."""
+    """How many forward calls the check of `case` takes, and how many seconds, estimated from one call."""
     case.run()  # the first may compile something
     start = time.perf_counter()
     out = case.run()[0]
@@ -70,18 +71,14 @@ def check_case(case: Case, options: Options = DEFAULT, meter: Meter | None = Non
         case = replace(case, forward=seeded(options.seed)(case.forward))
     case = replace(case, strict=case.strict or options.strict)
     result = CaseResult(case.name, case.strict, notes=list(case.notes))
-    before = {name: array.copy() for name, array in case.arrays.items()}
     try:
         # what the code prints must not mix with our output, and what it warns of, the checks find
-        with contextlib.redirect_stdout(sys.stderr), np.errstate(all="ignore"):
+        with case.restored(), contextlib.redirect_stdout(sys.stderr), np.errstate(all="ignore"):
             _check(meter.counted(case), rng, options, result, meter)
     except Broken as error:
         result.checks.append(Check("calls", error.verdict, str(error)))
     except (Stopped, KeyboardInterrupt) as error:
         result.checks.append(Check("calls", INCONCLUSIVE, f"{meter.stop(error)}: the gradients were not reached"))
-    finally:
-        for name, array in before.items():
-            case.arrays[name][...] = array
     result.calls, result.seconds = meter.calls - calls, time.perf_counter() - start
     result.stopped = meter.stopped
     return result
@@ -106,39 +103,43 @@ def _check(case: Case, rng: np.random.Generator, options: Options, result: CaseR
     result.arrays += [check_array(point, name, rng, meter) for name in case.arrays]
     exact: Arrays = {}
 
-    def directions() -> list[Check]:
+    def directions() -> list[Check | None]:
         alone = all(array.verdict == PASS and array.checked == array.total for array in result.arrays)
         through_all, ties, result.taylor = check_directions(point, rng)
-        moved = [_directions("ties and kinks moved together", ties, 0)] if ties else []
-        remainder = check_taylor(result.taylor, through_all[0])
-        along = _directions("directions", through_all, len(through_all) // 2, alone)
-        return [along, *moved, *([remainder] if remainder else [])]
+        return [
+            _directions("directions", through_all, len(through_all) // 2, alone),
+            _directions("ties and kinks moved together", ties, 0) if ties else None,
+            check_taylor(result.taylor, through_all[0]),
+        ]
 
-    def structure() -> list[Check]:
-        return [*check_structure(point), *check_contract(point)]
-
-    def complex_step() -> list[Check]:
+    def complex_step() -> list[Check | None]:
         check, found = check_complex(point)
         exact.update(found)
-        return [check] if check else []
+        return [check]
 
-    def adjoint() -> list[Check]:
-        found = [check_adjoint(case, rng, SINGLE_ADJOINT if point.single else SAME_BITS), check_jvp(point)]
-        return [check for check in found if check is not None]
-
-    _in_turn(
-        {
-            "directions through all arrays": directions,
-            "structure": structure,
-            "adjoint identity": adjoint,
-            "complex step": complex_step,
-            "float32": lambda: check_single(point, rng),
-            "further checks": case.extra or list,
-            "arrays of the layer": lambda: [check_owner(point)] if case.owner is not None else [],
-        },
-        result,
-        meter,
-    )
+    stages: dict[str, Callable[[], Sequence[Check | None]]] = {
+        "directions through all arrays": directions,
+        "structure": lambda: [*check_structure(point), *check_contract(point)],
+        "adjoint identity": lambda: [
+            check_adjoint(case, rng, SINGLE_ADJOINT if point.single else SAME_BITS),
+            check_jvp(point),
+        ],
+        "complex step": complex_step,
+        "float32": lambda: check_single(point, rng),
+        "further checks": case.extra or list,
+        "arrays of the layer": lambda: [check_owner(point)] if case.owner is not None else [],
+    }
+    missing = []
+    for name, stage in stages.items():
+        try:
+            if meter.stopped:
+                raise Stopped
+            result.add(*filter(None, stage()))
+        except (Stopped, KeyboardInterrupt) as error:
+            meter.stop(error)
+            missing.append(name)
+    if missing:
+        result.checks.append(Check("all reached", INCONCLUSIVE, f"{meter.stopped}: without {', '.join(missing)}"))
     for array in result.arrays:
         for entry in array.worst:
             if array.name in exact and not isinstance(entry.index, str):
@@ -146,21 +147,6 @@ def _check(case: Case, rng: np.random.Generator, options: Options, result: CaseR
         if array.verdict == FAIL:
             with contextlib.suppress(Stopped):
                 array.hint = hint(point, array)
-
-
-def _in_turn(stages: Mapping[str, Callable[[], list[Check]]], result: CaseResult, meter: Meter) -> None:
-    """Run one stage after another; name those that are not reached."""
-    missing = []
-    for name, stage in stages.items():
-        try:
-            if meter.stopped:
-                raise Stopped
-            result.add(*stage())
-        except (Stopped, KeyboardInterrupt) as error:
-            meter.stop(error)
-            missing.append(name)
-    if missing:
-        result.checks.append(Check("all reached", INCONCLUSIVE, f"{meter.stopped}: without {', '.join(missing)}"))
 
 
 def _directions(name: str, entries: list[Entry], may_skip: int, alone: bool = False) -> Check:

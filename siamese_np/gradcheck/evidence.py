@@ -8,8 +8,8 @@ import numpy as np
 
 from siamese_np.gradcheck.case import Array, Arrays, Broken, Shape
 from siamese_np.gradcheck.differences import QUICK, differences
-from siamese_np.gradcheck.entries import Index, Point
 from siamese_np.gradcheck.measure import FLOOR
+from siamese_np.gradcheck.point import Index, Point
 
 ALIKE = 1e-6  # relative to the largest slope
 MAX_CALLS = 2000  # forward passes that the hint on one array may take

@@ -14,10 +14,10 @@ import numpy as np
 
 from siamese_np.gradcheck import formulas
 from siamese_np.gradcheck.case import FAIL, Array, Broken
-from siamese_np.gradcheck.entries import Point, signs
 from siamese_np.gradcheck.evidence import ALIKE, CLOSER, Evidence, spread
 from siamese_np.gradcheck.formulas import Guesses, reading, subsets
 from siamese_np.gradcheck.measure import TINY
+from siamese_np.gradcheck.point import Point, signs
 from siamese_np.gradcheck.report import ArrayResult
 
 SLIGHT = 2e-3

@@ -1,15 +1,13 @@
 """Checks without a step size: the adjoint identity, the dot-product test, the complex step, float32 against float64.
 
 Adjoint identity: where the output depends on an array linearly (out = J v + constant), backward must apply J's
-transpose, so for any v and y, <y, J v> = <J' y, v>, up to rounding. There is nothing to choose and nothing to
-tolerate, which finds mistakes in convolution and dense layers at once. Linearity is tried out, not taken on trust.
+transpose, so for any v and y, <y, J v> = <J' y, v>, up to rounding. Whether it is linear is measured.
 
 Dot-product test: where the user also gives J v, forward mode, the same identity must hold whether linear or not.
 
-Complex step: f(x + ih) = f(x) + ih f'(x) - ..., so Im f(x + ih) / h is the derivative without any difference,
-correct to the last digit for h = 1e-30. It needs a function that is analytic in the complex plane: abs, conjugate,
-or a maximum that compares complex numbers break it silently. So it is compared with differences first, and
-refused as an invalid reference where the two disagree.
+Complex step: f(x + ih) = f(x) + ih f'(x) - ..., so Im f(x + ih) / h is the derivative to the last digit for h = 1e-30.
+The function must be analytic: abs, conjugate, or a maximum of complex numbers break it silently. So it is compared with
+differences first, and refused as an invalid reference where the two disagree.
 
 Sources: W. Squire, G. Trapp, SIAM Review 40, 1998 (complex step); J. Claerbout, "Earth Soundings Analysis", 1992
 (the dot-product test).
@@ -23,13 +21,12 @@ import numpy as np
 from siamese_np.gradcheck import measure
 from siamese_np.gradcheck.case import FAIL, INCONCLUSIVE, PASS, Array, Arrays, Broken, Case, Check, describe
 from siamese_np.gradcheck.differences import SINGLE_EPS, SWEEP, differences, typical_sizes
-from siamese_np.gradcheck.entries import SAME_BITS, Point, signs
+from siamese_np.gradcheck.point import SAME_BITS, Point, signed, signs
 
 TRIALS = 4
 COMPLEX_STEP = 1e-30
 MAX_COMPLEX = 2000  # entries: one evaluation of the reference each
-SINGLE_L2 = 1e-5  # relative error of float32 arrays as a whole
-SINGLE_ADJOINT = 1e-5
+SINGLE_ADJOINT = SINGLE_L2 = 1e-5  # relative error of float32 arrays as a whole
 DOT_PRODUCT = 1e-9  # relative: J v and the gradient are computed in two ways
 
 
@@ -41,7 +38,7 @@ class InvalidReference(ValueError):
 
 
 def check_adjoint(case: Case, rng: np.random.Generator, allowed: float = SAME_BITS) -> Check | None:
-    """Hold backward to the adjoint identity in each array that the output is linear in; None if there is none."""
+    """Test the adjoint identity of backward in each array that the output is linear in; None if there is none."""
     wrong, linear = [], []
     sizes = typical_sizes(case.arrays)
     for name, array in case.arrays.items():
@@ -53,7 +50,7 @@ def check_adjoint(case: Case, rng: np.random.Generator, allowed: float = SAME_BI
 
         def draw(like: Array, size: float) -> Array:
             # magnitudes differ: order statistics and votes are linear where all are equal
-            return (size * rng.uniform(0.5, 1.5, like.shape) * signs(rng, like.shape)).astype(like.dtype)
+            return (size * signed(rng, like.shape)).astype(like.dtype)
 
         try:
             zero = output(np.zeros_like(point))
@@ -90,7 +87,7 @@ def check_adjoint(case: Case, rng: np.random.Generator, allowed: float = SAME_BI
 
 
 def check_jvp(point: Point) -> Check | None:
-    """Hold backward to <y, J v> = <J' y, v> with the J v that the user gives; None where none is given.
+    """Test <y, J v> = <J' y, v> with the J v that the user gives; None where none is given.
 
     Where they differ, differences along v say which of the two is wrong.
     """
@@ -99,7 +96,7 @@ def check_jvp(point: Point) -> Check | None:
         return None
     rng, allowed = np.random.default_rng(0), SINGLE_ADJOINT if point.single else DOT_PRODUCT
     for _ in range(TRIALS):
-        v = {n: point.sizes[n] * rng.uniform(0.5, 1.5, a.shape) * signs(rng, a.shape) for n, a in case.arrays.items()}
+        v = {n: point.sizes[n] * signed(rng, a.shape) for n, a in case.arrays.items()}
         try:
             Jv = np.asarray(case.jvp(tuple(a.copy() for a in case.arrays.values()), tuple(v.values())), float)
         except Exception as error:
@@ -110,7 +107,7 @@ def check_jvp(point: Point) -> Check | None:
         limit = allowed * measure.norm(Jv) * measure.norm(point.dout)
         limit += sum(point.floors[n] * measure.norm(v[n]) for n in v)
         if not abs(forward - back) <= limit:
-            slope = point.slopes(v, SWEEP).estimate(point.enough * abs(back)).value
+            slope = point.slopes(v).estimate(point.enough * abs(back)).value
             fault = "jvp" if abs(slope - back) < abs(slope - forward) else "backward"
             sides = f"<dout, J v> = {forward:.10g} but <gradient, v> = {back:.10g}"
             return Check(name, FAIL, f"{sides}; differences give {slope:.6g}, so {fault} is wrong")
@@ -207,8 +204,8 @@ def check_complex(point: Point) -> tuple[Check | None, Arrays]:
 def check_single(point: Point, rng: np.random.Generator) -> list[Check]:
     """Compare the pass in float32 with the float64 reference at the same inputs.
 
-    Each array may be off by 1e-5 as a whole; each entry, relative to the largest, by the rounding errors of
-    its own sum: they add up like a random walk, with the root of the number of terms.
+    Each array may be off by 1e-5 as a whole; each entry by the rounding of its sum, relative to the largest: it grows
+    with the root of the number of terms.
     """
     case = point.case
     if case.single is None or case.reference is None or case.reference_backward is None:

@@ -7,7 +7,7 @@ than a tenth of the largest slope in its array:
 
 There is no floor of 1 and no absolute tolerance, which would pass any gradient that is small enough.
 
-An entry below that tenth which passes is then held to its own size, as far as differences can tell:
+An entry below that tenth which passes is then compared at its own size, as far as differences can tell:
 
     FAIL where |analytic - numeric| / max(|analytic|, |numeric|) exceeds the tolerance and what is uncertain
     PASS where it does not, and both agree to the tolerance, or to a thousandth (ENOUGH)
@@ -31,11 +31,11 @@ from siamese_np.gradcheck.differences import EPS, SINGLE_EPS, Estimate
 
 TOLERANCE = 1e-6
 FLOOR = 0.1
-ROUNDING = 1e-13  # of the largest of the array: what sums in backward may cost a small entry
+ROUNDING = 1e-13  # of the loss, or of the largest of an array: what its summation may cost
 ZERO = 4 * EPS / ROUNDING  # so much of that is the last digits of the largest
 SINGLE_TOLERANCE = 64 * SINGLE_EPS  # of gradients in float32: their own rounding
 SINGLE_ENOUGH = 3e-3  # of slopes of outputs in float32, which differences cannot tell much better
-TINY = np.finfo(float).tiny
+TINY = float(np.finfo(float).tiny)
 SMALLEST = float(np.finfo(float).smallest_subnormal)
 LARGEST_TOLERANCE = 0.1  # of the scale of a gradient: from here on a check says nothing
 
@@ -60,13 +60,11 @@ def evaluate(analytic: float, estimate: Estimate, scale: float, tolerance: float
     """PASS, FAIL, or INCONCLUSIVE where the estimate is too unsure to say which; and the error.
 
     An estimate may be as uncertain as `enough`. Where that is more than the tolerance, as in float32, what is wrong by
-    no more than is uncertain passes.
-
-    At a kink, the error is that to the nearest end of the interval between the slopes of both sides.
+    no more than is uncertain passes. At a kink, the error is that to the interval between the slopes of both sides.
     """
     if not np.isfinite(analytic):
         return FAIL, np.inf
-    nearest = min(max(analytic, estimate.low), estimate.high) if estimate.kink == "at" else estimate.value
+    nearest = estimate.nearest(analytic)
     unsure = doubt(analytic, estimate, scale)
     if not (np.isfinite(nearest) and np.isfinite(unsure)):
         return INCONCLUSIVE, np.nan

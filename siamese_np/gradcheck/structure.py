@@ -25,7 +25,8 @@ from siamese_np.gradcheck.case import (
     two,
 )
 from siamese_np.gradcheck.differences import EPS
-from siamese_np.gradcheck.entries import ROUNDING, SAME_BITS, Point, signs
+from siamese_np.gradcheck.measure import ROUNDING, TINY
+from siamese_np.gradcheck.point import SAME_BITS, Point, signs
 
 OTHERS = 1e-9  # relative to the largest number: what passes that are not strict may always differ by
 NOISE = 8  # times the differences that are measured where there should be none
@@ -143,21 +144,21 @@ def _each_part(backward: Callable[..., Any], totals: Arrays) -> Callable[..., An
 def check_structure(point: Point) -> list[Check]:
     """All checks of what backward makes of dout: up to rounding, and then, if strict, exactly, which is contract."""
     noise = _noise(point)
-    checks: list[tuple[str, Callable[[bool], str | None]]] = [
-        ("same bits twice", lambda exact: _same_bits(point, exact)),
-        ("linear in dout", lambda exact: _linear(point, noise, exact)),
-        ("zero in, zero out", lambda exact: _zero(point, noise, exact)),
-    ]
+    checks: dict[str, Callable[[Point, dict[str, float], bool], str]] = {
+        "same bits twice": _same_bits,
+        "linear in dout": _linear,
+        "zero in, zero out": _zero,
+    }
     found = []
-    for name, check in checks:
+    for name, check in checks.items():
         exact = False
         try:
-            fault = check(exact)
+            fault = check(point, noise, exact)
             if point.case.strict and not fault:
-                exact, fault = True, check(True)
+                exact, fault = True, check(point, noise, True)
         except Broken as error:
             fault = str(error)
-        found.append(Check(name, FAIL if fault else PASS, fault or "", contract=exact and bool(fault)))
+        found.append(Check(name, FAIL if fault else PASS, fault, contract=exact and bool(fault)))
     return found
 
 
@@ -166,13 +167,12 @@ def _noise(point: Point) -> dict[str, float]:
 
     At most what a gradient that moves the loss by its own size may be wrong by.
     """
-    case = point.case
-    column_major = {name: np.array(a, order="F") if name in case.inputs else a for name, a in case.arrays.items()}
+    case, noise = point.case, {}
     try:
+        column_major = case.with_inputs(lambda array: np.array(array, order="F"))
         found = [case.gradients(point.dout, case.run(arrays)[1]) for arrays in (None, column_major)]
     except Broken:  # it does not take such arrays
         found = []
-    noise = {}
     for name, gradient in point.gradients.items():
         differences = [float(abs(g[name] - gradient).max(initial=0)) for g in found]
         noise[name] = NOISE * min(max(differences, default=0.0), point.tolerance * point.floors[name] / ROUNDING)
@@ -181,17 +181,15 @@ def _noise(point: Point) -> dict[str, float]:
     return noise
 
 
-def _same_bits(point: Point, exact: bool) -> str | None:
-    case = point.case
-    for name, gradient in case.gradients(point.dout, case.run()[1]).items():
+def _same_bits(point: Point, noise: dict[str, float], exact: bool) -> str:
+    for name, gradient in point.case.gradients(point.dout, point.case.run()[1]).items():
         expected = point.gradients[name]
-        allowed = point.tolerance * abs(expected).max(initial=0) + point.floors[name]
-        if not (abs(gradient - expected) <= (0.0 if exact else allowed)).all():
+        if not same(point, name, gradient, expected, exact=exact):
             return f"backward called again gave another gradient of {name}{difference(gradient, expected)}"
-    return None
+    return ""
 
 
-def _linear(point: Point, noise: dict[str, float], exact: bool) -> str | None:
+def _linear(point: Point, noise: dict[str, float], exact: bool) -> str:
     case, dout, other = point.case, point.dout, np.roll(point.dout, 1) ** 2
     double, second, both = (case.gradients(d, case.run()[1]) for d in (2 * dout, other, dout + other))
     for name, gradient in point.gradients.items():
@@ -202,33 +200,33 @@ def _linear(point: Point, noise: dict[str, float], exact: bool) -> str | None:
         allowed = SAME_BITS * largest if exact else _rounding(noise[name], gradient, second[name])
         if not (abs(both[name] - gradient - second[name]) <= allowed + point.floors[name]).all():
             return f"the gradient of {name} for a sum of two dout is not the sum of the two gradients"
-    return None
+    return ""
 
 
-def _zero(point: Point, noise: dict[str, float], exact: bool) -> str | None:
-    case = point.case
-    for name, gradient in case.gradients(np.zeros_like(point.dout), case.run()[1]).items():
+def _zero(point: Point, noise: dict[str, float], exact: bool) -> str:
+    for name, gradient in point.case.gradients(np.zeros_like(point.dout), point.case.run()[1]).items():
         if not (abs(gradient) <= (0.0 if exact else _rounding(noise[name], point.gradients[name]))).all():
             return f"dout = 0 gave a gradient of {name} that is not 0"
-    return None
+    return ""
 
 
 def _rounding(noise: float, *gradients: Array) -> float:
     """What rounding may do to the sum of `gradients`."""
-    return max(OTHERS * float(sum(abs(g).max(initial=0) for g in gradients)), noise, float(np.finfo(float).tiny))
+    return max(OTHERS * float(sum(abs(g).max(initial=0) for g in gradients)), noise, TINY)
 
 
 # --- the same up to rounding ------------------------------------------------------------------------------
 
 
-def same(point: Point, name: str, ours: Array, expected: Array, within: float = 0.0) -> bool:
+def same(point: Point, name: str, ours: Array, expected: Array, within: float = 0.0, exact: bool | None = None) -> bool:
     """Whether two ways to the gradient of `name` (or to the output) agree.
 
-    They may differ by `within` of the largest number if strict, and else by what a gradient may be wrong by.
+    They may differ by `within` of the largest number if `exact` (by default, if strict), and else by what a gradient
+    may be wrong by.
     """
-    strict = point.case.strict
-    allowed = (within if strict else point.tolerance) * abs(expected).max(initial=0)
-    allowed += 0.0 if strict else point.floors.get(name, 0.0)
+    exact = point.case.strict if exact is None else exact
+    allowed = (within if exact else point.tolerance) * abs(expected).max(initial=0)
+    allowed += 0.0 if exact else point.floors.get(name, 0.0)
     return ours.shape == expected.shape and bool((abs(ours - expected) <= allowed).all())
 
 

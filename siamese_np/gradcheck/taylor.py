@@ -2,10 +2,9 @@
 
     R(h) = |loss(x + h v) - loss(x) - h <gradient, v>|
 
-Along any direction v it falls with the square of h if the gradient is right, and with h alone if it is wrong: on
-logarithmic axes a line of slope 2, or 1. No step has to be chosen, and no difference is taken. For a straight line
-nothing is left but rounding. A kink that v crosses looks like a wrong gradient: so it is one only where the slope that
-differences measure along v is another one, too.
+Along any direction v it falls with the square of h if the gradient is correct, and with h alone if it is wrong: no step
+has to be chosen. For a straight line only rounding is left. A kink that v crosses looks like a wrong gradient, so
+differences along v must disagree too.
 
 Source: P. E. Farrell, D. A. Ham, S. W. Funke, M. E. Rognes, "Automated derivation of the adjoint of high-level
 transient finite element programs", SIAM Journal on Scientific Computing 35, 2013, where adjoint codes are tested so.
@@ -58,7 +57,7 @@ def taylor(slopes: Slopes, claimed: float) -> Taylor:
 
 
 def check_taylor(found: Taylor, entry: "Entry") -> Check | None:
-    """Whether the remainder falls as that of a right gradient; None where that is not to be seen."""
+    """Whether the remainder falls as that of a correct gradient; None where rounding hides it."""
     name = "Taylor remainder"
     if found.rate is None:
         return None if entry.verdict == FAIL else Check(name, PASS, "nothing but rounding is left")
@@ -69,14 +68,7 @@ def check_taylor(found: Taylor, entry: "Entry") -> Check | None:
 
 
 def plot(report: "Report", path: str | os.PathLike[str]) -> Path:
-    """Save the Taylor remainders of a report as a PNG picture, with lines of slope 1 and 2 beside them.
-
-    Parameters
-    ----------
-    report : Report
-    path : path-like
-        File to write; the picture is a PNG whatever its name.
-    """
+    """Save the Taylor remainders of a report as a PNG picture (whatever its name), with lines of slope 1 and 2."""
     from siamese_np._figure import BLUE, GREY, ORANGE, VERMILLION, png_figure
 
     of_verdict = {"PASS": BLUE, "INCONCLUSIVE": ORANGE, "FAIL": VERMILLION}

@@ -7,8 +7,8 @@ gradients do not move it, and what is checked is put back before the output is l
 import numpy as np
 
 from siamese_np.gradcheck.case import INCONCLUSIVE, PASS, Array, Broken, Check
-from siamese_np.gradcheck.entries import Point, signs
 from siamese_np.gradcheck.objects import RECIPE, arrays_of, text
+from siamese_np.gradcheck.point import Point, signs
 
 MOVES = (1e-3, 1.0)  # of the size of an array: less than a step of a threshold, and more
 MAX_NAMED = 4
