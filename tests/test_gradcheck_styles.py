@@ -1348,3 +1348,49 @@ def test_a_backward_that_clears_its_cache_passes():
 
     W = np.random.default_rng(1).standard_normal((X.shape[1], 2))
     assert check_gradients(lambda x, w: (x @ w, (x, w)), X, W, backward=clears).passed
+
+
+def test_what_a_forward_keeps_of_other_inputs_is_seen():
+    kept = [0.0]
+
+    def lags(x):
+        out = x + kept[0]
+        kept[0] = x.copy()
+        return out, None
+
+    report = check_gradients(lags, X, backward=lambda d, _: d)
+    assert report.verdict == "INCONCLUSIVE" and "is random or keeps a state" in str(report)
+
+
+def test_the_adjoint_identity_is_held_to_the_tolerance_and_drifting_digits_are_no_fault():
+    calls, W = [], np.random.default_rng(1).standard_normal((X.shape[1], 2))
+
+    def drifts(x):
+        calls.append(1)
+        return x * (1 + 1e-13 * len(calls)), x
+
+    assert check_gradients(drifts, X, backward=lambda d, x: d).verdict != "FAIL"
+
+    def off(d, c):
+        return d @ c[1].T, c[0].T @ d * (1 + 1e-4)
+
+    assert check_gradients(lambda x, w: (x @ w, (x, w)), X, W, backward=off, tolerance=1e-2).passed
+    assert check_gradients(lambda x, w: (x @ w, (x, w)), X, W, backward=off).verdict == "FAIL"
+
+
+def test_an_output_that_is_not_finite_is_undecided():
+    report = check_gradients(lambda x: (np.append(x * x, np.nan), x), X[0], backward=lambda d, x: d[:-1] * 2 * x)
+    assert report.verdict == "INCONCLUSIVE" and "the output holds NaN at" in str(report)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"tolerance": "1e-3"}, "the tolerance must be"),
+        ({"seed": -1}, "the seed must be a whole number"),
+        ({"seed": None}, "the seed must be a whole number"),
+    ],
+)
+def test_options_of_a_wrong_kind_are_told(options, sentence):
+    with pytest.raises(OptionError, match=sentence):
+        check_gradients(lambda x: (x, None), X, backward=lambda d, _: d, **options)

@@ -209,14 +209,14 @@ def as_double(array: Array) -> Array:
     return array if coarse or array.dtype.kind not in "biuf" else array.astype(np.float64, copy=False)
 
 
-def expect_finite(what: str, array: Array) -> None:
-    """Demand finite numbers."""
+def expect_finite(what: str, array: Array, verdict: str = FAIL) -> None:
+    """Demand finite numbers, else the `verdict`."""
     bad = ~np.isfinite(array)
     if bad.any():
         at = tuple(int(i) for i in np.argwhere(bad)[0]) if array.ndim else ()
         value = "NaN" if np.isnan(array[at]) else "infinity"
         where = f" at {list(at)}" if at else ""
-        raise Broken(f"{what} holds {value}{where} ({int(bad.sum())} of {array.size} entries are not finite)")
+        raise Broken(f"{what} holds {value}{where} ({int(bad.sum())} of {array.size} entries are not finite)", verdict)
 
 
 def two(ours: float, expected: float, digits: int = 6) -> tuple[str, str]:

@@ -10,9 +10,9 @@ from functools import partial
 
 import numpy as np
 
-from siamese_np.gradcheck.case import Array, Arrays, Broken, Case, Check, expect_gradients
+from siamese_np.gradcheck.case import Array, Broken, Case, Check, expect_gradients
 from siamese_np.gradcheck.point import SAME_BITS, Point
-from siamese_np.gradcheck.structure import contract, difference, same
+from siamese_np.gradcheck.structure import contract, difference, other_inputs, same
 
 ONCE = "right when used once"
 NO_BRANCHES = f"{ONCE}; not fit for two Siamese branches, because"
@@ -40,7 +40,7 @@ def check_contract(point: Point) -> list[Check]:
 
 def _takes_other_numbers(case: Case) -> bool:
     try:
-        case.run(_other(case))
+        case.run(other_inputs(case))
     except Broken:  # they may be out of its domain
         return False
     return True
@@ -85,7 +85,7 @@ def _branches(point: Point) -> str:
     case = point.case
     out, cache = case.run()
     kept = out.copy()
-    case.run(_other(case))
+    case.run(other_inputs(case))
     if not np.array_equal(out, kept):
         return f"forward writes each output into the same array; {NO_BRANCHES} the second output overwrites the first"
     for name, gradient in case.gradients(point.dout, cache).items():
@@ -102,9 +102,9 @@ def _sum(point: Point) -> str:
     shared = [name for name in case.arrays if name not in case.inputs] if case.inputs and not case.fresh else []
     if not shared:
         return ""
-    second = case.gradients(dout, case.run(_other(case))[1])
+    second = case.gradients(dout, case.run(other_inputs(case))[1])
     first = case.gradients(dout, case.run()[1])
-    both = case.gradients(dout, case.run(_other(case))[1], zero=False)
+    both = case.gradients(dout, case.run(other_inputs(case))[1], zero=False)
     for name in shared:
         if not same(point, name, both[name], first[name] + second[name], SAME_BITS):
             fault = f"the gradient of {name} after two branches is not the sum of both"
@@ -124,11 +124,6 @@ def _batch(size: int, point: Point) -> str:
     expect_gradients(gradients, arrays, case.strict)
     full = [name for name, gradient in gradients.items() if size == 0 and gradient.any()]
     return f"an empty batch gave a gradient of {full[0]} that is not 0" if full else ""
-
-
-def _other(case: Case) -> Arrays:
-    """Other numbers for the inputs: those of a second branch."""
-    return case.with_inputs(lambda array: np.flip(array, 0 if array.ndim else ()) * 0.75)
 
 
 def _strided(array: Array) -> Array:

@@ -20,6 +20,7 @@ altogether. Outputs in float32 are uncertain by more than any tolerance: there p
 twice that uncertainty, which must be below 3e-3.
 """
 
+import numbers
 from dataclasses import replace
 
 import numpy as np
@@ -42,9 +43,9 @@ LARGEST_TOLERANCE = 0.1  # of the scale of a gradient: from here on a check says
 
 def check_tolerance(tolerance: float) -> float:
     """`tolerance` as a number that lets a check mean something, or an OptionError."""
-    if not 1e-9 <= tolerance < LARGEST_TOLERANCE:
+    if not isinstance(tolerance, numbers.Real) or not 1e-9 <= tolerance < LARGEST_TOLERANCE:
         raise OptionError(
-            f"the tolerance must be at least 1e-9 and below {LARGEST_TOLERANCE}, not {tolerance}: it is relative "
+            f"the tolerance must be at least 1e-9 and below {LARGEST_TOLERANCE}, not {tolerance!r}: it is relative "
             "to the gradient, and from a tenth of it on nearly anything would pass"
         )
     return float(tolerance)
