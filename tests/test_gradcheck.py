@@ -103,7 +103,7 @@ def test_neither_the_size_of_the_output_nor_that_of_the_input_matters(scale):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_nan_and_infinity_always_fail(bad):
+def test_nan_and_infinity_fail_in_a_gradient_and_leave_an_output_undecided(bad):
     def backward(dout, x):
         dx = dout * np.cos(x)
         dx[2, 1] = bad
@@ -112,7 +112,7 @@ def test_nan_and_infinity_always_fail(bad):
     report = check(lambda x: (np.sin(x), x), backward, X)
     assert report.verdict == "FAIL" and "[2, 1]" in findings(report)
     both = check(lambda x: (np.sin(x) * bad, x), lambda dout, x: dout * bad, X)
-    assert both.verdict == "FAIL" and "the output holds" in findings(both)
+    assert both.verdict == "INCONCLUSIVE" and "the output holds" in findings(both)
 
 
 def test_what_says_nothing_is_no_success():

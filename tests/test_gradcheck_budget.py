@@ -243,8 +243,8 @@ def test_interrupted_on_the_command_line(tmp_path, monkeypatch, capsys):
 # --- one wrong entry among many ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("scalar", "rows"), [(True, 1000), (False, 200)])
-def test_the_wrong_entry_of_a_million_is_named(scalar, rows):
+@pytest.mark.parametrize(("scalar", "rows"), [pytest.param(True, 1000, marks=pytest.mark.long), (False, 200)])
+def test_the_wrong_entry_among_very_many_is_named(scalar, rows):
     x = draw(rows, 1000)
     report = check(Counted(scalar, wrong=(123, 456)), x)
     (array,) = report.cases[0].arrays
