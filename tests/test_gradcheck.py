@@ -935,7 +935,7 @@ def test_factories_instances_and_functions(own, capsys, thing):
         (["conv2d", "--shape", "4,10"], "conv2d needs a --shape N,H,W,C"),
         (["conv2d", "--shape", "2,1,1,1"], "is larger than its padded input"),
         (["--shape", "4,10"], "--shape needs a target"),
-        (["relu", "--seed", "-1"], "the seed must be at least 0"),
+        (["relu", "--seed", "-1"], "the seed must be a whole number of at least 0"),
         (["relu", "--plot", "nowhere/v.png"], "there is no folder nowhere"),
     ],
 )

@@ -122,7 +122,7 @@ def test_the_verdict_does_not_depend_on_the_size_of_the_loss(name, scale):
     for arrays in points(name, 0):
         assert check_case(case_of(scaled, scaled.backward, arrays, name)).verdict == "PASS"
     for mutant in (m for m in REAL if m.operation == name):
-        wrong = lambda dout, *arrays, mutant=mutant: mutant.backward(scale * dout, *arrays)  # noqa: E731
+        wrong = lambda dout, *arrays, mutant=mutant: [scale * g for g in mutant.backward(dout, *arrays)]  # noqa: E731
         verdicts = [check_case(case_of(scaled, wrong, p, name)).verdict for p in points(name, 0)]
         unscaled = [result.verdict for result in check(mutant, 0)]
         assert "FAIL" in verdicts and "FAIL" in unscaled, mutant.name
