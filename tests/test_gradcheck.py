@@ -296,6 +296,7 @@ def test_a_hinge_at_its_margin_is_a_kink_though_its_slopes_agree():
     assert result.verdict == "PASS" and result.arrays[0].kinks == 1
 
 
+@pytest.mark.long
 def test_a_fault_that_shows_only_after_a_burn_in():
     """Pushing pairs beyond the margin changes nothing while there are none."""
 

@@ -50,7 +50,7 @@ while killed == -signal.SIGKILL:
 """
 
 
-@pytest.mark.parametrize("kill_in", ["before", "after"])
+@pytest.mark.parametrize("kill_in", [pytest.param("before", marks=pytest.mark.long), "after"])
 def test_a_run_killed_at_any_rename_ends_with_the_model_of_its_report(kill_in, small_mnist, tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(small_mnist), str(tmp_path), kill_in], capture_output=True, text=True
