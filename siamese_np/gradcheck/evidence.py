@@ -97,7 +97,7 @@ class Evidence:
     def jacobian(self) -> Array:
         """(checked entries, outputs) slopes of each output."""
         found = self.point.estimates[self.name]
-        return np.array([found[index].parts for index in self.indices]).reshape(len(self.indices), -1)
+        return np.array([np.asarray(found[index].parts) for index in self.indices]).reshape(len(self.indices), -1)
 
     def miss(self, name: str, value: Array, v: Array, gradient: Array | None) -> float:
         """By how much `gradient` (by default that of backward) is off along v once `name` has this value."""
