@@ -68,7 +68,7 @@ def _keeps_contract(layer: Any, values: Sequence[Any]) -> bool:
         if list(_held("", layer, "params")) != list(_held("", layer, "grads")):
             return False
         trial = copy.deepcopy(layer)
-    except Exception:
+    except Exception:  # a user's object may refuse to be copied in any way
         return False
     try:
         with quiet():

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from siamese_np.errors import OptionError
 from siamese_np.gradcheck import budget
 from siamese_np.gradcheck.budget import Meter, Stopped
 from siamese_np.gradcheck.calls import seeded
@@ -20,7 +19,7 @@ from siamese_np.gradcheck.entries import check_array
 from siamese_np.gradcheck.hints import hint
 from siamese_np.gradcheck.independent import SINGLE_ADJOINT, check_adjoint, check_complex, check_jvp, check_single
 from siamese_np.gradcheck.kinks import check_directions
-from siamese_np.gradcheck.measure import TOLERANCE, check_tolerance
+from siamese_np.gradcheck.measure import TOLERANCE, check_seed, check_tolerance
 from siamese_np.gradcheck.point import SAME_BITS, Point
 from siamese_np.gradcheck.report import CaseResult, Entry, Report
 from siamese_np.gradcheck.structure import OTHERS, check_structure, start
@@ -43,8 +42,7 @@ class Options:
 
     def __post_init__(self) -> None:
         check_tolerance(self.tolerance)
-        if not isinstance(self.seed, (int, np.integer)) or isinstance(self.seed, bool) or self.seed < 0:
-            raise OptionError(f"the seed must be a whole number of at least 0, not {self.seed!r}")
+        check_seed(self.seed)
         budget.check_limits(self.entries, self.seconds)
 
     def meter(self, cases: int = 1) -> Meter:

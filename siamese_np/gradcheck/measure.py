@@ -22,6 +22,7 @@ twice that uncertainty, which must be below 3e-3.
 
 import numbers
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +50,13 @@ def check_tolerance(tolerance: float) -> float:
             "to the gradient, and from a tenth of it on nearly anything would pass"
         )
     return float(tolerance)
+
+
+def check_seed(seed: Any) -> int:
+    """`seed` as a whole number that NumPy's generators take, or an OptionError."""
+    if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or seed < 0:
+        raise OptionError(f"the seed must be a whole number of at least 0, not {seed!r}")
+    return int(seed)
 
 
 def error(analytic: float, numeric: float, scale: float) -> float:

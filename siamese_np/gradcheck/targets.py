@@ -20,6 +20,7 @@ from siamese_np.gradcheck.adapters import is_loss, object_case
 from siamese_np.gradcheck.calls import LABELS, parameters, seeded
 from siamese_np.gradcheck.case import Case, Shape, describe
 from siamese_np.gradcheck.functions import gradient_case
+from siamese_np.gradcheck.measure import check_seed
 from siamese_np.gradcheck.styles import both_ways, found_case, method_of
 
 # makes the cases of an operation, at its input's shape or, for None, at one of its own choice
@@ -81,9 +82,7 @@ def find_cases(
 
 def _rng(seed: int, name: str) -> np.random.Generator:
     """A generator of this operation alone: what it draws does not depend on which others are checked."""
-    if seed < 0:
-        raise OptionError(f"the seed must be at least 0, not {seed}")
-    return np.random.default_rng([seed, zlib.crc32(name.encode())])
+    return np.random.default_rng([check_seed(seed), zlib.crc32(name.encode())])
 
 
 # --- a user's objects -------------------------------------------------------------------------------------
