@@ -19,6 +19,7 @@ Everything is computed in float64 whatever comes in, and counted where counting 
 (common: two black images have the same embedding) are treated exactly.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -44,6 +45,7 @@ Ints = NDArray[np.intp]
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 
 _BLOCK_DIFFERENCES = 1 << 18  # numbers of a block of differences: 2 MB in float64, stays in cache
+_BLOCK_QUERIES = 1 << 10  # whose neighbours are held at once
 _BLOCK_VALUES = 1 << 16  # values whose corners of the ROC are made at once
 
 
@@ -175,11 +177,15 @@ def pair_metrics(dist: ArrayLike, label: ArrayLike, threshold: float, margin: fl
     -------
     dict
         Plain floats under `pair_accuracy`, `pair_accuracy_at_half_margin`, `threshold`, `auc`, `eer`,
-        `tar_at_far_1e-3` and `loss`, the mean contrastive loss; under `similar_distance` and `dissimilar_distance`
+        `tar_at_far_1e-3`, `d_prime` and `loss`, the mean contrastive loss. d', the decidability (Daugman, IEEE
+        Trans. Circuits Syst. Video Technol. 14, 2004), is the difference of the two kinds' mean distances over the
+        root of the mean of their variances (0 where these are 0). Under `similar_distance` and `dissimilar_distance`
         a dict each with `mean`, `std` and the percentiles `p1`, `p5`, `p25`, `p50`, `p75`, `p95`, `p99`.
     """
     margin = check_margin(margin)
     dist, similar = _both_kinds(dist, label)
+    near, far = _distance_summary(dist[similar]), _distance_summary(dist[~similar])
+    spread = math.sqrt((near["std"] ** 2 + far["std"] ** 2) / 2)
     return {
         "pair_accuracy": pair_accuracy(dist, label, threshold),
         "pair_accuracy_at_half_margin": pair_accuracy(dist, label, margin / 2),
@@ -188,8 +194,9 @@ def pair_metrics(dist: ArrayLike, label: ArrayLike, threshold: float, margin: fl
         "eer": equal_error_rate(dist, label),
         "tar_at_far_1e-3": tar_at_far(dist, label, 1e-3),
         "loss": float(np.mean(contrastive_forward(dist, ~similar, margin)[0])),
-        "similar_distance": _distance_summary(dist[similar]),
-        "dissimilar_distance": _distance_summary(dist[~similar]),
+        "d_prime": (far["mean"] - near["mean"]) / spread if spread else 0.0,
+        "similar_distance": near,
+        "dissimilar_distance": far,
     }
 
 
@@ -295,6 +302,32 @@ def knn_accuracy(
         votes += voted == voted[:, neighbour, None]
     winner = votes.argmax(axis=1)  # the first, so the nearest, whose class has the most votes
     return float(np.mean(voted[np.arange(len(voted)), winner] == expected))
+
+
+def map_at_r(emb: ArrayLike, classes: ArrayLike) -> float:
+    """Mean average precision at R of each embedding's search among all others, in [0, 1]; 1 is perfect.
+
+    R is the number of others of its class. Among its R nearest, the average precision at R is the mean over
+    ranks r = 1 .. R of (the share of its class among the r nearest if number r is of its class, else 0): Musgrave,
+    Belongie and Lim, "A metric learning reality check" (ECCV 2020). Equal distances rank by the lower row. An
+    embedding that is alone in its class is left out; all of them alone is a `ShapeError`.
+    """
+    emb = check_embeddings("emb", emb)
+    own = np.unique(check_classes(classes, len(emb), text=True), return_inverse=True)[1]
+    R = np.bincount(own, minlength=1)[own] - 1 if len(own) else own
+    if not R.any():
+        raise ShapeError("classes must hold at least two embeddings of a class, but all are alone in theirs")
+    k, total = int(R.max()) + 1, 0.0  # one more: itself
+    for start in range(0, len(emb), _BLOCK_QUERIES):
+        rows = np.arange(start, min(start + _BLOCK_QUERIES, len(emb)))
+        indices, _ = nearest(emb[rows], emb, k)
+        itself = indices == rows[:, None]
+        itself[~itself.any(axis=1), -1] = True  # hidden behind its equals: the last one goes
+        others = indices[~itself].reshape(len(rows), k - 1)
+        hit = (own[others] == own[rows, None]) & (np.arange(k - 1) < R[rows, None])
+        precision = np.cumsum(hit, axis=1) / np.arange(1, k)
+        total += float(((precision * hit).sum(axis=1) / np.maximum(R[rows], 1)).sum())
+    return total / int((R > 0).sum())
 
 
 def pca_2d(emb: ArrayLike) -> tuple[Floats, Floats]:

@@ -253,6 +253,7 @@ def test_figures_are_plain_json_and_agree_with_the_functions():
         "eer",
         "tar_at_far_1e-3",
         "loss",
+        "d_prime",
         "similar_distance",
         "dissimilar_distance",
     ]
@@ -420,6 +421,47 @@ def test_knn_matches_counting_votes(seed, k):
         votes = [int(c) for c in classes[neighbours]]
         right += max(votes, key=votes.count) == wanted  # max() takes the first of equals, the nearest
     assert ev.knn_accuracy(query, truth, gallery, classes, k) == right / 20
+
+
+def map_at_r_by_the_formula(emb, classes):
+    values = []
+    for q in range(len(emb)):
+        dist = ((emb - emb[q]) ** 2).sum(axis=1)
+        others = [i for i in np.argsort(dist, kind="stable") if i != q]
+        relevant = [classes[i] == classes[q] for i in others]
+        R = sum(relevant)
+        if R:
+            values.append(sum(sum(relevant[:r]) / r for r in range(1, R + 1) if relevant[r - 1]) / R)
+    return np.mean(values)
+
+
+@pytest.mark.parametrize("kind", ["normal", "tied", "collapsed"])
+def test_map_at_r_is_the_formula(kind):
+    rng = np.random.default_rng(3)
+    classes = np.append(rng.integers(0, 5, 60), 99)  # the last is alone
+    emb = {"normal": rng.normal(size=(61, 3)), "tied": rng.integers(0, 3, (61, 2)), "collapsed": np.ones((61, 2))}[kind]
+    assert ev.map_at_r(emb, classes) == pytest.approx(map_at_r_by_the_formula(emb, classes), rel=1e-12)
+
+
+def test_map_at_r_in_blocks(monkeypatch):
+    emb, classes = np.random.default_rng(0).normal(size=(50, 2)), np.arange(50) % 3
+    whole = ev.map_at_r(emb, classes)
+    monkeypatch.setattr(ev, "_BLOCK_QUERIES", 7)
+    assert ev.map_at_r(emb, classes) == pytest.approx(whole, rel=1e-12)
+
+
+def test_map_at_r_on_paper():
+    assert ev.map_at_r([[0.0], [1], [10], [11]], [0, 0, 1, 1]) == 1
+    # of 0 and of 2 the nearest is the 1 of the other class, and R is 1; the 1 is alone
+    assert ev.map_at_r([[0.0], [1], [2]], [0, 1, 0]) == 0
+    with pytest.raises(ShapeError, match="alone"):
+        ev.map_at_r([[0.0], [1]], [0, 1])
+
+
+def test_d_prime_on_paper():
+    dist, label = [1.0, 3.0, 6.0, 10.0], [0, 0, 1, 1]  # means 2 and 8, standard deviations 1 and 2
+    assert ev.pair_metrics(dist, label, 4, 1)["d_prime"] == pytest.approx(6 / math.sqrt(2.5))
+    assert ev.pair_metrics([1.0, 1.0], [0, 1], 4, 1)["d_prime"] == 0
 
 
 def test_pca_finds_the_directions_of_a_stretched_cloud():
