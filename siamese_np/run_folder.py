@@ -16,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamese_np._checks import check_pairable
+from siamese_np.bootstrap import all_pairs_intervals
 from siamese_np.datasets import Dataset, Split
 from siamese_np.errors import ModelError
-from siamese_np.metrics import all_pairs_metrics, knn_accuracy, nearest, pair_distances, pair_metrics
+from siamese_np.evaluation_pairs import evaluation_pairs, load_evaluation_pairs
+from siamese_np.metrics import knn_accuracy, map_at_r, nearest, pair_distances, pair_metrics
 from siamese_np.network import SiameseNetwork
-from siamese_np.pairs import random_pairs
 from siamese_np.storage import write_atomically
 
-EVALUATION_SEED = 20061  # evaluation pairs are the same for every run and every seed
 NEIGHBOURS = 5  # k of the nearest-neighbour classifier
 
 # What overwriting removes, in this order: what is left when it is interrupted is a run that can be resumed, or none
@@ -37,8 +37,13 @@ LINES = [
     ("auc", "area under the ROC curve (AUC)", ".5f"),
     ("eer", "equal error rate (EER)", ".4f"),
     ("tar_at_far_1e-3", "true accepts at one false accept in 1,000 (TAR@FAR)", ".4f"),
+    ("d_prime", "decidability d': the means' difference over the root of the mean variance", ".2f"),
     ("auc_all_pairs", "AUC over all pairs of test images", ".5f"),
     ("eer_all_pairs", "EER over all pairs of test images", ".4f"),
+    ("balanced_accuracy_all_pairs", "balanced accuracy over all pairs, at the calibrated threshold", ".4f"),
+    ("tar_at_far_1e-3_all_pairs", "TAR at a FAR of one in 1,000, over all pairs", ".4f"),
+    ("pair_accuracy_confusable", "pair accuracy where dissimilar digits look alike (4/9, 3/5, 7/9, 3/8)", ".4f"),
+    ("map_at_r", "mean average precision at R (MAP@R), each test image among the others", ".4f"),
     ("knn_accuracy", f"{NEIGHBOURS}-nearest-neighbour accuracy on the embeddings", ".4f"),
     ("loss", "contrastive loss of the test pairs", ".4f"),
 ]
@@ -78,11 +83,23 @@ def evaluate(siamese: SiameseNetwork, dataset: Dataset) -> Evaluation:
     emb = siamese.embed(dataset.test.images)
     embedding_seconds = time.perf_counter() - start
     gallery = siamese.embed(dataset.train.images)
-    pairs, label = random_pairs(dataset.test.classes, np.random.default_rng(EVALUATION_SEED))
+    bundled = dataset.name == "MNIST"
+    pairs, label = load_evaluation_pairs("test") if bundled else evaluation_pairs(dataset.test.classes)
     dist = pair_distances(emb, pairs)
     metrics = pair_metrics(dist, label, siamese.threshold, siamese.margin)
-    all_pairs = all_pairs_metrics(emb, dataset.test.classes)
-    metrics["auc_all_pairs"], metrics["eer_all_pairs"] = all_pairs["auc"], all_pairs["eer"]
+    all_pairs = all_pairs_intervals(emb, dataset.test.classes, siamese.threshold)
+    for name in ("auc", "eer", "tar_at_far_1e-3", "balanced_accuracy"):
+        metrics[f"{name}_all_pairs"] = all_pairs[name]
+        if f"{name}_interval" in all_pairs:
+            metrics[f"{name}_all_pairs_interval"] = all_pairs[f"{name}_interval"]
+    if bundled:
+        alike, alike_label = load_evaluation_pairs("test", confusable=True)
+        alike_metrics = pair_metrics(pair_distances(emb, alike), alike_label, siamese.threshold, siamese.margin)
+        metrics["pair_accuracy_confusable"], metrics["eer_confusable"] = (
+            alike_metrics["pair_accuracy"],
+            alike_metrics["eer"],
+        )
+    metrics["map_at_r"] = map_at_r(emb, dataset.test.classes)
     k = min(NEIGHBOURS, len(gallery))
     metrics["knn_accuracy"] = knn_accuracy(emb, dataset.test.classes, gallery, dataset.train.classes, k)
     metrics["embeddings_per_second"] = len(emb) / embedding_seconds
@@ -113,10 +130,21 @@ def _demonstration(siamese: SiameseNetwork, emb: NDArray[Any], test: Split) -> l
     ]
 
 
+def figures(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Each figure of `LINES` that was measured, and what it is."""
+    lines = []
+    for key, words, form in LINES:
+        if key in metrics:
+            low, high = metrics.get(f"{key}_interval", (None, None))
+            interval = "" if low is None else f", 95 % interval {low:{form}} to {high:{form}}"
+            lines.append((f"{metrics[key]:{form}}", words + interval))
+    return lines
+
+
 def text(metrics: Mapping[str, Any]) -> str:
     """The metrics as lines for a terminal."""
     lines = [f"{metrics['data']}: {metrics['test_images']:,} test images, {metrics['test_pairs']:,} test pairs"]
-    lines += [f"  {metrics[key]:<9{form}} {words}" for key, words, form in LINES]
+    lines += [f"  {figure:<9} {words}" for figure, words in figures(metrics)]
     for kind in ("similar", "dissimilar"):
         of = metrics[f"{kind}_distance"]
         lines.append(
@@ -218,7 +246,7 @@ def draw(
 
 def page(metrics: Mapping[str, Any], pictures: Sequence[tuple[Path, str]]) -> str:
     """One HTML page, complete in itself, with the metrics and the pictures."""
-    lines = [(words, f"{metrics[key]:{form}}") for key, words, form in LINES]
+    lines = [(words, figure) for figure, words in figures(metrics)]
     for pair in metrics["demonstration"]:
         (a, b), (one, other), verdict = pair["images"], pair["classes"], _verdict(pair)
         lines.append((f"test images {a} (a {one}) and {b} (a {other})", f"{verdict}, {pair['distance']:.3f}"))

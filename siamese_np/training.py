@@ -22,14 +22,13 @@ from siamese_np.checkpoint import identity, own_parts
 from siamese_np.config import TrainConfig
 from siamese_np.datasets import Dataset
 from siamese_np.errors import OptionError, ShapeError, TrainingError
+from siamese_np.evaluation_pairs import evaluation_pairs
 from siamese_np.losses import ContrastiveLoss
 from siamese_np.metrics import calibrate_threshold, pair_accuracy, pair_distances
 from siamese_np.network import Sequential, SiameseNetwork
 from siamese_np.optimizers import OPTIMIZERS, SCHEDULES
-from siamese_np.pairs import random_pairs
 from siamese_np.presets import make_network
 from siamese_np.protocols import PROTOCOLS, Change, unchanged
-from siamese_np.run_folder import EVALUATION_SEED
 
 REHEARSED = 8  # validation images, before the first step
 
@@ -75,7 +74,7 @@ class Training:
         self.history: list[dict[str, float]] = []
         self.losses: list[float] = []
         self.best_params, self.best = network.params.copy(), self.best_of([])
-        self._pairs = random_pairs(dataset.validation.classes, np.random.default_rng(EVALUATION_SEED))
+        self._pairs = evaluation_pairs(dataset.validation.classes)
 
     @property
     def best_epoch(self) -> float:

@@ -1,5 +1,6 @@
 """Evaluation of a model: the metrics are those of the test images, and the page shows them."""
 
+import html
 import json
 
 import numpy as np
@@ -13,11 +14,11 @@ from siamese_np import (
     Split,
     TrainConfig,
     load_dataset,
-    random_pairs,
     run_folder,
     train_run,
 )
-from siamese_np.metrics import knn_accuracy, pair_accuracy, roc_auc
+from siamese_np.evaluation_pairs import evaluation_pairs
+from siamese_np.metrics import knn_accuracy, map_at_r, pair_accuracy, roc_auc
 from siamese_np.run import train
 from siamese_np.training import Training
 
@@ -33,13 +34,18 @@ def evaluated(small_mnist):
 def test_the_metrics_are_those_of_the_test_images(evaluated):
     data, run, evaluation = evaluated
     metrics, emb = evaluation.metrics, run.siamese.embed(data.test.images)
-    pairs, label = random_pairs(data.test.classes, np.random.default_rng(run_folder.EVALUATION_SEED))
+    pairs, label = evaluation_pairs(data.test.classes)
     dist = np.linalg.norm(emb[pairs[:, 0]].astype(np.float64) - emb[pairs[:, 1]], axis=1)
     assert metrics["pair_accuracy"] == pytest.approx(pair_accuracy(dist, label, run.siamese.threshold), abs=1e-3)
     assert metrics["threshold"] == run.siamese.threshold
     assert metrics["auc"] == pytest.approx(roc_auc(dist, label), abs=1e-5)
     gallery = run.siamese.embed(data.train.images)
     assert metrics["knn_accuracy"] == knn_accuracy(emb, data.test.classes, gallery, data.train.classes, 5)
+    assert metrics["map_at_r"] == map_at_r(emb, data.test.classes)
+    for name in ("eer", "balanced_accuracy"):
+        low, high = metrics[f"{name}_all_pairs_interval"]
+        assert low < metrics[f"{name}_all_pairs"] < high
+    assert "pair_accuracy_confusable" not in metrics  # the shipped pairs are of all MNIST test images
     assert (metrics["test_images"], metrics["test_pairs"]) == (300, 600)
     json.dumps(metrics)
 
@@ -61,9 +67,9 @@ def test_the_page_shows_every_metric_and_picture(evaluated, tmp_path):
     metrics = {**evaluation.metrics, "seconds": 1.5, "options": vars(run.config)}
     run_folder.write_run(tmp_path, evaluation, data, run.history, metrics)
     page = (tmp_path / "report.html").read_text()
-    for key, words, form in run_folder.LINES:
-        assert f"<td>{words}</td><td>{metrics[key]:{form}}</td>" in page
-        assert f"{metrics[key]:{form}}" in run_folder.text(metrics)
+    for figure, words in run_folder.figures(metrics):
+        assert f"<td>{html.escape(words)}</td><td>{figure}</td>" in page
+        assert f"  {figure:<9} {words}\n" in run_folder.text(metrics)
     assert page.count("<img ") == len(list(tmp_path.glob("*.png"))) == 7
     assert f"{metrics['demonstration'][0]['distance']:.3f}" in page
 

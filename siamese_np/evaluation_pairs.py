@@ -1,0 +1,103 @@
+"""The pairs that models are evaluated on: the same for every model and seed.
+
+Those of MNIST are shipped as a file, with its checksum, so that others can evaluate on the same pairs without this
+package or its random numbers: ``datasets/mnist_data/evaluation_pairs.npz``. For the ``test`` and the ``validation``
+images (the last 10,000 training images) it holds ``PART_pairs`` (P, 2), the numbers of the two images within their
+part, and ``PART_label`` (P,), 0 = similar, 1 = dissimilar; ``PART_confusable_pairs`` and ``PART_confusable_label``
+likewise.
+"""
+
+import hashlib
+import io
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from siamese_np._checks import check_classes
+from siamese_np.datasets.mnist import BUNDLED
+from siamese_np.errors import DataError, OptionError
+from siamese_np.pairs import random_pairs
+
+Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
+
+EVALUATION_SEED = 20061
+FILE = BUNDLED / "evaluation_pairs.npz"
+SHA256 = "64f1f125135dcb4385f8c664cebbadff5e15f8088a6fb7315cfc004554c597ae"
+CONFUSABLE = {3: (5, 8), 4: (9,), 5: (3,), 7: (9,), 8: (3,), 9: (4, 7)}  # digits, and those that look most like them
+
+
+def evaluation_pairs(classes: ArrayLike) -> Pairs:
+    """`random_pairs` of the classes, drawn with a fixed seed: one similar and one dissimilar pair for each image."""
+    return random_pairs(classes, np.random.default_rng(EVALUATION_SEED))
+
+
+def confusable_pairs(classes: ArrayLike) -> Pairs:
+    """One similar pair, and one with a digit that looks alike (4 and 9, 3 and 5, 7 and 9, 3 and 8), for each image.
+
+    Images of 0, 1, 2 and 6 are left out. The seed is fixed.
+
+    Returns
+    -------
+    pairs : (2 M, 2) array of int64
+        Of M images; numbers into `classes`, never the same image twice.
+    label : (2 M,) array of int64
+        0 = similar, 1 = dissimilar.
+
+    Raises
+    ------
+    DataError
+        A digit has fewer than two images.
+    """
+    classes, rng = check_classes(classes), np.random.default_rng(EVALUATION_SEED)
+    images = {digit: np.flatnonzero(classes == digit) for digit in CONFUSABLE}
+    if scarce := [digit for digit, own in images.items() if len(own) < 2]:
+        raise DataError(
+            f"confusable pairs need at least two images of each of 3, 4, 5, 7, 8 and 9; {scarce[0]} has fewer"
+        )
+    pairs, label = [], []
+    for digit, own in images.items():
+        similar = own[(np.arange(len(own)) + rng.integers(1, len(own), len(own))) % len(own)]
+        dissimilar = rng.choice(np.concatenate([images[other] for other in CONFUSABLE[digit]]), len(own))
+        pairs += [np.stack([own, similar], axis=1), np.stack([own, dissimilar], axis=1)]
+        label += [np.zeros(len(own), np.int64), np.ones(len(own), np.int64)]
+    order = rng.permutation(sum(map(len, label)))
+    return np.concatenate(pairs)[order], np.concatenate(label)[order]
+
+
+def load_evaluation_pairs(part: str = "test", confusable: bool = False, file: str | Path = FILE) -> Pairs:
+    """The shipped pairs of the bundled MNIST.
+
+    Parameters
+    ----------
+    part : {"test", "validation"}
+        The images that the pairs number.
+    confusable : bool, default False
+        Whether to load the pairs of digits that look alike.
+    file : path, optional
+
+    Returns
+    -------
+    pairs : (P, 2) array of int64
+    label : (P,) array of int64
+        0 = similar, 1 = dissimilar.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read, or its checksum is not that of the published pairs.
+    """
+    if part not in ("test", "validation"):
+        raise OptionError(f"evaluation pairs are of the part test or validation, not {part!r}")
+    try:
+        content = Path(file).read_bytes()
+    except OSError as error:
+        raise DataError(f"the evaluation pairs in {file} cannot be read: {error.strerror or error}") from None
+    if (checksum := hashlib.sha256(content).hexdigest()) != SHA256:
+        raise DataError(
+            f"{file} does not hold the published evaluation pairs: its SHA-256 is {checksum}, not {SHA256}; "
+            "install the package again"
+        )
+    name = f"{part}_confusable" if confusable else part
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        return arrays[f"{name}_pairs"].astype(np.int64), arrays[f"{name}_label"].astype(np.int64)
