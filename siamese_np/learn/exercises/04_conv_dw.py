@@ -15,7 +15,7 @@ Shapes.    x (N, H, W, C), w (KH, KW, C, F), dout (N, OH, OW, F)  ->  dw (KH, KW
 
 Example.   One row of pixels x = [1, 2, 3], a window of two: dout = [1, 1] gives dw = [1 + 2, 2 + 3] = [3, 5].
 
-Read: siamese_np/textbook/windows.py, which explains `seen`; look at conv2d.py beside it afterwards
+Read: notebooks/convolution-backward.ipynb, section "dw and dx, from the sum"
 Hint: Loop over the window, not over the image: for p, q in np.ndindex(KH, KW).
 Hint: np.tensordot(seen, dout, axes=([0, 1, 2], [0, 1, 2])) sums over n, i and j, and leaves (C, F).
 """

@@ -13,7 +13,7 @@ Shapes.    x (N, H, W, C), w (KH, KW, C, F), dout (N, OH, OW, F)  ->  dx (N, H, 
 Example.   One row of pixels, a window of two with w = [10, 1]: dout = [1, 1] gives dx = [10, 1 + 10, 1]; the middle
            pixel is under both places of the window.
 
-Read: siamese_np/textbook/windows.py, which explains `seen`; look at conv2d.py beside it afterwards
+Read: notebooks/convolution-backward.ipynb, section "dw and dx, from the sum"
 Hint: dx starts as zeros like x. A slice of it can be added to: dx[:, p : p + OH, q : q + OW] += ...
 Hint: w[p, q] is (C, F) and dout (N, OH, OW, F): dout @ w[p, q].T works on the last axis, whatever comes before.
 """

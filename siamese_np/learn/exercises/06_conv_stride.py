@@ -16,7 +16,7 @@ Example.   One row of pixels [1, 2, 3], a window of two with w = [10, 1], stride
            row is [0, 1, 2, 3, 0]; out = [0*10 + 1*1, 2*10 + 3*1] = [1, 23]. With dout = [1, 1]:
            dw = [0 + 2, 1 + 3] = [2, 4]; the padded row gets [10, 1, 10, 1, 0], so dx = [1, 10, 1]; db = 2.
 
-Read: siamese_np/textbook/windows.py, which explains `seen`; look at conv2d.py beside it afterwards
+Read: notebooks/convolution-backward.ipynb, section "Stride and padding: who is seen how often"
 Hint: np.pad(x, ((0, 0), (ph, ph), (pw, pw), (0, 0))) pads; add to a dpadded of that shape, and cut dx out of it.
 Hint: Cut with dpadded[:, ph : ph + H, pw : pw + W]. The slice ph : -ph is empty where ph is 0.
 Hint: db = dout.sum(axis=(0, 1, 2)).

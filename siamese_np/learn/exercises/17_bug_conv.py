@@ -4,7 +4,7 @@ With stride 1 all of it is right. One of the three gradients is wrong as soon as
 
 Shapes.    x (N, H, W, C), w (KH, KW, C, F), b (F,), dout (N, OH, OW, F)  ->  dx, dw, db like x, w, b
 
-Read: siamese_np/textbook/windows.py
+Read: notebooks/convolution-backward.ipynb, section "Stride and padding: who is seen how often"
 Hint: Compare the pixels that dx is added to with those that dw is made of.
 """
 
