@@ -13,7 +13,7 @@ Shapes.    emb_a, emb_b (N, E), dist and ddist (N,)  ->  demb_a, demb_b (N, E)
 Example.   emb_a = [3, 5, 8], emb_b = [1, 2, 2]: the difference is [2, 3, 6], dist = 7.
            With ddist = 7: demb_a = [2, 3, 6], demb_b = [-2, -3, -6].
 
-Read: notebooks/whole-thing.ipynb, section "Distance"
+Read: notebooks/distance-and-contrastive-loss.ipynb, section "The distance"
 Hint: demb_a = ddist * (emb_a - emb_b) / dist, row by row: dist[:, None] has the shape (N, 1).
 Hint: Divide by np.where(dist == 0, 1, dist): where dist is 0 the difference is 0 already.
 """

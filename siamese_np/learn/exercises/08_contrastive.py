@@ -13,7 +13,7 @@ Shapes.    dist, label (0 or 1) and dloss (N,), margin a number  ->  ddist (N,)
 Example.   margin 1, dloss = 1: dist = 0.5 gives 0.5 for a similar pair, -0.5 for a dissimilar one; dist = 3 gives 3 for
            a similar pair and 0 for a dissimilar one.
 
-Read: notebooks/whole-thing.ipynb, section "Contrastive loss"
+Read: notebooks/distance-and-contrastive-loss.ipynb, section "The contrastive loss"
 Hint: A loss that falls as dist grows has a negative slope: dissimilar pairs are pushed apart.
 Hint: np.maximum(0, margin - dist) is the hinge; the slope of 1/2 hinge^2 in dist is minus the hinge.
 """

@@ -12,7 +12,7 @@ Shapes.    x_a, x_b (N, D), w (D, E), b (E,), ddist (N,)  ->  dx_a, dx_b, dw, db
 Example.   One weight w = 2, x_a = 3, x_b = 1, no bias: emb_a = 6, emb_b = 2, dist = 4. With ddist = 4 the embeddings
            get 4 and -4; branch a gives dw = 3 * 4 = 12, branch b gives dw = 1 * -4 = -4; together dw = 8.
 
-Read: notebooks/whole-thing.ipynb, section "Two branches, one set of weights"
+Read: notebooks/shared-weights.ipynb, section "A weight that is used twice"
 Hint: The textbook's backward functions are euclidean_backward(ddist, dist_cache), relu_backward, dense_backward.
 Hint: Call relu_backward and dense_backward once for each branch, with the caches of that branch.
 """

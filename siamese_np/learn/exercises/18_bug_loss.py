@@ -5,7 +5,7 @@ should be left alone.
 
 Shapes.    dist, label (0 or 1) and dloss (N,), margin a number  ->  ddist (N,)
 
-Read: notebooks/whole-thing.ipynb, section "Contrastive loss"
+Read: notebooks/distance-and-contrastive-loss.ipynb, section "The contrastive loss"
 Hint: What is the slope of max(0, margin - dist)^2 where dist is larger than the margin?
 """
 

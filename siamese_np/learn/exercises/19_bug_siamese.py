@@ -4,7 +4,7 @@ The most common mistake in Siamese networks: it trains, and it is wrong.
 
 Shapes.    x_a, x_b (N, D), w (D, E), b (E,), ddist (N,)  ->  dx_a, dx_b, dw, db like x_a, x_b, w, b
 
-Read: notebooks/whole-thing.ipynb, section "Two branches, one set of weights"
+Read: notebooks/shared-weights.ipynb, section "The lost branch"
 Hint: On how many ways does a weight reach the distance, and how many of them arrive in dw?
 """
 
