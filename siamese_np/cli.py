@@ -185,6 +185,17 @@ def gradcheck(args: argparse.Namespace) -> int:
     return 130 if report.interrupted else EXIT[report.verdict]
 
 
+def export(args: argparse.Namespace) -> int:
+    """Write the embedding network of a saved model as an ONNX file."""
+    from siamese_np.export import export_onnx
+
+    told = export_onnx(_load(args.model), args.output)
+    images, emb = (", ".join(map(str, told[end]["shape"])) for end in ("input", "output"))
+    lines = f"network of {told['parameters']:,} parameters written to {args.output}: "
+    _result(args, {"file": args.output, **told}, f"{lines}images ({images}) in, embeddings ({emb}) out")
+    return 0
+
+
 def trace(args: argparse.Namespace) -> int:
     """Write a page that shows a pair of images on its way to the loss and back."""
     from siamese_np.tracing.command import run
@@ -308,6 +319,10 @@ def _parser(with_config: bool) -> argparse.ArgumentParser:
     sub.add_argument("query", metavar="QUERY", help="image file")
     sub.add_argument("--index", metavar="FILE", required=True, help=".npz written by embed")
     sub.add_argument("-k", type=int, default=5, metavar="K", help="how many (5)")
+
+    sub = command(export, "write the embedding network of a saved model as an ONNX file, for other runtimes")
+    sub.add_argument("model", metavar="MODEL", help=model_help)
+    sub.add_argument("-o", "--output", metavar="FILE", required=True, help="ONNX file to write, such as model.onnx")
 
     sub = command(gradcheck, "check backward passes against differences: all of ours, one of them, or your own")
     sub.add_argument(
