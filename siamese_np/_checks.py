@@ -109,6 +109,19 @@ def check_margin(margin: Any) -> float:
     return number
 
 
+def check_weight_decay(decay: Any, learning_rate: float = 0.0) -> float:
+    """`decay` as a finite number of at least 0, or an OptionError; a step at `learning_rate` must turn no sign."""
+    number = as_number(decay)
+    if not 0 <= number < np.inf:
+        raise OptionError(f"the weight decay must be a finite number of at least 0, not {decay!r}")
+    if number * learning_rate > 1:
+        raise OptionError(
+            f"learning rate times weight decay must be at most 1, else weights change their sign: {learning_rate:g} "
+            f"times {number:g} is more"
+        )
+    return number
+
+
 def check_threshold(threshold: Any) -> float:
     """`threshold` as a number that is not NaN, or an OptionError."""
     number = as_number(threshold)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from siamese_np.config import TrainConfig
     from siamese_np.training import Training
 
+# Options that older checkpoints lack, and what their trainings did.
+LATER_OPTIONS = {"weight_decay": 0.0}
 CHECKPOINT_FORMAT = "siamese_np checkpoint 1"
 ROW = {"epoch", "loss", "validation_loss", "validation_pair_accuracy", "validation_dissimilar_distance"}
 ROW |= {"threshold", "seconds", "images_per_second"}
@@ -63,8 +65,9 @@ def load_checkpoint(
     def arrays_of(header: dict[str, Any]) -> dict[str, NDArray[Any]]:
         check_identity(path, header, dataset, own_parts(**own), own.get("network"))
         try:
-            training = make(header["options"])
-            if dataclasses.asdict(training.config) != header["options"]:
+            options = {**LATER_OPTIONS, **header["options"]}
+            training = make(options)
+            if dataclasses.asdict(training.config) != options:
                 raise OptionError("its options are not all there")
         except (KeyError, TypeError, OptionError) as error:
             raise ModelError(f"{path} has a header that describes no training: {error}") from None

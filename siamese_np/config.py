@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from siamese_np._checks import as_number, check_margin, is_whole
+from siamese_np._checks import as_number, check_margin, check_weight_decay, is_whole
 from siamese_np.errors import OptionError
 from siamese_np.optimizers import OPTIMIZERS, SCHEDULES
 from siamese_np.presets import PRESETS
@@ -43,6 +43,7 @@ class TrainConfig:
     seed: int = _option(0, "S", "seed of everything random")
     margin: float = _option(1.0, "M", "margin of the contrastive loss")
     learning_rate: float = _option(None, "R", "at the top of the schedule")
+    weight_decay: float = _option(0.0, "D", "after a step at rate r, weights are multiplied by 1 - r D")
     optimizer: str = _option("adam", "O", "rule of a step", OPTIMIZERS)
     schedule: str = _option("one-cycle", "S", "course of the learning rate", SCHEDULES)
 
@@ -66,3 +67,4 @@ class TrainConfig:
             )
         object.__setattr__(self, "margin", check_margin(self.margin))
         object.__setattr__(self, "learning_rate", rate)
+        object.__setattr__(self, "weight_decay", check_weight_decay(self.weight_decay, rate))

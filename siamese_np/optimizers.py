@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamese_np._arrays import Arrays, check_vectors
-from siamese_np._checks import as_number
+from siamese_np._checks import as_number, check_weight_decay
 from siamese_np.backend import ops
 from siamese_np.errors import OptionError
 from siamese_np.layer import Layer
@@ -31,6 +31,9 @@ class Optimizer:
         it also uses in the layers, which saves time.
     grads : (P,) array, optional
         Read; only beside a vector of parameters.
+    weight_decay : float
+        At least 0. After a step with learning rate r the weights that it may move are multiplied by
+        ``1 - r * weight_decay``; a product of more than 1 is an OptionError.
     kept : str
         Names of the vectors (P,) in `state`, 0 at first.
 
@@ -41,13 +44,13 @@ class Optimizer:
         Steps taken.
     """
 
-    def __init__(self, params: Sequential | Array, grads: Array | None, *kept: str) -> None:
+    def __init__(self, params: Sequential | Array, grads: Array | None, weight_decay: float, *kept: str) -> None:
         if isinstance(params, Sequential) and grads is not None:
             raise OptionError("an optimizer takes a network alone, or a vector params and a vector grads")
         self._source: Any = params if isinstance(params, Sequential) else SimpleNamespace(params=params, grads=grads)
         check_vectors(self.params, self.grads)
         self.state = Arrays({name: np.zeros_like(self.params) for name in kept}, type(self).__name__)
-        self.steps = 0
+        self.steps, self.weight_decay = 0, check_weight_decay(weight_decay)
         self._largest = float(np.finfo(self.params.dtype).max)
         self._layers = [layer for layer in getattr(params, "layers", ()) if layer.params]
         self._trainable: list[bool] = []
@@ -69,6 +72,7 @@ class Optimizer:
                 f"the learning rate of a step must be from 0 to {self._largest:.3g}, the largest {self.params.dtype}, "
                 f"not {learning_rate!r}"
             )
+        check_weight_decay(self.weight_decay, rate)
         return rate
 
     def stretches(self) -> Stretches:
@@ -88,18 +92,26 @@ class SGD(Optimizer):
         As of `Optimizer`.
     momentum : float, default 0.9
         In [0, 1).
+    weight_decay : float, default 0
+        As of `Optimizer`.
     """
 
-    def __init__(self, params: Sequential | Array, grads: Array | None = None, momentum: float = 0.9) -> None:
+    def __init__(
+        self,
+        params: Sequential | Array,
+        grads: Array | None = None,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+    ) -> None:
         if not 0 <= as_number(momentum) < 1:
             raise OptionError(f"momentum must be at least 0 and below 1, not {momentum!r}")
-        super().__init__(params, grads, "velocity")
+        super().__init__(params, grads, weight_decay, "velocity")
         self.momentum = momentum
 
     def step(self, learning_rate: float) -> None:
         """Take one step with `learning_rate`; OptionError unless it is a finite number of at least 0."""
         w, dw, velocity = self.params, self.grads, self.state.kept["velocity"]
-        scalars = [w.dtype.type(number) for number in (self.rate(learning_rate), self.momentum)]
+        scalars = [w.dtype.type(number) for number in (self.rate(learning_rate), self.momentum, self.weight_decay)]
         self.steps += 1
         for part, chunks in self.stretches():
             ops.sgd_step(w[part], velocity[part], dw[part], chunks, *scalars)
@@ -116,6 +128,8 @@ class Adam(Optimizer):
         Decay of the running means of the gradient and its square, in [0, 1).
     epsilon : float, default 1e-7
         Added to the root of the mean square, > 0 (Keras' default).
+    weight_decay : float, default 0
+        As of `Optimizer` (decoupled: Loshchilov & Hutter 2019).
     """
 
     def __init__(
@@ -125,8 +139,9 @@ class Adam(Optimizer):
         beta1: float = 0.9,
         beta2: float = 0.999,
         epsilon: float = 1e-7,
+        weight_decay: float = 0.0,
     ) -> None:
-        super().__init__(params, grads, "m", "v")
+        super().__init__(params, grads, weight_decay, "m", "v")
         limits = np.finfo(self.params.dtype)
         in_range = limits.smallest_subnormal <= as_number(epsilon) <= limits.max  # else it would be 0 or infinite
         if not (0 <= as_number(beta1) < 1 and 0 <= as_number(beta2) < 1 and in_range):
@@ -142,7 +157,7 @@ class Adam(Optimizer):
         rate = self.rate(learning_rate)
         self.steps += 1
         corrections = 1 - self.beta1**self.steps, 1 - self.beta2**self.steps
-        numbers = (rate, self.beta1, self.beta2, self.epsilon, *corrections)
+        numbers = (rate, self.beta1, self.beta2, self.epsilon, *corrections, self.weight_decay)
         scalars = [w.dtype.type(number) for number in numbers]  # else float32 work would become float64
         for part, chunks in self.stretches():
             ops.adam_step(w[part], m[part], v[part], dw[part], chunks, *scalars)

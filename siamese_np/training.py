@@ -69,7 +69,7 @@ class Training:
         self.siamese = SiameseNetwork(network, config.margin)
         _check_images(dataset, network)
         check_pairable(dataset.validation.classes, f"validation images of {dataset.name}")
-        self.optimizer = OPTIMIZERS[config.optimizer](network)
+        self.optimizer = OPTIMIZERS[config.optimizer](network, weight_decay=config.weight_decay)
         self.protocol = protocol(config, dataset, loss)
         self.history: list[dict[str, float]] = []
         self.losses: list[float] = []

@@ -225,11 +225,11 @@ def test_pairs_and_their_ranks(seed, N, E):
 @given(seeds, dtypes, st.integers(0, 50))
 def test_optimizers(seed, dtype, P):
     w, m, v, dw = normal(seed, dtype, P, P, P, P)
-    rate, beta1, beta2, epsilon, correction1, correction2 = map(dtype, (0.1, 0.9, 0.999, 1e-7, 0.1, 0.001))
+    rate, *adam, decay = map(dtype, (0.1, 0.9, 0.999, 1e-7, 0.1, 0.001, 0.5))
     chunks = scheduler.chunks_of([P // 3, P - P // 3])
     compare("fill_zero", [w], chunks)
-    compare("sgd_step", [w, m], dw, chunks, rate, beta1)
-    compare("adam_step", [w, m, abs(v)], dw, chunks, rate, beta1, beta2, epsilon, correction1, correction2)
+    compare("sgd_step", [w, m], dw, chunks, rate, adam[0], decay)
+    compare("adam_step", [w, m, abs(v)], dw, chunks, rate, *adam, decay)
 
 
 @pytest.mark.parametrize("module", [kernels, reference], ids=["compiled", "textbook"])

@@ -58,6 +58,36 @@ def test_adams_first_step_is_the_learning_rate_whatever_the_size_of_the_gradient
         np.testing.assert_allclose(params, [-0.25, 0.25], rtol=1e-8)
 
 
+@pytest.mark.usefixtures("backend")
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+def test_weight_decay_shrinks_what_the_step_has_left_and_spares_what_is_frozen(name):
+    results = {}
+    for decay in (None, 0.0, 0.5):
+        network = Sequential([Dense(3, 4, seed=0), ReLU(), Dense(4, 2, seed=1)], (3,))
+        network.layers[0].trainable = False
+        network.grads = np.linspace(-1, 1, network.params.size)
+        made = OPTIMIZERS[name](network) if decay is None else OPTIMIZERS[name](network, weight_decay=decay)
+        made.step(0.25)
+        results[decay] = network.params
+    np.testing.assert_array_equal(results[0.0], results[None])
+    np.testing.assert_array_equal(results[0.5][:16], results[None][:16])
+    np.testing.assert_array_equal(results[0.5][16:], results[None][16:] * np.float32(1 - 0.25 * 0.5))
+
+
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+def test_a_decay_that_turns_weights_around_is_refused(name):
+    params = np.ones(3, np.float32)
+    for wrong in (-0.1, math.nan, math.inf, "0.1", None, True):
+        with pytest.raises(OptionError, match="the weight decay must be a finite number of at least 0, not"):
+            OPTIMIZERS[name](params, params.copy(), weight_decay=wrong)
+    made = OPTIMIZERS[name](params, np.zeros(3, np.float32), weight_decay=4)
+    with pytest.raises(OptionError, match=r"at most 1, else weights change their sign: 0\.5 times 4 is more"):
+        made.step(0.5)
+    assert made.steps == 0 and (params == 1).all()
+    made.step(0.25)
+    assert (params == 0).all()
+
+
 @pytest.mark.parametrize("name", sorted(OPTIMIZERS))
 def test_a_zero_gradient_moves_nothing_and_a_nan_stays_visible(name):
     params, grads = np.ones(3, np.float32), np.array([0, np.nan, 0], np.float32)

@@ -18,6 +18,7 @@ from siamese_np.protocols import PROTOCOLS
         *({"seed": wrong} for wrong in (-1, 0.0, np.nan, False, None)),
         *({name: wrong} for name in ("margin", "learning_rate") for wrong in (np.nan, np.inf, 0, -1, True, "1", 1e300)),
         *({"margin": wrong} for wrong in (None, 1e-300, 1e25)),
+        *({"weight_decay": wrong} for wrong in (np.nan, np.inf, -1, True, "1", None, 1000)),
         *({name: wrong} for name in ("preset", "protocol", "optimizer", "schedule") for wrong in (None, [], 3, "x")),
     ],
 )

@@ -72,8 +72,8 @@ TEXTBOOK_ROUTE = [
 def test_the_textbook_route_is_these_files():
     functions = walk(SIAMESE_NP_KERNELS="textbook")
     assert sorted(functions) == sorted(TEXTBOOK_ROUTE)
-    assert lines(*(PACKAGE / name for name in functions)) <= 2_450
-    assert sum(functions.values()) <= 620
+    assert lines(*(PACKAGE / name for name in functions)) <= 2_475
+    assert sum(functions.values()) <= 635
 
 
 def test_the_compiled_step():
@@ -87,7 +87,7 @@ def test_the_compiled_step():
 # The files and folders of each room, and how many lines of Python it may have.
 ROOMS = {
     "front rooms and textbook": (
-        3_800,
+        3_850,
         *("layers.py", "fusion.py", "network.py", "presets.py", "losses.py", "distances.py", "optimizers.py"),
         *("pairs.py", "augment.py", "config.py", "protocols.py", "training.py", "run.py", "layer.py", "_arrays.py"),
         *("_ownership.py", "_contract.py", "backend.py", "_checks.py", "errors.py", "__init__.py", "textbook"),

@@ -15,11 +15,12 @@ from siamese_np.runtime.shards import sharded
 
 
 @kernel(shared=True)
-def adam_step(w, m, v, dw, chunks, learning_rate, beta1, beta2, epsilon, correction1, correction2):
+def adam_step(w, m, v, dw, chunks, learning_rate, beta1, beta2, epsilon, correction1, correction2, weight_decay):
     """Update w, m and v (P,) in place, from dw (P,); chunks (S, 2) cut them into shards."""
     one, root = w.dtype.type(1), np.sqrt(correction2)
     rate, small = learning_rate * root / correction1, epsilon * root
-    _step((w, m, v, dw, chunks, (beta1, one - beta1, beta2, one - beta2, rate, small)), len(chunks))
+    keep = one - learning_rate * weight_decay
+    _step((w, m, v, dw, chunks, (beta1, one - beta1, beta2, one - beta2, rate, small, keep)), len(chunks))
 
 
 @sharded
@@ -27,8 +28,8 @@ def adam_step(w, m, v, dw, chunks, learning_rate, beta1, beta2, epsilon, correct
 def _step(w, m, v, dw, chunks, factors, s):
     shard = slice(chunks[s, 0], chunks[s, 1])
     w, m, v, dw = w[shard], m[shard], v[shard], dw[shard]
-    keep1, take1, keep2, take2, rate, small = factors
+    keep1, take1, keep2, take2, rate, small, keep = factors
     for p in range(w.size):
         m[p] = keep1 * m[p] + take1 * dw[p]
         v[p] = keep2 * v[p] + take2 * dw[p] * dw[p]
-        w[p] -= rate * m[p] / (np.sqrt(v[p]) + small)
+        w[p] = (w[p] - rate * m[p] / (np.sqrt(v[p]) + small)) * keep

@@ -8,16 +8,17 @@ from siamese_np.runtime.shards import sharded
 
 
 @kernel(shared=True)
-def sgd_step(w, velocity, dw, chunks, learning_rate, momentum):
+def sgd_step(w, velocity, dw, chunks, learning_rate, momentum, weight_decay):
     """Update w and velocity (P,) in place, from dw (P,); chunks (S, 2) cut them into shards."""
-    _step((w, velocity, dw, chunks, learning_rate, momentum), len(chunks))
+    keep = w.dtype.type(1) - learning_rate * weight_decay
+    _step((w, velocity, dw, chunks, learning_rate, momentum, keep), len(chunks))
 
 
 @sharded
 @inlined
-def _step(w, velocity, dw, chunks, learning_rate, momentum, s):
+def _step(w, velocity, dw, chunks, learning_rate, momentum, keep, s):
     shard = slice(chunks[s, 0], chunks[s, 1])
     w, velocity, dw = w[shard], velocity[shard], dw[shard]
     for p in range(w.size):
         velocity[p] = momentum * velocity[p] + dw[p]
-        w[p] -= learning_rate * velocity[p]
+        w[p] = (w[p] - learning_rate * velocity[p]) * keep

@@ -21,7 +21,7 @@ def main() -> None:
     (demb,) = _compare("all_pairs_backward", [demb], weight, dist, emb, classes, margin)
     w, m, v, dw = rng.random((4, 4000), np.float32)
     chunks = np.arange(0, 4000, 100)[:, None] + [0, 100]
-    _compare("adam_step", [w, m, v], dw, chunks, *np.array([1e-3, 0.9, 0.999, 1e-7, 0.1, 0.01], np.float32))
+    _compare("adam_step", [w, m, v], dw, chunks, *np.array([1e-3, 0.9, 0.999, 1e-7, 0.1, 0.01, 0.1], np.float32))
 
 
 def _compare(name, outputs, *inputs):
