@@ -10,7 +10,7 @@ Shapes.    out, dout and dx are alike, of any shape. The cache holds out alone: 
 
 Example.   x = [-1, 0, 2]: out = [0, 0, 2]. With dout = [5, 5, 5]: dx = [0, 0, 5].
 
-Read: notebooks/whole-thing.ipynb, section "ReLU"
+Read: notebooks/pooling-and-relu.ipynb, section "ReLU is a mask"
 Hint: out > 0 exactly where x > 0, so out is all you need.
 Hint: np.where(condition, dout, 0) keeps dout where the condition holds. It is a condition on out, not on dout.
 """

@@ -15,7 +15,7 @@ Shapes.    x (N, H, W, C), window (KH, KW), stride (sh, sw), dout (N, OH, OW, C)
 Example.   The window [[1, 5], [3, 2]] with dout = 10 gives [[0, 10], [0, 0]]; the window [[5, 5], [3, 5]] gives all of
            it to its first 5: [[10, 0], [0, 0]].
 
-Read: notebooks/gradient-checking.ipynb, section "Kinks and ties"
+Read: notebooks/pooling-and-relu.ipynb, section "Max-pooling: the gradient takes the way of the maximum"
 Hint: Loops are fine: for n, i, j, c in np.ndindex(dout.shape). Cut out the window: rows i*sh to i*sh + KH of image n.
 Hint: np.argmax numbers the entries of a window 0, 1, 2 ... row by row; divmod(number, KW) gives its row and column.
 Hint: dx starts as zeros and is added to with +=, since windows may overlap.

@@ -4,7 +4,7 @@ Half of the entries get no gradient, as it should be. Or is it the wrong half?
 
 Shapes.    out, dout and dx are alike, of any shape
 
-Read: notebooks/whole-thing.ipynb, section "ReLU"
+Read: notebooks/pooling-and-relu.ipynb, section "ReLU is a mask"
 Hint: What decides in forward whether a number passes?
 """
 

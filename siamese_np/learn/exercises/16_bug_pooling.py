@@ -4,7 +4,7 @@ With windows that lie side by side this passes every test. Where they overlap, i
 
 Shapes.    x (N, H, W, C), window (KH, KW), stride (sh, sw), dout (N, OH, OW, C)  ->  dx (N, H, W, C)
 
-Read: notebooks/gradient-checking.ipynb, section "Kinks and ties"
+Read: notebooks/pooling-and-relu.ipynb, section "Max-pooling: the gradient takes the way of the maximum"
 Hint: A pixel can be the largest of several windows. What arrives from each of them?
 """
 
