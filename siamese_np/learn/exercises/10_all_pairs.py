@@ -13,7 +13,7 @@ Shapes.    emb (N, E), dist and ddist (N, N)  ->  demb (N, E)
 Example.   emb = [[0], [3]]: dist = [[0, 3], [3, 0]]. With ddist = [[0, 1], [0, 0]] demb = [[-1], [1]]: to move emb[1]
            up, or emb[0] down, lengthens dist[0, 1]. With ddist = [[0, 1], [1, 0]] it is [[-2], [2]].
 
-Read: notebooks/build-your-own-loss.ipynb, section "1. What a loss is"
+Read: notebooks/all-pairs-and-mining.ipynb, section "The gradient in one matrix product"
 Hint: emb[:, None] - emb[None] is the array of all differences, (N, N, E).
 Hint: dist[i, j] and dist[j, i] are the same number: what arrives at either counts, ddist + ddist.T.
 """
