@@ -17,7 +17,7 @@ Shapes.    x (N, D), w (D, E), b (E,), dout (N, E)  ->  dx (N, D), dw (D, E), db
 Example.   x = [[1, 2]], w = [[3], [4]], b = [5]: out = [[16]]. With dout = [[10]]:
            dx = [[30, 40]], dw = [[10], [20]], db = [10].
 
-Read: notebooks/whole-thing.ipynb, section "Dense layer"
+Read: notebooks/dense-and-adam.ipynb, section "Dense layer"
 Hint: Shapes nearly write it: dx (N, D) is made of dout (N, E) and w (D, E), summed over E. Which one is transposed?
 Hint: dw[d, e] = sum over n of x[n, d] * dout[n, e]: a product of x transposed and dout.
 Hint: b[e] is added once for every image: db is a sum over the axis of the images, not a mean.

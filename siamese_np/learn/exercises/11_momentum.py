@@ -11,7 +11,7 @@ Shapes.    w, velocity and dw (P,); learning_rate and momentum are numbers  ->  
 
 Example.   w = 1, velocity = 2, dw = 3, learning_rate = 0.1, momentum = 0.5: velocity = 4, w = 0.6.
 
-Read: notebooks/whole-thing.ipynb, section "Adam"
+Read: notebooks/dense-and-adam.ipynb, section "Momentum"
 Hint: First the velocity, then w with the new velocity.
 """
 

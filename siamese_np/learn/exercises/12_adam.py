@@ -14,7 +14,7 @@ Shapes.    w, m, v, dw (P,), the rest are numbers  ->  the new w, m and v (P,)
 Example.   The first step, m = v = 0, beta1 = 0.9, beta2 = 0.999, correction1 = 0.1, correction2 = 0.001, dw = 20:
            m = 2, v = 0.4, and w moves by -learning_rate * 20 / sqrt(400) = -learning_rate.
 
-Read: notebooks/whole-thing.ipynb, section "Adam"
+Read: notebooks/dense-and-adam.ipynb, section "Adam"
 Hint: m = beta1 * m + (1 - beta1) * dw, and v the same with beta2 and dw**2.
 Hint: epsilon stands outside the root.
 """
