@@ -364,8 +364,19 @@ def _parser(with_config: bool) -> argparse.ArgumentParser:
     sub = command(bench, "measure this machine, the kernels, training, and other frameworks beside them")
     sub.add_argument("--quick", action="store_true", help="at most a minute, with less of everything")
     sub.add_argument(
-        "--only", metavar="NAME", nargs="+", action="extend", help="sections: clocks ladder end-to-end peers (all)"
+        "--only",
+        metavar="NAME",
+        nargs="+",
+        action="extend",
+        help="sections: clocks ladder end-to-end peers (these four), dense-input avx2 thread-counts op",
     )
+    sub.add_argument(
+        "--op", metavar="NAME", help="only conv2d, dense or maxpool2d of your shape, or grid: 20 published layers"
+    )
+    sub.add_argument("--shape", metavar="N,...", type=_shape, help="its input: N,H,W,C, or N,D of dense")
+    sub.add_argument("--kernel", metavar="K,F", type=_shape, help="its window K or KH,KW and filters F; E of dense")
+    sub.add_argument("--stride", metavar="SH,SW", type=_pair, help="its stride (1,1; of pooling, its window)")
+    sub.add_argument("--pad", metavar="PH,PW", type=_pair, help="padding of conv2d on each side (0,0)")
     sub.add_argument("--out", metavar="DIR", help="folder for benchmark.json, benchmark.md and pictures (none)")
     sub.add_argument("--rung", metavar="FILE.py", help="put your own kernels on the ladder")
     sub.add_argument("--peer-python", metavar="PYTHON", help="interpreter that has the other frameworks (this one)")

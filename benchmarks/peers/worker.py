@@ -8,8 +8,10 @@ It reads one JSON command a line from standard input and answers each with one l
     {"do": "prepare", "task": {...}}       compile, verify, warm up; the losses, and the seconds of one call
     {"do": "sample", "name": N, "calls": n}   seconds of n calls
 
-A task is ``{"name", "kind": "step" or "embed", "preset", "size"}``, size in pairs or images. All processes
-stay alive, and the parent asks one at a time in random order: a slow minute of the machine affects all alike.
+A task is ``{"name", "kind": "step" or "embed", "preset", "size"}``, size in pairs or images, or a single operation:
+``{"name", "kind": "operation", "arrays": FILE.npz, "answer": FILE.npz, ...}`` and what the module wants to know.
+All processes stay alive, and the parent asks one at a time in random order: a slow minute of the machine affects all
+alike.
 """
 
 import importlib
@@ -47,6 +49,8 @@ class Worker:
         """Build and warm up `task`; what is compiled on the way is not timed later."""
         start = time.perf_counter()
         answer = self.check(task)
+        if "error" in answer:
+            return answer
         call = self.calls[task["name"]]
         first = time.perf_counter()
         calls = 0
@@ -59,6 +63,8 @@ class Worker:
 
     def check(self, task: dict[str, Any]) -> dict[str, Any]:
         """Build `task` and run it a little, to be verified: the losses or the first embeddings."""
+        if task["kind"] == "operation":
+            return self._operation(task)
         preset = task["preset"]
         params = {name.split("/")[1]: self.job[name] for name in self.job if name.startswith(preset + "/")}
         model = self.module.make(self.variant, preset, params)
@@ -96,6 +102,17 @@ class Worker:
         assert best is not None
         self.calls[task["name"]] = lambda: [model.embed(chunk) for chunk in best[2]]
         return {"chunk": best[1], "embeddings": emb[:4].astype(float).tolist()}
+
+    def _operation(self, task: dict[str, Any]) -> dict[str, Any]:
+        """The results of one operation go to a file; what it cannot do is an answer, too, and others may follow."""
+        with np.load(task["arrays"], allow_pickle=False) as file:
+            arrays = dict(file)
+        try:
+            self.calls[task["name"]], results = self.module.operation(task, arrays)
+        except Exception as error:
+            return {"error": f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"}
+        np.savez(task["answer"], *results, allow_pickle=False)
+        return {}
 
     def sample(self, name: str, calls: int) -> dict[str, float]:
         """Seconds of `calls` calls of a prepared task, after some that bring threads and caches back."""

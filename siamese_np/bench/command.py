@@ -14,7 +14,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the suite, print its tables or JSON, write its files."""
     import numba
 
-    from siamese_np.bench import report, suite
+    from siamese_np.bench import op, report, suite
     from siamese_np.ladder.rung import load_rungs
     from siamese_np.runtime.scheduler import get_threads
 
@@ -24,8 +24,13 @@ def run(args: argparse.Namespace) -> int:
         if getattr(args, option) == "":
             raise OptionError(f"--{option.replace('_', '-')} needs a path, not an empty word")
     # what is wrong with the options ends the run here, not after minutes
-    if args.peer_python and args.only and "peers" not in args.only:
-        raise OptionError("--peer-python is for the section peers, which --only leaves out")
+    if args.op is None and any((args.shape, args.kernel, args.stride, args.pad)):
+        raise OptionError("--shape, --kernel, --stride and --pad are of an operation, which --op names")
+    layers = None if args.op is None else op.parse(args.op, args.shape, args.kernel, args.stride, args.pad)
+    if layers and args.only and "op" not in args.only:
+        raise OptionError("--op is for the section op, which --only leaves out")
+    if args.peer_python and args.only and not set(args.only) & set(suite.WITH_PEERS):
+        raise OptionError(f"--peer-python is for the sections {', '.join(suite.WITH_PEERS)}, which --only leaves out")
     if args.peer_python or "peers" in (args.only or ()):
         suite.load_peers().installed(args.peer_python or sys.executable)
     user_file = Path(args.rung) if args.rung else None
@@ -39,10 +44,10 @@ def run(args: argparse.Namespace) -> int:
     def log(line: str) -> None:
         print(f"[{time.perf_counter() - start:5.0f} s] {line}", file=sys.stderr, flush=True)
 
-    # whoever brings a kernel wants to see it on the ladder
-    only = args.only or (["ladder"] if user_file else None)
+    # whoever brings a shape, or a kernel, wants to see that
+    only = args.only or (["op"] if layers else ["ladder"] if user_file else None)
     sizes = suite.QUICK if args.quick else suite.FULL
-    results = suite.run(sizes, get_threads(), only, args.peer_python, user_file, log)
+    results = suite.run(sizes, get_threads(), only, args.peer_python, user_file, log, layers)
     if folder is not None:
         report.write(folder, results)
         log(f"written: {folder / 'benchmark.json'}, benchmark.md and the pictures")

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from siamese_np.bench.sampling import Log, Run, Timing, measure, timed
+from siamese_np.bench.executed import parts, step_count
+from siamese_np.bench.sampling import Log, Run, Timing, calibrate, measure, timed
 from siamese_np.datasets import Dataset, Split
 from siamese_np.losses import AllPairsContrastiveLoss, ContrastiveLoss
 from siamese_np.network import Sequential, SiameseNetwork
@@ -24,6 +25,7 @@ STEP_PAIRS = 128  # of the thread sweep, and of the step whose rate is compared 
 # While the clock runs the weights do not change: a network that has learnt its few batches sends no gradients back,
 # and skipping zeros would look faster than it is.
 TIMED_RATE = 1e-8
+BATCHES = 4  # that a timed step takes in turn
 SAMPLED_STEPS = 30  # of an epoch
 
 
@@ -70,22 +72,6 @@ class Model:
         self.optimizer.step(rate)
 
 
-def step_flops(preset: str) -> float:
-    """Operations of the dense work of one image's training step: forward, dw, and dx of all but the first layer.
-
-    A multiply-add is two operations; biases, ReLU, pooling, loss and optimizer are not counted.
-    """
-    network, total, passes = make_network(preset), 0.0, 2
-    shape = network.input_shape
-    for layer in network.layers:
-        shape = layer.output_shape(shape)
-        if "w" in layer.params:
-            w = layer.params["w"]
-            total += 2.0 * w.size * (shape[0] * shape[1] if w.ndim == 4 else 1) * passes
-            passes = 3
-    return total
-
-
 def steps(
     split: Split, pairs: Sequence[int], threads: Sequence[int], repetitions: int, seconds: float, log: Log
 ) -> list[dict[str, Any]]:
@@ -97,23 +83,42 @@ def steps(
     cases = [(preset, B, most) for preset in PRESETS for B in pairs]
     cases += [(preset, swept, count) for preset in PRESETS for count in threads if count != most]
     log(f"end to end: {len(cases)} training steps")
+    work = {case: _step_of(split, *case[:2]) for case in cases}
+    counts = {case: step_count(work[case], BATCHES) for case in cases}
+    runs = {case: on_threads(case[2], step) for case, step in work.items()}
     rows = []
-    for case, timing in measure({case: _step_run(split, *case) for case in cases}, repetitions, seconds).items():
+    for case, timing in measure(runs, repetitions, seconds).items():
+        count = counts[case]
         row = {**dict(zip(("preset", "pairs", "threads"), case, strict=True)), **_timed_images(timing, 2 * case[1])}
-        rows.append({**row, "dense_gflops": step_flops(case[0]) * row["images_per_second"] / 1e9})
+        rates = {"dense_gflops": count.dense, "executed_gflops": count.executed}
+        row.update({name: total / timing.median / 1e9 for name, total in rates.items()})
+        rows.append({**row, "flops": count.dense, "executed_flops": count.executed, "bytes": count.bytes})
     return rows
+
+
+def step_parts(split: Split, pairs: Sequence[int], threads: int, seconds: float) -> list[dict[str, Any]]:
+    """Where the time of a step goes: the operations of `cnn` at `STEP_PAIRS` pairs and `mlp` at 32, or the most."""
+    scheduler.set_threads(threads)
+    found = []
+    for preset, wanted in zip(PRESETS, (STEP_PAIRS, 32), strict=True):
+        B = wanted if wanted in pairs else max(pairs)
+        step = _step_of(split, preset, B)
+        steps = max(BATCHES, min(200, calibrate(timed(step), 10 * seconds)))
+        found.append({"preset": preset, "pairs": B, "threads": threads, "parts": parts(step, BATCHES, steps)})
+    return found
 
 
 def _timed_images(timing: Timing, images: int) -> dict[str, Any]:
     return {"timing": timing._asdict(), "images_per_second": images / timing.median}
 
 
-def _step_run(split: Split, preset: str, B: int, threads: int) -> Run:
+def _step_of(split: Split, preset: str, B: int) -> Callable[[], Any]:
+    """A training step on `BATCHES` batches in turn."""
     model = Model(preset)
     pairs, label = random_pairs(split.classes, np.random.default_rng(1))
-    chosen = np.arange(4 * B).reshape(4, B) % len(pairs)
+    chosen = np.arange(BATCHES * B).reshape(BATCHES, B) % len(pairs)
     batches = itertools.cycle([model.load(split.images[pairs[rows].T.ravel()], label[rows]) for rows in chosen])
-    return on_threads(threads, lambda: model.step(next(batches), TIMED_RATE))
+    return lambda: model.step(next(batches), TIMED_RATE)
 
 
 def on_threads(count: int, function: Callable[[], Any]) -> Run:

@@ -6,17 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from siamese_np._figure import BLUE, GREY, png_figure
+from siamese_np._figure import BLUE, GREY, ORANGE, png_figure
 from siamese_np.bench.compare import machine
-from siamese_np.bench.probe import peak
+from siamese_np.bench.op import NUMPY, TORCH, layer_of
+from siamese_np.bench.probe import peak, threads_text
 from siamese_np.ladder.climb import rate
 from siamese_np.ladder.operations import OPERATIONS
 
 COLUMNS = 3  # operations in a row
 
 
-def draw(folder: Path, results: dict[str, Any]) -> None:
-    """Draw the ladder in `results`, if there is one, into ``roofline.png`` and ``ladder.png``: a panel an operation."""
+def draw(folder: Path, results: dict[str, Any]) -> list[str]:
+    """Draw the ladder into ``roofline.png`` and ``ladder.png``, layers into ``layers.png``; returns the names."""
+    drawn: list[str] = []
     by_operation: dict[str, list[dict[str, Any]]] = {}
     for entry in results.get("ladder", ()):
         by_operation.setdefault(entry["operation"], []).append(entry)
@@ -29,6 +31,45 @@ def draw(folder: Path, results: dict[str, Any]) -> None:
             for number, (operation, entries) in enumerate(by_operation.items(), 1):
                 axes = fig.add_subplot(rows, columns, number, title=OPERATIONS[operation].title)
                 panel(axes, entries, results["probe"])
+        drawn.append(name)
+    if results.get("op"):
+        _layers(folder / "layers.png", results)
+        drawn.append("layers")
+    return drawn
+
+
+def _layers(path: Path, results: dict[str, Any]) -> None:
+    """How many times as fast as others each layer is, forward and backward; what is slower is on the left."""
+    entries = results["op"]
+    names = list(dict.fromkeys(str(layer_of(entry)) for entry in entries))
+    threads = threads_text(max(results["threads"]))
+    with png_figure(path, 10, 1.6 + 0.34 * len(names), layout="constrained") as fig:
+        fig.suptitle(f"Times as fast as others, dense input, {threads}, on {machine(results)}", fontsize=10)
+        axes = fig.add_subplot()
+        kinds = {"oneDNN": (tuple(TORCH), 45, 1.0), "BLAS": ((NUMPY,), 18, 0.45)}
+        for (direction, colour), lift in zip({"forward": BLUE, "backward": ORANGE}.items(), (-0.16, 0.16), strict=True):
+            for kind, (peers, size, alpha) in kinds.items():
+                points = []
+                for entry in entries:
+                    ratios = [entry["candidates"][who]["ratio"] for who in peers if who in entry["candidates"]]
+                    if ratios and entry["direction"] == direction:
+                        points.append((min(ratios), names.index(str(layer_of(entry))) + lift))
+                if points:
+                    style: Any = {"s": size, "alpha": alpha, "color": colour, "label": f"{direction}, over {kind}"}
+                    axes.scatter(*zip(*points, strict=True), zorder=3, marker="o" if kind == "oneDNN" else "D", **style)
+        axes.axvline(1, color=GREY, lw=1, zorder=0)
+        axes.set_xscale("log")
+        low, high = axes.get_xlim()
+        low, high = min(low, 0.5), max(high, 2)
+        axes.axvspan(low, 1, color=GREY, alpha=0.12, lw=0, zorder=0)
+        ticks = [tick for tick in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if low <= tick <= high]
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.set_xticks([], minor=True)
+        axes.set_yticks(range(len(names)), [name.replace(", kernel", ",\u00a0kernel") for name in names], fontsize=7)
+        axes.set(xlim=(low, high), ylim=(len(names) - 0.4, -0.6))
+        axes.set_xlabel("median time of the other / ours; grey: we are slower")
+        axes.grid(axis="x", color=GREY, alpha=0.25, lw=0.6)
+        axes.legend(fontsize=7.5, loc="lower right", framealpha=0.9)
 
 
 def _roofline(axes: Any, entries: list[dict[str, Any]], limits: dict[str, Any]) -> None:
@@ -54,14 +95,17 @@ def _roofline(axes: Any, entries: list[dict[str, Any]], limits: dict[str, Any]) 
 
 
 def _ladder(axes: Any, entries: list[dict[str, Any]], limits: dict[str, Any]) -> None:
-    """Dense-equivalent rate of every rung, as a share of the measured peak."""
-    top, rates = peak(limits, 1), [rate(entry, 1) for entry in entries]
-    axes.barh([entry["rung"] for entry in entries], rates, color=BLUE)
-    for height, value in enumerate(rates):
+    """The rate that every rung executes, and behind it in pale what dense sums would have to run at."""
+    top, names = peak(limits, 1), [entry["rung"] for entry in entries]
+    dense, done = ([rate(entry, 1, kind) for entry in entries] for kind in ("flops", "executed_flops"))
+    axes.barh(names, dense, color=BLUE, alpha=0.3)
+    axes.barh(names, done, color=BLUE)
+    for height, (whole, value) in enumerate(zip(dense, done, strict=True)):
         label = f"{value:.0f} ({100 * value / top:.0f} %)" if value >= 1 else f"{value:.3f}"
+        label += f", {whole / value:.1f} times dense" if whole > 1.05 * value else ""
         clear = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}  # of the dashed line
         style: Any = {"xytext": (3, 0), "textcoords": "offset points", "va": "center", "fontsize": 8}
-        axes.annotate(label, (value, height), bbox=clear, **style)
+        axes.annotate(label, (max(whole, value), height), bbox=clear, **style)
     axes.axvline(top, color=GREY, lw=1, ls="--", zorder=0)
-    axes.set(xlim=(0, 1.35 * max(top, *rates)), ylim=(-0.6, max(2.4, len(rates) - 0.4)))
-    axes.set_xlabel("GFLOP/s, dense-equivalent; dashed: FMA peak")
+    axes.set(xlim=(0, 1.6 * max(top, *dense)), ylim=(-0.6, max(2.4, len(names) - 0.4)))
+    axes.set_xlabel("GFLOP/s executed (pale: dense-equivalent); dashed: FMA peak")

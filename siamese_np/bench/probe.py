@@ -23,7 +23,8 @@ from siamese_np.runtime.jit import kernel
 LANES = VECTOR_BYTES // 4
 FIRST, OTHERS = 8, 4  # of twelve sums: LLVM splits a power of two of vectors well
 SUMS = FIRST + OTHERS
-ROUNDS, NUMBERS = 2_000_000, 1 << 26  # of one call: milliseconds, so that waking a thread does not count
+# of one call, for samples of 20 ms or more: milliseconds, so that waking a thread does not count
+ROUNDS, NUMBERS = 2_000_000, 1 << 26
 CACHES = {"L1": 32 << 10, "L2": 512 << 10, "L3": 8 << 20}  # bytes, where the system does not tell
 DRIFT = 0.03  # relative change of a limit from which on the machine counts as unsteady
 
@@ -34,20 +35,21 @@ def probe(threads: Sequence[int], seconds: float = 0.02, repetitions: int = 9) -
     ``"fma_gflops"`` has them by vector width in numbers, then threads (a multiply-add is two operations), and
     ``"gbytes_per_second"`` by cache level, then threads. All keys are strings, as in JSON.
     """
-    sizes = cache_sizes()
+    sizes, scale = cache_sizes(), min(1.0, seconds / 0.02)
+    rounds = max(1, int(scale * ROUNDS))
     limits: dict[str, Any] = {"cache_bytes": sizes, "fma_gflops": {str(LANES): {}}, "gbytes_per_second": {}}
     runs: dict[tuple[str, str, int], Run] = {}
     work: dict[tuple[str, str, int], float] = {}
     for count in threads:
         key = ("fma_gflops", str(LANES), count)
         x = [np.ones(SUMS * LANES, np.float32) for _ in range(count)]
-        runs[key] = _together([partial(fma_loop, own, np.float32(0.5), ROUNDS) for own in x])
-        work[key] = 2e-9 * SUMS * LANES * ROUNDS * count
+        runs[key] = _together([partial(fma_loop, own, np.float32(0.5), rounds) for own in x])
+        work[key] = 2e-9 * SUMS * LANES * rounds * count
         for level, size in {**sizes, "DRAM": 8 * sizes["L3"]}.items():
             key = ("gbytes_per_second", level, count)
             # both arrays of all threads fill half of the cache; the L3 cache is shared
             numbers = max(1024, min(size, 256 << 20) // 2 // 8 // (count if level in ("L3", "DRAM") else 1))
-            passes = max(1, NUMBERS // numbers)
+            passes = max(1, int(scale * NUMBERS) // numbers)
             runs[key] = _together([partial(axpy, *two_arrays(numbers), np.float32(1e-3), passes) for _ in range(count)])
             work[key] = 12e-9 * numbers * passes * count
     for (kind, name, count), timing in measure(runs, repetitions, seconds).items():
@@ -58,6 +60,14 @@ def probe(threads: Sequence[int], seconds: float = 0.02, repetitions: int = 9) -
 def peak(limits: dict[str, Any], threads: int) -> float:
     """The measured GFLOP/s of `threads` threads; the highest, where there are several widths of vectors."""
     return max(by_threads[str(threads)] for by_threads in limits["fma_gflops"].values())
+
+
+def least_seconds(limits: dict[str, Any], threads: int, flops: float, bytes: float) -> float:
+    """The roof: what `flops` take at the peak, or `bytes` from the memory that holds them all, whichever is longer."""
+    sizes = limits["cache_bytes"]
+    level = next((name for name in sizes if bytes <= sizes[name] * (1 if name == "L3" else threads)), "DRAM")
+    bandwidth = limits["gbytes_per_second"][level][str(threads)]
+    return 1e-9 * max(flops / peak(limits, threads), bytes / bandwidth)
 
 
 def drift(before: dict[str, Any], after: dict[str, Any]) -> dict[str, float]:

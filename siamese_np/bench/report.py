@@ -6,14 +6,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from siamese_np.bench.compare import machine
-from siamese_np.bench.probe import DRIFT, peak, threads_text
+from siamese_np.bench.op import DIRECTIONS, NUMPY, OURS, TORCH, candidate_title, layer_of
+from siamese_np.bench.probe import DRIFT, least_seconds, peak, threads_text
 from siamese_np.errors import OptionError
-from siamese_np.ladder.climb import rate
 from siamese_np.ladder.operations import OPERATIONS
 from siamese_np.storage import write_atomically
 
 BUSY = 0.5  # load average of the last minute, from which on others may have disturbed the run
 PEAK, TIMES = "% of peak", "times siamese_np"  # ratios hold for one machine, which is named beside them
+ROOF, DENSE = "% of roof", "algorithmic speed-up over dense"  # see READING
+READING = f"""{PEAK}: operations that were executed, over the measured FMA peak. {DENSE.capitalize()}: operations of the
+dense sums over those executed, with Winograd's transform and without products with zeros. {ROOF}: over what the peak,
+or the memory that holds all arrays, allows. Transforms, biases, pooling, loss and optimizer count as no operations."""
+COSTS = ["executed GFLOP/s", PEAK, DENSE, "FLOP/byte", ROOF]
 SPREAD = ["median ms", "95 % interval"]
 
 
@@ -28,17 +33,18 @@ class Table(NamedTuple):
 def tables(results: dict[str, Any]) -> Iterator[Table]:
     """Every table of a run."""
     sections = {"probe": _probe, "clocks": _clocks, "ladder": _ladder, "end_to_end": _end_to_end, "peers": _peers}
-    for section, make in sections.items():
+    points = {"dense_input": _dense_input, "avx2": _avx2, "thread_counts": _thread_counts, "op": _op}
+    for section, make in {**sections, **points}.items():
         if section in results:
             yield from (table for table in make(results) if table.rows)
 
 
 def text(results: dict[str, Any]) -> str:
     """All tables."""
-    parts = [_headline(results), *_warnings(results)]
+    parts = [_headline(results), *_warnings(results), *_lead(results)]
     for title, heads, rows in tables(results):
         parts.append(f"## {title}")
-        if {PEAK, TIMES} & set(heads):
+        if any(word in head for head in heads for word in (PEAK, TIMES)):
             parts.append(f"On {machine(results)}.")
         first, *others = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
         rule = ["-" * first, *("-" * (width - 1) + ":" for width in others)]
@@ -65,11 +71,10 @@ def write(folder: Path, results: dict[str, Any]) -> None:
     """Write ``benchmark.json``, ``benchmark.md`` and the pictures."""
     from siamese_np.bench.pictures import draw
 
-    pictures = [f"![{name}]({name}.png)" for name in ("roofline", "ladder") if results.get("ladder")]
-    page = "\n\n".join(["# Benchmark", text(results), *pictures]) + "\n"
     write_atomically(folder / "benchmark.json", (json.dumps(results, indent=1) + "\n").encode())
+    pictures = [f"![{name}]({name}.png)" for name in draw(folder, results)]
+    page = "\n\n".join(["# Benchmark", text(results), *pictures]) + "\n"
     write_atomically(folder / "benchmark.md", page.encode())
-    draw(folder, results)
 
 
 def _headline(results: dict[str, Any]) -> str:
@@ -92,7 +97,46 @@ def _warnings(results: dict[str, Any]) -> list[str]:
     if load > BUSY:
         lines.append(f"The machine was not idle when the run began: its load average was {load:.1f}.")
     missing = {**results.get("failed", {}), **results.get("skipped", {})}
-    return lines + [f"The section {name} is missing: {why}." for name, why in missing.items()]
+    lines += [f"The section {name} is missing: {why}." for name, why in missing.items()]
+    if left_out := results.get("avx2", {}).get("left_out"):
+        lines.append(f"Engines without a switch that holds them to AVX2, left out there: {', '.join(left_out)}.")
+    for entry in results.get("op", ()):
+        what = f"{layer_of(entry)}, {entry['direction']}"
+        lines += [f"{candidate_title(who, entry['operation'])}, {what}: {why}." for who, why in entry["failed"].items()]
+    return lines
+
+
+def _lead(results: dict[str, Any]) -> Iterator[str]:
+    """The figures that come first, each with where it holds."""
+    where = f"({machine(results).split(':')[0]})"
+    lines = []
+    for step in results.get("end_to_end", {}).get("parts", ()):
+        same = ("preset", "pairs", "threads")
+        row = next(row for row in results["end_to_end"]["steps"] if all(row[name] == step[name] for name in same))
+        share = 100 * row["executed_gflops"] / peak(results["probe"], row["threads"])
+        dense = f"{DENSE} {row['dense_gflops'] / row['executed_gflops']:.2f}"
+        what = f"{row['preset']} step, {row['pairs']} pairs, {threads_text(row['threads'])}"
+        lines.append(f"- {what}: operations executed at {share:.0f} % of the measured FMA peak; {dense} {where}")
+    peers = results.get("peers", {"tasks": {}})
+    for task, _ours, fastest, _theirs, ratio in _against_fastest(peers):
+        lines.append(f"- {task}: {fastest}, the fastest peer, takes {ratio} times our time {where}")
+    if lines:
+        yield "\n".join(lines)
+        yield READING
+
+
+def _against_fastest(found: dict[str, Any]) -> Iterator[list[str]]:
+    """For each task our median, the fastest peer, its median and its ratio."""
+    for task, by_peer in found["tasks"].items():
+        others = {name: row for name, row in by_peer.items() if name != OURS and "ratio" in row}
+        if others:
+            fastest = min(others, key=lambda name: others[name]["ratio"])
+            medians = [f"{1e3 * row['timing']['median']:.3f}" for row in (by_peer[OURS], others[fastest])]
+            ratio = f"{others[fastest]['ratio']:.2f}"
+            yield [task, medians[0], found["peers"][fastest]["title"], medians[1], ratio]
+
+
+AGAINST = ["siamese_np, median ms", "fastest peer", "its median ms", TIMES]
 
 
 def _probe(results: dict[str, Any]) -> Iterator[Table]:
@@ -115,32 +159,49 @@ def _clocks(results: dict[str, Any]) -> Iterator[Table]:
 
 
 def _ladder(results: dict[str, Any]) -> Iterator[Table]:
-    heads = ["rung", "threads", "ms/image", "executed GFLOP/s", "dense-equivalent", PEAK, "FLOP/byte", "error"]
+    heads = ["rung", "threads", "ms/image", *COSTS, "error", "first call, s"]
     for operation, details in OPERATIONS.items():
         rows = []
         for entry in results["ladder"]:
             for threads, timing in entry["timings"].items() if entry["operation"] == operation else ():
-                count, dense = int(threads), rate(entry, int(threads))
-                figures = [1e3 * timing["median"] / entry["images"], rate(entry, count, "executed_flops"), dense]
-                figures += [100 * dense / peak(results["probe"], count), entry["executed_flops"] / entry["bytes"]]
-                shown = [*(f"{figure:.3g}" for figure in figures), f"{entry['error']:.0e}"]
-                rows.append([entry["rung"], threads, *shown, f"{entry['first_call_seconds']:.2f}"])
-        yield Table(f"Ladder: {details.title}", [*heads, "first call, s"], rows)
+                shown = [f"{1e3 * timing['median'] / entry['images']:.3g}"]
+                shown += _cost(results, int(threads), entry, timing["median"])
+                last = [f"{entry['error']:.0e}", f"{entry['first_call_seconds']:.2f}"]
+                rows.append([entry["rung"], threads, *shown, *last])
+        yield Table(f"Ladder: {details.title}", heads, rows)
+
+
+def _cost(results: dict[str, Any], threads: int, work: dict[str, Any], seconds: float) -> list[str]:
+    """The columns `COSTS` of something with ``"flops"``, ``"executed_flops"`` and ``"bytes"``."""
+    dense, executed, size = (work[name] for name in ("flops", "executed_flops", "bytes"))
+    roof = f"{100 * least_seconds(results['probe'], threads, executed, size) / seconds:.3g}" if size else "-"
+    if not executed:
+        return ["-", "-", "-", "-", roof]
+    gflops = executed / seconds / 1e9
+    share = 100 * gflops / peak(results["probe"], threads)
+    return [*(f"{figure:.3g}" for figure in (gflops, share, dense / executed, executed / size)), roof]
 
 
 def _end_to_end(results: dict[str, Any]) -> Iterator[Table]:
     whole, rows = results["end_to_end"], []
     for row in whole["steps"]:
-        share = f"{100 * row['dense_gflops'] / peak(results['probe'], row['threads']):.0f}"
-        figures = [*_spread(row), f"{row['images_per_second']:,.0f}", f"{row['dense_gflops']:.0f}", share]
-        rows.append([f"{row['preset']}, {row['pairs']} pairs", str(row["threads"]), *figures])
-    heads = ["threads", *SPREAD, "images/s"]
-    yield Table("Training step", ["training step", *heads, "GFLOP/s dense-equivalent", PEAK], rows)
+        cost = _cost(results, row["threads"], row, row["timing"]["median"])
+        figures = [str(row["threads"]), *cost, *_spread(row), f"{row['images_per_second']:,.0f}"]
+        rows.append([f"{row['preset']}, {row['pairs']} pairs", *figures])
+    yield Table("Training step", ["training step", "threads", *COSTS, *SPREAD, "images/s"], rows)
+    for step in whole["parts"]:
+        rows, total = [], sum(part["seconds"] for part in step["parts"])
+        for part in step["parts"]:
+            took = 1e6 * part["seconds"], 100 * part["seconds"] / total, part["bytes"] / 1e6
+            cost = _cost(results, step["threads"], part, part["seconds"])
+            rows.append([part["part"], *(f"{figure:.3g}" for figure in took), *cost])
+        name = f"Parts of a step: {step['preset']}, {step['pairs']} pairs, {threads_text(step['threads'])}"
+        yield Table(name, ["operation and shape", "µs", "% of step", "MB", *COSTS], rows)
     rows = []
     for row in whole["embeddings"]:
         figures = [str(row["threads"]), *_spread(row), f"{row['images_per_second']:,.0f}"]
         rows.append([f"{row['preset']}, {row['images']:,} images", *figures])
-    yield Table("Embedding", ["embedding", *heads], rows)
+    yield Table("Embedding", ["embedding", "threads", *SPREAD, "images/s"], rows)
     rows = [[name, *_spread(row)] for name, row in whole.get("exact", {}).items()]
     yield Table("Exact metrics over all pairs", ["metric", *SPREAD], rows)
     costs = {"microseconds_per_image": "µs/image", "drawing_microseconds": "of it drawing batches"}
@@ -165,6 +226,56 @@ def _peers(results: dict[str, Any]) -> Iterator[Table]:
             ratio = f"{row['ratio']:.2f}" if "ratio" in row else "-"
             rows.append([found[name]["title"], *_spread(row), ratio, f"{row['prepare_seconds']:.1f}"])
         yield Table(f"Peers: {task}", ["peer", *SPREAD, TIMES, "compile and warm-up, s"], rows)
+
+
+def _dense_input(results: dict[str, Any]) -> Iterator[Table]:
+    found, rows = results["dense_input"], []
+    yield Table("Dense input (uniform noise), beside peers", ["task", *AGAINST], list(_against_fastest(found)))
+    for preset, layers in found["zeros"]["data"].items():
+        for layer, share in layers.items():
+            rows.append(
+                [f"{preset}, {layer}", *(f"{100 * s:.1f}" for s in (share, found["zeros"]["noise"][preset][layer]))]
+            )
+    yield Table("Zeros in a layer's input", ["layer", "MNIST, % zeros", "uniform noise, % zeros"], rows)
+
+
+def _avx2(results: dict[str, Any]) -> Iterator[Table]:
+    title = "At most AVX2 on both sides, beside peers"
+    yield Table(title, ["task", *AGAINST], list(_against_fastest(results["avx2"])))
+
+
+def _thread_counts(results: dict[str, Any]) -> Iterator[Table]:
+    for count, found in results["thread_counts"].items():
+        yield Table(f"{threads_text(count)}, beside peers", ["task", *AGAINST], list(_against_fastest(found)))
+
+
+def _op(results: dict[str, Any]) -> Iterator[Table]:
+    entries, threads = results["op"], max(results["threads"])
+    by_layer: dict[str, list[str]] = {}
+    for entry in entries:
+        name, found, ours = str(layer_of(entry)), entry["candidates"], entry["candidates"][OURS]["timing"]["median"]
+        ratios = [min((found[who]["ratio"] for who in of if who in found), default=None) for of in (TORCH, [NUMPY])]
+        row = by_layer.setdefault(name, [name])
+        row += [f"{1e3 * ours:.3f}", _cost(results, threads, entry, ours)[1]]
+        row += ["-" if ratio is None else f"{ratio:.2f}" for ratio in ratios]
+    if len(by_layer) > 1:
+        each = ("ms", PEAK, f"oneDNN, {TIMES}", f"BLAS, {TIMES}")
+        heads = ["layer", *(f"{direction} {what}" for direction in DIRECTIONS for what in each)]
+        yield Table(f"Published layers, dense input, {threads_text(threads)}", heads, list(by_layer.values()))
+        return
+    for entry in entries:
+        rows = []
+        for who, peer in entry["candidates"].items():
+            seconds = peer["timing"]["median"]
+            work = {
+                **entry,
+                "executed_flops": entry["executed_flops" if who == OURS else "flops"],
+            }  # theirs is not known
+            rates = [f"{entry[what] / seconds / 1e9:.3g}" for what in ("flops", "bytes")]
+            share = _cost(results, threads, work, seconds)[1]
+            rows.append([peer["title"], *_spread(peer), *rates, share, f"{peer['ratio']:.2f}", f"{peer['error']:.0e}"])
+        name = f"{layer_of(entry)}: {entry['direction']}, {threads_text(threads)}"
+        yield Table(name, ["", *SPREAD, "GFLOP/s dense-equivalent", "GB/s", PEAK, TIMES, "error"], rows)
 
 
 def _spread(row: dict[str, Any]) -> list[str]:

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from siamese_np.bench import probe
+from siamese_np.bench import points, probe
 from siamese_np.bench.compare import FORMAT
 from siamese_np.bench.sampling import Log
 from siamese_np.datasets import Dataset, Split, load_dataset
@@ -27,6 +27,8 @@ from siamese_np.errors import OptionError, SiameseError
 from siamese_np.ladder.operations import OPERATIONS, make_problem
 
 SECTIONS = ("probe", "clocks", "ladder", "end-to-end", "peers")
+POINTS = ("dense-input", "avx2", "thread-counts", "op")  # run only where they are asked for
+WITH_PEERS = ("peers", *POINTS)
 PEERS = Path(__file__).parents[2] / "benchmarks" / "peers"  # in a clone of the repository
 NO_PEERS = "the section peers needs the folder benchmarks/peers of the repository, which is not beside this package"
 
@@ -41,6 +43,7 @@ class Sizes:
     operations: tuple[str, ...] = tuple(OPERATIONS)  # on the ladder
     ladder_images: int = 64
     ladder_sweep: bool = True  # over all numbers of threads, else one thread
+    ladder_cold: bool = True  # everything is compiled anew
     pairs: tuple[int, ...] = (8, 16, 32, 64, 128, 256)
     embedded: int = 10_000
     exact: bool = True  # train an epoch, and then time exact metrics over all pairs
@@ -81,12 +84,14 @@ def run(
     peer_python: str | None = None,
     user_file: Path | None = None,
     log: Log = lambda line: None,
+    layers: Sequence[Any] | None = None,
 ) -> dict[str, Any]:
-    """Run the sections `only`, by default all; the probe runs first and once more at the end, whatever is chosen.
+    """Run the sections `only`, by default all but `POINTS`; the probe always runs first, and once more at the end.
 
     A section that fails does not end the run: ``failed`` in the result says which did, and why, in a sentence each.
     `threads` is the most that anything uses; sweeps go 1, 2, 4, ... up to it. `peer_python` is an interpreter that has
-    the other frameworks, by default this one; `user_file` has a user's rungs.
+    the other frameworks, by default this one; `user_file` has a user's rungs; `layers` are those of the section op, by
+    default `siamese_np.bench.op.GRID`.
 
     Raises
     ------
@@ -94,12 +99,12 @@ def run(
         There is no such section, or none gave a result: one of the user's kernels is wrong, say.
     """
     for name in only or ():
-        if name not in SECTIONS:
-            raise OptionError(f"the benchmark has no section {name!r}; choose of {', '.join(SECTIONS)}")
+        if name not in (*SECTIONS, *POINTS):
+            raise OptionError(f"the benchmark has no section {name!r}; choose of {', '.join((*SECTIONS, *POINTS))}")
     counts = sorted({threads, *(1 << bit for bit in range(threads.bit_length()))})
     options = {**dataclasses.asdict(sizes), "threads": counts, "peer_python": peer_python}
-    options["user_file"] = str(user_file) if user_file else None
-    chosen = [name for name in SECTIONS[1:] if name in (only or SECTIONS)]
+    options.update(user_file=str(user_file) if user_file else None, layers=layers)
+    chosen = [name for name in (*SECTIONS[1:], *POINTS) if name in (only or SECTIONS)]
     result: dict[str, Any] = {"format": FORMAT, "sizes": sizes.name, "threads": counts, "failed": {}, "skipped": {}}
     if only is None and not (PEERS / "run.py").is_file():
         chosen.remove("peers")
@@ -172,9 +177,13 @@ def _section(name: str, options: dict[str, Any], log: Log) -> Any:
     """The result of section `name`, from a process of its own."""
     log(f"{name} ...")
     with tempfile.TemporaryDirectory() as folder:
-        child = {**environment(max(options["threads"])), "OPENBLAS_NUM_THREADS": "1"}
-        if name == "ladder":
+        child = environment(max(options["threads"]))
+        if name != "op":
+            child["OPENBLAS_NUM_THREADS"] = "1"
+        if name == "ladder" and options["ladder_cold"]:
             child["NUMBA_CACHE_DIR"] = folder
+        if name == "avx2":
+            child.update(points.avx2_environment())
         answer = Path(folder) / "answer.json"
         command = [sys.executable, "-m", "siamese_np.bench.suite", name, json.dumps(options), str(answer)]
         done = subprocess.run(command, env=child, stdout=sys.stderr)
@@ -197,6 +206,10 @@ def _measure(name: str, options: dict[str, Any]) -> Any:
         from siamese_np.bench.clocks import clocks
 
         return clocks(options["presets"], options["processes"])
+    if name == "op":
+        from siamese_np.bench import op
+
+        return op.run(options, _log)
     dataset = load_dataset()
     if count := options["data"]:
         parts = (dataset.train, dataset.validation, dataset.test)
@@ -213,12 +226,15 @@ def _measure(name: str, options: dict[str, Any]) -> Any:
         return climb.climb([one for one in rungs if one.operation in chosen], problem, small, threads, *how)
     if name == "peers":
         return load_peers().run(dataset.test, options, _log)
+    if name in POINTS:
+        return points.run(name, dataset.test, options, _log)
     from siamese_np.bench import end_to_end
 
     if name == "memory":
         return end_to_end.memory(dataset.train, options["pair_count"], _log)
     result: dict[str, Any] = {
         "steps": end_to_end.steps(dataset.test, options["pairs"], options["threads"], *how),
+        "parts": end_to_end.step_parts(dataset.test, options["pairs"], max(options["threads"]), options["seconds"]),
         "embeddings": end_to_end.embeddings(dataset.test, options["embedded"], options["threads"], *how),
         "cost_per_image": end_to_end.cost_per_image(dataset.train, options["data_sets"], _log),
     }

@@ -25,8 +25,9 @@ from numba.extending import intrinsic, models, register_model
 
 
 def _vector_bytes() -> int:
-    features = binding.get_host_cpu_features()
-    return 64 if features.get("avx512f") else 32 if features.get("avx2") else 16
+    given = config.CPU_FEATURES  # NUMBA_CPU_FEATURES: code for less than this processor can do
+    features = (binding.get_host_cpu_features().flatten() if given is None else given).split(",")
+    return 64 if "+avx512f" in features else 32 if "+avx2" in features else 16
 
 
 VECTOR_BYTES = _vector_bytes()
