@@ -285,7 +285,8 @@ def test_input_and_exit_are_mistakes_of_the_function(folder, capsys):
 # --- the command and the folder ---------------------------------------------------------------------------------
 
 
-def test_an_exercise_folder_is_never_overwritten(tmp_path, capsys):
+def test_an_exercise_folder_is_never_overwritten(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     full, file = tmp_path / "full", tmp_path / "file"
     full.mkdir()
     (full / "mine.txt").write_text("mine")
@@ -297,6 +298,7 @@ def test_an_exercise_folder_is_never_overwritten(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert run(capsys, "start", tmp_path / "empty")[0] == run(capsys, "start", tmp_path / "a" / "new")[0] == 0
     assert run(capsys, "start", tmp_path / "empty")[0] == 2
+    assert "cd 'a folder'," in run(capsys, "start", "a folder")[1]
 
 
 def test_from_the_first_exercise_to_the_next_without_the_later_files(folder, capsys):
@@ -310,7 +312,9 @@ def test_from_the_first_exercise_to_the_next_without_the_later_files(folder, cap
     assert learn.progress(folder)["dense"] == {"passed": True, "hints": 0}
     status, sentence = run(capsys, "check")
     assert status == 2 and "there is no file 02_relu.py" in sentence
-    assert run(capsys, "progress")[1].startswith("passed  01_dense.py")
+    assert "`siamese-np learn start FOLDER` writes fresh ones" in sentence
+    out = run(capsys, "progress")[1]
+    assert out.startswith("passed  01_dense.py") and out.endswith(f"1 of {len(NAMES)} passed, next: 02_relu.py\n")
     (folder / "progress.json").write_text(json.dumps({name: {"passed": True, "hints": 0} for name in NAMES}))
     assert run(capsys, "check") == (0, f"all {len(NAMES)} exercises are passed\n")
 
@@ -333,6 +337,7 @@ def test_hints_come_one_by_one_and_the_solution_is_the_textbooks(folder, tmp_pat
     monkeypatch.chdir(tmp_path)
     assert json.loads(run(capsys, "hint", "dense", "--json")[1]) == {"exercise": "dense", "hints": hints, "more": 0}
     assert "return dout @ w.T, x.T @ dout, dout.sum(axis=0)" in run(capsys, "solution", "1")[1]
+    assert "def _hinge(" in run(capsys, "solution", "contrastive")[1]
 
 
 def test_json(folder, capsys):

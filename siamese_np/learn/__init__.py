@@ -64,5 +64,7 @@ def solution(exercise: str) -> str:
     """The source of the functions that solve an exercise: the textbook's."""
     from siamese_np.learn.tasks import TASKS
 
-    functions = TASKS[find(exercise).name].shown
+    shown = TASKS[find(exercise).name].shown
+    helpers = [f.__globals__.get(name) for f in shown for name in f.__code__.co_names if name.startswith("_")]
+    functions: list[Any] = [*filter(inspect.isfunction, helpers), *shown]
     return "\n\n".join(f"# {function.__module__}\n{inspect.getsource(function)}" for function in functions)

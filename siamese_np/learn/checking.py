@@ -57,7 +57,8 @@ def check_function(
         findings = [str(error)]
     except (Exception, SystemExit) as error:
         code = getattr(getattr(function, "py_func", function), "__code__", None)
-        findings = [f"{exercise.function} raises {_described(error, getattr(code, 'co_filename', ''))}"]
+        raised = f"{exercise.function} raises {_described(error, getattr(code, 'co_filename', ''))}"
+        findings = [raised, *vars(error).get("__notes__", [])]
     return Outcome(exercise.name, not findings, findings, exercise.read)
 
 
@@ -80,7 +81,8 @@ def check_file(exercise: Exercise, path: Path, seconds: float | None = None) -> 
     try:
         open_regular(path).close()
     except FileNotFoundError:
-        raise OptionError(f"there is no file {path} to check") from None
+        fresh = "`siamese-np learn start FOLDER` writes fresh ones into a new folder"
+        raise OptionError(f"there is no file {path} to check; {fresh}") from None
     except OSError as error:
         raise OptionError(f"cannot read {path}: {error.strerror}") from None
     with tempfile.TemporaryDirectory() as folder:

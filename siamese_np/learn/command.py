@@ -1,13 +1,14 @@
 """What ``siamese-np learn`` does: each function returns the exit status, an object for JSON, and lines for people."""
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import Any
 
 from siamese_np import learn
 from siamese_np.errors import OptionError
 from siamese_np.learn.exercise import exercises, find
-from siamese_np.learn.folder import FILE, progress, record, start
+from siamese_np.learn.folder import FILE, Progress, progress, record, start
 
 Result = tuple[int, dict[str, Any], list[str]]
 
@@ -28,7 +29,9 @@ def _list(_: Any) -> Result:
 
 def _start(folder: str) -> Result:
     paths = start(folder)
-    line = f"{len(paths)} exercises. Begin: cd {folder}, edit {paths[0].name}, then `siamese-np learn check`"
+    line = (
+        f"{len(paths)} exercises. Begin: cd {shlex.quote(folder)}, edit {paths[0].name}, then `siamese-np learn check`"
+    )
     return 0, {"folder": folder, "exercises": len(paths)}, [line]
 
 
@@ -47,8 +50,7 @@ def _check(name: str | None) -> Result:
     if done and outcome.passed:
         done[outcome.exercise]["passed"] = True
         record(folder, done)
-        left = [find(name).file for name, one in done.items() if not one["passed"]]
-        lines.append(f"{len(done) - len(left)} of {len(done)} passed, {f'next: {left[0]}' if left else 'all of them'}")
+        lines.append(_standing(done))
     return 0 if outcome.passed else 1, outcome._asdict(), lines
 
 
@@ -74,4 +76,9 @@ def _progress(_: Any) -> Result:
     done = progress()
     lines = [f"{'passed' * one['passed']:8}{find(name).file:26}  {find(name).title}" for name, one in done.items()]
     passed = sum(one["passed"] for one in done.values())
-    return 0, {"passed": passed, "exercises": done}, [*lines, f"{passed} of {len(done)} passed"]
+    return 0, {"passed": passed, "exercises": done}, [*lines, _standing(done)]
+
+
+def _standing(done: Progress) -> str:
+    left = [find(name).file for name, one in done.items() if not one["passed"]]
+    return f"{len(done) - len(left)} of {len(done)} passed, {f'next: {left[0]}' if left else 'all of them'}"
