@@ -131,14 +131,84 @@ def one_sided(function, x):
     return np.array([(function(x + step) - function(x)) / 1e-7 for step in steps]).reshape(x.shape)
 
 
+def mask_in_place(dout, cache):
+    cache[0][cache[0] > 0] = 1
+    return dout * cache[0]
+
+
+def pooled_with_strides_swapped(dout, cache):
+    x, window, (sh, sw) = cache
+    return solutions.maxpool2d_backward(dout, (x, window, (sw, sh)))
+
+
+def pooled_over_channels(dout, cache):
+    x, (KH, KW), (sh, sw) = cache
+    dx = np.zeros_like(x)
+    for n, i, j in np.ndindex(dout.shape[:3]):
+        seen = n, slice(i * sh, i * sh + KH), slice(j * sw, j * sw + KW)
+        dx[seen] += (x[seen] == x[seen].max()) * dout[n, i, j]
+    return dx
+
+
+def padded_wrong(dout, cache):
+    x, w, stride, (ph, pw) = cache
+    return textbook.conv2d_backward(dout, (x, w, stride, (pw, ph)))
+
+
+def conv(change):
+    return lambda dout, cache: change(*textbook.conv2d_backward(dout, cache))
+
+
+def pairs_of_one_half(ddist, cache):
+    dist, emb = cache
+    demb = np.zeros_like(emb)
+    for i, j in np.argwhere(np.tril(dist) > 0):
+        g = ddist[i, j] * (emb[i] - emb[j]) / dist[i, j]
+        demb[i] += g
+        demb[j] -= g
+    return demb
+
+
+def same_sign_for_both(ddist, cache):
+    dist, emb = cache
+    demb = np.zeros_like(emb)
+    for i, j in np.argwhere(dist > 0):
+        g = ddist[i, j] * (emb[i] - emb[j]) / dist[i, j]
+        demb[i] += g
+        demb[j] += g
+    return demb
+
+
 WRONG = [
     ("dense", dense(lambda dx, dw, db: (-dx, dw, db)), "every entry has the wrong sign"),
     ("dense", dense(lambda dx, dw, db: (dx, dw / 5, db)), "divided by 5, the batch size N"),
-    ("dense", dense(lambda dx, dw, db: (dx, dw)), r"\n  backward must return 3 gradients .* returned 2\n"),
+    ("dense", dense(lambda dx, dw, db: (dx, dw)), "\n  it must return dx, dw and db, not 2 values\n"),
     ("dense", dense(lambda dx, dw, db: (dx, dw, db[None])), r"shape \(1, 4\), but b has shape \(4,\)"),
     ("dense", lambda dout, cache: dout @ cache[1], r"raises ValueError: .* \(line \d+\)"),
-    ("relu", lambda dout, cache: dout, "the output is ReLU of x, but the derivative is that of x"),
+    ("relu", lambda dout, cache: dout, "all of dout goes through"),
+    ("dense", lambda dout, cache: None, r"\n  it returns None: is there a `return` at its end\?\n"),
+    ("dense", lambda dout, cache: (None, None, None), r"dx must be an array \(5, 3\) of floats, not None"),
+    ("dense", lambda dout, cache: {"x": dout, "w": dout, "b": dout}, "must return dx, dw and db, not a dict"),
+    (
+        "dense",
+        lambda dout, cache: dout * cache[1],
+        r"with dout array \(5, 4\) and cache \(array \(5, 3\), array \(3, 4\)\)",
+    ),
+    ("dense", dense(lambda dx, dw, db: (dx, dw.T, db)), "dw has shape .*\n +likely: it is transposed"),
+    ("dense", dense(lambda dx, dw, db: (dw, dx, db)), "dx has shape .*\n +likely: that is the shape of w"),
+    ("dense", lambda dout, cache: (dout @ cache[1].T, cache[0].T @ dout, dout.sum(1)), "likely: .* the wrong axis"),
+    ("dense", lambda dout, cache: (dout @ cache[1].T, cache[0].T @ dout, dout), "not yet summed over the first axis"),
+    ("dense", dense(lambda dx, dw, db: (dx, dw, db.sum())), "db has shape .*\n +likely: it is summed over all axes"),
+    ("dense", dense(lambda dx, dw, db: (dx, dw, db[None])), "db has shape .*\n +likely: .*keepdims=True"),
+    ("dense", dense(lambda dx, dw, db: (dx.astype(int), dw, db)), "dx must be float64, as x is, not int64"),
+    ("dense", dense(lambda dx, dw, db: (dx, dw / 5, db)), "dw: 12 of 12 entries are wrong"),
+    ("relu", mask_in_place, "it changes an array of its cache"),
     ("relu", lambda dout, cache: np.where(cache[0] > 0, 1.0, 0.0), "dout is not used"),
+    ("pooling", pooled_with_strides_swapped, "raises|wrong"),
+    ("pooling", pooled_over_channels, "dx: .* entries are wrong"),
+    ("conv_stride", padded_wrong, r"conv2d_backward raises ValueError: .*\n +it was called with dout array"),
+    ("conv_stride", conv(lambda dx, dw, db: (np.pad(dx, ((0, 0), (1, 1), (0, 0), (0, 0))), dw, db)), "is not cut off"),
+    ("conv_stride", conv(lambda dx, dw, db: (dx[:, :0], dw, db)), "likely: it is empty"),
     ("pooling", pool(lambda window: window == window.max()), "this is a kink\n.* first of them in row-major order"),
     ("pooling", pool(lambda w: (w == w.max()) / (w == w.max()).sum()), "this is a kink\n.* first of them"),
     ("pooling", pool(lambda window: np.ones(window.shape) / window.size), "goes where nothing should arrive"),
@@ -150,7 +220,7 @@ WRONG = [
         lambda dout, cache: dout * (cache[0] > 0) * (1 + 1e-7 * RNG.random()),
         "called again with the same arguments, it gives another gradient",
     ),
-    ("relu", lambda dout, cache: np.multiply(dout, cache[0] > 0, out=dout), "changed its argument dout"),
+    ("relu", lambda dout, cache: np.multiply(dout, cache[0] > 0, out=dout), "it changes dout"),
     ("distance", distance(lambda dist: dist), "yours nan, should be 0\n.* exactly 0, not NaN"),
     ("distance", distance(lambda dist: dist + 1e-6), "an epsilon"),
     ("distance", distance(lambda dist: np.where(dist == 0, 1, dist), sign=1), "demb_b: .*\n(.*\n)*.*wrong sign"),
@@ -162,7 +232,13 @@ WRONG = [
     ),
     ("contrastive", lambda dloss, cache: textbook.contrastive_backward(dloss, cache) / len(dloss), "the batch size N"),
     ("contrastive", lambda dloss, cache: dloss * (cache[0] - cache[1] * cache[2]), "a condition is missing"),
-    ("shared_weights", one_branch, "dw: .*\n(.*\n)*.*the part that comes through x_b is lost"),
+    ("contrastive", lambda d, c: textbook.contrastive_backward(d, (c[0], c[1], 1.0)), "margin is not always 1"),
+    ("contrastive", lambda d, c: d * textbook.contrastive_forward(*c)[0], "it is the loss itself, not its slope"),
+    ("shared_weights", one_branch, "db: .*\n(.*\n)*.*through branch b is lost"),
+    ("all_pairs", lambda d, c: textbook.pairwise_backward(d, (c[0] + 1e-6, c[1])), "likely: an epsilon, or"),
+    ("all_pairs", pairs_of_one_half, "only .* with i > j counts"),
+    ("all_pairs", same_sign_for_both, "column i of ddist arrives with the wrong sign"),
+    ("shared_weights", one_branch, "dw: .*\n(.*\n)*.*through branch b is lost"),
     ("all_pairs", rows_alone, "only the output of the same index counts"),
     ("all_pairs", lambda ddist, cache: rows_alone(ddist.T, cache), "the output of the same index, .* is missing"),
     ("all_pairs", lambda ddist, cache: textbook.pairwise_backward(ddist, cache) / 2, "divided by 2"),

@@ -30,8 +30,8 @@ def _siamese(x_a: Any, x_b: Any, w: Any, b: Any) -> Any:
     return dist, (dense_a, dense_b, relu_a, relu_b, dist_cache)
 
 
-def _contrastive(dist: Any) -> Any:
-    return textbook.contrastive_forward(dist, np.array([0, 1, 1, 0, 1, 1, 0]), 1.0)
+def _contrastive(margin: float) -> Function:
+    return lambda dist: textbook.contrastive_forward(dist, np.array([0, 1, 1, 0, 1, 1, 0]), margin)
 
 
 def rows_alone(ddist: Any, cache: Any) -> Any:
@@ -40,12 +40,33 @@ def rows_alone(ddist: Any, cache: Any) -> Any:
     return np.stack([textbook.pairwise_backward(row, cache)[i] for i, row in enumerate(single_rows)])
 
 
+def _branch_alone(k: int) -> Function:
+    """Only one of the two branches arrives at the shared weights."""
+
+    def backward(ddist: Any, cache: Any) -> Any:
+        demb = textbook.euclidean_backward(ddist, cache[4])[k]
+        _, dw, db = textbook.dense_backward(textbook.relu_backward(demb, cache[2 + k]), cache[k])
+        return *solutions.siamese_backward(ddist, cache)[:2], dw, db
+
+    return backward
+
+
+def _overwriting(dout: Any, cache: Any) -> Any:
+    """A convolution with = in place of += where windows overlap."""
+    x, w, (sh, sw), (ph, pw) = cache
+    (_, OH, OW, _), (_, H, W, C) = dout.shape, x.shape
+    dpadded = np.zeros((len(x), H + 2 * ph, W + 2 * pw, C))
+    for p, q in np.ndindex(w.shape[:2]):
+        dpadded[:, p : p + OH * sh : sh, q : q + OW * sw : sw] = dout @ w[p, q].T
+    return dpadded[:, ph : ph + H, pw : pw + W], *textbook.conv2d_backward(dout, cache)[1:]
+
+
 PLAIN = (1, 1), (0, 0)  # stride, padding
 IMAGES, FILTERS, BIAS = normal((3, 5, 4, 3)), normal((3, 2, 3, 4)), normal(4)
 ONE_FILTER = FILTERS[..., :1]  # then it shows when one place of the window overwrites another
 OPEN = ((np.ones((5, 4)),), (np.ones((5, 4)),))  # caches of ReLUs that let everything through
-DISTINCT = rng.permutation(np.arange(60.0)).reshape(2, 6, 5, 1) / 10
-TIES = rng.integers(0, 2, (2, 6, 5, 1)).astype(float)
+DISTINCT = rng.permutation(np.arange(120.0)).reshape(2, 6, 5, 2) / 10
+TIES = rng.integers(0, 2, (2, 6, 5, 2)).astype(float)
 EMB_A, EMB_B = normal((2, 5, 3))
 EQUAL = np.where([[False], [True], [False], [False], [False]], EMB_A, EMB_B)  # in one row
 
@@ -54,32 +75,40 @@ _relu = Gradient(
     textbook.relu_backward,
     (textbook.relu_forward, normal((3, 5))),
     (textbook.relu_forward, np.array([[-1.0, 0.0, 2.0], [0.0, 0.5, -0.3]])),
+    mistakes={"all of dout goes through: out is never below 0, so out >= 0 is no mask": lambda d, c: d},
 )
 _pooling = Gradient(
     solutions.maxpool2d_backward,
     (_pool((2, 2), (2, 2)), DISTINCT),
-    (_pool((3, 2), (1, 1)), DISTINCT),
+    (_pool((3, 2), (2, 1)), DISTINCT),
     (_pool((2, 2), (2, 2)), TIES),
     shown=[textbook.maxpool2d_forward, textbook.maxpool2d_backward],
 )
 _strides = Gradient(
     textbook.conv2d_backward,
     *(_conv(*both) for both in (((2, 1), (0, 0)), ((1, 2), (1, 0)), ((2, 2), (1, 2)))),
-    mistakes={"it is as if the stride were 1": lambda d, c: textbook.conv2d_backward(d, (*c[:2], (1, 1), c[3]))},
+    mistakes={
+        "it is as if the stride were 1": lambda d, c: textbook.conv2d_backward(d, (*c[:2], (1, 1), c[3])),
+        "where windows overlap, the last one overwrites the others: = for +=": _overwriting,
+    },
 )
 _loss = Gradient(
     textbook.contrastive_backward,
-    (_contrastive, rng.uniform(0.1, 0.9, 7)),
-    (_contrastive, np.array([0.2, 1.7, 0.4, 1.3, 1.0, 2.5, 0.6])),
+    (_contrastive(1.0), rng.uniform(0.1, 0.9, 7)),
+    (_contrastive(1.5), np.array([0.2, 1.7, 0.4, 1.3, 1.5, 2.5, 0.6])),
     mistakes={
-        "similar and dissimilar are swapped": lambda d, c: textbook.contrastive_backward(d, (c[0], 1 - c[1], c[2]))
+        "similar and dissimilar are swapped": lambda d, c: textbook.contrastive_backward(d, (c[0], 1 - c[1], c[2])),
+        "it is the loss itself, not its slope": lambda d, c: d * textbook.contrastive_forward(*c)[0],
+        "margin is not always 1": lambda d, c: textbook.contrastive_backward(d, (*c[:2], 1.0)),
     },
 )
 _shared = Gradient(
     solutions.siamese_backward,
     (_siamese, normal((5, 3)), normal((5, 3)), normal((3, 4)), normal(4)),
     mistakes={
-        "the way back through ReLU is left out": lambda d, c: solutions.siamese_backward(d, (*c[:2], *OPEN, c[4]))
+        "the way back through ReLU is left out": lambda d, c: solutions.siamese_backward(d, (*c[:2], *OPEN, c[4])),
+        "what comes through branch b is lost: dw and db are sums of both": _branch_alone(0),
+        "what comes through branch a is lost: dw and db are sums of both": _branch_alone(1),
     },
 )
 
@@ -110,7 +139,12 @@ TASKS: dict[str, Gradient | Values | Kernel] = {
         textbook.pairwise_backward,
         (textbook.pairwise_forward, EMB_A),
         (textbook.pairwise_forward, EMB_A[[0, 1, 1, 2]]),
-        mistakes={"row i of ddist counts twice, in place of column i": lambda d, c: rows_alone(2 * d, c)},
+        mistakes={
+            "row i of ddist counts twice, in place of column i": lambda d, c: rows_alone(2 * d, c),
+            "column i of ddist arrives with the wrong sign": lambda d, c: rows_alone(d, c) - rows_alone(d.T, c),
+            "only ddist[i, j] with i > j counts": lambda d, c: textbook.pairwise_backward(np.tril(d), c),
+            "only ddist[i, j] with i < j counts": lambda d, c: textbook.pairwise_backward(np.triu(d), c),
+        },
         shown=[textbook.euclidean_backward],
     ),
     "momentum": Values(
