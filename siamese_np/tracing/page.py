@@ -5,10 +5,8 @@ products and sums of two of them (a dense layer's dw for one image, the sum of b
 """
 
 import base64
-import html
 import json
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +16,7 @@ from siamese_np.layer import Array, Layer
 from siamese_np.layers import Conv2D, Dense, Flatten, GlobalAvgPool2D, MaxPool2D, ReLU
 from siamese_np.ledger import flops
 from siamese_np.network import SiameseNetwork
+from siamese_np.pages import asset, filled
 from siamese_np.tracing.mistakes import MISTAKES, check, place, said
 from siamese_np.tracing.record import BRANCHES, Trace
 
@@ -159,25 +158,11 @@ def _blob(name: str, blob: str) -> str:
 
 def _fill(data: Mapping[str, Any], blobs: Sequence[str]) -> str:
     """The page with its style, numbers and program in it."""
-    shown = json.dumps(data).replace("<", "\\u003c")  # no tag may end the script
-    fillers = {
-        "STYLE": _asset("page.css"),
-        "NUMBERS": "\n".join([*blobs, f'<script type="application/json" id="data">{shown}</script>']),
-        "PROGRAM": "\n".join(_asset(name) for name in _SCRIPTS),
-        "PARAMETERS": html.escape(f"{data['parameters']:,}"),
-    }
-    text = _asset("page.html")
-    for name, filler in fillers.items():
-        text = text.replace(f"<!--{name}-->", filler)
-    return text
-
-
-def _asset(name: str) -> str:
-    return resources.files(__package__).joinpath("assets", name).read_text(encoding="utf-8")
+    return filled(__package__, data, _SCRIPTS, blobs, {"PARAMETERS": f"{data['parameters']:,}"})
 
 
 def _source(file: str) -> str:
-    return resources.files("siamese_np.textbook").joinpath(f"{file}.py").read_text(encoding="utf-8")
+    return asset("siamese_np.textbook", f"{file}.py")
 
 
 def _line(file: str, text: str) -> tuple[str, int]:
