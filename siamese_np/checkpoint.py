@@ -21,6 +21,7 @@ from siamese_np.datasets import Dataset
 from siamese_np.description import registered_layer
 from siamese_np.errors import ModelError, OptionError
 from siamese_np.network import Sequential
+from siamese_np.report.health import columns
 from siamese_np.storage import load_arrays, save_arrays
 
 if TYPE_CHECKING:
@@ -208,8 +209,8 @@ def check_progress(path: Path, header: Mapping[str, Any], training: "Training") 
 def _progress(header: Mapping[str, Any], training: "Training") -> Iterator[tuple[str, Any]]:
     """Names of entries, each with whether it fits; one may rely on those before it."""
     history, steps, seconds = (header.get(name) for name in ("history", "steps", "seconds"))
-    epochs, protocol = training.config.epochs, training.protocol
-    yield "history", isinstance(history, list) and len(history) <= epochs and _is_history(history)
+    epochs, protocol, health = training.config.epochs, training.protocol, columns(training.siamese.network)
+    yield "history", isinstance(history, list) and len(history) <= epochs and _is_history(history, health)
     assert isinstance(history, list)
     in_epoch = steps - len(history) * protocol.steps if type(steps) is int else -1
     yield "steps", 0 <= in_epoch < (protocol.steps if len(history) < epochs else 1)
@@ -219,12 +220,13 @@ def _progress(header: Mapping[str, Any], training: "Training") -> Iterator[tuple
     yield "best", header.get("best") == training.best_of(history)
 
 
-def _is_history(rows: list[Any]) -> bool:
-    """Whether these can be the rows of `Training.history`."""
+def _is_history(rows: list[Any], health: list[str]) -> bool:
+    """Whether these can be the rows of `Training.history`; older ones lack the columns `health`."""
     return all(
         isinstance(row, dict)
-        and set(row) == ROW
-        and all(np.isfinite(as_number(value)) for value in row.values())
+        and set(row) in (ROW, {*ROW, *health})
+        and all(np.isfinite(as_number(row[name])) for name in ROW)
+        and all(type(row.get(name, 0.0)) is float and not row.get(name, 0.0) < 0 for name in health)  # or NaN
         and all(row[name] >= 0 for name in ROW - {"loss"})  # a loss of the user's may be below 0
         and row["epoch"] == number
         and row["validation_pair_accuracy"] <= 1

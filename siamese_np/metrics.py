@@ -296,12 +296,19 @@ def knn_accuracy(
     if len(query) == 0:
         raise ShapeError("query must hold at least one embedding, but is empty")
     indices, _ = nearest(query, gallery, k)
-    voted = classes[indices]
+    return float(np.mean(knn_vote(classes[indices]) == expected))
+
+
+def knn_vote(voted: NDArray[Any]) -> NDArray[Any]:
+    """The class (Q,) that most of the neighbours vote for, of their classes `voted` (Q, k), nearest first.
+
+    Equal votes are decided as in `knn_accuracy`.
+    """
     votes = np.zeros(voted.shape, dtype=np.intp)
     for neighbour in range(voted.shape[1]):
         votes += voted == voted[:, neighbour, None]
     winner = votes.argmax(axis=1)  # the first, so the nearest, whose class has the most votes
-    return float(np.mean(voted[np.arange(len(voted)), winner] == expected))
+    return voted[np.arange(len(voted)), winner]
 
 
 def map_at_r(emb: ArrayLike, classes: ArrayLike) -> float:

@@ -26,6 +26,7 @@ from siamese_np.config import TrainConfig
 from siamese_np.datasets import Dataset
 from siamese_np.errors import OptionError
 from siamese_np.network import Sequential, SiameseNetwork
+from siamese_np.report.health import health
 from siamese_np.run_folder import check_folder, evaluate, make_folder, remove_leftovers, write_history, write_run
 from siamese_np.storage import save_model, versions
 from siamese_np.training import Training
@@ -84,7 +85,7 @@ def train(training: Training, folder: Path | None = None, log: Log = lambda line
                 training.validate()
                 _save_model(training, folder)
             else:
-                training.history.append(training.validate())
+                training.history.append({**training.validate(), **health(training)})
                 training.losses = []
                 _save(training, folder)
                 _log_epoch(training, log)

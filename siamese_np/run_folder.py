@@ -1,8 +1,6 @@
 """Evaluation of a trained model on the test images, and what a run folder shows: metrics, history, pictures, a page."""
 
-import base64
 import csv
-import html
 import io
 import json
 import tempfile
@@ -20,7 +18,7 @@ from siamese_np.bootstrap import all_pairs_intervals
 from siamese_np.datasets import Dataset, Split
 from siamese_np.errors import ModelError
 from siamese_np.evaluation_pairs import evaluation_pairs, load_evaluation_pairs
-from siamese_np.metrics import knn_accuracy, map_at_r, nearest, pair_distances, pair_metrics
+from siamese_np.metrics import knn_vote, map_at_r, nearest, pair_distances, pair_metrics
 from siamese_np.network import SiameseNetwork
 from siamese_np.storage import write_atomically
 
@@ -51,11 +49,18 @@ LINES = [
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What was measured on the test images, ready for JSON, and the arrays the pictures are drawn from."""
+    """What was measured on the test images, ready for JSON, and the arrays that pictures and page are made of.
+
+    `neighbours` (N, k) are the training images nearest to each test image, `near` their distances, and `voted` (N,) the
+    class that they vote for.
+    """
 
     metrics: dict[str, Any]
     emb: NDArray[Any]
     gallery: NDArray[Any]
+    neighbours: NDArray[np.intp]
+    near: NDArray[np.float64]
+    voted: NDArray[np.int64]
     pairs: NDArray[np.int64]
     label: NDArray[np.int64]
     dist: NDArray[Any]
@@ -100,14 +105,15 @@ def evaluate(siamese: SiameseNetwork, dataset: Dataset) -> Evaluation:
             alike_metrics["eer"],
         )
     metrics["map_at_r"] = map_at_r(emb, dataset.test.classes)
-    k = min(NEIGHBOURS, len(gallery))
-    metrics["knn_accuracy"] = knn_accuracy(emb, dataset.test.classes, gallery, dataset.train.classes, k)
+    neighbours, near = nearest(emb, gallery, min(NEIGHBOURS, len(gallery)))
+    voted = knn_vote(dataset.train.classes[neighbours])
+    metrics["knn_accuracy"] = float(np.mean(voted == dataset.test.classes))
     metrics["embeddings_per_second"] = len(emb) / embedding_seconds
     metrics["margin"] = siamese.margin
     metrics["data"] = dataset.name
     metrics["test_images"], metrics["test_pairs"] = len(emb), len(pairs)
     metrics["demonstration"] = _demonstration(siamese, emb, dataset.test)
-    return Evaluation(metrics, emb, gallery, pairs, label, dist)
+    return Evaluation(metrics, emb, gallery, neighbours, near, voted, pairs, label, dist)
 
 
 def _demonstration(siamese: SiameseNetwork, emb: NDArray[Any], test: Split) -> list[dict[str, Any]]:
@@ -151,12 +157,12 @@ def text(metrics: Mapping[str, Any]) -> str:
             f"  distance of {kind} pairs: median {of['p50']:.3f}, 1 to 99 percent {of['p1']:.3f} to {of['p99']:.3f}"
         )
     for pair in metrics["demonstration"]:
-        (one, other), verdict = pair["classes"], _verdict(pair)
-        lines.append(f"  an image of a {one} and one of a {other}: distance {pair['distance']:.3f}, {verdict}")
+        (one, other), distance = pair["classes"], pair["distance"]
+        lines.append(f"  an image of a {one} and one of a {other}: distance {distance:.3f}, {verdict(pair)}")
     return "\n".join(lines)
 
 
-def _verdict(pair: Mapping[str, Any]) -> str:
+def verdict(pair: Mapping[str, Any]) -> str:
     return "similar" if pair["similar"] else "dissimilar"
 
 
@@ -171,17 +177,20 @@ def write_run(
 
     ``metrics.json`` comes last because it marks the run as complete: until then the run can be resumed.
     """
+    from siamese_np.report.page import page  # which shows what is defined here
+
     write_history(folder, history)
-    pictures = draw(folder, evaluation, dataset, history)
+    draw(folder, evaluation, dataset, history)
     # a file name in it may hold bytes that are no UTF-8
-    write_atomically(folder / "report.html", page(metrics, pictures).encode(errors="backslashreplace"))
+    content = page(evaluation, dataset, history, metrics).encode(errors="backslashreplace")
+    write_atomically(folder / "report.html", content)
     write_atomically(folder / "metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
 
 
 def write_history(folder: Path, history: Sequence[Mapping[str, float]]) -> None:
-    """Write one row per epoch to ``history.csv``."""
+    """Write one row per epoch to ``history.csv``; a column that an older run did not measure is empty in its rows."""
     content = io.StringIO(newline="")
-    writer = csv.DictWriter(content, list(history[0]) if history else ["epoch"])
+    writer = csv.DictWriter(content, list(dict.fromkeys(name for row in history for name in row)) or ["epoch"])
     writer.writeheader()
     writer.writerows(history)
     write_atomically(folder / "history.csv", content.getvalue().encode())
@@ -194,93 +203,29 @@ def drawable(images: NDArray[Any]) -> NDArray[Any]:
     return images[..., :1] if images.ndim == 4 and images.shape[3] not in (1, 3) else images
 
 
-def draw(
-    folder: Path, evaluation: Evaluation, dataset: Dataset, history: Sequence[Mapping[str, float]]
-) -> list[tuple[Path, str]]:
-    """Draw the pictures of a run; return their paths, each with a sentence that says what it shows."""
+def draw(folder: Path, evaluation: Evaluation, dataset: Dataset, history: Sequence[Mapping[str, float]]) -> None:
+    """Draw the pictures of a run: embeddings, distances, ROC, history, some pairs, some neighbours, the worst pairs."""
     from siamese_np import plots
 
     e, test, threshold = evaluation, dataset.test, evaluation.metrics["threshold"]
     shown = np.sort(np.unique(test.classes, return_index=True)[1])
     indices, distances = nearest(e.emb[shown], e.gallery, min(8, len(e.gallery)))
     pair_arrays = (drawable(test.images), e.pairs, e.dist, e.label, threshold, test.classes)
-    return [
-        (
-            plots.plot_embedding_map(folder / "embedding_map.png", e.emb, test.classes),
-            "Embeddings of the test images, the two directions of largest variance, one colour a class.",
-        ),
-        (
-            plots.plot_distances(folder / "distances.png", e.dist, e.label, threshold, e.metrics["margin"]),
-            "Distances of similar and of dissimilar test pairs, and the threshold between them.",
-        ),
-        (
-            plots.plot_roc(folder / "roc.png", e.dist, e.label),
-            "True accepts against false accepts, for every threshold.",
-        ),
-        (
-            plots.plot_history(folder / "history.png", history),
-            "Loss and pair accuracy after each epoch.",
-        ),
-        (
-            plots.plot_pairs(folder / "pairs.png", *pair_arrays),
-            "Some test pairs with their distance and verdict.",
-        ),
-        (
-            plots.plot_neighbours(
-                folder / "neighbours.png",
-                drawable(test.images[shown]),
-                test.classes[shown],
-                drawable(dataset.train.images),
-                dataset.train.classes,
-                indices,
-                distances,
-            ),
-            "The first test image of each class, and the training images nearest to it.",
-        ),
-        (
-            plots.plot_mistakes(folder / "mistakes.png", *pair_arrays),
-            "The pairs furthest on the wrong side of the threshold.",
-        ),
-    ]
-
-
-def page(metrics: Mapping[str, Any], pictures: Sequence[tuple[Path, str]]) -> str:
-    """One HTML page, complete in itself, with the metrics and the pictures."""
-    lines = [(words, figure) for figure, words in figures(metrics)]
-    for pair in metrics["demonstration"]:
-        (a, b), (one, other), verdict = pair["images"], pair["classes"], _verdict(pair)
-        lines.append((f"test images {a} (a {one}) and {b} (a {other})", f"{verdict}, {pair['distance']:.3f}"))
-    lines.append(("seconds of training, without compiling", f"{metrics['seconds']:.1f}"))
-    rows = "\n".join(f"<tr><td>{html.escape(words)}</td><td>{figure}</td></tr>" for words, figure in lines)
-    options = ", ".join(f"{key} {value}" for key, value in metrics.get("options", {}).items())
-    shown = "\n".join(
-        f'<figure><img alt="{html.escape(words)}" src="data:image/png;base64,'
-        f'{base64.b64encode(path.read_bytes()).decode()}"><figcaption>{html.escape(words)}</figcaption></figure>'
-        for path, words in pictures
+    plots.plot_embedding_map(folder / "embedding_map.png", e.emb, test.classes)
+    plots.plot_distances(folder / "distances.png", e.dist, e.label, threshold, e.metrics["margin"])
+    plots.plot_roc(folder / "roc.png", e.dist, e.label)
+    plots.plot_history(folder / "history.png", history)
+    plots.plot_pairs(folder / "pairs.png", *pair_arrays)
+    plots.plot_neighbours(
+        folder / "neighbours.png",
+        drawable(test.images[shown]),
+        test.classes[shown],
+        drawable(dataset.train.images),
+        dataset.train.classes,
+        indices,
+        distances,
     )
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>siamese_np: {html.escape(metrics["data"])}</title>
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222 }}
-table {{ border-collapse: collapse }}
-td {{ padding: .2rem 1.5rem .2rem 0; border-bottom: 1px solid #ddd }}
-td + td {{ text-align: right; font-variant-numeric: tabular-nums }}
-figure {{ margin: 2.5rem 0 }}
-img {{ max-width: 100% }}
-figcaption, .options {{ color: #555; font-size: .9rem }}
-</style>
-<h1>{html.escape(metrics["data"])}</h1>
-<p>{metrics["test_images"]:,} test images, {metrics["test_pairs"]:,} test pairs.</p>
-<p class="options">{html.escape(options)}</p>
-<table>
-{rows}
-</table>
-{shown}
-</html>
-"""
+    plots.plot_mistakes(folder / "mistakes.png", *pair_arrays)
 
 
 def check_folder(folder: Path, overwrite: bool = False) -> None:

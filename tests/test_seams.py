@@ -1,5 +1,6 @@
 """Where a user's own network, loss, augmentation and data go into a training, and the states a run is resumed from."""
 
+import csv
 import doctest
 import json
 import shutil
@@ -24,6 +25,7 @@ from siamese_np import (
     Split,
     TrainConfig,
     checkpoint,
+    cnn,
     distances,
     load_model,
     mlp,
@@ -37,12 +39,16 @@ from siamese_np.augment import augmented
 from siamese_np.backend import BACKENDS, use_kernels
 from siamese_np.checkpoint import CHECKPOINT_FORMAT
 from siamese_np.errors import DataError, ModelError, OptionError, ShapeError, SiameseError
+from siamese_np.report.health import columns
 from siamese_np.run import resumed
 from siamese_np.run_folder import evaluate
 from siamese_np.storage import save_arrays
 from siamese_np.training import Training
 
 OLD = Path(__file__).parent / "data" / "checkpoint-format-1.npz"
+
+
+HEALTH = columns(cnn((4, 4, 1)))  # the old checkpoint is of a cnn
 
 
 def blobs_split(N):
@@ -269,7 +275,8 @@ def test_the_default_training_is_that_of_the_siamese_network(config, monkeypatch
     monkeypatch.setattr(SiameseNetwork, name, counted)
     train_run(config, BLOBS)
     steps = 3 * 4 if config is QUICK else 2 * 3
-    assert calls == [AllPairsContrastiveLoss if config is QUICK else ContrastiveLoss] * (1 + steps)
+    tried = 1 + config.epochs  # before the first step, and what is measured after each epoch
+    assert calls == [AllPairsContrastiveLoss if config is QUICK else ContrastiveLoss] * (tried + steps)
 
 
 def test_an_own_network_is_trained_itself():
@@ -571,6 +578,9 @@ def test_a_checkpoint_of_before_goes_on(tmp_path):
     assert run.history[1]["loss"] == pytest.approx(0.08090233413765548, rel=1e-3)  # as that version went on
     assert run.siamese.threshold == 0.1893821757054222 and run.metrics["options"]["optimizer"] == "sgd"
     assert (tmp_path / "report.html").exists()
+    assert [*run.history[1]] == [*run.history[0], *HEALTH]  # which that version did not measure
+    first, second = csv.DictReader((tmp_path / "history.csv").read_text().splitlines())
+    assert first["dead.relu_1"] == "" and float(second["dead.relu_1"]) == run.history[1]["dead.relu_1"]
 
 
 def damaged(change) -> dict:
@@ -587,6 +597,11 @@ def changed(name, value):
 
 def row(name, value):
     return lambda header: header["history"][0].update({name: value})
+
+
+def with_health(value):
+    """As a training writes it, but with one other value."""
+    return lambda header: header["history"][0].update(dict.fromkeys(HEALTH, 0.5), **{HEALTH[-1]: value})
 
 
 def option(name, value):
@@ -607,6 +622,8 @@ DAMAGES = [
     *(("history", row("seconds", value)) for value in (-1, np.nan, {})),
     ("history", lambda header: header["history"][0].pop("loss")),
     ("history", row("surplus", 1)),
+    ("history", row("dead.relu_1", 0.5)),  # alone
+    *(("history", with_health(value)) for value in (-0.5, "x", None, 1)),
     ("history", lambda header: header.update(history=header["history"] * 3)),
     *(("steps", changed("steps", value)) for value in (1.5, 10**30, -1, 3, 8, "4", None, True, np.nan)),
     *(("images_seen", changed("images_seen", value)) for value in (None, "x", 63, 10**30, np.nan, -64)),
@@ -655,6 +672,9 @@ def test_the_undamaged_header_is_taken(tmp_path):
     save_arrays(tmp_path / "checkpoint.npz", damaged(lambda header: None), arrays)
     assert len(resumed(tmp_path, BLOBS).history) == 1
     assert damaged(lambda header: None)["format"] == CHECKPOINT_FORMAT
+    for value in (0.0, 0.5, np.nan):  # a gradient of a user's loss may be NaN on these images and no others
+        save_arrays(tmp_path / "checkpoint.npz", damaged(with_health(value)), arrays)
+        assert len(resumed(tmp_path, BLOBS).history) == 1
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ ROOMS = {
         "__main__.py",
         "_process.py",
     ),
-    "pages": (50, "pages"),
+    "report": (390, "report", "pages"),
     "trace and learn": (1_700, "learn", "tracing", "ledger.py"),
     "benchmarks": (1_500, str(Path(__file__).parent.parent / "benchmarks")),
 }

@@ -1,0 +1,151 @@
+"""The report of a run as one HTML page, complete in itself: numbers, pictures and program, no other file."""
+
+import base64
+import html
+import math
+import os
+import platform
+import shlex
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from siamese_np.datasets import Dataset
+from siamese_np.metrics import pca_2d
+from siamese_np.pages import filled
+from siamese_np.report.shown import SEED, Shown, shown, tsne_2d
+from siamese_np.run_folder import Evaluation, figures, verdict
+
+_SCRIPTS = ("page.js", "chart.js", "map.js", "threshold.js", "confusion.js", "training.js")
+
+
+def page(
+    evaluation: Evaluation, dataset: Dataset, history: Sequence[Mapping[str, float]], metrics: Mapping[str, Any]
+) -> str:
+    """The page of a run.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+    dataset : Dataset
+        That it was evaluated on.
+    history : sequence of dict
+        A row for each epoch. A column that not all rows have is drawn where it is.
+    metrics : dict
+        As in ``metrics.json``; options, versions and seconds may be missing.
+    """
+    here = shown(evaluation, dataset)
+    n, test, train = here.numbers, dataset.test.classes, dataset.train.classes
+    classes = np.unique(np.concatenate([test, train]))
+
+    def number_of(values: NDArray[Any]) -> Any:
+        return np.searchsorted(classes, values).tolist()
+
+    pca, explained = pca_2d(evaluation.emb)
+    tsne = tsne_2d(evaluation.emb[n], pca[n])
+    cells, counts = np.unique(np.stack([test, evaluation.voted]), axis=1, return_counts=True)
+    data = {
+        "classes": [str(name) for name in classes],
+        "tests": len(test),
+        "points": {"number": n.tolist(), "class": number_of(test[n]), "knn": number_of(evaluation.voted[n])},
+        "near": np.searchsorted(here.gallery, evaluation.neighbours[n]).tolist(),
+        "near_dist": _rounded(evaluation.near[n]),
+        "gallery": {"number": here.gallery.tolist(), "class": number_of(train[here.gallery])},
+        "maps": {"pca": _rounded(pca[n]), "tsne": None if tsne is None else _rounded(tsne)},
+        "explained": explained.tolist(),
+        "confusion": [[*number_of(cell), count] for cell, count in zip(cells.T, counts.tolist(), strict=True)],
+        "distances": [_sorted(evaluation.dist[evaluation.label == kind]) for kind in (0, 1)],
+        "pairs": _pairs(evaluation, n),
+        "threshold": evaluation.metrics["threshold"],
+        "margin": evaluation.metrics["margin"],
+        "history": [{name: _finite(value) for name, value in row.items()} for row in history],
+        "sheet": {"across": here.across, "tile": here.tile, "size": here.size},
+    }
+    pictures = f'<script type="text/plain" id="sheet">{base64.b64encode(here.png).decode()}</script>'
+    texts = {
+        "TITLE": html.escape(metrics["data"]),
+        "TESTS": f"{metrics['test_images']:,} test images, {metrics['test_pairs']:,} test pairs",
+        "SHOWN": _shown_text(here, len(test)),
+        "METRICS": _table(_measured(metrics)),
+        "RUN": _table(_run(metrics)),
+    }
+    return filled(__package__, data, _SCRIPTS, [pictures], texts)
+
+
+def _measured(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
+    rows = [(words, figure) for figure, words in figures(metrics)]
+    for pair in metrics["demonstration"]:
+        (a, b), (one, other) = pair["images"], pair["classes"]
+        words = f"test images {a} (a {one}) and {b} (a {other})"
+        rows.append((words, f"{verdict(pair)}, {pair['distance']:.3f}"))
+    return rows
+
+
+def _run(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What the run was and where: all that it takes to do it again."""
+    from siamese_np.runtime.scheduler import get_threads
+
+    options = dict(metrics.get("options", {}))
+    own = [name for name in ("network", "loss", "augment") if name in options]
+    words = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    command = f"siamese-np train {shlex.join(words)}"
+    if own:
+        described = ", ".join(f"{name} {value}" for name, value in options.items())
+        command = f"train_run in Python, with {' and '.join(own)} of the user's: {described}"
+    versions = ", ".join(f"{name} {version}" for name, version in metrics.get("versions", {}).items())
+    found = {
+        "written": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %z"),
+        "command": command if options else "",
+        "data": metrics["data"],
+        "seed": str(options.get("seed", "")),
+        "epoch of the weights": f"{metrics['epoch']:.3g}" if "epoch" in metrics else "",
+        "seconds of training, without compiling": f"{metrics['seconds']:.1f}" if "seconds" in metrics else "",
+        "versions": versions,
+        "machine": f"{os.cpu_count()} cores, {get_threads()} threads, {platform.machine()}, {platform.system()}",
+    }
+    return [(name, value) for name, value in found.items() if value]
+
+
+def _table(rows: Sequence[tuple[str, str]]) -> str:
+    cells = [
+        (html.escape(words), " ".join(f"<span>{html.escape(word)}</span>" for word in value.split()))
+        for words, value in rows
+    ]
+    return "\n".join(f'<tr><th scope="row">{words}</th><td>{value}</td></tr>' for words, value in cells)
+
+
+def _shown_text(here: Shown, tests: int) -> str:
+    if len(here.numbers) == tests:
+        return f"All {tests:,} test images are here."
+    return (
+        f"Here are {len(here.numbers):,} of the {tests:,} test images: first those of the hardest pairs and those that "
+        f"the neighbours get wrong, then a sample (seed {SEED}). All counts are of all test images."
+    )
+
+
+def _rounded(values: NDArray[Any]) -> list[Any]:
+    """As JSON numbers of four decimals, or of four digits where all are small."""
+    largest = float(np.abs(values).max()) or 1.0
+    rounded: list[Any] = np.round(values, max(4, 3 - math.floor(math.log10(largest)))).tolist()
+    return rounded
+
+
+def _sorted(dist: NDArray[np.float64]) -> str:
+    """All distances, ascending, as base64 of little-endian float64, with which counts are exact."""
+    return base64.b64encode(np.sort(dist).astype("<f8").tobytes()).decode()
+
+
+def _pairs(evaluation: Evaluation, numbers: NDArray[np.int64]) -> list[list[Any]]:
+    """The test pairs of which the page has both pictures: their places in `numbers`, label, distance."""
+    rows = np.flatnonzero(np.isin(evaluation.pairs, numbers).all(axis=1))
+    places = np.searchsorted(numbers, evaluation.pairs[rows]).tolist()
+    given = zip(places, evaluation.label[rows].tolist(), evaluation.dist[rows].tolist(), strict=True)
+    return [[a, b, label, dist] for (a, b), label, dist in given]
+
+
+def _finite(value: float) -> float | None:
+    """What JSON can hold."""
+    return value if math.isfinite(value) else None
