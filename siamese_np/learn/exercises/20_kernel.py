@@ -12,7 +12,7 @@ Shapes.    out (N, H, W, F), x (N, H, W, C), w (3, 3, C, F), b (F,), all float32
 
 The decorator puts the kernel on the ladder: `siamese-np bench --rung 20_kernel.py` times it beside the package's own.
 
-Read: notebooks/kernel-ladder.ipynb, section "Your own kernel"
+Read: notebooks/build-your-own-layer.ipynb, section "4. A kernel of your own"
 Hint: Seven loops: n, i, j, f, then p, q, c. Start the sum with b[f], store it when the three inner loops are done.
 Hint: Inside the loops: row = i + p - 1, column = j + q - 1; skip what is not 0 <= row < H and 0 <= column < W.
 """
