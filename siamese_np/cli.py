@@ -52,8 +52,8 @@ def train(args: argparse.Namespace) -> int:
     """Train, evaluate on the test images, draw, save."""
     from siamese_np.config import TrainConfig
     from siamese_np.datasets import load_dataset
+    from siamese_np.evaluation import text
     from siamese_np.run import train_run
-    from siamese_np.run_folder import text
 
     names = [field.name for field in dataclasses.fields(TrainConfig)]
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
@@ -85,11 +85,11 @@ def train(args: argparse.Namespace) -> int:
 
 def evaluate(args: argparse.Namespace) -> int:
     """Measure a saved model on the test images."""
-    from siamese_np import run_folder
+    from siamese_np import evaluation
     from siamese_np.datasets import load_dataset
 
-    metrics = run_folder.evaluate(_load(args.model), load_dataset(args.data)).metrics
-    _result(args, metrics, run_folder.text(metrics))
+    metrics = evaluation.evaluate(_load(args.model), load_dataset(args.data)).metrics
+    _result(args, metrics, evaluation.text(metrics))
     return 0
 
 

@@ -25,9 +25,10 @@ from siamese_np.checkpoint import check_saveable, describe, load_checkpoint, sav
 from siamese_np.config import TrainConfig
 from siamese_np.datasets import Dataset
 from siamese_np.errors import OptionError
+from siamese_np.evaluation import evaluate
 from siamese_np.network import Sequential, SiameseNetwork
 from siamese_np.report.health import health
-from siamese_np.run_folder import check_folder, evaluate, make_folder, remove_leftovers, write_history, write_run
+from siamese_np.run_folder import check_folder, make_folder, remove_leftovers, write_history, write_run
 from siamese_np.storage import save_model, versions
 from siamese_np.training import Training
 

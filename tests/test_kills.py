@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from siamese_np import load_dataset, load_model
-from siamese_np.run_folder import evaluate
+from siamese_np.evaluation import evaluate
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
 

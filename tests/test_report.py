@@ -29,11 +29,12 @@ from siamese_np import (
     train_run,
 )
 from siamese_np import run as runs
+from siamese_np.evaluation import evaluate
 from siamese_np.metrics import nearest, pca_2d
 from siamese_np.report import shown as chosen
 from siamese_np.report.health import DEAD_IMAGES, columns, health
 from siamese_np.report.page import page
-from siamese_np.run_folder import drawable, evaluate
+from siamese_np.run_folder import drawable
 from siamese_np.training import Training
 
 in_browser = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")

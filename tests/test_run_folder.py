@@ -17,6 +17,7 @@ from siamese_np import (
     run_folder,
     train_run,
 )
+from siamese_np.evaluation import evaluate, figures, text
 from siamese_np.evaluation_pairs import evaluation_pairs
 from siamese_np.metrics import knn_accuracy, map_at_r, pair_accuracy, roc_auc
 from siamese_np.run import train
@@ -28,7 +29,7 @@ def evaluated(small_mnist):
     data = load_dataset(small_mnist)
     run = Training(TrainConfig(preset="mlp", epochs=2, batch_size=64), data)
     train(run)
-    return data, run, run_folder.evaluate(run.siamese, data)
+    return data, run, evaluate(run.siamese, data)
 
 
 def test_the_metrics_are_those_of_the_test_images(evaluated):
@@ -67,9 +68,9 @@ def test_the_page_shows_every_metric_and_the_folder_every_picture(evaluated, tmp
     metrics = {**evaluation.metrics, "seconds": 1.5, "options": vars(run.config)}
     run_folder.write_run(tmp_path, evaluation, data, run.history, metrics)
     page = (tmp_path / "report.html").read_text()
-    for figure, words in run_folder.figures(metrics):
+    for figure, words in figures(metrics):
         assert f'<th scope="row">{html.escape(words)}</th><td><span>{figure}</span></td>' in page
-        assert f"  {figure:<9} {words}\n" in run_folder.text(metrics)
+        assert f"  {figure:<9} {words}\n" in text(metrics)
     assert len(list(tmp_path.glob("*.png"))) == 7
     assert f"{metrics['demonstration'][0]['distance']:.3f}" in page
 

@@ -39,9 +39,9 @@ from siamese_np.augment import augmented
 from siamese_np.backend import BACKENDS, use_kernels
 from siamese_np.checkpoint import CHECKPOINT_FORMAT
 from siamese_np.errors import DataError, ModelError, OptionError, ShapeError, SiameseError
+from siamese_np.evaluation import evaluate
 from siamese_np.report.health import columns
 from siamese_np.run import resumed
-from siamese_np.run_folder import evaluate
 from siamese_np.storage import save_arrays
 from siamese_np.training import Training
 

@@ -80,7 +80,7 @@ def test_the_compiled_step():
     functions = walk(SIAMESE_NP_KERNELS="compiled", NUMBA_DISABLE_JIT="1")
     assert {"kernels/conv/winograd.py", "kernels/conv/sparse_backward.py", "kernels/dense.py"} < set(functions)
     assert not any(name.startswith("textbook/") for name in functions)
-    assert lines(*(PACKAGE / name for name in functions)) <= 4_370
+    assert lines(*(PACKAGE / name for name in functions)) <= 4_420
     assert sum(functions.values()) <= 1_550
 
 
@@ -100,6 +100,7 @@ ROOMS = {
         1_560,
         "metrics.py",
         "bootstrap.py",
+        "evaluation.py",
         "evaluation_pairs.py",
         "plots.py",
         "run_folder.py",
@@ -107,7 +108,7 @@ ROOMS = {
     ),
     "data sets and reading": (1_300, "datasets", "reading.py"),
     "files and command line": (
-        1_560,
+        1_600,
         "storage.py",
         "export.py",
         "description.py",
@@ -117,7 +118,7 @@ ROOMS = {
         "_process.py",
     ),
     "report": (390, "report", "pages"),
-    "trace and learn": (1_700, "learn", "tracing", "ledger.py"),
+    "trace and learn": (1_760, "learn", "tracing", "ledger.py"),
     "benchmarks": (1_500, str(Path(__file__).parent.parent / "benchmarks")),
 }
 ALL = 23_000  # of the package

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamese_np.datasets import Dataset
+from siamese_np.evaluation import Evaluation, figures, verdict
 from siamese_np.metrics import pca_2d
 from siamese_np.pages import filled
 from siamese_np.report.shown import SEED, Shown, shown, tsne_2d
-from siamese_np.run_folder import Evaluation, figures, verdict
 
 _SCRIPTS = ("page.js", "chart.js", "map.js", "threshold.js", "confusion.js", "training.js")
 

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from siamese_np.datasets import Dataset
-from siamese_np.run_folder import Evaluation, drawable
+from siamese_np.evaluation import Evaluation
+from siamese_np.run_folder import drawable
 
 SHOWN = 1_500  # test images with a picture, at most; t-SNE takes 5 seconds for them
 TAILS = 50  # pairs of each kind on the wrong side, and as many spread evenly over all distances
