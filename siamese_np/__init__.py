@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Any
 
 _PUBLIC = {
-    "augment": ("RandomShift",),
+    "augment": ("Distort",),
     "backend": ("use_kernels",),
     "config": ("TrainConfig",),
     "datasets": ("Dataset", "Split", "load_dataset", "load_images", "read_idx", "read_image"),
@@ -17,11 +17,12 @@ _PUBLIC = {
     "storage": ("load_model", "save_model"),
     "description": ("register_layer",),
     "layer": ("Layer",),
-    "losses": ("AllPairsContrastiveLoss", "ContrastiveLoss"),
+    "losses": ("AllPairsContrastiveLoss", "ContrastiveLoss", "SupConLoss"),
     "network": ("Sequential", "SiameseNetwork"),
     "optimizers": ("SGD", "Adam"),
     "pairs": ("balanced_batches", "random_pairs"),
-    "presets": ("cnn", "mlp"),
+    "presets": ("cnn", "cnn3", "mlp"),
+    "recipes": ("recipe",),
     "run": ("Run", "train_run"),
     "runtime.scheduler": ("set_threads",),
     "tracing": ("trace",),

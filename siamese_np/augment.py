@@ -12,53 +12,90 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from siamese_np._checks import found, is_array, is_whole
+from siamese_np._checks import FLOATS, as_number, found, is_array, kernel_input
+from siamese_np.backend import ops
 from siamese_np.errors import OptionError, ShapeError
 
 Images = NDArray[np.floating]
 Augmentation = Callable[[Images, np.random.Generator], Images]
+KNOTS = 5  # along each side of an image
+MAX_PIXELS = 1e6
 
 
-class RandomShift:
-    """Shift each image by whole pixels, up and down and sideways; what comes in at the edge is 0, the background.
+class Distort:
+    """Turn, stretch, shift and bend each image a little, another way each time (`siamese_np.textbook.distort`).
+
+    What comes in at the edge is 0, the background. Rotation, stretch and shift are drawn evenly.
 
     Parameters
     ----------
-    pixels : int, at least 0
-        The largest shift, each way. All shifts from ``-pixels`` to ``pixels`` are equally likely.
+    rotation : float, default 8
+        The largest angle, either way, in degrees.
+    scale : float, default 0.08
+        Rows and columns are stretched by factors from ``1 - scale`` to ``1 + scale``, each by its own.
+    shift : float, default 1
+        The largest shift up or down and sideways, in pixels, also parts of them.
+    elastic : float, default 0.45
+        Spread of the normal displacements, in pixels, of 5x5 knots across the image.
 
     Raises
     ------
     OptionError
-        `pixels` is no whole number of at least 0.
+        One of them is out of range.
 
     Examples
     --------
     >>> image = np.eye(3, dtype=np.float32).reshape(1, 3, 3, 1)
-    >>> RandomShift(1)(image, np.random.default_rng(0))[0, :, :, 0].tolist()
-    [[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]]
+    >>> turned = Distort(rotation=90, scale=0, shift=0, elastic=0)(image, np.random.default_rng(0))
+    >>> turned.shape, bool(turned[0, 1, 1, 0] > 0.99)  # the centre stays
+    ((1, 3, 3, 1), True)
     """
 
-    def __init__(self, pixels: int) -> None:
-        if not is_whole(pixels) or pixels < 0:
-            raise OptionError(f"RandomShift needs a whole number of pixels of at least 0, not {pixels!r}")
-        self.pixels = int(pixels)
+    def __init__(self, rotation: float = 8, scale: float = 0.08, shift: float = 1, elastic: float = 0.45) -> None:
+        limits = {"rotation": 180.0, "scale": 0.99, "shift": MAX_PIXELS, "elastic": MAX_PIXELS}
+        for (name, most), value in zip(limits.items(), (rotation, scale, shift, elastic), strict=True):
+            if not 0 <= as_number(value) <= most:
+                raise OptionError(f"Distort needs a {name} from 0 to {most:g}, not {value!r}")
+        self.rotation, self.scale, self.shift, self.elastic = map(float, (rotation, scale, shift, elastic))
 
     def __call__(self, images: Images, rng: np.random.Generator) -> Images:
-        """The images (N, H, W, C), each shifted; OptionError where nothing might be left of one."""
+        """The images (N, H, W, C), each distorted; OptionError where nothing might be left of one."""
         if not is_array(images) or images.ndim != 4:
-            raise ShapeError(f"RandomShift needs an array of images (N, H, W, C), not {found(images)}")
+            raise ShapeError(f"Distort needs an array of images (N, H, W, C), not {found(images)}")
         N, H, W, _ = images.shape
-        most = self.pixels
-        if most and most >= min(H, W):
-            raise OptionError(f"{self} may leave nothing of images of {H}x{W} pixels: shift by less than {min(H, W)}")
-        padded = np.pad(images, ((0, 0), (most, most), (most, most), (0, 0)))
-        top, left = rng.integers(0, 2 * most + 1, (2, N, 1, 1))  # of the part of each padded image that is kept
-        rows, columns = top + np.arange(H)[:, None], left + np.arange(W)
-        return padded[np.arange(N)[:, None, None], rows, columns]
+        least = max(2, int(self.shift) + 1, int(self.elastic) + 1)
+        if min(H, W) < least:
+            raise OptionError(f"{self} needs images of at least {least}x{least} pixels, not {H}x{W}")
+        turn, rows, columns, down, right = rng.uniform(-1, 1, (5, N))
+        grid = self.elastic * rng.standard_normal((N, KNOTS, KNOTS, 2))
+        stretch = 1 + self.scale * np.stack([rows, columns], axis=1)
+        return resample(images, self.rotation * turn, stretch, self.shift * np.stack([down, right], axis=1), grid)
 
     def __repr__(self) -> str:
-        return f"RandomShift({self.pixels})"
+        return f"Distort({', '.join(f'{name}={value:g}' for name, value in vars(self).items())})"
+
+
+# What `TrainConfig.augment` chooses among; a checkpoint holds the name.
+AUGMENTATIONS: dict[str, Augmentation | None] = {"none": None, "mild": Distort()}
+
+
+def resample(images: Images, angle: Any, stretch: Any, shift: Any, grid: Any) -> Images:
+    """Images (N, H, W, C) looked up where these lead from each pixel, about the centre of the image.
+
+    angle (N,) in degrees, stretch (N, 2) of rows and columns, shift (N, 2) and grid (N, G, G, 2) in pixels.
+    """
+    work = kernel_input(images if images.dtype in FLOATS else images.astype(np.float32))
+    N, H, W, _ = work.shape
+    turn, matrix = np.deg2rad(angle), np.empty((N, 2, 3))
+    matrix[:, 0, 0] = matrix[:, 1, 1] = np.cos(turn)
+    matrix[:, 1, 0] = np.sin(turn)
+    matrix[:, 0, 1] = -matrix[:, 1, 0]
+    matrix[:, :, :2] *= stretch[:, None]
+    centre = np.array([H - 1, W - 1]) / 2
+    matrix[:, :, 2] = centre + shift - matrix[:, :, :2] @ centre
+    out = np.empty_like(work)
+    ops.distort(out, work, matrix.astype(work.dtype), grid.astype(work.dtype))
+    return out.astype(images.dtype, copy=False)
 
 
 def check_augmentation(augment: Any) -> None:

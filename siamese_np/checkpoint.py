@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from siamese_np.training import Training
 
 # Options that older checkpoints lack, and what their trainings did.
-LATER_OPTIONS = {"weight_decay": 0.0}
+LATER_OPTIONS = {"weight_decay": 0.0, "augment": "none", "negatives": "all"}
 CHECKPOINT_FORMAT = "siamese_np checkpoint 1"
 ROW = {"epoch", "loss", "validation_loss", "validation_pair_accuracy", "validation_dissimilar_distance"}
 ROW |= {"threshold", "seconds", "images_per_second"}

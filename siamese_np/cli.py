@@ -53,16 +53,17 @@ def train(args: argparse.Namespace) -> int:
     from siamese_np.config import TrainConfig
     from siamese_np.datasets import load_dataset
     from siamese_np.evaluation import text
+    from siamese_np.recipes import recipe
     from siamese_np.run import train_run
 
     names = [field.name for field in dataclasses.fields(TrainConfig)]
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     config = None
     if args.resume is None:
-        config = TrainConfig(**given)
+        config = recipe(args.recipe or "default", **given)
         folder = Path("runs") / f"{config.preset}-*" if args.out is None else Path(args.out)
-    elif given or args.out is not None:
-        wrong = "--" + next(iter([*given, "out"])).replace("_", "-")
+    elif given or args.recipe is not None or args.out is not None:
+        wrong = "--" + next(iter([*given, "out" if args.recipe is None else "recipe"])).replace("_", "-")
         raise OptionError(f"{wrong} cannot go with --resume: a resumed run keeps its options and its folder")
     else:
         folder = Path(args.resume)
@@ -403,9 +404,14 @@ def _parser(with_config: bool) -> argparse.ArgumentParser:
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
-    """One option for each field of `TrainConfig`."""
+    """One option for the recipe, and one for each field of `TrainConfig`."""
     from siamese_np.config import PROTOCOL_DEFAULTS, TrainConfig
+    from siamese_np.recipes import RECIPES
 
+    names = ", ".join(RECIPES)
+    parser.add_argument(
+        "--recipe", metavar="R", help=f"options for a purpose, changed by those given: {names} (default)"
+    )
     for field in dataclasses.fields(TrainConfig):
         *others, last = sorted(field.metadata["choices"]) or [""]
         choices = f": {', '.join(others)} or {last}" if others else ""

@@ -1,4 +1,4 @@
-"""The contrastive loss: of given pairs, and of all pairs of a batch.
+"""The contrastive loss of given pairs and of all pairs of a batch, and the supervised contrastive loss of a batch.
 
 A loss is an object with two methods, of one of two kinds, told by the names of forward's parameters:
 
@@ -28,6 +28,7 @@ from siamese_np.errors import OptionError
 from siamese_np.runtime import buffers
 
 Array = NDArray[np.floating]
+NEGATIVES = ("all", "active")
 
 
 class ContrastiveLoss:
@@ -75,23 +76,30 @@ class AllPairsContrastiveLoss:
     ----------
     margin : float, default 1.0
         As in `ContrastiveLoss`.
+    negatives : "all" or "active"
+        Which dissimilar pairs the mean is over: all, or those within the margin. Of these few are left late in a
+        training, and only they push.
     """
 
-    def __init__(self, margin: float = 1.0) -> None:
+    def __init__(self, margin: float = 1.0, negatives: str = "all") -> None:
         self.margin = check_margin(margin)
+        if negatives not in NEGATIVES:
+            raise OptionError(f"negatives are {' or '.join(NEGATIVES)}, not {negatives!r}")
+        self.negatives = negatives
 
     def forward(self, emb: Array, classes: ArrayLike) -> tuple[float, Any]:
         """Loss of the embeddings emb (N, E) with classes (N,), and the cache for backward."""
         emb = check_embeddings("emb", emb, for_loss=True)
         N = len(emb)
         classes = check_classes(classes, N)
-        dist, sums = buffers.empty((N, N), emb.dtype), np.empty((N, 2), emb.dtype)
+        dist, sums = buffers.empty((N, N), emb.dtype), np.empty((N, 3), emb.dtype)
         ops.all_pairs_forward(sums, dist, emb, classes, emb.dtype.type(self.margin))
         similar = int((np.unique(classes, return_counts=True)[1] ** 2).sum()) - N
-        counts = np.array([similar, N * N - N - similar])  # each pair twice, as in the sums
-        weight = 0.5 / np.maximum(counts, 1)
+        *total, active = sums.sum(axis=0, dtype=np.float64)
+        dissimilar = N * N - N - similar if self.negatives == "all" else active
+        weight = 0.5 / np.maximum([similar, dissimilar], 1)  # each pair twice, as in the sums
         # each pair (i, j) is also (j, i): both rows hold its loss, each row gives one side of its gradient
-        return float(sums.sum(axis=0, dtype=np.float64) @ weight), (dist, emb, classes, 2 * weight)
+        return float(np.array(total) @ weight), (dist, emb, classes, 2 * weight)
 
     def backward(self, cache: Any, dloss: float = 1.0) -> Array:
         """Gradient of the embeddings, demb (N, E)."""
@@ -104,6 +112,58 @@ class AllPairsContrastiveLoss:
         weight = (_factor(dloss) * weight).astype(emb.dtype)
         ops.all_pairs_backward(demb, weight, dist, emb, classes, emb.dtype.type(self.margin))
         return demb
+
+
+class SupConLoss:
+    """Supervised contrastive loss of a batch (Khosla et al. 2020, eq. 2), on embeddings brought to length 1.
+
+    With u = emb / |emb|, a softmax of u_i . u_j / temperature over all j but i says how likely image i picks image j.
+    The loss is ``-log`` of it, averaged over the others of its class, then over the images that have any; 0 where none
+    has. The gradient of an embedding of length 0, which has no direction, is 0. Compare embeddings by their directions
+    after training: divide each by its length.
+
+    Parameters
+    ----------
+    temperature : float, default 0.05
+        From 0.01 to 100; the smaller, the more the nearest images of other classes count.
+    """
+
+    def __init__(self, temperature: float = 0.05) -> None:
+        self.temperature = as_number(temperature)
+        if not 0.01 <= self.temperature <= 100:
+            raise OptionError(f"the temperature must be from 0.01 to 100, not {temperature!r}")
+
+    def forward(self, emb: Array, classes: ArrayLike) -> tuple[float, Any]:
+        """Loss of the embeddings emb (N, E) with classes (N,), and the cache for backward."""
+        emb = check_embeddings("emb", emb, for_loss=True)
+        classes = check_classes(classes, len(emb))
+        largest = abs(emb).max(axis=1, keepdims=True, initial=0)  # first, so that no square overflows or vanishes
+        unit = np.divide(emb, largest, out=np.zeros_like(emb), where=largest != 0)
+        length = np.linalg.norm(unit, axis=1, keepdims=True)
+        unit, length = np.divide(unit, length, out=unit, where=length != 0), length * largest
+        same = classes[:, None] == classes
+        np.fill_diagonal(same, False)
+        others = same.sum(axis=1, keepdims=True)
+        weight = (same / np.maximum(others, 1) / max(np.count_nonzero(others), 1)).astype(emb.dtype)
+        if not others.any():
+            return 0.0, (unit, length, weight)
+        logits = unit @ unit.T / emb.dtype.type(self.temperature)
+        np.fill_diagonal(logits, -np.inf)
+        logits -= logits.max(axis=1, keepdims=True)
+        picked = np.exp(logits)
+        total = picked.sum(axis=1, keepdims=True)
+        loss = np.where(same, np.log(total) - logits, 0) * weight
+        return float(loss.sum()), (unit, length, picked / total * weight.sum(axis=1, keepdims=True) - weight)
+
+    def backward(self, cache: Any, dloss: float = 1.0) -> Array:
+        """Gradient of the embeddings, demb (N, E)."""
+        unit, length, dlogits = cache_parts("SupConLoss", cache, tuple, 3)
+        unit = cache_array("SupConLoss", "unit", unit, (None, None))
+        length = cache_array("SupConLoss", "length", length, (len(unit), 1), unit.dtype)
+        dlogits = cache_array("SupConLoss", "dlogits", dlogits, (len(unit), len(unit)), unit.dtype)
+        dunit = (dlogits + dlogits.T) @ unit * unit.dtype.type(_factor(dloss) / self.temperature)
+        along = (unit * dunit).sum(axis=1, keepdims=True) * unit  # a longer embedding has the same direction
+        return np.divide(dunit - along, length, out=np.zeros_like(unit), where=length != 0)
 
 
 def _factor(dloss: float) -> float:

@@ -1,5 +1,6 @@
-"""The two embedding networks of this package: a small CNN, and the MLP of the original notebook."""
+"""The embedding networks of this package: two small CNNs, and the MLP of the original notebook."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,23 +31,20 @@ def cnn(
         Seed of the weights.
     dtype : dtype, default float32
     """
-    H, W, C = _image_shape(input_shape)
-    if min(H, W) < 4:
-        raise ShapeError(f"the cnn preset needs images of at least 4x4 pixels, not {H}x{W}")
-    seeds = seeded(np.random.SeedSequence, seed).spawn(4)
-    layers = [
-        Conv2D(C, 32, 3, pad="same", seed=seeds[0], dtype=dtype),
-        ReLU(),
-        MaxPool2D(2),
-        Conv2D(32, 64, 3, pad="same", seed=seeds[1], dtype=dtype),
-        ReLU(),
-        MaxPool2D(2),
-        Flatten(),
-        Dense((H // 4) * (W // 4) * 64, 128, seed=seeds[2], dtype=dtype),
-        ReLU(),
-        Dense(128, embedding_size, seed=seeds[3], dtype=dtype),
-    ]
-    return Sequential(layers, input_shape)
+    return _blocks("cnn", (32, 64), input_shape, embedding_size, seed, dtype)
+
+
+def cnn3(
+    input_shape: Shape = (28, 28, 1),
+    embedding_size: int = 64,
+    seed: int = 0,
+    dtype: DTypeLike = np.float32,
+) -> Sequential:
+    """As `cnn`, with a third block, of 128 filters: more layers, but fewer weights, for less is left of the image.
+
+    Parameters are those of `cnn`.
+    """
+    return _blocks("cnn3", (32, 64, 128), input_shape, embedding_size, seed, dtype)
 
 
 def mlp(
@@ -68,7 +66,7 @@ def mlp(
     return Sequential(layers[:-1], input_shape)
 
 
-PRESETS = {"cnn": cnn, "mlp": mlp}
+PRESETS = {"cnn": cnn, "cnn3": cnn3, "mlp": mlp}
 
 
 def make_network(preset: str, **options: Any) -> Sequential:
@@ -76,6 +74,23 @@ def make_network(preset: str, **options: Any) -> Sequential:
     if preset not in PRESETS:
         raise OptionError(f"there is no preset {preset!r}; choose one of {', '.join(sorted(PRESETS))}")
     return PRESETS[preset](**options)
+
+
+def _blocks(
+    name: str, filters: Sequence[int], input_shape: Shape, embedding_size: int, seed: int, dtype: DTypeLike
+) -> Sequential:
+    """Blocks of 3x3 convolution, ReLU and 2x2 max-pooling, then two dense layers."""
+    H, W, C = _image_shape(input_shape)
+    smallest = 2 ** len(filters)
+    if min(H, W) < smallest:
+        raise ShapeError(f"the {name} preset needs images of at least {smallest}x{smallest} pixels, not {H}x{W}")
+    seeds = seeded(np.random.SeedSequence, seed).spawn(len(filters) + 2)
+    layers: list[Layer] = []
+    for F, block_seed in zip(filters, seeds, strict=False):
+        layers += [Conv2D(C, F, 3, pad="same", seed=block_seed, dtype=dtype), ReLU(), MaxPool2D(2)]
+        H, W, C = H // 2, W // 2, F
+    layers += [Flatten(), Dense(H * W * C, 128, seed=seeds[-2], dtype=dtype), ReLU()]
+    return Sequential([*layers, Dense(128, embedding_size, seed=seeds[-1], dtype=dtype)], input_shape)
 
 
 def _image_shape(shape: Shape) -> tuple[int, int, int]:

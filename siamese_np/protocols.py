@@ -32,7 +32,7 @@ class BatchProtocol:
     def __init__(self, config: TrainConfig, dataset: Dataset, loss: Any = None) -> None:
         self.split, self.config = dataset.train, config
         check_pairable(self.split.classes)
-        self.loss = AllPairsContrastiveLoss(config.margin) if loss is None else loss
+        self.loss = AllPairsContrastiveLoss(config.margin, config.negatives) if loss is None else loss
         self.steps = sum(1 for _ in self.batches(0))
         self.description = f"{len(self.split):,} images in class-balanced batches, all pairs of each batch"
 

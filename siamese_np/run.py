@@ -242,7 +242,7 @@ def train_run(
     furthest one of its class, less that to the nearest one of another class.
 
     >>> import numpy as np
-    >>> from siamese_np import Dataset, PairwiseDistances, RandomShift, Split, TrainConfig, train_run
+    >>> from siamese_np import Dataset, Distort, PairwiseDistances, Split, TrainConfig, train_run
     >>> class BatchHardLoss:
     ...     distances = PairwiseDistances()
     ...
@@ -265,7 +265,7 @@ def train_run(
     >>> images[::2, :4] += 0.5  # two classes, told apart by their upper halves
     >>> split = Split(images, np.arange(60) % 2)
     >>> config = TrainConfig(preset="mlp", epochs=3, batch_size=20)
-    >>> run = train_run(config, Dataset("halves", split, split, split), loss=BatchHardLoss(), augment=RandomShift(1))
+    >>> run = train_run(config, Dataset("halves", split, split, split), loss=BatchHardLoss(), augment=Distort())
     >>> run.history[-1]["loss"] < run.history[0]["loss"], run.metrics["pair_accuracy"]
     (True, 1.0)
     """

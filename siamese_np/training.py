@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from siamese_np._checks import as_images, check_finite, check_pairable
 from siamese_np._contract import LOSS_FORMS, loss_kind
-from siamese_np.augment import augmented
+from siamese_np.augment import AUGMENTATIONS, augmented
 from siamese_np.checkpoint import identity, own_parts
 from siamese_np.config import TrainConfig
 from siamese_np.datasets import Dataset
@@ -54,7 +54,8 @@ class Training:
     def __init__(
         self, config: TrainConfig, dataset: Dataset, network: Any = None, loss: Any = None, augment: Any = None
     ) -> None:
-        self.config, self.dataset, self.augment = config, dataset, augment
+        self.config, self.dataset = config, dataset
+        self.augment = AUGMENTATIONS[config.augment] if augment is None else augment
         self.own = own_parts(network, loss, augment)
         protocol, shape = PROTOCOLS[config.protocol], dataset.train.images.shape[1:]
         if loss is not None and loss_kind(loss) != protocol.loss_kind:

@@ -13,7 +13,7 @@ from siamese_np.presets import PRESETS, make_network
 
 
 def warm_up() -> dict[str, float]:
-    """Run every kernel of both presets, both protocols and the evaluation once, on a few random images.
+    """Run every kernel of the presets, both protocols and the evaluation once, on a few random images.
 
     Returns
     -------

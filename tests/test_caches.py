@@ -22,7 +22,7 @@ from siamese_np import (
 from siamese_np.distances import EuclideanDistance
 from siamese_np.errors import ShapeError
 from siamese_np.fusion import ConvReLUPool
-from siamese_np.losses import AllPairsContrastiveLoss, ContrastiveLoss
+from siamese_np.losses import AllPairsContrastiveLoss, ContrastiveLoss, SupConLoss
 
 pytestmark = pytest.mark.usefixtures("backend")
 
@@ -37,7 +37,7 @@ class Operation:
         self.out, self.cache = thing.forward(*inputs)
 
     def backward(self, dout, cache):
-        if isinstance(self.thing, (ContrastiveLoss, AllPairsContrastiveLoss)):
+        if isinstance(self.thing, (ContrastiveLoss, AllPairsContrastiveLoss, SupConLoss)):
             return self.thing.backward(cache)
         return self.thing.backward(dout, cache)
 
@@ -88,6 +88,7 @@ def operations(dtype):
     for emb in (vectors, narrow, rng.random((4, 1)).astype(dtype)):
         add(lambda cache: cache[:2], (emb, emb[::-1]), EuclideanDistance())
         add(lambda cache: cache[1:3], (emb, np.array([0, 0, 1, 1])), AllPairsContrastiveLoss())
+        add(lambda cache: (cache[0], np.array([0, 0, 1, 1])), (emb, np.array([0, 0, 1, 1])), SupConLoss())
     for dist in (vectors[0], narrow[0]):
         add(lambda cache: cache, (dist, np.arange(len(dist)) % 2), ContrastiveLoss())
 

@@ -126,7 +126,7 @@ def test_help_tells_every_field_of_the_configuration_and_its_default(capsys):
         "passes over the data (batch 4, notebook 5)",
         "a step (batch 256, notebook 32)",
         "top of the schedule (batch 0.003, notebook 0.001)",
-        "cnn or mlp (cnn)",
+        "cnn, cnn3 or mlp (cnn)",
         "(one-cycle)",
     ):
         assert words in told
@@ -200,7 +200,7 @@ def test_ctrl_c_before_the_first_epoch_ends_leaves_something_to_resume(tmp_path)
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--preset", "resnet"], r"no preset 'resnet'; choose one of cnn, mlp"),
+        (["--preset", "resnet"], r"no preset 'resnet'; choose one of cnn, cnn3, mlp"),
         (["--protocol", "triplet"], r"no protocol 'triplet'; choose one of batch, notebook"),
         (["--optimizer", "adagrad"], r"no optimizer 'adagrad'"),
         (["--schedule", "steps"], r"no schedule 'steps'"),
@@ -422,7 +422,7 @@ def test_unknown_options_and_commands_are_the_users_mistake():
 def test_warm_up_says_what_it_compiled(capsys):
     assert main(["info", "--warm-up", "--json"]) == 0
     seconds = json.loads(capsys.readouterr().out)["warm_up_seconds"]
-    assert list(seconds) == ["cnn network", "mlp network", "losses", "adam", "sgd", "evaluation"]
+    assert list(seconds) == ["cnn network", "cnn3 network", "mlp network", "losses", "adam", "sgd", "evaluation"]
 
 
 def test_info(capsys):

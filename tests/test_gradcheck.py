@@ -26,7 +26,7 @@ from siamese_np.gradcheck.engine import check_case
 from siamese_np.layers import Dense, Flatten, ReLU
 from siamese_np.losses import AllPairsContrastiveLoss, ContrastiveLoss
 from siamese_np.network import Sequential
-from siamese_np.presets import make_network
+from siamese_np.presets import PRESETS, make_network
 
 X = np.random.default_rng(5).standard_normal((4, 3))
 
@@ -968,7 +968,7 @@ def test_a_picture_of_the_curves(own, capsys):
     assert Path("v.png").read_bytes().startswith(b"\x89PNG") and Path("v.png").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize("name", sorted(set(OPERATIONS) - {"cnn", "mlp"}))
+@pytest.mark.parametrize("name", sorted(set(OPERATIONS) - set(PRESETS)))
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_our_operations_pass(name, seed):
     report = check_target(name, seed=seed)
@@ -1061,7 +1061,7 @@ def test_curves_are_drawn_with_any_backend(tmp_path):
     assert (tmp_path / "v.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("name", sorted(set(OPERATIONS) - {"cnn", "mlp"}))
+@pytest.mark.parametrize("name", sorted(set(OPERATIONS) - set(PRESETS)))
 def test_our_operations_pass_on_the_textbook(name):
     with use_kernels("textbook"):
         report = check_target(name)

@@ -986,10 +986,11 @@ def small_network():
     return siamese_np.Sequential([siamese_np.Flatten(), dense[0], siamese_np.ReLU(), dense[1]], (4, 4, 1))
 
 
-@pytest.mark.parametrize("preset", ["mlp", "cnn"])
-def test_our_networks(preset):
-    network = getattr(siamese_np, preset)(input_shape=(4, 4, 1), embedding_size=2, seed=0, dtype=np.float64)
-    report = check_gradients(network, IMAGES)
+@pytest.mark.parametrize(("preset", "size"), [("mlp", 4), ("cnn", 4), ("cnn3", 9)])
+def test_our_networks(preset, size):
+    shape = (size, size, 1)
+    network = getattr(siamese_np, preset)(input_shape=shape, embedding_size=2, seed=0, dtype=np.float64)
+    report = check_gradients(network, np.random.default_rng(0).random((3, *shape)))
     assert report.passed and names(report) == ["x", *network.named_params()], str(report)
 
 
@@ -1018,6 +1019,8 @@ def test_a_siamese_network_with_a_wrong_gradient():
     [
         (siamese_np.ContrastiveLoss(1.0), ([0.1, 0.7, 0.4, 1.3], [0, 0, 1, 1]), ["dist"]),
         (siamese_np.AllPairsContrastiveLoss(2.0), (draw(6, 3), np.arange(6) % 3), ["emb"]),
+        (siamese_np.AllPairsContrastiveLoss(2.0, "active"), (draw(6, 3), np.arange(6) % 3), ["emb"]),
+        (siamese_np.SupConLoss(0.5), (draw(7, 3), np.arange(7) // 2), ["emb"]),
         (siamese_np.PairwiseDistances(), (draw(5, 3),), ["emb"]),
         (siamese_np.EuclideanDistance(), (draw(5, 3), draw(5, 3, seed=1)), ["emb_a", "emb_b"]),
     ],

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from siamese_np.distances import EuclideanDistance
+from siamese_np.errors import OptionError
 from siamese_np.gradcheck import assert_gradients
 from siamese_np.layers import AvgPool2D, Conv2D, Dense, Flatten, GlobalAvgPool2D, MaxPool2D, ReLU
 from siamese_np.losses import AllPairsContrastiveLoss, ContrastiveLoss
@@ -119,6 +120,23 @@ def test_all_pairs_loss_is_the_mean_over_balanced_pairs():
     assert AllPairsContrastiveLoss(3.0).forward(emb, classes)[0] == pytest.approx(
         (np.mean(losses[0]) + np.mean(losses[1])) / 2
     )
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_active_negatives_are_those_within_the_margin(dtype):
+    emb, classes = np.array([[0.0], [0.5], [0.75], [2.5]], dtype), np.array([0, 1, 0, 1])
+    loss = AllPairsContrastiveLoss(1.75, "active")  # 0.75 and 2.5 are at the margin: far enough
+    gaps = np.array([1.25, 1.5])  # of 0 and 0.5, 0.5 and 0.75; not of 0 and 2.5
+    similar, dissimilar = (0.75**2 + 2**2) / 2 / 2, (gaps**2 / 2).mean()
+    value, cache = loss.forward(emb, classes)
+    assert value == pytest.approx((similar + dissimilar) / 2)
+    expected = np.array([0.75 * -1 / 2 + 1.25 / 2, -2 / 2 - 1.25 / 2 + 1.5 / 2, 0.75 / 2 - 1.5 / 2, 2 / 2]) / 2
+    np.testing.assert_allclose(loss.backward(cache)[:, 0], expected, rtol=1e-6)
+    far = np.array([[0.0], [3.0]], dtype)  # no active pair: no loss, not 0 / 0
+    value, cache = loss.forward(far, [0, 1])
+    assert value == 0 and (loss.backward(cache) == 0).all()
+    with pytest.raises(OptionError, match="negatives are all or active, not 'hard'"):
+        AllPairsContrastiveLoss(negatives="hard")
 
 
 def slopes(function, x: float, h: float = 1e-7) -> tuple[float, float]:

@@ -190,7 +190,7 @@ def test_all_pairs(seed, dtype, N, E, margin, scale):
     emb *= dtype(scale)
     emb[rng.random(N) < 0.2] = emb[0]  # some at distance 0
     classes = rng.integers(0, 3, N)
-    sums, dist = np.full((N, 2), np.nan, dtype), np.full((N, N), np.nan, dtype)
+    sums, dist = np.full((N, 3), np.nan, dtype), np.full((N, N), np.nan, dtype)
     compare("all_pairs_forward", [sums, dist], emb, classes, dtype(margin))
     reference.all_pairs_forward(sums, dist, emb, classes, dtype(margin))
     weight = rng.random(2).astype(dtype)
@@ -220,6 +220,32 @@ def test_pairs_and_their_ranks(seed, N, E):
     if squares.size:
         counts = [np.zeros(len(squares) + 1, np.int64), np.zeros(len(squares), np.int64)]
         compare("pair_ranks", counts, np.sort(squares), emb, middle, np.full(N, N))
+
+
+@given(seeds, dtypes, st.integers(0, 20), st.integers(2, 9), st.integers(2, 9), st.integers(1, 3), st.integers(2, 6))
+def test_distort(seed, dtype, N, H, W, C, G):
+    """Also far beyond the image, where all is background."""
+    rng = np.random.default_rng(seed)
+    images, grid = rng.random((N, H, W, C)).astype(dtype), rng.standard_normal((N, G, G, 2)).astype(dtype)
+    matrix = (rng.standard_normal((N, 2, 3)) * 10.0 ** rng.integers(-2, 3)).astype(dtype)
+    out = np.full_like(images, np.nan)
+    # a rounding moves a place by so much, and a pixel by no more
+    size = 1 + abs(matrix).max(initial=0)
+    before = [array.copy() for array in (images, matrix, grid)]
+    kernels.distort(out, images, matrix, grid)
+    expected = textbook.distort(images, matrix, grid)
+    np.testing.assert_allclose(out, expected, rtol=0, atol=200 * size * np.finfo(dtype).eps)
+    assert out.min(initial=0) >= 0 and out.max(initial=0) <= 1
+    for array, old in zip((images, matrix, grid), before, strict=True):
+        np.testing.assert_array_equal(array, old)
+
+
+def test_the_example_of_the_page_of_distort():
+    matrix, grid = np.array([[[1, 0, 0], [0, 1, 0.25]]]), np.zeros((1, 2, 2, 2))
+    images = np.array([[0.0, 1, 0], [0, 0, 0]]).reshape(1, 2, 3, 1)
+    assert textbook.distort(images, matrix, grid)[0, :, :, 0].tolist() == [[0.25, 0.75, 0], [0, 0, 0]]
+    grid[0, 0, 0] = 0, 1  # the first knot of the first row looks a pixel further
+    np.testing.assert_allclose(textbook.distort(images, matrix, grid)[0, 0, :, 0], [0.75, 0.25, 0], atol=1e-15)
 
 
 @given(seeds, dtypes, st.integers(0, 50))
@@ -252,9 +278,9 @@ def test_nan_stays_visible(module):
     assert np.isnan(dist[0]) and dist[1] == np.inf
     module.contrastive_forward(loss, np.array([np.nan, np.nan]), np.array([0, 1]), 1.0)
     assert np.isnan(loss).all()
-    table, sums = np.zeros((2, 2)), np.zeros((2, 2))
+    table, sums = np.zeros((2, 2)), np.zeros((2, 3))
     module.all_pairs_forward(sums, table, np.array([[np.nan], [0.0]]), np.array([0, 1]), 1.0)
-    assert np.isnan(sums[:, 1]).all()
+    assert np.isnan(sums[:, 1]).all() and (sums[:, 2] == 1).all()
 
 
 @pytest.mark.parametrize("module", [kernels, reference], ids=["compiled", "textbook"])

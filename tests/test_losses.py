@@ -7,7 +7,7 @@ from siamese_np._checks import check_embeddings
 from siamese_np.backend import BACKENDS, use_kernels
 from siamese_np.distances import EuclideanDistance, PairwiseDistances
 from siamese_np.errors import OptionError, ShapeError
-from siamese_np.losses import AllPairsContrastiveLoss, ContrastiveLoss
+from siamese_np.losses import AllPairsContrastiveLoss, ContrastiveLoss, SupConLoss
 
 
 @pytest.mark.parametrize("kind", [int, np.uint8, np.float16, np.float32, np.float64, np.longdouble, ">f4", ">i2"])
@@ -117,3 +117,63 @@ def test_what_does_not_fit_distances_of_a_batch_is_refused():
     for wrong in (np.ones(3), np.ones((3, 3), int), None):
         with pytest.raises(ShapeError, match="emb must be"):
             distances.forward(wrong)
+
+
+def supcon(emb, classes, temperature):
+    """Equation 2 of Khosla et al. 2020, term by term."""
+    unit = [e / np.linalg.norm(e) if e.any() else e for e in emb]
+    losses = []
+    for i in range(len(emb)):
+        others = [a for a in range(len(emb)) if a != i]
+        same = [p for p in others if classes[p] == classes[i]]
+        total = sum(np.exp(unit[i] @ unit[a] / temperature) for a in others)
+        if same:
+            losses.append(-np.mean([np.log(np.exp(unit[i] @ unit[p] / temperature) / total) for p in same]))
+    return np.mean(losses) if losses else 0.0
+
+
+@pytest.mark.parametrize("temperature", [0.05, 1.0, 10.0])
+def test_supcon_is_its_equation_and_its_gradient_the_slope(temperature):
+    emb, classes = np.random.default_rng(0).standard_normal((8, 3)), np.array([0, 0, 1, 1, 1, 2, 3, 3])
+    emb[4] *= 1e-3
+    loss = SupConLoss(temperature)
+    value, cache = loss.forward(emb, classes)
+    assert value == pytest.approx(supcon(emb, classes, temperature), rel=1e-12)
+    numeric = np.zeros_like(emb)
+    for i in np.ndindex(emb.shape):
+        step = np.zeros_like(emb)
+        step[i] = 1e-6 * np.linalg.norm(emb[i[0]])
+        slope = supcon(emb + step, classes, temperature) - supcon(emb - step, classes, temperature)
+        numeric[i] = slope / (2 * step[i])
+    np.testing.assert_allclose(loss.backward(cache, 2.0), 2 * numeric, rtol=1e-5, atol=1e-6 * abs(numeric).max())
+
+
+@pytest.mark.parametrize("size", [1e-30, 1.0, 1e30])
+def test_supcon_knows_directions_alone(size):
+    emb = np.random.default_rng(0).standard_normal((6, 4)).astype(np.float32)
+    classes, loss = np.arange(6) % 2, SupConLoss(0.1)
+    (value, cache), (scaled, scaled_cache) = (loss.forward(e, classes) for e in (emb, emb * np.float32(size)))
+    assert scaled == pytest.approx(value, rel=1e-4)
+    demb, expected = loss.backward(scaled_cache) * np.float64(size), loss.backward(cache)
+    assert demb.dtype == np.float64 and expected.dtype == np.float32
+    np.testing.assert_allclose(demb, expected, rtol=1e-2, atol=1e-4)
+
+
+def test_supcon_of_embeddings_without_direction_without_others_or_without_number():
+    loss = SupConLoss()
+    zero = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0], [0.0, 1.0]])
+    value, cache = loss.forward(zero, [0, 0, 1, 1])
+    assert value == pytest.approx(supcon(zero, [0, 0, 1, 1], 0.05)) and np.isfinite(loss.backward(cache)).all()
+    assert (loss.backward(cache)[0] == 0).all()
+    for emb, classes in ((np.ones((1, 2)), [0]), (np.ones((2, 2)), [0, 1]), (np.ones((0, 2)), [])):
+        value, cache = loss.forward(emb, np.array(classes, int))
+        assert value == 0 and not loss.backward(cache).any()
+    zero[2, 0] = np.nan
+    value, cache = loss.forward(zero, [0, 0, 1, 1])
+    assert np.isnan(value) and np.isnan(loss.backward(cache)).any()
+
+
+@pytest.mark.parametrize("temperature", [0, -1, np.nan, np.inf, None, "0.1", True, 1e-9])
+def test_a_temperature_out_of_range_is_refused(temperature):
+    with pytest.raises(OptionError, match=r"the temperature must be from 0\.01 to 100, not"):
+        SupConLoss(temperature)

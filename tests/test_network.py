@@ -14,6 +14,7 @@ from siamese_np import (
     Sequential,
     SiameseNetwork,
     cnn,
+    cnn3,
     mlp,
 )
 from siamese_np.errors import OptionError, ShapeError
@@ -33,9 +34,11 @@ def test_the_presets_are_what_they_are_called():
     assert [mlp().named_params()[name].shape for name in names[::2]] == [(784, 512), (512, 256), (256, 128)]
     assert cnn().output_shape == (64,) and mlp().output_shape == (128,)
     assert cnn().named_params()["conv2d_2.w"].shape == (3, 3, 32, 64)
+    assert cnn3().output_shape == (64,) and cnn3().params.size == 248_512
+    assert cnn3().upto(9).output_shape == (3, 3, 128)  # of 28, 14 and 7 pixels
 
 
-@pytest.mark.parametrize("make", [cnn, mlp])
+@pytest.mark.parametrize("make", [cnn, cnn3, mlp])
 def test_weights_are_glorot_uniform_and_seeded(make):
     network = make(seed=1)
     for name, w in network.named_params().items():
@@ -159,7 +162,8 @@ def test_forward_gives_the_distances_of_the_embeddings_in_any_float_dtype():
         (lambda: Sequential([AvgPool2D(9)], (8, 8, 1)), ShapeError, "AvgPool2D.9x9.* larger than its input of 8x8"),
         (lambda: AvgPool2D(0), OptionError, "window must be a whole number of at least 1, not 0"),
         (lambda: SiameseNetwork(Sequential([ReLU()], (8, 8, 1))), ShapeError, "must end in vectors"),
-        (lambda: cnn((3, 8, 1)), ShapeError, "at least 4x4 pixels, not 3x8"),
+        (lambda: cnn((3, 8, 1)), ShapeError, "cnn preset needs images of at least 4x4 pixels, not 3x8"),
+        (lambda: cnn3((8, 7, 1)), ShapeError, "cnn3 preset needs images of at least 8x8 pixels, not 8x7"),
         (lambda: mlp((8, 8)), ShapeError, r"an image shape is \(H, W, C\)"),
         (lambda: mlp(embedding_size=0), OptionError, "at least 1, not 0"),
         (lambda: Dense(0, 3), OptionError, "features must be a whole number of at least 1, not 0"),
@@ -195,7 +199,7 @@ def test_forward_gives_the_distances_of_the_embeddings_in_any_float_dtype():
         ),
         (lambda: SiameseNetwork(mlp(), class_names="ab"), OptionError, "class names must be a list of text, not 'ab'"),
         (lambda: SiameseNetwork(mlp(), class_names=[0, 1]), OptionError, "class names must be a list of text"),
-        (lambda: make_network("vgg"), OptionError, "there is no preset 'vgg'; choose one of cnn, mlp"),
+        (lambda: make_network("vgg"), OptionError, "there is no preset 'vgg'; choose one of cnn, cnn3, mlp"),
     ],
 )
 def test_what_does_not_fit_is_refused_when_it_is_built(make, error, sentence):

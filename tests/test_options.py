@@ -1,14 +1,19 @@
 """The configuration of a training: what is refused, and what is kept of a number."""
 
 import dataclasses
+import doctest
 import json
 
 import numpy as np
 import pytest
 
+from siamese_np import recipes
 from siamese_np.config import TrainConfig
 from siamese_np.errors import OptionError
 from siamese_np.protocols import PROTOCOLS
+from siamese_np.recipes import recipe
+
+CHOICES = ("preset", "protocol", "optimizer", "schedule", "augment", "negatives")
 
 
 @pytest.mark.parametrize(
@@ -18,8 +23,8 @@ from siamese_np.protocols import PROTOCOLS
         *({"seed": wrong} for wrong in (-1, 0.0, np.nan, False, None)),
         *({name: wrong} for name in ("margin", "learning_rate") for wrong in (np.nan, np.inf, 0, -1, True, "1", 1e300)),
         *({"margin": wrong} for wrong in (None, 1e-300, 1e25)),
-        *({"weight_decay": wrong} for wrong in (np.nan, np.inf, -1, True, "1", None, 1000)),
-        *({name: wrong} for name in ("preset", "protocol", "optimizer", "schedule") for wrong in (None, [], 3, "x")),
+        *({"weight_decay": wrong} for wrong in (np.nan, np.inf, -1, True, "1", 1000)),
+        *({name: wrong} for name in CHOICES for wrong in ([], 3, "x")),
     ],
 )
 def test_options_that_make_no_training_are_refused(options):
@@ -34,9 +39,38 @@ def test_options_take_numbers_of_numpy_and_can_be_saved():
 
 
 def test_what_is_not_given_is_the_protocols():
-    assert TrainConfig() == TrainConfig(protocol="batch", epochs=4, batch_size=256, learning_rate=3e-3)
-    assert TrainConfig(protocol="notebook") == TrainConfig("cnn", "notebook", 5, 32, learning_rate=1e-3)
+    told = {"preset": "cnn3", "epochs": 3, "batch_size": 256, "learning_rate": 3e-3, "weight_decay": 0.1}
+    assert TrainConfig() == TrainConfig(protocol="batch", **told)
+    assert TrainConfig(protocol="notebook") == TrainConfig("cnn", "notebook", 5, 32, learning_rate=1e-3, weight_decay=0)
     assert TrainConfig(protocol="notebook", batch_size=5).batch_size == 5
     assert list(PROTOCOLS) == ["batch", "notebook"]
     with pytest.raises(dataclasses.FrozenInstanceError):
         TrainConfig().epochs = 3
+
+
+def test_active_negatives_are_of_a_batch():
+    assert TrainConfig(negatives="active").negatives == "active"
+    with pytest.raises(OptionError, match="negatives 'active' need the protocol batch, not notebook"):
+        TrainConfig(protocol="notebook", negatives="active")
+
+
+def test_a_recipe_is_changed_by_the_options_given():
+    assert recipe() == recipe("default") == TrainConfig()
+    best = recipe("best", seed=3, epochs=2)
+    assert (best.seed, best.epochs, best.augment, best.preset) == (3, 2, "mild", "cnn3")
+    assert recipe(protocol="notebook") == TrainConfig(protocol="notebook")
+    assert doctest.testmod(recipes).failed == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"name": "better"}, "no recipe 'better'; choose one of best, default"),
+        ({"name": "best", "protocol": "notebook"}, "the recipe best is for the protocol batch, not for notebook"),
+        ({"name": "best", "protocol": "x"}, "the recipe best is for the protocol batch, not for x"),
+        ({"name": "best", "epochs": 0}, "epochs must be at least 1"),
+    ],
+)
+def test_a_recipe_that_does_not_fit_is_refused(arguments, sentence):
+    with pytest.raises(OptionError, match=sentence):
+        recipe(**arguments)

@@ -10,10 +10,11 @@ import siamese_np
 
 LAYERS = ["AvgPool2D", "Conv2D", "Dense", "Flatten", "GlobalAvgPool2D", "MaxPool2D", "ReLU"]
 OTHERS = [
-    *("Adam", "AllPairsContrastiveLoss", "ContrastiveLoss", "Dataset", "EuclideanDistance", "Layer"),
-    *("PairwiseDistances", "RandomShift", "Run", "SGD", "Sequential", "SiameseError", "SiameseNetwork", "Split"),
-    *("TrainConfig", "balanced_batches", "cnn", "load_dataset", "load_images", "load_model", "mlp", "random_pairs"),
-    *("read_idx", "read_image", "register_layer", "save_model", "set_threads", "trace", "train_run", "use_kernels"),
+    *("Adam", "AllPairsContrastiveLoss", "ContrastiveLoss", "Dataset", "Distort", "EuclideanDistance", "Layer"),
+    *("PairwiseDistances", "Run", "SGD", "Sequential", "SiameseError", "SiameseNetwork", "Split", "SupConLoss"),
+    *("TrainConfig", "balanced_batches", "cnn", "cnn3", "load_dataset", "load_images", "load_model", "mlp"),
+    *("random_pairs", "read_idx", "read_image", "recipe", "register_layer", "save_model", "set_threads", "trace"),
+    *("train_run", "use_kernels"),
 ]
 
 

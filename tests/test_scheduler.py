@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from siamese_np import kernels
+from siamese_np.augment import Distort
 from siamese_np.errors import OptionError
 from siamese_np.layers import AvgPool2D, Conv2D, Dense, GlobalAvgPool2D, MaxPool2D, ReLU
 from siamese_np.losses import AllPairsContrastiveLoss, ContrastiveLoss
@@ -97,6 +98,11 @@ def test_optimizers_give_the_same_bits(optimizer):
         return [params, *chosen.state.values()]
 
     same_bits(compute)
+
+
+def test_distorted_images_are_the_same_bits():
+    images = np.random.default_rng(0).random((70, 28, 28, 1), np.float32)
+    same_bits(lambda: [Distort()(images, np.random.default_rng(1))])
 
 
 @pytest.mark.parametrize("preset", [cnn, mlp])

@@ -16,9 +16,9 @@ from siamese_np import (
     ContrastiveLoss,
     Dataset,
     Dense,
+    Distort,
     Flatten,
     Layer,
-    RandomShift,
     ReLU,
     Sequential,
     SiameseNetwork,
@@ -60,6 +60,7 @@ def blobs_split(N):
 
 BLOBS = Dataset("blobs", blobs_split(64), blobs_split(32), blobs_split(32))
 QUICK = TrainConfig(preset="mlp", epochs=3, batch_size=16)
+SHIFT = Distort(rotation=0, scale=0, shift=1, elastic=0)
 PAIRS = TrainConfig(preset="mlp", protocol="notebook", epochs=2, batch_size=64)
 
 
@@ -170,20 +171,40 @@ def test_a_loss_with_another_gradient_is_refused_by_name():
 # --- Augmentation -----------------------------------------------------------------------------------------
 
 
-def test_a_shifted_image_is_one_of_the_shifts_and_all_of_them_come():
-    images = np.arange(1, 13, dtype=np.float32).reshape(1, 3, 4, 1).repeat(400, axis=0) / 12
-    shifted = RandomShift(1)(images, np.random.default_rng(0))
-    assert shifted.shape == images.shape and shifted.dtype == np.float32
-    padded = np.pad(images[0, :, :, 0], 1)
-    possible = {padded[i : i + 3, j : j + 4].tobytes() for i in range(3) for j in range(3)}
-    assert {image[:, :, 0].tobytes() for image in shifted} == possible
-    np.testing.assert_array_equal(RandomShift(0)(images, np.random.default_rng(0)), images)
+@pytest.mark.parametrize("kernels", BACKENDS)
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_a_distorted_image_is_one_of_those_it_may_be(kernels, dtype):
+    image = np.zeros((9, 11, 2), dtype)
+    image[4, 5] = 1  # the centre, which a rotation leaves alone
+    images, rng = np.repeat(image[None], 200, axis=0), np.random.default_rng(0)
+    with use_kernels(kernels):
+        same = Distort(0, 0, 0, 0)(images, rng)
+        turned = Distort(180, 0, 0, 0)(images, rng)
+        shifted = Distort(0, 0, 2, 0)(images, rng)
+        bent = Distort(0, 0, 0, 0.5)(images, rng)
+    np.testing.assert_array_equal(same, images)
+    for out in (turned, shifted, bent):
+        assert out.shape == images.shape and out.dtype == dtype and out.min() >= 0 and out.max() <= 1
+        np.testing.assert_array_equal(out[..., 0], out[..., 1])
+    np.testing.assert_allclose(turned[:, 4, 5], 1, atol=1e-3)
+    places = np.argwhere(shifted[..., 0] > 0)[:, 1:] - (4, 5)
+    assert (places.min(axis=0), places.max(axis=0)) == (pytest.approx(-2), pytest.approx(2))
+    assert shifted.sum() == pytest.approx(400, rel=1e-2)  # a bright pixel is shared among four, none is lost
+    assert 0.3 < bent[:, 4, 5, 0].mean() < 0.8 and len(np.unique(bent[:, 4, 5, 0])) > 150
 
 
-@pytest.mark.parametrize("pixels", [-1, 1.5, None, True, "2"])
-def test_a_shift_is_a_whole_number_of_pixels(pixels):
-    with pytest.raises(OptionError, match="RandomShift needs a whole number of pixels"):
-        RandomShift(pixels)
+def test_stretch_is_apart_for_rows_and_columns():
+    ramp = np.broadcast_to(np.linspace(0, 1, 21)[:, None, None], (300, 21, 21, 1))
+    slopes = np.diff(Distort(0, 0.2, 0, 0)(ramp, np.random.default_rng(0))[:, 8:13, 10, 0], axis=1) * 20
+    assert np.ptp(slopes, axis=1).max() < 1e-9
+    assert 0.8 <= slopes.min() < 0.81 and 1.19 < slopes.max() <= 1.2 + 1e-9
+
+
+@pytest.mark.parametrize("wrong", [-1, np.nan, np.inf, None, True, "2", 1e7])
+@pytest.mark.parametrize("name", ["rotation", "scale", "shift", "elastic"])
+def test_a_distortion_out_of_range_is_refused(name, wrong):
+    with pytest.raises(OptionError, match=f"Distort needs a {name} from 0 to .*, not {wrong}"):
+        Distort(**{name: wrong})
 
 
 @pytest.mark.parametrize(
@@ -239,8 +260,8 @@ def test_an_augmentation_is_applied_to_a_copy():
 
     train_run(QUICK, BLOBS, augment=blacken)
     np.testing.assert_array_equal(BLOBS.train.images, before)
-    out = augmented(RandomShift(1), before, np.random.default_rng(0))
-    np.testing.assert_array_equal(out, RandomShift(1)(before, np.random.default_rng(0)))
+    out = augmented(Distort(), before, np.random.default_rng(0))
+    np.testing.assert_array_equal(out, Distort()(before, np.random.default_rng(0)))
 
 
 # --- A run in Python ----------------------------------------------------------------------------------------
@@ -256,10 +277,10 @@ def test_the_examples_of_the_docstrings(module):
 @pytest.mark.parametrize(("config", "own"), [(QUICK, ShrinkLoss()), (PAIRS, SquaredDistance())])
 def test_an_own_loss_is_what_falls(kernels, config, own):
     with use_kernels(kernels):
-        run = train_run(config, BLOBS, loss=own, augment=RandomShift(1))
+        run = train_run(config, BLOBS, loss=own, augment=SHIFT)
     assert run.history[-1]["loss"] < run.history[0]["loss"]
     assert not run.interrupted and run.folder is None and run.metrics["run"] is None
-    assert run.metrics["options"]["augment"] == "RandomShift(1)"
+    assert run.metrics["options"]["augment"] == "Distort(rotation=0, scale=0, shift=1, elastic=0)"
     assert type(own).__name__ in run.metrics["options"]["loss"]
 
 
@@ -388,10 +409,10 @@ REFUSED = [
         r"InPlace\(\).forward must not write into its input",
     ),
     (BLOBS, {"network": Sequential}, "a network must be a Sequential, not <class"),
-    (BLOBS, {"augment": RandomShift}, r"not a class; make one of it, RandomShift\(\.\.\.\)"),
+    (BLOBS, {"augment": Distort}, r"not a class; make one of it, Distort\(\.\.\.\)"),
     (BLOBS, {"augment": one_argument}, r"function of images and rng, not of \(images\), as <function one_argument"),
     (BLOBS, {"augment": lambda images, rng: images - 1}, "returned numbers from -1 to"),
-    (BLOBS, {"augment": RandomShift(10**9)}, r"RandomShift\(1000000000\) may leave nothing of images of 4x4 pixels"),
+    (BLOBS, {"augment": Distort(shift=4)}, r"shift=4, elastic=0.45\) needs images of at least 5x5 pixels, not 4x4"),
 ]
 
 
@@ -445,10 +466,10 @@ def test_a_data_set_has_a_name_and_three_splits():
         Dataset("blobs", BLOBS.train, (BLOBS.test.images, BLOBS.test.classes), BLOBS.test)
 
 
-def test_a_shift_needs_images_of_channels():
+def test_a_distortion_needs_images_of_channels():
     for images in (np.zeros((3, 4, 4), np.float32), [0.5]):
-        with pytest.raises(ShapeError, match=r"RandomShift needs an array of images \(N, H, W, C\), not"):
-            RandomShift(1)(images, np.random.default_rng(0))
+        with pytest.raises(ShapeError, match=r"Distort needs an array of images \(N, H, W, C\), not"):
+            SHIFT(images, np.random.default_rng(0))
 
 
 def test_batches_that_hold_hardly_a_similar_pair_are_told(tmp_path):
@@ -497,7 +518,7 @@ def begun(tmp_path_factory) -> Path:
     """A run with an own loss and augmentation, one epoch of three done."""
     folder = tmp_path_factory.mktemp("begun") / "run"
     with pytest.raises(Killed):
-        train_run(QUICK, BLOBS, folder, loss=ShrinkLoss(), augment=RandomShift(1), log=killed_when("epoch 1"))
+        train_run(QUICK, BLOBS, folder, loss=ShrinkLoss(), augment=SHIFT, log=killed_when("epoch 1"))
     return folder
 
 
@@ -505,11 +526,14 @@ def begun(tmp_path_factory) -> Path:
     ("own", "sentence"),
     [
         ({}, r"of the user's: loss was '<.*ShrinkLoss object>', not None$"),
-        ({"loss": ShrinkLoss()}, r"of the user's: augment was 'RandomShift\(1\)', not None$"),
-        ({"loss": AllPairsContrastiveLoss(), "augment": RandomShift(1)}, "ShrinkLoss object>.* not .*AllPairs"),
-        ({"loss": ShrinkLoss(), "augment": RandomShift(2)}, r"RandomShift\(1\).*, not .*RandomShift\(2\)"),
+        ({"loss": ShrinkLoss()}, r"of the user's: augment was 'Distort\(rotation=0, .*\)', not None$"),
+        ({"loss": AllPairsContrastiveLoss(), "augment": SHIFT}, "ShrinkLoss object>.* not .*AllPairs"),
         (
-            {"loss": ShrinkLoss(), "augment": RandomShift(1), "network": own_network()},
+            {"loss": ShrinkLoss(), "augment": Distort(0, 0, 2, 0)},
+            "augment was .*shift=1, .*, not .*shift=2",
+        ),
+        (
+            {"loss": ShrinkLoss(), "augment": SHIFT, "network": own_network()},
             r"network was None, not \[\['Flatten', ",
         ),
     ],
@@ -557,12 +581,12 @@ def test_the_first_difference_is_shown_however_long_what_is_equal_is():
 def test_a_run_is_resumed_or_overwritten(begun):
     before = {path.name: path.read_bytes() for path in begun.iterdir()}
     with pytest.raises(OptionError, match="resumed or overwritten, not both"):
-        train_run(QUICK, BLOBS, begun, loss=ShrinkLoss(), augment=RandomShift(1), resume=True, overwrite=True)
+        train_run(QUICK, BLOBS, begun, loss=ShrinkLoss(), augment=SHIFT, resume=True, overwrite=True)
     assert {path.name: path.read_bytes() for path in begun.iterdir()} == before
 
 
 def test_a_resumed_run_has_the_configuration_it_had(begun):
-    own = {"loss": ShrinkLoss(), "augment": RandomShift(1)}
+    own = {"loss": ShrinkLoss(), "augment": SHIFT}
     with pytest.raises(ModelError, match=r"keeps its configuration: TrainConfig\(preset="):
         train_run(TrainConfig(preset="mlp", epochs=4, batch_size=16), BLOBS, begun, resume=True, **own)
     with pytest.raises(OptionError, match="a run is resumed from its folder"):

@@ -73,7 +73,7 @@ def test_a_model_file_of_each_format_loads_for_ever(version, form, emb):
     np.testing.assert_allclose(siamese.embed(images), emb, rtol=1e-5)
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", ["cnn", "mlp"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_format_1_names_the_preset_alone(preset, dtype):
     network = PRESETS[preset]((9, 6, 2), embedding_size=3, dtype=dtype)

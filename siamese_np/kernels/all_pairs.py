@@ -20,7 +20,8 @@ from siamese_np.runtime.shards import sharded
 
 @kernel(shared=True)
 def all_pairs_forward(sums, dist, emb, classes, margin):
-    """sums (N, 2) = each row's loss over its similar and dissimilar pairs; dist (N, N) = distances of emb (N, E)."""
+    """sums (N, 3) = each row's loss over its similar and its dissimilar pairs, and how many of these are active;
+    dist (N, N) = distances of emb (N, E)."""
     _forward((sums, dist, emb, classes, margin), ceil_div(len(emb), SHARD))
 
 
@@ -37,13 +38,14 @@ def _forward(sums, dist, emb, classes, margin, s):
     distance_rows(dist, emb, first)
     zero = emb.dtype.type(0)
     for i in range(first, min(first + SHARD, N)):
-        similar, dissimilar, row, own = zero, zero, dist[i], classes[i]
+        similar, dissimilar, active, row, own = zero, zero, 0, dist[i], classes[i]
         for j in range(N):
             d = row[j]
             gap = zero if d >= margin else margin - d  # so written, NaN counts
             similar += d * d / 2 if classes[j] == own else zero
             dissimilar += zero if classes[j] == own else gap * gap / 2
-        sums[i, 0], sums[i, 1] = similar, dissimilar
+            active += classes[j] != own and not d >= margin
+        sums[i, 0], sums[i, 1], sums[i, 2] = similar, dissimilar, active
 
 
 @sharded

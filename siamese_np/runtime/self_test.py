@@ -15,7 +15,7 @@ def main() -> None:
     set_threads(2)
     rng = np.random.default_rng(0)
     emb, classes, margin = rng.standard_normal((100, 8), np.float32), np.arange(100) % 7, np.float32(3)
-    sums, dist = np.zeros((100, 2), np.float32), np.zeros((100, 100), np.float32)
+    sums, dist = np.zeros((100, 3), np.float32), np.zeros((100, 100), np.float32)
     sums, dist = _compare("all_pairs_forward", [sums, dist], emb, classes, margin)
     demb, weight = np.zeros_like(emb), np.ones(2, np.float32)
     (demb,) = _compare("all_pairs_backward", [demb], weight, dist, emb, classes, margin)

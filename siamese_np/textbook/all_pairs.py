@@ -9,6 +9,10 @@ Forward.   dist[i, j] = |emb[i] - emb[j]|,  label[i, j] = 0 where the classes ar
            1/2 * sum over i of (sums[i, 0] * weight[0] + sums[i, 1] * weight[1])
            with 1/2 because each pair stands in it twice, as (i, j) and as (j, i).
 
+           sums[i, 2] = how many dissimilar j lie within the margin. In a trained network few are left, and a mean over
+           all dissimilar pairs is next to nothing. A weight of one by the number of these "active" ones keeps their
+           part of the loss as large as at the start. The number only jumps, so no gradient flows through it.
+
 Backward.  emb[i] stands in row i and in column i. Both hold the same losses and have the same slope in emb[i]: together
            they cancel the 1/2, and row i alone is enough:
            demb[i] = sum over j of weight[label[i, j]] * slope[i, j] * (emb[i] - emb[j]) / dist[i, j]
@@ -24,16 +28,17 @@ from siamese_np.textbook.distance import euclidean_backward, euclidean_forward
 
 
 def all_pairs_forward(emb, classes, margin):
-    """sums (N, 2) of the losses of each row's similar and dissimilar pairs, cache; emb (N, E), classes (N,).
+    """sums (N, 3): of each row the loss of similar and of dissimilar pairs, and the number of active ones; cache.
 
-    The cache begins with the distances dist (N, N).
+    Of emb (N, E) and classes (N,). The cache begins with the distances dist (N, N).
     """
     N = len(emb)
     i, j, label = _pairs(classes)
     dist, _ = euclidean_forward(emb[i], emb[j])
     loss, _ = contrastive_forward(dist, label, margin)
     similar, dissimilar = (np.where(label == kind, loss, 0).reshape(N, N).sum(axis=1) for kind in (0, 1))
-    return np.stack([similar, dissimilar], axis=1), (dist.reshape(N, N), emb, classes, margin)
+    active = ((label == 1) & ~(dist.real >= margin)).reshape(N, N).sum(axis=1)
+    return np.stack([similar, dissimilar, active], axis=1), (dist.reshape(N, N), emb, classes, margin)
 
 
 def all_pairs_backward(weight, cache):

@@ -1,4 +1,4 @@
-"""The cases of the two presets: the network alone, and the loss of pairs through both of its branches.
+"""The cases of the presets: the network alone, and the loss of pairs through both of its branches.
 
 Each at initialisation and after a burn-in, which some faults need to show: at first every dissimilar pair lies
 within the margin, every bias is 0, and no unit has died.
@@ -20,7 +20,7 @@ from siamese_np.network import Sequential, SiameseNetwork
 from siamese_np.presets import make_network
 
 EMBEDDING = 2
-IMAGES, SIZE = 6, 4
+IMAGES, SIZE, LARGER = 6, 4, {"cnn3": 8}  # LARGER: a smaller image would be pooled to nothing
 MAX_PAIRS = 2  # similar ones, and as many dissimilar ones
 SPREAD = 0.25  # of the images: distances around the margin
 STEPS, LEARNING_RATE = 20, 0.2
@@ -31,7 +31,8 @@ def preset(name: str) -> Operation:
     """The operation that checks the preset `name`."""
 
     def cases(rng: np.random.Generator, shape: Shape | None) -> list[Case]:
-        shape = shape or (IMAGES, SIZE, SIZE, 1)
+        size = LARGER.get(name, SIZE)
+        shape = shape or (IMAGES, size, size, 1)
         if len(shape) != 4 or shape[0] < 4:
             raise ShapeError(f"{name} needs a --shape N,H,W,C of at least 4 images, not {','.join(map(str, shape))}")
         seed = int(rng.integers(2**31))

@@ -22,7 +22,7 @@ from siamese_np.gradcheck.cases.references import chain, step
 from siamese_np.gradcheck.targets import Operation
 from siamese_np.layer import Layer
 from siamese_np.layers import AvgPool2D, Conv2D, Dense, Flatten, GlobalAvgPool2D, MaxPool2D, ReLU
-from siamese_np.losses import AllPairsContrastiveLoss, ContrastiveLoss
+from siamese_np.losses import NEGATIVES, AllPairsContrastiveLoss, ContrastiveLoss
 from siamese_np.network import Sequential
 from siamese_np.presets import PRESETS
 
@@ -249,7 +249,7 @@ def contrastive(rng: np.random.Generator, shape: Shape | None) -> list[Case]:
 
 
 def all_pairs(rng: np.random.Generator, shape: Shape | None) -> list[Case]:
-    """All pairs of a batch; and with equal embeddings, of one class and of two."""
+    """All pairs of a batch, with all and with active negatives; and with equal embeddings, of one class and of two."""
     N, E = _expect("all_pairs", shape or (7, 3), "N,E", 5)
     apart, classes = rng.standard_normal((N, E)), np.arange(N) % 3
     i, j = np.triu_indices(N, 1)
@@ -259,16 +259,18 @@ def all_pairs(rng: np.random.Generator, shape: Shape | None) -> list[Case]:
     margin = float(dist[len(dist) // 2 - 1 : len(dist) // 2 + 1].mean())
     equal = apart.copy()
     equal[1], equal[3] = equal[2], equal[0]
-    loss = AllPairsContrastiveLoss(margin)
 
     def branches(arrays: Arrays) -> references.Labels:
         dist = np.linalg.norm(arrays["emb"][i] - arrays["emb"][j], axis=1)
         return np.where(dissimilar & (dist == 0), 3, references.pair_branches(dist, dissimilar.astype(int), margin))
 
     cases = []
-    for name, emb in (("all_pairs", apart), ("all_pairs, some equal", equal)):
-        reference, terms = references.all_pairs(classes, margin), {"out": N * N, "emb": N}
-        forward = lambda emb: loss.forward(emb, classes)  # noqa: E731
+    of_emb = {"all_pairs": apart, "all_pairs, some equal": equal}
+    for (name, emb), negatives in itertools.product(of_emb.items(), NEGATIVES):
+        loss = AllPairsContrastiveLoss(margin, negatives)
+        reference, terms = references.all_pairs(classes, margin, negatives == "active"), {"out": N * N, "emb": N}
+        forward = lambda emb, loss=loss: loss.forward(emb, classes)  # noqa: E731
+        name = f"{name}, {negatives} negatives"
         case = _of_functions(name, forward, _loss_backward(loss), {"emb": emb}, reference, terms)
         case.signature = branches
         case.branches = {**references.PAIR_BRANCHES, **({3: "dissimilar, at distance 0"} if emb is equal else {})}

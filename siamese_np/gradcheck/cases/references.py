@@ -80,12 +80,18 @@ def pair_losses(label: Labels, margin: float, weight: Array) -> tuple[Step, Step
     return step("contrastive", options=(label, margin)), total
 
 
-def all_pairs(classes: Labels, margin: float) -> Reference:
-    """Loss over all pairs, similar and dissimilar ones weighing the same."""
+def all_pairs(classes: Labels, margin: float, active: bool) -> Reference:
+    """Loss over all pairs, similar and dissimilar ones weighing the same; of the latter all, or those with a loss."""
     i, j = np.triu_indices(len(classes), 1)
     label = (classes[i] != classes[j]).astype(int)
-    weight = 0.5 / np.maximum(np.bincount(label, minlength=2), 1)[label]
-    return chain(pair_distances(i, j), *pair_losses(label, margin, weight), start="emb")
+
+    def total(loss: Array) -> tuple[Array, Array]:
+        counted = label[(loss.real > 0) | (label == 0)] if active else label
+        weight = 0.5 / np.maximum(np.bincount(counted, minlength=2), 1)[label]
+        return (loss * weight).sum(), weight
+
+    contrastive = step("contrastive", options=(label, margin))
+    return chain(pair_distances(i, j), contrastive, Step(total, lambda dout, weight: dout * weight), start="emb")
 
 
 def pairwise(N: int) -> Reference:
