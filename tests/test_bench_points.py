@@ -6,13 +6,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from siamese_np import cnn, kernels
 from siamese_np.backend import ops
-from siamese_np.bench import end_to_end, executed, op, pictures, points, probe, report, suite
+from siamese_np.bench import end_to_end, executed, op, pictures, points, probe, report, sampling, suite
 from siamese_np.cli import main
 from siamese_np.datasets import Split, load_dataset
 from siamese_np.errors import OptionError
@@ -152,7 +153,7 @@ def entries(tmp_path_factory) -> list:
     (folder / "fake_op.py").write_text(FAKE)
     peers = suite.load_peers()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(op, "SETTLE_SECONDS", 0)
+        patch.setattr(sampling, "SETTLE_SECONDS", 0)
         patch.setattr(op, "PEER", "fake_op")
         patch.setattr(peers, "installed", lambda python: {"torch"})
         patch.setattr(suite, "load_peers", lambda: peers)
@@ -183,20 +184,10 @@ def test_a_peer_that_is_wrong_or_dies_or_cannot_do_a_shape_is_told_and_not_timed
     assert backward["failed"]["channels_last"].startswith("it ended early")
 
 
-class DiesWhileTimed:
-    def can(self, layer, direction):
-        return True
-
-    def prepare(self, problem, direction):
-        return 0.0
-
-    def run(self, calls):
-        return float("nan")
-
-
 def test_a_peer_that_dies_while_it_is_timed_is_told():
     problem = op.Problem(op.parse("dense", (3, 6), (4,), None, None)[0])
-    entry = op._entry(problem, "forward", {"nchw": DiesWhileTimed()}, OPTIONS, print)
+    dies = SimpleNamespace(results=lambda *task: problem.expected["forward"], run=lambda calls: float("nan"))
+    entry = op._entry(problem, "forward", {"nchw": dies}, OPTIONS, print)
     assert entry["failed"] == {"nchw": "it ended early"} and set(entry["candidates"]) == {op.OURS, op.NUMPY}
 
 

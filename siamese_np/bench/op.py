@@ -7,7 +7,6 @@ without a zero to skip. `GRID` has layers of published networks; what is slow th
 import contextlib
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +16,7 @@ import numpy as np
 from siamese_np import kernels, textbook
 from siamese_np.backend import as_kernel
 from siamese_np.bench import executed
-from siamese_np.bench.sampling import Log, Run, measure, timed
+from siamese_np.bench.sampling import Log, Run, measure, settled
 from siamese_np.errors import OptionError
 from siamese_np.ladder.rungs import im2col
 from siamese_np.runtime import scheduler
@@ -25,7 +24,6 @@ from siamese_np.runtime import scheduler
 Array = np.ndarray[Any, Any]
 
 TOLERANCE = 1e-4  # of the largest entry
-SETTLE_SECONDS = 0.05  # before a sample: threads of the candidate measured before may still spin
 COPIES = 12  # of all arrays in float64: no more memory than this is used
 FORMS = {"conv2d": ("N,H,W,C", "K,F or KH,KW,F"), "dense": ("N,D", "E"), "maxpool2d": ("N,H,W,C", "K or KH,KW")}
 DIRECTIONS = ("forward", "backward")
@@ -252,7 +250,7 @@ def run(options: dict[str, Any], log: Log) -> list[dict[str, Any]]:
     return entries
 
 
-def _entry(problem: Problem, direction: str, peers: dict[str, "_Peer"], options: dict[str, Any], log: Log) -> Any:
+def _entry(problem: Problem, direction: str, peers: dict[str, "Peer"], options: dict[str, Any], log: Log) -> Any:
     layer, name = problem.layer, f"{problem.layer.operation}_{direction}"
     runs: dict[str, Run] = {}
     found: dict[str, dict[str, Any]] = {}
@@ -264,19 +262,22 @@ def _entry(problem: Problem, direction: str, peers: dict[str, "_Peer"], options:
         call()
         if not (error := problem.error(outputs, direction)) <= TOLERANCE:
             raise OptionError(f"{who} computes {layer} {direction} wrongly, off by {error:.1e} of the largest entry")
-        runs[who], found[who] = _settled(call), {"title": candidate_title(who, layer.operation), "error": error}
+        runs[who], found[who] = settled(call), {"title": candidate_title(who, layer.operation), "error": error}
         if who == OURS:
             counted = executed.count(name, arguments)
     for variant, peer in peers.items():
-        if not peer.can(layer, direction):
+        if not _differs(variant, layer, direction):
             continue
-        outcome = peer.prepare(problem, direction)
-        if isinstance(outcome, str):
-            failed[variant] = outcome
-            log(f"{candidate_title(variant, layer.operation)} {direction}: {outcome}")
+        results = peer.results({**layer._asdict(), "direction": direction}, problem.arrays)
+        off = results if isinstance(results, str) else problem.error(results, direction)
+        if isinstance(off, str) or not off <= TOLERANCE:
+            failed[variant] = (
+                off if isinstance(off, str) else f"its result is wrong, off by {off:.1e} of the largest entry"
+            )
+            log(f"{candidate_title(variant, layer.operation)} {direction}: {failed[variant]}")
         else:
             runs[variant] = peer.run
-            found[variant] = {"title": candidate_title(variant, layer.operation), "error": outcome}
+            found[variant] = {"title": candidate_title(variant, layer.operation), "error": off}
     timings = measure(runs, options["repetitions"], options["seconds"])
     for who in list(found):
         if not (median := timings[who].median) < float("inf"):  # it died while it was timed
@@ -288,19 +289,14 @@ def _entry(problem: Problem, direction: str, peers: dict[str, "_Peer"], options:
     return {**layer._asdict(), "direction": direction, **figures, "candidates": found, "failed": failed}
 
 
-def _settled(call: Callable[[], None]) -> Run:
-    run = timed(call)
-
-    def settled(calls: int) -> float:
-        time.sleep(SETTLE_SECONDS)
-        call()  # brings threads and caches back
-        return run(calls)
-
-    return settled
+def _differs(variant: str, layer: Layer, direction: str) -> bool:
+    """Whether a variant of PyTorch's is another than the first one for a layer."""
+    packed = (layer.operation, direction) == ("conv2d", "forward")
+    return variant == "nchw" or (layer.operation != "dense" and (variant != "packed" or packed))
 
 
 @contextlib.contextmanager
-def _peers(options: dict[str, Any], threads: int, log: Log) -> Iterator[dict[str, "_Peer"]]:
+def _peers(options: dict[str, Any], threads: int, log: Log) -> Iterator[dict[str, "Peer"]]:
     """PyTorch's variants, each in a process of its own; none where it is missing."""
     from siamese_np.bench import suite
 
@@ -318,8 +314,7 @@ def _peers(options: dict[str, Any], threads: int, log: Log) -> Iterator[dict[str
         yield {}
         return
     with tempfile.TemporaryDirectory() as folder:
-        np.savez(Path(folder) / "job.npz")
-        peers = {variant: _Peer(runner, variant, python, threads, Path(folder)) for variant in TORCH}
+        peers = {variant: Peer(runner, PEER, variant, python, threads, Path(folder)) for variant in TORCH}
         try:
             yield peers
         finally:
@@ -327,13 +322,17 @@ def _peers(options: dict[str, Any], threads: int, log: Log) -> Iterator[dict[str
                 peer.close()
 
 
-class _Peer:
-    """One variant in a process, which is started when it is needed, and again after it died."""
+class Peer:
+    """A module of single operations in a process, which is started when it is needed, and again after it died.
 
-    def __init__(self, runner: Any, variant: str, python: str, threads: int, folder: Path) -> None:
-        self.runner, self.variant, self.folder = runner, variant, folder
+    `runner` is `siamese_np.bench.suite.load_peers`' module; `variant` is told with each task.
+    """
+
+    def __init__(self, runner: Any, module: str, variant: str, python: str, threads: int, folder: Path) -> None:
+        self.runner, self.variant, self.folder, self.first_call_seconds = runner, variant, folder, 0.0
+        np.savez(folder / "job.npz")
+        known = runner.Known(module, module, variant, "")
         self.process: Any = None
-        known = runner.Known("PyTorch", PEER, variant, "torch")
         self._start = lambda: runner.Process(known, python, folder / "job.npz", threads)
 
     def close(self) -> None:
@@ -342,28 +341,22 @@ class _Peer:
             self.process.close()
             self.process = None
 
-    def can(self, layer: Layer, direction: str) -> bool:
-        """Whether this variant is another than the first one for a layer."""
-        packed = (layer.operation, direction) == ("conv2d", "forward")
-        return self.variant == "nchw" or (layer.operation != "dense" and (self.variant != "packed" or packed))
-
-    def prepare(self, problem: Problem, direction: str) -> float | str:
-        """The error of the results, or a sentence why it cannot be timed."""
-        arrays, answer = (str(self.folder / f"{name}.npz") for name in ("arrays", "answer"))
-        np.savez(arrays, **problem.arrays)  # type: ignore[arg-type]
-        task = {**problem.layer._asdict(), "kind": "operation", "direction": direction, "variant": self.variant}
+    def results(self, task: dict[str, Any], arrays: dict[str, Array]) -> list[Array] | str:
+        """Prepare a task: what it gives, or a sentence why it gives nothing."""
+        given, answer = (str(self.folder / f"{name}.npz") for name in ("arrays", "answer"))
+        np.savez(given, **arrays)  # type: ignore[arg-type]
+        task = {**task, "kind": "operation", "variant": self.variant, "name": "op", "arrays": given, "answer": answer}
         self.process = self.process or self._start()
         try:
-            said = self.process.ask(do="prepare", task={**task, "name": "op", "arrays": arrays, "answer": answer})
+            said = self.process.ask(do="prepare", task=task)
         except self.runner.PeerError as failure:
             self.close()
             return f"it ended early: {failure}"
         if "error" in said:
             return f"it cannot do this: {said['error']}"
+        self.first_call_seconds = said["prepare_seconds"]
         with np.load(answer, allow_pickle=False) as file:
-            results = [file[f"arr_{number}"] for number in range(len(problem.expected[direction]))]
-        error = problem.error(results, direction)
-        return error if error <= TOLERANCE else f"its result is wrong, off by {error:.1e} of the largest entry"
+            return [file[f"arr_{number}"] for number in range(len(file.files))]
 
     def run(self, calls: int) -> float:
         """Seconds of calls of what was prepared last; NaN once the process has died."""

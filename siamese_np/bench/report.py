@@ -42,18 +42,25 @@ def tables(results: dict[str, Any]) -> Iterator[Table]:
 def text(results: dict[str, Any]) -> str:
     """All tables."""
     parts = [_headline(results), *_warnings(results), *_lead(results)]
-    for title, heads, rows in tables(results):
-        parts.append(f"## {title}")
-        if any(word in head for head in heads for word in (PEAK, TIMES)):
+    for table in tables(results):
+        title, *lines = markdown(table)
+        parts.append(title)
+        if any(word in head for head in table.heads for word in (PEAK, TIMES)):
             parts.append(f"On {machine(results)}.")
-        first, *others = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-        rule = ["-" * first, *("-" * (width - 1) + ":" for width in others)]
-        lines = []
-        for name, *figures in (heads, rule, *rows):
-            cells = [name.ljust(first), *(cell.rjust(width) for cell, width in zip(figures, others, strict=True))]
-            lines.append("| " + " | ".join(cells) + " |")
-        parts.append("\n".join(lines))
+        parts.append("\n".join(lines[1:]))
     return "\n\n".join(parts)
+
+
+def markdown(table: Table) -> list[str]:
+    """The lines of a table: its title, an empty one, and the rows."""
+    heads, rows = table.heads, table.rows
+    first, *others = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    rule = ["-" * first, *("-" * (width - 1) + ":" for width in others)]
+    lines = [f"## {table.title}", ""]
+    for name, *figures in (heads, rule, *rows):
+        cells = [name.ljust(first), *(cell.rjust(width) for cell, width in zip(figures, others, strict=True))]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
 
 
 def check_folder(folder: Path) -> None:

@@ -15,6 +15,7 @@ Log = Callable[[str], None]
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
+SETTLE_SECONDS = 0.05  # before a sample: threads of the candidate measured before may still spin
 
 
 class Timing(NamedTuple):
@@ -53,6 +54,18 @@ def timed(function: Callable[[], Any]) -> Run:
         return time.perf_counter() - start
 
     return run
+
+
+def settled(function: Callable[[], Any]) -> Run:
+    """`function` as something to measure beside others that have threads of their own."""
+    run = timed(function)
+
+    def after_a_pause(calls: int) -> float:
+        time.sleep(SETTLE_SECONDS)
+        function()  # brings threads and caches back
+        return run(calls)
+
+    return after_a_pause
 
 
 def calibrate(run: Run, seconds: float) -> int:
