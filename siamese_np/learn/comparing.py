@@ -57,14 +57,16 @@ class Gradient:
     def _told(self, array: ArrayResult, function: Function, point: Any) -> list[str]:
         """What is wrong with one gradient: some of the numbers, and the likely mistake."""
         entries = [entry for entry in array.worst if isinstance(entry.index, tuple)][:MAX_ENTRIES]  # no directions
-        lines = [f"  d{entry.where}: yours {entry.analytic:.6g}, should be {entry.numeric:.6g}" for entry in entries]
         k = _names(point).index(array.name)
         mine, right = (_at(point, f)[k] for f in (function, self.solution))
+        nearly = np.allclose(mine, right, rtol=1e-3)
+        form = ".9g" if nearly else ".6g"
+        lines = [f"  d{e.where}: yours {e.analytic:{form}}, should be {e.numeric:{form}}" for e in entries]
         wrong = ~np.isclose(mine, right, rtol=1e-9, atol=1e-12)  # the checker also counts directions, as slopes
         told = f"{wrong.sum()} of {wrong.size} entries are wrong" if wrong.any() else array.remark
         hints = [sentence for sentence, f in self.mistakes.items() if np.allclose(mine, _at(point, f)[k], rtol=1e-9)]
         hints = hints or [array.hint] * (bool(array.hint) and "no simple cause" not in array.hint)
-        hints = hints or [NEARLY] * np.allclose(mine, right, rtol=1e-3)
+        hints = hints or [NEARLY] * nearly
         return [f"d{array.name}: {told}", *lines, *(f"  likely: {hint}" for hint in hints)]
 
     def _compared(self, function: Function, point: Any, kink: str) -> list[str]:
