@@ -22,6 +22,7 @@ from siamese_np import (
     ReLU,
     Sequential,
     SiameseNetwork,
+    load_model,
     mlp,
     register_layer,
     save_model,
@@ -353,10 +354,25 @@ def test_pictures_of_one_s_own(model, tmp_path, capsys):
     assert main(["trace", str(model), *files, "-o", str(tmp_path / "t.html"), "--only"]) == 0
     assert "similar pair" in capsys.readouterr().out
     (pair,) = data_of((tmp_path / "t.html").read_text())["pairs"]
+    assert main(["trace", str(model), *files, "-o", str(tmp_path / "t.html"), "--only"]) == 0
+    assert "this pair has no gradient: its embeddings are equal; try" in capsys.readouterr().out
     assert pair["title"] == "your pictures (taken for similar)" and pair["dist"] == 0 and pair["of_a"] == "one.png"
     assert main(["trace", str(model), *files, "--only", "--label", "dissimilar", "-o", str(tmp_path / "t.html")]) == 0
     (pair,) = data_of((tmp_path / "t.html").read_text())["pairs"]
     assert pair["label"] == 1 and pair["title"] == "your pictures" and pair["ddist"] == -1
+
+
+def test_a_pair_beyond_the_margin_is_told_to_have_no_gradient(model, tmp_path, capsys):
+    siamese = load_model(model)
+    siamese.margin = 1e-6
+    save_model(tmp_path / "model.npz", siamese)
+    given = ["trace", str(tmp_path), "0", "1", "--only", "-o", str(tmp_path / "t.html")]
+    assert main(given) == 0
+    assert "no gradient: it is dissimilar, and beyond the margin; try other images" in capsys.readouterr().out
+    assert main([*given, "--json"]) == 0
+    assert '"ddist": 0.0' in capsys.readouterr().out
+    assert main(["trace", str(model), "0", "1", "--only", "--label", "similar", *given[-2:]]) == 0
+    assert "no gradient" not in capsys.readouterr().out
 
 
 def test_numbers_that_leave_the_range_are_told(tmp_path, capsys):
@@ -385,6 +401,7 @@ def test_one_sentence_and_status_2(model, tmp_path, capsys):
         ([other, "0", "1"], "made for images (8, 8, 1), but image a is (28, 28, 1)"),
         ([own, "0", "1"], "layer 1, Doubled(), has no page in the textbook"),
         ([model, "0", "10000"], "test images 0 to 9999, not 10000"),
+        ([model, "-1", "0"], "test images 0 to 9999, not -1"),
         ([model, "0", tmp_path / "none.png"], "there is no file"),
         ([model, "0", tmp_path / "text.png"], "not an image file"),
         ([model, "0", "1", "-o", tmp_path / "t.pdf"], "must end in .html"),
