@@ -31,6 +31,7 @@ from siamese_np import (
 )
 from siamese_np.cli import main
 from siamese_np.errors import OptionError, ShapeError
+from siamese_np.tracing import mistakes
 from siamese_np.tracing import page as pages
 from siamese_np.tracing.mistakes import MISTAKES, PlantedNetwork, check, place, said
 from siamese_np.tracing.page import Pair
@@ -217,6 +218,19 @@ def test_the_checker_names_each_mistake(traced, mistake, words):
     report = check(traced.layers, mistake)
     assert report.verdict == "FAIL"
     assert words in "\n".join(said(report))
+
+
+def test_the_checker_looks_at_the_model_s_own_weights(monkeypatch):
+    monkeypatch.setattr(mistakes, "check_gradients", lambda network, pairs, seed: (network, pairs))
+    for name, layer, w, shape in [
+        ("conv2d_7", Conv2D(3, 4, (2, 3), stride=(1, 2), seed=0), np.s_[:, :, :1, :2], (3, 2, 3, 5, 1)),
+        ("dense_7", Dense(9, 8, seed=0), np.s_[:4, :3], (3, 2, 4)),
+        ("dense_7", Dense(2, 1, seed=0), np.s_[:], (3, 2, 2)),
+    ]:
+        layer.params["b"][...] = np.arange(layer.params["b"].size)
+        network, pairs = check({"relu_1": ReLU(), name: layer}, "branch")
+        assert (network.params[f"{name}.w"] == layer.params["w"][w]).all() and pairs.shape == shape
+        assert (network.params[f"{name}.b"] == np.arange(network.params[f"{name}.b"].size)).all()
 
 
 def test_without_a_mistake_the_gradients_are_right(traced):

@@ -9,7 +9,6 @@ import numpy as np
 from siamese_np.gradcheck import Report, check_gradients
 from siamese_np.layer import Array, Layer, Shape
 from siamese_np.layers import Conv2D, Dense, MaxPool2D, ReLU
-from siamese_np.ledger import layer_names
 from siamese_np.textbook import distance
 from siamese_np.tracing.record import BRANCHES, backward, forward
 
@@ -99,28 +98,35 @@ def place(layers: Mapping[str, Layer], mistake: str) -> str | None:
 
 
 def check(layers: Mapping[str, Layer], mistake: str, seed: int = 0) -> Report:
-    """What the gradient checker says of two branches with `mistake`, each a small layer of the kind of its `place`."""
-    layer = layers.get(place(layers, mistake) or "")
+    """What the gradient checker says of two branches with `mistake`, each a corner of the layer at its `place`."""
+    name = place(layers, mistake)
     shape: Shape = (4,)
     part: dict[str, Layer] = {}
-    if layer is not None:
-        small, shape = _small(layer, seed)
-        part = dict(zip(layer_names([small]), [small], strict=True))
+    if name:
+        part[name], shape = _corner(layers[name])
     pairs = np.random.default_rng(seed).normal(size=(_PAIRS, len(BRANCHES), *shape))
     return check_gradients(PlantedNetwork(part, mistake), pairs, seed=seed)
 
 
-def _small(layer: Layer, seed: int) -> tuple[Layer, Shape]:
-    """A layer like `layer` in float64, with few channels and units, and the shape of its input."""
-    if isinstance(layer, Conv2D):
-        how = {"kernel_size": layer.kernel_size, "stride": layer.stride, "pad": layer.pad}
-        side = [k + s for k, s in zip(layer.kernel_size, layer.stride, strict=True)]
-        return Conv2D(1, 2, seed=seed, dtype=np.float64, **how), (*side, 1)
-    if isinstance(layer, Dense):
-        return Dense(4, 3, seed=seed, dtype=np.float64), (4,)
+def _corner(layer: Layer) -> tuple[Layer, Shape]:
+    """Some channels and units of `layer` with their weights, since to check all takes minutes; the input's shape."""
     if isinstance(layer, MaxPool2D):
         return layer, (*(k + s for k, s in zip(layer.window, layer.stride, strict=True)), 1)
-    return layer, (4,)
+    if not isinstance(layer, (Conv2D, Dense)):
+        return layer, (4,)
+    corner: Layer
+    if isinstance(layer, Conv2D):
+        w = layer.params["w"][:, :, :1, :2]
+        C, F = w.shape[2:]
+        how = {"stride": layer.stride, "pad": layer.pad}
+        corner = Conv2D(C, F, layer.kernel_size, seed=0, dtype=np.float64, **how)
+        shape: Shape = (*(k + s for k, s in zip(layer.kernel_size, layer.stride, strict=True)), C)
+    else:
+        w = layer.params["w"][:4, :3]
+        D, F = w.shape
+        corner, shape = Dense(D, F, seed=0, dtype=np.float64), (D,)
+    corner.params["w"][...], corner.params["b"][...] = w, layer.params["b"][:F]
+    return corner, shape
 
 
 def said(report: Report) -> list[str]:

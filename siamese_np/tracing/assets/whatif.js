@@ -64,7 +64,9 @@ function showMistake() {
       wrong.size ? element("div", { class: "scroll" }, table) : element("p", {}, "It changes nothing for this pair."),
       element("p", {}, `${count(unchanged)} arrays keep their numbers. `, badge()),
       element("h3", {}, "What the gradient checker says"),
-      element("p", {}, `Of the same mistake in ${mistake.place ? `a small layer like ${mistake.place}, with two branches and` : "the distance, of"} six random inputs:`),
+      element("p", {}, `Of the same mistake in ${!mistake.place ? "the distance, of" : LAYERS.find(({ name }) => name === mistake.place).params
+        ? `a corner of ${mistake.place}, a few channels or units with the model's own weights, with two branches and`
+        : `${mistake.place} on a small input, with two branches and`} six random inputs:`),
       element("div", { class: "said number", id: "said" }, mistake.said.join("\n")));
   } else effect.replaceChildren(element("p", {}, "Choose one: the page recomputes the way back with it, marks every step that it changes, "
     + "and tells what the gradient checker says."));
