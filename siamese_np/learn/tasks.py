@@ -150,7 +150,7 @@ TASKS: dict[str, Gradient | Values | Kernel] = {
     "momentum": Values(
         textbook.sgd_step,
         "w velocity",
-        [(*normal((3, 6)), 0.1, 0.9)],
+        [(*normal((3, 6)), 0.1, 0.9), (*normal((3, 6)), 0.2, 0.5)],
         {
             "w goes up the gradient: the step must be subtracted": lambda *a: textbook.sgd_step(*a[:3], -a[3], a[4]),
             "the velocity is not kept from step to step": lambda *a: textbook.sgd_step(*a[:4], 0),
@@ -159,7 +159,10 @@ TASKS: dict[str, Gradient | Values | Kernel] = {
     "adam": Values(
         textbook.adam_step,
         "w m v",
-        [(*abs(normal((4, 6))), 0.1, 0.9, 0.99, 1e-3, 1 - 0.9**t, 1 - 0.99**t) for t in (1, 5)],
+        [
+            (*abs(normal((4, 6))), rate, beta1, beta2, epsilon, 1 - beta1**t, 1 - beta2**t)
+            for rate, beta1, beta2, epsilon, t in ((0.1, 0.9, 0.99, 1e-3, 1), (0.2, 0.8, 0.95, 1e-2, 5))
+        ],
         {
             "w goes up the gradient: the step must be subtracted": lambda *a: textbook.adam_step(*a[:4], -a[4], *a[5:]),
             "the corrections are forgotten": lambda *a: textbook.adam_step(*a[:8], 1, 1),
