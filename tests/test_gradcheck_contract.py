@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from siamese_np.gradcheck import check_gradients, undecided
+from siamese_np.gradcheck import check_gradients, measure
 from siamese_np.gradcheck.adapters import function_case, layer_case
 from siamese_np.gradcheck.case import Case
 from siamese_np.gradcheck.differences import Estimate
@@ -481,14 +481,14 @@ def test_the_reason_is_the_larger_part_of_the_doubt():
         none = np.zeros(0)
         return Estimate(value, uncertainty, 1e-3, value, value, kink, none, none.astype(bool), rounding)
 
-    assert undecided.why(estimate(), 1e-4, 1e-6) == undecided.BENDS
-    assert undecided.why(estimate(rounding=1e-4), 1e-4, 1e-6) == undecided.ROUNDING
-    assert undecided.why(estimate(np.nan, np.inf), np.inf, 1e-6) == undecided.NO_STEPS
-    assert undecided.why(estimate(np.nan, np.inf, kink="near"), np.inf, 1e-6) == undecided.KINK
-    assert undecided.why(estimate(kink="at"), 1e-4, 1e-6) == undecided.SIDES
-    assert undecided.why(estimate(), 1e-7, 1e-6) == undecided.BORDER
-    said = undecided.reasons([undecided.BENDS, undecided.ROUNDING, undecided.ROUNDING, ""], "w")
-    assert said.startswith(f"{undecided.ROUNDING}, {undecided.BENDS}; the output is large beside what a step in w")
+    assert measure.why(estimate(), 1e-4, 1e-6) == measure.BENDS
+    assert measure.why(estimate(rounding=1e-4), 1e-4, 1e-6) == measure.HIDDEN
+    assert measure.why(estimate(np.nan, np.inf), np.inf, 1e-6) == measure.NO_STEPS
+    assert measure.why(estimate(np.nan, np.inf, kink="near"), np.inf, 1e-6) == measure.KINK
+    assert measure.why(estimate(kink="at"), 1e-4, 1e-6) == measure.SIDES
+    assert measure.why(estimate(), 1e-7, 1e-6) == measure.BORDER
+    said = measure.reasons([measure.BENDS, measure.HIDDEN, measure.HIDDEN, ""], "w")
+    assert said.startswith(f"{measure.HIDDEN}, {measure.BENDS}; the output is large beside what a step in w")
 
 
 def test_undecided_directions_say_why_and_no_two_equal_numbers_seem_to_differ():

@@ -4,10 +4,11 @@ import gradcheck_kinds as kinds
 import numpy as np
 import pytest
 
-from siamese_np.gradcheck import check_gradients, taylor
+from siamese_np.gradcheck import check_gradients
 from siamese_np.gradcheck.adapters import function_case
 from siamese_np.gradcheck.differences import EPS, typical_sizes
 from siamese_np.gradcheck.noise import measured_noise
+from siamese_np.gradcheck.plot import plot_taylor
 
 
 def report_of(kind: str, function: str, seed: int = 0):
@@ -315,9 +316,9 @@ def test_a_kink_is_no_wrong_rate():
 
 def test_taylor_remainders_as_a_picture(tmp_path):
     report, _ = checks_of(1.01)
-    assert taylor.plot(report, tmp_path / "remainder").read_bytes().startswith(b"\x89PNG")
+    assert plot_taylor(report, tmp_path / "remainder").read_bytes().startswith(b"\x89PNG")
     empty = check_gradients(lambda x: (3 * x / 0, x), np.arange(4.0), backward=lambda d, x: d)
-    assert taylor.plot(empty, tmp_path / "nothing").exists()
+    assert plot_taylor(empty, tmp_path / "nothing").exists()
 
 
 def test_the_dot_product_with_a_jvp():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from siamese_np.gradcheck import check_gradients
-from siamese_np.gradcheck.sections import NOTEBOOK, SECTIONS, section
+from siamese_np.gradcheck.scope import NOTEBOOK, SECTIONS, section
 
 ROOT = Path(__file__).parent.parent
 

@@ -10,7 +10,7 @@ import pytest
 from mutants import MUTANTS, OPERATIONS, case_of
 
 from siamese_np.gradcheck.engine import Options, check_case
-from siamese_np.gradcheck.sections import section
+from siamese_np.gradcheck.scope import section
 
 REAL = [mutant for mutant in MUTANTS if not mutant.equivalent]
 EQUIVALENT = [mutant for mutant in MUTANTS if mutant.equivalent]

@@ -13,15 +13,12 @@ import numpy as np
 from siamese_np.errors import OptionError
 from siamese_np.gradcheck.calls import DOUT, argument_names, floats, parameters, quiet
 from siamese_np.gradcheck.case import Array, Arrays, Broken, Case, kind
-from siamese_np.gradcheck.functions import gradient_case
+from siamese_np.gradcheck.derivatives import gradient_case
 from siamese_np.gradcheck.styles import BACKWARD, both_ways, found_case
 
 
 def object_case(name: str, thing: Any, values: Sequence[Any]) -> Case:
-    """A case of an object that goes forward and backward, at the arguments `values` of its forward.
-
-    OptionError or ShapeError, with what would be right, where it does not, or not with these arguments.
-    """
+    """A case of an object that goes forward and backward, at the arguments `values` of its forward."""
     forward, backward = both_ways(thing)
     if not (forward and backward):
         lacking = "method forward" if backward else "method backward" if forward else "methods forward and backward"
@@ -34,13 +31,21 @@ def object_case(name: str, thing: Any, values: Sequence[Any]) -> Case:
             raise OptionError(
                 f"the loss {name} is checked at the two arrays of its forward({form}), not at {len(values)}"
             )
-        return loss_case(name, thing, floats("array 0", values[0]), np.array(values[1]))
+        (key, _), x, about = argument_names(thing.forward, 2), floats("array 0", values[0]), np.array(values[1])
+        return Case(
+            name,
+            {key: x},  # embeddings of a batch or distances of pairs; the classes or labels are constant
+            lambda arrays: thing.forward(arrays[key], about),
+            lambda dout, cache: {key: _one(thing.backward(cache)) * float(dout)},
+            inputs=(key,),
+            owner=thing,
+        )
     if _is_network(getattr(thing, "network", None)):
-        return siamese_case(name, thing, values)
+        return _siamese_case(name, thing, values)
     if _is_network(thing) or getattr(thing, "adds_gradients", False) or _keeps_contract(thing, values):
         if len(values) != 1:
             raise OptionError(f"a layer is checked at one array, its input, not at {len(values)}")
-        expect_float64(name, thing)
+        _expect_float64(name, thing)
         return layer_case(name, thing, floats("array 0", values[0]))
     if not values:
         raise OptionError("a layer is checked at the arguments of its forward: at one array at least, its input")
@@ -64,7 +69,7 @@ def _keeps_contract(layer: Any, values: Sequence[Any]) -> bool:
     if len(wanted) == len(given) and (len(wanted) != 2 or DOUT.match(wanted[1])):
         return False
     try:
-        expect_float64("", layer)
+        _expect_float64("", layer)
         if list(_held("", layer, "params")) != list(_held("", layer, "grads")):
             return False
         trial = copy.deepcopy(layer)
@@ -83,15 +88,13 @@ def _keeps_contract(layer: Any, values: Sequence[Any]) -> bool:
 def layer_case(name: str, layer: Any, x: Array, strict: bool = False) -> Case:
     """A case of anything that goes both ways like a layer, or of a network of layers; its parameters stay live.
 
-    ``layer.forward(x) -> (out, cache)``, ``layer.backward(dout, cache) -> dx``, and, where there are parameters,
-    ``layer.params`` and ``layer.grads``: dicts of arrays under the same names, lists of arrays, or one array each.
-    A network has ``layers``, ``named_params()`` and ``zero_grads()``. A layer that says ``adds_gradients`` is held to
-    the contract of `Case.strict`, as is every network, whose layers must be fit to be shared.
+    ``layer.params`` and ``layer.grads`` are dicts of arrays under the same names, lists of arrays, or one array each.
+    A layer that says ``adds_gradients``, and every network, whose layers must be fit to be shared, are strict.
     """
     network, params = _is_network(layer), _held(name, layer, "params")
+    of_input = "x" if "x" not in params else "input"
     if params and not network and not hasattr(layer, "grads"):
         raise OptionError(f"{name} has params, but no grads for their gradients")
-    of_input = "x" if "x" not in params else "input"
 
     def grads() -> dict[str, Any]:
         return _held(name, layer, "grads") if params else {}
@@ -123,29 +126,10 @@ def is_loss(thing: Any) -> bool:
     return [p.name for p in parameters(thing.backward) if p.default is p.empty] == ["cache"]
 
 
-def loss_case(name: str, loss: Any, x: Array, about: Any) -> Case:
-    """A case of a loss: ``forward(x, about) -> (value, cache)``, ``backward(cache)``, the gradient of x.
-
-    x are the embeddings of a batch or the distances of pairs, `about` the classes or the labels: they are constant.
-    """
-    (of_input,) = argument_names(loss.forward, 1)
-    return Case(
-        name,
-        {of_input: x},
-        lambda arrays: loss.forward(arrays[of_input], about),
-        lambda dout, cache: {of_input: _one(loss.backward(cache)) * float(dout)},
-        inputs=(of_input,),
-        owner=loss,
-    )
-
-
 def function_case(
     name: str, forward: Callable[..., Any], backward: Callable[..., Any], arrays: Sequence[Array]
 ) -> Case:
-    """A case of ``forward(*arrays) -> (out, cache)`` and ``backward(dout, cache) -> one gradient per array``.
-
-    The arrays are taken as they are, also in float32; functions of any other form are for `found_case`.
-    """
+    """A case of ``forward(*arrays) -> (out, cache)`` and ``backward(dout, cache) -> one gradient per array``, as is."""
     names = argument_names(forward, len(arrays))
 
     def run_backward(dout: Array, cache: Any) -> Arrays:
@@ -165,23 +149,17 @@ def function_case(
     )
 
 
-def siamese_case(name: str, siamese: Any, values: Sequence[Any]) -> Case:
-    """A case of two branches that share ``siamese.network``, a row for each parameter; the images are constant."""
+def _siamese_case(name: str, siamese: Any, values: Sequence[Any]) -> Case:
     if len(values) != 2:
         raise OptionError(f"{name} is checked at two batches of images, images_a and images_b, not at {len(values)}")
     images, network = [floats(f"array {number}", value) for number, value in enumerate(values)], siamese.network
-    expect_float64(name, network)
+    _expect_float64(name, network)
     params = network.named_params()
-
-    def backward(dout: Array, cache: Any) -> Arrays:
-        siamese.backward(dout, cache)
-        return named_grads(network)
-
     return Case(
         name,
         params,
         lambda arrays: siamese.forward(*images),
-        backward,
+        lambda dout, cache: (siamese.backward(dout, cache), named_grads(network))[1],
         network.zero_grads,
         strict=True,
         # a bias added last moves both embeddings of a pair alike: no distance depends on it
@@ -196,8 +174,7 @@ def named_grads(network: Any) -> Arrays:
     return dict(zip(network.named_params(), grads, strict=True))
 
 
-def expect_float64(name: str, layer: Any) -> None:
-    """Demand parameters that differences can be taken of, or OptionError."""
+def _expect_float64(name: str, layer: Any) -> None:
     for key, value in _held(name, layer, "params").items():
         found = value.dtype if isinstance(value, np.ndarray) else type(value).__name__
         if found != np.float64:

@@ -12,9 +12,9 @@ import dataclasses
 import math
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from siamese_np.errors import OptionError
 from siamese_np.gradcheck.case import Array, Arrays, Case
 from siamese_np.gradcheck.differences import QUICK, SWEEP
 
@@ -47,14 +47,6 @@ class Expected(NamedTuple):
 
     def __str__(self) -> str:
         return f"about {self.calls:,} forward calls, at most {self.most:,}; about {self.seconds:.2g} s"
-
-
-def check_limits(entries: int | None, seconds: float | None) -> None:
-    """OptionError where a limit is none."""
-    if entries is not None and (isinstance(entries, bool) or int(entries) != entries or entries < 1):
-        raise OptionError(f"entries must be a whole number of at least 1, not {entries}")
-    if seconds is not None and not seconds > 0:
-        raise OptionError(f"seconds must be more than 0, not {seconds}")
 
 
 def sample(case: Case, name: str, outputs: int, entries: int | None, limit: float = math.inf) -> Sample:
@@ -119,10 +111,14 @@ class Meter:
 
         return dataclasses.replace(case, forward=count)
 
-    def stop(self, error: BaseException) -> str:
-        """Make no further call; the reason is what stopped the first one."""
-        self.stopped = self.stopped or (INTERRUPTED if isinstance(error, KeyboardInterrupt) else TIME_UP)
-        return self.stopped
+    def reached(self, stage: Callable[[], object]) -> bool:
+        """Run a stage of a check; False where Ctrl-C or the time limit ended it, from when on no call is made."""
+        try:
+            stage()
+        except (Stopped, KeyboardInterrupt) as error:
+            self.stopped = self.stopped or (INTERRUPTED if isinstance(error, KeyboardInterrupt) else TIME_UP)
+            return False
+        return True
 
     def sample(self, case: Case, name: str, out: Array) -> Sample:
         """How much of the array `name` to check, in its share of the time left."""
@@ -157,7 +153,6 @@ class Meter:
         self._bar.set_description(case.name)
 
     def close(self) -> None:
-        """Clear the bar."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None

@@ -72,7 +72,6 @@ def argument_names(function: Callable[..., Any], count: int) -> list[str]:
 
 
 def is_checked(value: Any) -> bool:
-    """Whether an argument is one of those that are checked."""
     return isinstance(value, np.ndarray) and value.dtype == np.float64
 
 
@@ -153,17 +152,14 @@ class Way:
 
     @property
     def uses_dout(self) -> bool:
-        """Whether backward is given the upstream gradient."""
         return any(source == "dout" or isinstance(source, int) for source in self.sources)
 
     def outs(self, result: Any) -> Any:
-        """What of `result` is output."""
         if self.outputs is None:
             return result
         return result[0] if self.outputs == 1 else result[: self.outputs]
 
     def call(self, backward: Callable[..., Any], dout: Array, result: Any, arrays: Mapping[str, Any]) -> Any:
-        """What backward returns."""
         outs = self.outs(result)
         douts = split(dout, outs)
         rest: Any = result[self.outputs :] if "cache" in self.sources else ()

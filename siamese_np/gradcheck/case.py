@@ -35,10 +35,7 @@ def worst_verdict(verdicts: Iterable[str]) -> str:
 
 
 class Broken(Exception):
-    """The pass cannot be checked further; the message is one sentence that says why.
-
-    The verdict is FAIL where the pass is at fault, INCONCLUSIVE where it merely cannot be checked.
-    """
+    """The pass is at fault (FAIL), or cannot be checked further (INCONCLUSIVE); the message is one sentence on why."""
 
     def __init__(self, sentence: str, verdict: str = FAIL) -> None:
         super().__init__(sentence)
@@ -47,15 +44,12 @@ class Broken(Exception):
 
 @dataclass
 class Check:
-    """The outcome of a check of something else than entries: structure, adjoint, complex step, float32 ...
-
-    A check of the `contract` says nothing about the numbers: it counts where a case is strict, and is a note elsewhere.
-    """
+    """The outcome of a check of something else than entries: structure, adjoint, complex step, float32 ..."""
 
     name: str
     verdict: str
     remark: str = ""
-    contract: bool = False
+    contract: bool = False  # says nothing about the numbers: counts where a case is strict, and is a note elsewhere
 
 
 def check_branches(taken: Array, branches: Mapping[int, str]) -> Check:
@@ -67,71 +61,30 @@ def check_branches(taken: Array, branches: Mapping[int, str]) -> Check:
 
 @dataclass
 class Case:
-    """One pass at one point.
+    """One pass at one point. `arrays` are live: the checks change them in place and put them back."""
 
-    Attributes
-    ----------
-    name : str
-        What is checked and where, such as ``"conv2d stride (2, 1)"``.
-    arrays : dict of str to float64 ndarray
-        All that the output depends on. They are live: the checks change them in place and put them back.
-    forward : callable
-        Takes a dict like `arrays`, returns ``(out, cache)``.
-    backward : callable
-        Takes ``(dout, cache)``, returns the gradients by name.
-    zero : callable
-        Called before each `backward`, for gradients that are added to.
-    inputs : sequence of str
-        The arrays that `forward` is given copies of; the others, parameters, live on the layer.
-    batch : bool
-        Whether the first axis of the inputs, and of the output, is the batch.
-    strict : bool
-        Whether `siamese_np.gradcheck.contract` is required, and what is computed twice must have the same bits.
-    reference, reference_backward : callable, optional
-        An independent pass, safe for complex numbers: ``reference(arrays) -> out``,
-        ``reference_backward(arrays, dout) -> gradients``. At kinks these gradients are the declared convention.
-    signature : callable, optional
-        ``signature(arrays) -> ints``: the branch of each element; the function is smooth where it does not change.
-    branches : dict of int to str
-        Names of the values of the signature that the point must show.
-    reductions : dict of str to int
-        How many terms are added up in each entry of ``"out"`` and of each gradient.
-    single : callable, optional
-        Makes the same pass in float32 from a dict like `arrays`.
-    invariant : sequence of str
-        Arrays that the output is known not to depend on: their gradient is 0.
-    extra : callable, optional
-        Further checks of this case alone, run at its point.
-    jvp : callable, optional
-        ``jvp(arrays, directions) -> J v``, both tuples in the order of `arrays`.
-    owner : object, optional
-        The layer: other arrays of it that the output depends on are named as not checked.
-    fresh : bool
-        Whether each forward pass is made with a copy of the layer, so that branches share no gradients.
-    notes : list of str
-        What the report says in any event: how the case was found, what is not checked.
-    """
-
-    name: str
-    arrays: Arrays
-    forward: Callable[[Arrays], tuple[Any, Any]]
-    backward: Callable[[Array, Any], Mapping[str, Any]]
-    zero: Callable[[], None] = lambda: None
-    inputs: tuple[str, ...] = ()
-    batch: bool = False
-    strict: bool = False
+    name: str  # what is checked and where, such as "conv2d stride (2, 1)"
+    arrays: Arrays  # float64: all that the output depends on
+    forward: Callable[[Arrays], tuple[Any, Any]]  # takes a dict like `arrays`, returns (out, cache)
+    backward: Callable[[Array, Any], Mapping[str, Any]]  # takes (dout, cache), returns the gradients by name
+    zero: Callable[[], None] = lambda: None  # called before each `backward`, for gradients that are added to
+    inputs: tuple[str, ...] = ()  # what `forward` is given copies of; the others, parameters, live on the layer
+    batch: bool = False  # whether the first axis of the inputs, and of the output, is the batch
+    strict: bool = False  # whether contract.py is required, and what is computed twice must have the same bits
+    # an independent pass, safe for complex numbers; at kinks its gradients are the declared convention
     reference: Callable[[Arrays], Array] | None = None
-    reference_backward: Callable[[Arrays, Array], Arrays] | None = None
+    reference_backward: Callable[[Arrays, Array], Arrays] | None = None  # takes dout too
+    # the branch of each element: the function is smooth where it does not change; and names of those that must be taken
     signature: Callable[[Arrays], NDArray[np.integer]] | None = None
     branches: Mapping[int, str] = field(default_factory=dict)
-    reductions: Mapping[str, int] = field(default_factory=dict)
-    single: "Callable[[Arrays], Case] | None" = None
-    invariant: tuple[str, ...] = ()
-    extra: Callable[[], list[Check]] | None = None
-    jvp: Callable[[tuple[Array, ...], tuple[Array, ...]], Any] | None = None
-    owner: Any = None
-    fresh: bool = False
-    notes: list[str] = field(default_factory=list)
+    reductions: Mapping[str, int] = field(default_factory=dict)  # terms added up in each entry of "out", of a gradient
+    single: "Callable[[Arrays], Case] | None" = None  # makes the same pass in float32
+    invariant: tuple[str, ...] = ()  # arrays that the output is known not to depend on: their gradient is 0
+    extra: Callable[[], list[Check]] | None = None  # further checks of this case alone, run at its point
+    jvp: Callable[[tuple[Array, ...], tuple[Array, ...]], Any] | None = None  # J v, of arrays and directions
+    owner: Any = None  # the layer: other arrays of it that the output depends on are named as not checked
+    fresh: bool = False  # whether each forward pass is made with a copy of the layer: branches share no gradients
+    notes: list[str] = field(default_factory=list)  # said in any event: how it was found, what is not checked
 
     def run(self, arrays: Arrays | None = None) -> tuple[Array, Any]:
         """Output and cache for `arrays` (by default those of the point, with inputs copied)."""

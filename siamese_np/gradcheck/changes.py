@@ -38,22 +38,15 @@ class Spread:
 
 
 class Changes:
-    """Right and left slopes of the outputs at one step after another.
+    """Right and left slopes of the outputs at one step after another."""
 
-    Attributes
-    ----------
-    right, left : (steps, columns) ndarray
-    dout, rounding : (columns,) ndarray
-        Weights of the outputs, and their errors.
-    still : float
-        The error, weighted, of the outputs that are not kept because no step moves them.
-    columns : (columns,) ndarray, or None
-        Which outputs they are; None where the two columns are sums.
-    """
+    right: Floats  # (steps, columns), as left
+    left: Floats
+    still: float  # the error, weighted, of the outputs that are not kept because no step moves them
+    columns: Columns | None  # which outputs they are; None where the two columns are sums
 
     def __init__(self, out: Floats, dout: Floats, rounding: Floats) -> None:
-        self.out, self.dout, self.rounding = out.ravel(), dout.ravel(), rounding
-        self.columns: Columns | None
+        self.out, self.dout, self.rounding = out.ravel(), dout.ravel(), rounding  # in the end, (columns,)
         self._all = np.arange(out.size)
         self._rows: list[tuple[Columns, Floats, Floats]] = []
         self._sums: list[Floats] = []
@@ -76,14 +69,17 @@ class Changes:
                 out = out[which]
                 row = (columns + start, (right[block][which] - out) / h, (out - left[block][which]) / h)
                 self._moved[block] |= moved
-                sums += _bent_up_and_down(*row[1:], dout[which])
+                # both sides' slopes, over the outputs with the larger loss to the right, and over the others
+                after, before = row[1] * dout[which], row[2] * dout[which]
+                up = (after >= before).astype(float)
+                sums += np.array([[after @ up, before @ up], [after @ (1 - up), before @ (1 - up)]])
                 rows.append(row)
         self._sums.append(sums)
         if sum(len(row[0]) for row in rows) <= FEW:
             nothing = (np.zeros(0, np.intp), np.zeros(0), np.zeros(0))
             self._rows.append(tuple(map(np.concatenate, zip(nothing, *rows, strict=True))))  # type: ignore[arg-type]
 
-    def finish(self) -> "Changes":
+    def finish(self) -> None:
         """Make arrays of what was added."""
         columns = self._all[self._moved]
         moving = float(self.rounding[self._moved] @ abs(self.dout[self._moved]))
@@ -99,16 +95,7 @@ class Changes:
             first = self.right[:, 0].any() or self.left[:, 0].any()
             self.columns, self.dout = None, np.ones(2)
             self.rounding = np.array([moving, 0.0] if first else [0.0, moving])
-        return self
 
     def spread(self, values: NDArray[Any]) -> Spread:
         """Numbers of the columns as an array of all outputs."""
         return Spread(values, self.columns, len(self.out))
-
-
-def _bent_up_and_down(right: Floats, left: Floats, dout: Floats) -> Floats:
-    """Sums of both sides' slopes over the outputs with the larger loss to the right, and over the others."""
-    right, left = right * dout, left * dout
-    up = (right >= left).astype(float)
-    down = 1 - up
-    return np.array([[right @ up, left @ up], [right @ down, left @ down]])

@@ -7,9 +7,8 @@ from typing import Any
 from siamese_np.errors import OptionError
 from siamese_np.gradcheck.adapters import object_case
 from siamese_np.gradcheck.case import Case
+from siamese_np.gradcheck.derivatives import gradient_case, jax_case, torch_case, torch_kind
 from siamese_np.gradcheck.engine import Options, check_cases
-from siamese_np.gradcheck.frameworks import jax_case, torch_case, torch_kind
-from siamese_np.gradcheck.functions import gradient_case
 from siamese_np.gradcheck.measure import TOLERANCE
 from siamese_np.gradcheck.report import Report
 from siamese_np.gradcheck.styles import both_ways, found_case
@@ -35,12 +34,11 @@ def check_gradients(
     Parameters
     ----------
     target : object or callable
-        A layer, loss or network, with methods such as ``forward`` and ``backward`` (or ``fprop``, ``__call__``...).
-        Forward returns out, several outputs, or those and a cache; backward takes dout, or a cache too, or nothing;
-        gradients are returned in the order of the arguments or by name, or kept on the layer: ``dW`` beside ``W``,
-        ``grads["W"]`` beside ``params["W"]``. The report says what was found, and names arrays that the output
-        depends on and that have no gradient: then it is at best INCONCLUSIVE.
-        Or a function: with `backward`, `grad` or `jac`; or one that returns ``(loss, dx)``. Or what PyTorch and JAX
+        A layer, loss or network with methods such as ``forward`` and ``backward``: forward returns out, several
+        outputs, or those and a cache; backward takes dout, or a cache too, or nothing. Gradients are returned in order
+        or by name, or kept on the layer: ``dW`` beside ``W``, ``grads["W"]`` beside ``params["W"]``. The report says
+        what was found, and names arrays that the output depends on and that have no gradient: at best INCONCLUSIVE.
+        Or a function, with `backward`, `grad` or `jac`, or one that returns ``(loss, dx)``. Or what PyTorch and JAX
         differentiate: a module, a ``torch.autograd.Function``, a function.
     *arrays : array_like
         The arguments of forward. Floating-point numbers are copied as float64, and checked; all else is handed on.
@@ -50,39 +48,34 @@ def check_gradients(
         As in scipy.optimize: ``grad(*arrays)`` returns the gradient of a scalar function, or the derivative of each
         entry; ``jac(*arrays)`` the full Jacobian, ``(*out.shape, *array.shape)``. Of several arrays, a tuple.
     jvp : callable, optional
-        ``jvp(arrays, directions)`` returns J v, how the output moves when the checked arrays move along directions;
-        both are tuples. Backward is held to it as well: <dout, J v> = <gradient, v>.
+        ``jvp(arrays, directions)``, both tuples, returns J v. Backward is held to it: <dout, J v> = <gradient, v>.
     seed : int
         Of the upstream gradient and all directions: the same seed gives the same report.
     tolerance : float, default 1e-6
-        Largest error that passes, in [1e-9, 0.1): relative to the larger of the analytic and the numeric slope.
-        Entries below a tenth of the largest in their array are held to their own size: to the tolerance, or to a
-        thousandth where rounding hides more. An entry whose error rounding hides altogether (a sum of squares: about
-        1e-10 of the largest and below) is counted as too small to judge.
-        So what passes is wrong by less than that, or is 0 where rounding hides the slope. Of arrays of 5,000
-        entries and more this holds for a sample; the others are held to it as directions, all together. Code in
+        Largest error that passes, in [1e-9, 0.1): relative to the larger of the analytic and the numeric slope, as
+        `siamese_np.gradcheck.measure` explains. Small entries are held to their own size, as far as rounding lets them
+        be judged. Of arrays of 5,000 entries and more a sample is, the others along directions, all together. Code in
         float32 is judged in float32: errors up to 8e-6, or up to its measured rounding, pass. More than 5 % of
         entries that are not decided make INCONCLUSIVE; of fewer than 20, one may be left, if it or the sum of all is
         known well enough. It is named.
     strict : bool
-        Demand more than correct numbers: the contract of our own layers, whose breaches are notes otherwise
-        (`siamese_np.gradcheck.contract`).
+        Demand the contract of our own layers too (`siamese_np.gradcheck.contract`); its breaches are notes otherwise.
     reseed : bool, default False
         Seed ``numpy.random`` and ``random`` before each forward pass, for dropout that draws from them.
     entries : int, optional
         How many entries of each array are checked one by one; the rest along 8 directions through all of them. By
         default as many as 16,000 forward calls suffice for, in larger cases fewer, but at least 32.
     seconds : float, optional
-        Time limit, looked at between calls. Fewer entries are checked to keep it; what is not reached in time is
-        said, and makes the verdict INCONCLUSIVE unless something is wrong. The report then depends on the machine.
+        Time limit, looked at between calls. Fewer entries are checked to keep it; what is not reached makes the verdict
+        INCONCLUSIVE unless something is wrong. The report then depends on the machine.
     progress : bool
         Show on standard error how far it is and how long it will take, if longer than 2 seconds.
 
     Returns
     -------
     Report
-        Of what was found until then, where Ctrl-C ends the check: ``report.interrupted`` says so, and the verdict is
-        not PASS. Printed, it is a table; ``report.verdict`` is ``"PASS"``, ``"FAIL"`` or ``"INCONCLUSIVE"``.
+        Printed, it is a table; ``report.verdict`` is ``"PASS"``, ``"FAIL"`` or ``"INCONCLUSIVE"``. Ctrl-C ends the
+        check with what was found until then: ``report.interrupted`` says so, and the verdict is not PASS.
 
     Raises
     ------
@@ -132,16 +125,9 @@ def _case(target: Any, arrays: tuple[Any, ...], backward: Any, derivatives: list
 
 
 def assert_gradients(target: Any, *arrays: Any, **options: Any) -> Report:
-    """`check_gradients` for tests: anything but PASS is an AssertionError with the table of the worst entries.
+    """`check_gradients` for tests: the report, or an AssertionError with it, after one line that says what is wrong.
 
-    Parameters and return value are those of `check_gradients`.
-
-    Raises
-    ------
-    AssertionError
-        The verdict is FAIL or INCONCLUSIVE; the message is the report, after one line that says what is wrong.
-    KeyboardInterrupt
-        Ctrl-C ended the check; the message is the report of what was found until then.
+    Ctrl-C, which ends a check early, is raised again with the report of what was found until then.
     """
     __tracebackhide__ = True  # pytest shows the line of the test
     report = check_gradients(target, *arrays, **options)

@@ -5,12 +5,13 @@ since, shared parameters must add up the gradients of both, and neither memory l
 arguments are left alone shows in the first call: `siamese_np.gradcheck.structure.start`.
 """
 
+import contextlib
 from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 
-from siamese_np.gradcheck.case import Array, Broken, Case, Check, expect_gradients
+from siamese_np.gradcheck.case import Array, Broken, Check, expect_gradients
 from siamese_np.gradcheck.point import SAME_BITS, Point
 from siamese_np.gradcheck.structure import contract, difference, other_inputs, same
 
@@ -22,7 +23,9 @@ def check_contract(point: Point) -> list[Check]:
     """All checks of the contract but that of the first call."""
     case, out = point.case, point.out
     checks: dict[str, Callable[[Point], str]] = {"cache used twice": _twice, "any memory layout": _layouts}
-    if case.strict or _takes_other_numbers(case):
+    with contextlib.suppress(Broken):  # other numbers may be out of its domain
+        if not case.strict:
+            case.run(other_inputs(case))
         checks |= {"branches kept apart": _branches, "branches added up": _sum}
     first = [case.arrays[name] for name in case.inputs[:1]]
     # a loss has no batch axis
@@ -36,14 +39,6 @@ def check_contract(point: Point) -> list[Check]:
             fault = f"{name}: {error}"
         found.append(contract(name, [fault] if fault else []))
     return found
-
-
-def _takes_other_numbers(case: Case) -> bool:
-    try:
-        case.run(other_inputs(case))
-    except Broken:  # they may be out of its domain
-        return False
-    return True
 
 
 def _twice(point: Point) -> str:

@@ -1,15 +1,37 @@
-"""The V-curve: the error of a difference against its step.
+"""How the error of a difference changes with its step: the V-curve, and the Taylor remainder.
 
-From the right, where steps are large, the error falls with the square of the step (with its fourth power after
+V-curve: from the right, where steps are large, the error falls with the square of the step (with its fourth power after
 Richardson). At the left it rises again as the step shrinks, by rounding. A correct gradient shows a V, or its left
 arm alone where the function is linear. A wrong one shows a flat line: no step makes the error go away.
+
+Taylor remainder: what is left of the loss once its value and the slope that backward claims are taken off.
+
+    R(h) = |loss(x + h v) - loss(x) - h <gradient, v>|
+
+Along any direction v it falls with the square of h if the gradient is correct, and with h alone if it is wrong: no step
+has to be chosen. For a straight line only rounding is left. A kink that v crosses looks like a wrong gradient, so
+differences along v must disagree too.
+
+Source: P. E. Farrell, D. A. Ham, S. W. Funke, M. E. Rognes, "Automated derivation of the adjoint of high-level
+transient finite element programs", SIAM Journal on Scientific Computing 35, 2013, where adjoint codes are tested so.
 """
 
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
 import numpy as np
+
+from siamese_np.gradcheck.case import FAIL, PASS, Check
+from siamese_np.gradcheck.differences import Slopes
+
+if TYPE_CHECKING:
+    from siamese_np.gradcheck.report import Entry
 
 Curve = list[tuple[float, float, float]]  # step, error of the central difference, error after Richardson
 
 ROWS = range(1, -14, -1)  # powers of ten of the error
+LAST = 6  # rates at the smallest steps that rounding lets show
+SECOND, FIRST = 1.7, 1.3  # rates from which on the remainder is taken for one of second order, and up to for first
 
 
 def arms(curve: Curve) -> tuple[float | None, float | None, float]:
@@ -54,3 +76,38 @@ def text(curve: Curve) -> str:
     described += [f"falls with the step to the power {right:.1f}"] if right is not None else []
     described += [f"rises by rounding to the power {left:.1f}"] if left is not None else []
     return "\n".join(["    error: o central, + after Richardson; " + ", ".join(described), *lines])
+
+
+@dataclass
+class Taylor:
+    """Remainders along one direction through all arrays."""
+
+    rate: float | None = None  # the power of the step with which they fall; None where less than three steps show it
+    rounding: float = 0.0  # what it may leave
+    points: list[tuple[float, float]] = field(default_factory=list)  # steps and their remainders
+
+
+def taylor(slopes: Slopes, claimed: float) -> Taylor:
+    """The remainders along a direction whose slopes were measured, given the slope that backward claims."""
+    h = slopes.steps
+    with np.errstate(all="ignore"):
+        remainder = h * abs(slopes.right @ slopes.dout - claimed)
+        rounding = float(np.nanmax(slopes.noise * h, initial=0))
+        seen = np.flatnonzero(np.isfinite(remainder) & (remainder > rounding))
+    rate = None
+    if len(seen) >= 3:
+        seen = seen[-LAST:]
+        rate = float(np.polyfit(np.log(h[seen]), np.log(remainder[seen]), 1)[0])
+    points = [(float(step), float(r)) for step, r in zip(h, remainder, strict=True) if np.isfinite(r)]
+    return Taylor(rate, rounding, points)
+
+
+def check_taylor(found: Taylor, entry: "Entry") -> Check | None:
+    """Whether the remainder falls as that of a correct gradient; None where rounding hides it."""
+    name = "Taylor remainder"
+    if found.rate is None:
+        return None if entry.verdict == FAIL else Check(name, PASS, "nothing but rounding is left")
+    remark = f"falls with the step to the power {found.rate:.2f}"
+    if found.rate <= FIRST and entry.verdict == FAIL:
+        return Check(name, FAIL, f"{remark}, not 2")
+    return Check(name, PASS, remark) if found.rate >= SECOND else None

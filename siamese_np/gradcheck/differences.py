@@ -55,23 +55,16 @@ class Estimate:
     rough: float = 0.0  # size of the central difference at a middling step: finite also where no steps agree
 
     def nearest(self, slope: float) -> float:
-        """The slope that comes nearest to `slope`: at a kink, of the interval between both sides."""
         return min(max(slope, self.low), self.high) if self.kink == "at" else self.value
 
 
-@dataclass
-class Slopes:
+class Slopes(Changes):
     """Right and left slope of every output at a falling sequence of steps, each half a decade below the last."""
 
-    steps: Floats  # (K,)
-    size: float  # of the numbers that are moved: steps below its rounding mean nothing
-    changes: Changes  # by how much the outputs move
-    eps: float = EPS  # relative, of the numbers that are moved
-
-    def __post_init__(self) -> None:
-        changes = self.changes
-        self.right, self.left = changes.right, changes.left  # (K, outputs that are kept)
-        self.dout, self.rounding = changes.dout, changes.rounding  # (outputs that are kept,) weights, errors
+    def __init__(self, steps: Floats, size: float, eps: float, *outputs: Floats) -> None:
+        super().__init__(*outputs)
+        self.steps = size * steps  # (K,)
+        self.size, self.eps = size, eps  # of the numbers that are moved, and relative: steps below it mean nothing
 
     @cached_property
     def central(self) -> Floats:
@@ -115,7 +108,7 @@ class Slopes:
     def hidden(self) -> float:
         """Largest slope of the outputs that no step moves: they may be rounded to where they were."""
         still = float((self.rounding * abs(self.dout))[~self.moves].sum())
-        return (still + self.changes.still) / float(self.steps[0])
+        return (still + self.still) / float(self.steps[0])
 
     @cached_property
     def width(self) -> Floats:
@@ -124,26 +117,18 @@ class Slopes:
 
     @cached_property
     def jump(self) -> Floats:
-        """(K - 1,) `width` extrapolated to step 0.
-
-        Curvature makes them differ in proportion to the step, which the extrapolation removes. What stays is
-        a kink.
-        """
+        """(K - 1,) `width` extrapolated to step 0, which removes what curvature does: what stays is a kink."""
         width = self.width
         return abs(RATIO * width[1:] - width[:-1]) / (RATIO - 1)
 
     def _estimate(
         self, value: float, uncertainty: float, k: int, parts: Floats, kink: str = "", rounding: float = 0.0
     ) -> Estimate:
-        """An estimate at step `k`, with the slopes of the outputs as arrays of all outputs."""
-        spread, step = self.changes.spread, float(self.steps[k])
+        spread, step = self.spread, float(self.steps[k])
         return Estimate(value, uncertainty, step, value, value, kink, spread(parts), spread(self.moves), rounding)
 
     def quick(self, resolution: float, analytic: float) -> Estimate | None:
-        """The slope from the first two steps, or None where they leave a doubt: a kink, or no agreement.
-
-        They are too short to blame `analytic` where it may be outputs that did not move that make the difference.
-        """
+        """The slope from the first two steps, or None where they leave a doubt: kinks, no agreement, hidden outputs."""
         value, finer, rounding = float(self.richardson[0]), float(self.central[1]), float(self.noise[1])
         uncertainty = abs(value - finer) + rounding
         if not (uncertainty <= resolution and self.jump[0] <= resolution):  # NaN is a doubt too
@@ -154,10 +139,7 @@ class Slopes:
         return self._estimate(value, uncertainty, 1, parts, rounding=rounding)
 
     def estimate(self, resolution: float, widths: tuple[int, ...] = (3, 2)) -> Estimate:
-        """The slope from all steps; sides that differ by more than `resolution` are a kink.
-
-        So many neighbouring steps must agree, the first of `widths` of which there are any.
-        """
+        """The slope from all steps, of which `widths` must agree; sides that differ by `resolution` are a kink."""
         rich, noise, jump = self.richardson, self.noise[1:], self.jump
         moved = ((self.right != 0) | (self.left != 0)).any(axis=1)
         # a step that moves nothing, where larger ones do on both sides, is below the last digit
@@ -179,8 +161,7 @@ class Slopes:
     def _lasting_kink(self, usable: NDArray[np.bool_], resolution: float) -> int | None:
         """The smallest step at which a kink at the point itself stands out from rounding; None without one.
 
-        The jump between both sides is then the same at the last steps that can show it. Beside a kink, it
-        vanishes at some step that could; rounding errors grow as the step shrinks.
+        The jump is then the same at the last steps that can show it. Beside a kink, it vanishes at some of them.
         """
         jump, noise = self.jump, self.noise[1:]
         strong = np.flatnonzero(usable & (jump > resolution) & (jump > 16 * noise))
@@ -237,12 +218,11 @@ def differences(
     rounding: Floats | None = None,
     eps: float = EPS,
 ) -> Slopes:
-    """Slopes of `case` along `direction` (arrays to add, by name) at `steps` times `size`.
-
-    `rounding` is the error of each output, by default that of its last digit, and `eps` that of the numbers moved.
-    The arrays of the case are moved in place, and put back also when the pass raises.
-    """
-    touched = {name: _touched(v) for name, v in direction.items()}
+    """Slopes of `case` along `direction` (arrays to add, by name) at `steps` times `size`; `rounding` is of outputs."""
+    # the index of the entries that move, where they are few; else of all
+    touched: dict[str, Any] = {
+        name: np.nonzero(v) if v.ndim and 8 * np.count_nonzero(v) < v.size else ... for name, v in direction.items()
+    }
     saved = {name: case.arrays[name][touched[name]].copy() for name in direction}
     along = {name: v[touched[name]] for name, v in direction.items()}
 
@@ -262,27 +242,20 @@ def differences(
         return output
 
     rounding = np.asarray(EPS * abs(out).ravel(), float) if rounding is None else rounding
-    changes = Changes(out, dout, rounding)
+    slopes = Slopes(steps, size, eps, out, dout, rounding)
     try:
-        for h in size * steps:
+        for h in slopes.steps:
             with np.errstate(all="ignore"):
-                changes.add(moved(h), moved(-h), h)
+                slopes.add(moved(h), moved(-h), h)
     finally:
         for name, array in saved.items():
             case.arrays[name][touched[name]] = array
-    return Slopes(size * steps, size, changes.finish(), eps)
-
-
-def _touched(v: Array) -> Any:
-    """The index of the entries that a direction moves, where they are few; else of all."""
-    return np.nonzero(v) if v.ndim and 8 * np.count_nonzero(v) < v.size else ...
+    slopes.finish()
+    return slopes
 
 
 def typical_sizes(arrays: Arrays) -> dict[str, float]:
-    """How large the numbers of each array are: their root mean square.
-
-    An array of zeros (or next to it: biases) counts as large as the largest of the others.
-    """
+    """The root mean square of each array; one of zeros, or next to it, counts as large as the largest of all."""
     sizes = {name: float(np.sqrt(np.mean(np.square(a)))) if a.size else 0.0 for name, a in arrays.items()}
     largest = max(sizes.values(), default=0.0) or 1.0
     return {name: size if size > NEGLIGIBLE * largest else largest for name, size in sizes.items()}

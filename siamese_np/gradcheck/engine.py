@@ -1,15 +1,17 @@
 """The check of one case from beginning to end, and of several into a report."""
 
 import contextlib
+import numbers
 import sys
 import time
 import warnings
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from siamese_np.errors import OptionError
 from siamese_np.gradcheck import budget
 from siamese_np.gradcheck.budget import Meter, Stopped
 from siamese_np.gradcheck.calls import seeded
@@ -19,13 +21,13 @@ from siamese_np.gradcheck.entries import check_array
 from siamese_np.gradcheck.hints import hint
 from siamese_np.gradcheck.independent import SINGLE_ADJOINT, check_adjoint, check_complex, check_jvp, check_single
 from siamese_np.gradcheck.kinks import check_directions
-from siamese_np.gradcheck.measure import TOLERANCE, check_seed, check_tolerance
+from siamese_np.gradcheck.measure import TOLERANCE
 from siamese_np.gradcheck.point import SAME_BITS, Point
-from siamese_np.gradcheck.report import CaseResult, Entry, Report
+from siamese_np.gradcheck.report import CaseResult, Report
 from siamese_np.gradcheck.structure import OTHERS, check_structure, start
-from siamese_np.gradcheck.taylor import check_taylor
 from siamese_np.gradcheck.unchecked import check_owner
-from siamese_np.gradcheck.undecided import reasons
+
+LARGEST_TOLERANCE = 0.1  # of the scale of a gradient: from here on a check says nothing
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,20 @@ class Options:
     progress: bool = False
 
     def __post_init__(self) -> None:
-        check_tolerance(self.tolerance)
-        check_seed(self.seed)
-        budget.check_limits(self.entries, self.seconds)
+        seed, tolerance, entries = self.seed, self.tolerance, self.entries
+        if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or seed < 0:
+            raise OptionError(f"the seed must be a whole number of at least 0, not {seed!r}")
+        if not isinstance(tolerance, numbers.Real) or not 1e-9 <= tolerance < LARGEST_TOLERANCE:
+            raise OptionError(
+                f"the tolerance must be at least 1e-9 and below {LARGEST_TOLERANCE}, not {tolerance!r}: it is relative "
+                "to the gradient, and from a tenth of it on nearly anything would pass"
+            )
+        if entries is not None and (isinstance(entries, bool) or int(entries) != entries or entries < 1):
+            raise OptionError(f"entries must be a whole number of at least 1, not {entries}")
+        if self.seconds is not None and not self.seconds > 0:
+            raise OptionError(f"seconds must be more than 0, not {self.seconds}")
 
     def meter(self, cases: int = 1) -> Meter:
-        """What counts the calls of so many cases, and limits them."""
         return Meter(self.entries, self.seconds, self.progress, cases)
 
 
@@ -82,21 +92,14 @@ def check_case(case: Case, options: Options = DEFAULT, meter: Meter | None = Non
             warnings.catch_warnings(),
         ):
             warnings.simplefilter("ignore", RuntimeWarning)  # as of the mean of an empty batch
-            _check(meter.counted(case), rng, options, result, meter)
+            if not meter.reached(lambda: _check(meter.counted(case), rng, options, result, meter)):
+                remark = f"{meter.stopped}: the gradients were not reached"
+                result.checks.append(Check("calls", INCONCLUSIVE, remark))
     except Broken as error:
         result.checks.append(Check("calls", error.verdict, str(error)))
-    except (Stopped, KeyboardInterrupt) as error:
-        result.checks.append(Check("calls", INCONCLUSIVE, f"{meter.stop(error)}: the gradients were not reached"))
     result.calls, result.seconds = meter.calls - calls, time.perf_counter() - start
     result.stopped = meter.stopped
     return result
-
-
-def _adjoint_tolerance(case: Case, options: Options) -> float:
-    """What other people's passes may be wrong by where only rounding should be: more if more was asked for."""
-    if case.strict:
-        return 0.0
-    return options.tolerance if options.tolerance > TOLERANCE else OTHERS
 
 
 def _check(case: Case, rng: np.random.Generator, options: Options, result: CaseResult, meter: Meter) -> None:
@@ -118,41 +121,32 @@ def _check(case: Case, rng: np.random.Generator, options: Options, result: CaseR
     result.arrays += [check_array(point, name, rng, meter) for name in case.arrays]
     exact: Arrays = {}
 
-    def directions() -> list[Check | None]:
+    def directions() -> None:
         alone = all(array.verdict == PASS and array.checked == array.total for array in result.arrays)
-        through_all, ties, result.taylor = check_directions(point, rng)
-        return [
-            _directions("directions", through_all, len(through_all) // 2, alone),
-            _directions("ties and kinks moved together", ties, 0) if ties else None,
-            check_taylor(result.taylor, through_all[0]),
-        ]
+        checks, result.taylor = check_directions(point, rng, alone)
+        result.add(*checks)
 
-    def complex_step() -> list[Check | None]:
+    def adjoint() -> None:
+        allowed = SINGLE_ADJOINT if point.single else SAME_BITS
+        # other people's passes may be wrong by more where only rounding should be, by yet more if it was asked for
+        others = options.tolerance if options.tolerance > TOLERANCE else OTHERS
+        result.add(check_adjoint(case, rng, allowed, 0.0 if case.strict else others), check_jvp(point))
+
+    def complex_step() -> None:
         check, found = check_complex(point)
+        result.add(check)
         exact.update(found)
-        return [check]
 
-    stages: dict[str, Callable[[], Sequence[Check | None]]] = {
+    stages: dict[str, Callable[[], None]] = {
         "directions through all arrays": directions,
-        "structure": lambda: [*check_structure(point), *check_contract(point)],
-        "adjoint identity": lambda: [
-            check_adjoint(case, rng, SINGLE_ADJOINT if point.single else SAME_BITS, _adjoint_tolerance(case, options)),
-            check_jvp(point),
-        ],
+        "structure": lambda: result.add(*check_structure(point), *check_contract(point)),
+        "adjoint identity": adjoint,
         "complex step": complex_step,
-        "float32": lambda: check_single(point, rng),
-        "further checks": case.extra or list,
-        "arrays of the layer": lambda: [check_owner(point)] if case.owner is not None else [],
+        "float32": lambda: result.add(*check_single(point, rng)),
+        "further checks": lambda: result.add(*(case.extra() if case.extra else ())),
+        "arrays of the layer": lambda: result.add(check_owner(point)),
     }
-    missing = []
-    for name, stage in stages.items():
-        try:
-            if meter.stopped:
-                raise Stopped
-            result.add(*filter(None, stage()))
-        except (Stopped, KeyboardInterrupt) as error:
-            meter.stop(error)
-            missing.append(name)
+    missing = [name for name, stage in stages.items() if meter.stopped or not meter.reached(stage)]
     if missing:
         result.checks.append(Check("all reached", INCONCLUSIVE, f"{meter.stopped}: without {', '.join(missing)}"))
     for array in result.arrays:
@@ -162,23 +156,6 @@ def _check(case: Case, rng: np.random.Generator, options: Options, result: CaseR
         if array.verdict == FAIL:
             with contextlib.suppress(Stopped):
                 array.hint = hint(point, array)
-
-
-def _directions(name: str, entries: list[Entry], may_skip: int, alone: bool = False) -> Check:
-    """One check of many directions, of which so many may remain undecided.
-
-    Those that are right to a thousandth do not count where each entry was compared alone.
-    """
-    wrong = [entry for entry in entries if entry.verdict == FAIL]
-    undecided = [entry for entry in entries if entry.verdict == INCONCLUSIVE and not (alone and entry.nearly)]
-    if not wrong and len(undecided) <= may_skip:
-        return Check(name, PASS)
-    worst = (wrong or undecided)[0]
-    said, slope = worst.numbers(6)
-    remark = f"{len(wrong or undecided)} of {len(entries)}; along {worst.index}: {said}, measured {slope}"
-    if wrong:
-        return Check(name, FAIL, remark)
-    return Check(name, INCONCLUSIVE, f"{remark}: {reasons([e.remark for e in undecided], 'the arrays')}")
 
 
 def check_cases(operations: Mapping[str, Iterable[Case]], options: Options = DEFAULT) -> Report:

@@ -9,15 +9,15 @@ from collections.abc import Iterator
 import numpy as np
 
 from siamese_np.gradcheck import measure
-from siamese_np.gradcheck.budget import DIRECTIONS, MAX_PER_ENTRY, MIN_ENTRIES, Meter, Stopped
+from siamese_np.gradcheck.budget import DIRECTIONS, MAX_PER_ENTRY, MIN_ENTRIES, TIME_UP, Meter
 from siamese_np.gradcheck.case import FAIL, INCONCLUSIVE, PASS, Array
-from siamese_np.gradcheck.compositions import excuse_direction, settle_entries
 from siamese_np.gradcheck.curve import Curve
 from siamese_np.gradcheck.differences import EPS, SINGLE_EPS, Estimate, Slopes
-from siamese_np.gradcheck.point import SAME_BITS, Index, Point, one, signs
+from siamese_np.gradcheck.kinks import COMPOSITION, MAX_SKIPPED, advice, excuse_direction, settle_entries
+from siamese_np.gradcheck.point import SAME_BITS, Index, Point, index_of, one, signs
 from siamese_np.gradcheck.report import TOO_SMALL, ArrayResult, Entry
-from siamese_np.gradcheck.summary import summary
 
+WORST = 10  # entries shown
 LONG = (5,)  # so many steps must agree on a small slope: two decades, which rounding does not do by chance
 
 
@@ -28,12 +28,9 @@ def check_array(point: Point, name: str, rng: np.random.Generator, meter: Meter)
         remark = "it is empty: there is nothing to check"
         return ArrayResult(name, shape, 0, 0, 0, 0, 0, 0, 0.0, INCONCLUSIVE, remark=remark)
     check = ArrayCheck(point, name, rng, meter)
-    for stage in (check.measure, check.compare):
-        try:
-            stage()
-        except (Stopped, KeyboardInterrupt) as error:
-            meter.stop(error)
-    return summary(point, name, list(check.entries.values()), check.directions, check.curve, check.zero, meter.stopped)
+    meter.reached(check.measure)
+    meter.reached(check.compare)
+    return check.summary()
 
 
 class ArrayCheck:
@@ -71,7 +68,10 @@ class ArrayCheck:
         self.estimates = point.estimates[name] = dict(sorted(self.estimates.items()))
         scale = self._scale([e.value for e in self.estimates.values()])
         self.entries = {index: self._entry(index, estimate, scale) for index, estimate in self.estimates.items()}
-        self.zero = bool(self.directions) and self._is_zero()
+        # 0 to the last digit, both as backward says and as measured?
+        audible = 32 * EPS * point.level / (point.quick[-1] * point.sizes[name])
+        silent = all(e.rough <= audible for e in self.estimates.values())
+        self.zero = bool(self.directions) and bool(abs(self.gradient).max() <= point.floors[name] and silent)
         if self.zero:
             for entry in (*self.entries.values(), *self.directions):
                 entry.verdict, entry.error = PASS, 0.0
@@ -101,10 +101,7 @@ class ArrayCheck:
             yield from np.ndindex(self.array.shape)
         else:
             for flat in self.rng.choice(size, self.planned.entries, replace=False):
-                yield self._index(flat)
-
-    def _index(self, flat: int) -> Index:
-        return tuple(int(i) for i in np.unravel_index(flat, self.array.shape))
+                yield index_of(flat, self.array.shape)
 
     def _scale(self, slopes: list[float]) -> float:
         """The largest slope of the array: of its gradient, and of those measured."""
@@ -125,18 +122,8 @@ class ArrayCheck:
             entry.branch = point.case.branches.get(int(point.signature[index]))
         return entry
 
-    def _is_zero(self) -> bool:
-        """Whether the gradient is 0 to the last digit, both as backward says and as measured."""
-        point, name = self.point, self.name
-        audible = 32 * EPS * point.level / (point.quick[-1] * point.sizes[name])
-        silent = all(e.rough <= audible for e in self.estimates.values())
-        return bool(abs(self.gradient).max() <= point.floors[name] and silent)
-
     def _hold_to_own_size(self, scale: float) -> None:
-        """Compare small entries at their own size; those for which calls or time do not suffice count as not checked.
-
-        Small is what passes beside the largest entry alone. The first `MIN_ENTRIES` have calls in any event.
-        """
+        """Compare at their own size entries that pass beside the largest alone, or, without calls, leave them out."""
         point, used, held = self.point, self.meter.calls, 0
         rounding = measure.ROUNDING * scale * (SINGLE_EPS / EPS if point.single else 1)
         small = []
@@ -188,13 +175,80 @@ class ArrayCheck:
                 high, total = middle, first
             else:
                 low, total = middle, total - first
-        index = self._index(low)
+        index = index_of(low, self.array.shape)
         estimate = self._estimate(index, point.tolerance * measure.FLOOR * scale)
         entry = self._entry(index, estimate, scale)
         settle_entries(point, name, [entry])
         if entry.verdict == FAIL:  # else many entries are wrong, each by little
             entry.remark = entry.remark or "found by halving a direction"
             self.entries[index], self.estimates[index] = entry, estimate
+
+    def summary(self) -> ArrayResult:
+        point, name, directions, stopped = self.point, self.name, self.directions, self.meter.stopped
+        entries, size = list(self.entries.values()), self.array.size
+        verdicts = [entry.verdict for entry in (*entries, *directions)]
+        undecided = [e for e in entries if e.verdict == INCONCLUSIVE and e.remark != TOO_SMALL]
+        small = sum(e.remark == TOO_SMALL for e in entries)
+        # inside the bracket of a kink is weak evidence unless a convention says where
+        weak = sum(e.verdict == PASS and e.kink == "at" and point.convention is None for e in entries)
+        skipped = len(undecided) + weak
+        # one alone may be more than that of a small array, if it or the direction through all is known well enough
+        alone = skipped == 1 < len(entries) and not small
+        alone &= all(e.nearly for e in undecided) or {d.verdict for d in directions} == {PASS}
+        verdict, remark = PASS, ""
+        if self.zero and name not in point.case.invariant:  # which says nothing
+            verdict, remark = INCONCLUSIVE, "its gradient is 0 throughout, which says nothing; give "
+            remark += f"{name} {measure.OTHER_VALUES}, if the output uses it"
+            if self.gradient.any():
+                remark = f"its gradient cannot be told from 0: {measure.reasons([measure.HIDDEN], name)}"
+        elif FAIL in verdicts:
+            verdict, remark = FAIL, f"{verdicts.count(FAIL)} of {len(verdicts)} slopes are wrong"
+        elif skipped + small > MAX_SKIPPED * len(entries) and not alone:
+            verdict, remark = INCONCLUSIVE, self._skipped(undecided, weak, small)
+        elif len(entries) < size and verdicts[len(entries) :].count(INCONCLUSIVE) > DIRECTIONS // 2:
+            because = measure.reasons([d.remark for d in directions], name)
+            verdict, remark = INCONCLUSIVE, f"most directions through all entries could not be decided: {because}"
+        elif skipped:
+            remark = self._skipped(undecided, weak, 0)
+        # with time up, a sample and all directions will do
+        enough = len(entries) == size or (len(entries) >= MIN_ENTRIES and len(directions) == DIRECTIONS)
+        if stopped and verdict != FAIL and not (verdict == PASS and enough and stopped == TIME_UP):
+            reached = f"{stopped}: {len(entries)} of {size} entries were reached"
+            verdict, remark = INCONCLUSIVE, f"{reached}; {remark}" if remark else reached
+        both = (*entries, *directions)
+        wrong = [entry for entry in both if entry.verdict != PASS]
+        wrong.sort(key=lambda e: (e.verdict == FAIL, e.error if np.isfinite(e.error) else np.inf), reverse=True)
+        return ArrayResult(
+            name=name,
+            shape=self.array.shape,
+            total=size,
+            checked=len(entries),
+            directions=len(directions),
+            kinks=sum(bool(entry.kink) for entry in entries),
+            skipped=skipped,
+            small=small,
+            flat=sum(entry.analytic == 0 == entry.numeric for entry in entries),
+            error=max((e.error for e in both if not np.isnan(e.error)), default=float("nan")),
+            verdict=verdict,
+            remark=remark,
+            worst=wrong[:WORST],
+            curve=self.curve,
+        )
+
+    def _skipped(self, undecided: list[Entry], weak: int, small: int) -> str:
+        point, name, total, found = self.point, self.name, len(self.entries), []
+        if undecided:
+            which = f" ({undecided[0].where})" if len(undecided) == 1 else ""
+            remarks = [entry.remark for entry in undecided]
+            composition = any(COMPOSITION in remark for remark in remarks)
+            because = advice(point) if composition else measure.reasons(remarks, name)
+            found.append(f"{len(undecided)} of {total} entries{which} could not be decided: {because}")
+        if weak:
+            away = advice(point) if point.to_move else measure.AWAY.format(name)
+            found.append(f"{weak} of {total} entries lie at kinks, where many slopes are right; {away}")
+        if small:
+            found.append(f"{TOO_SMALL}: {small} of {total} entries; give {name} values of like size")
+        return "; ".join(found)
 
 
 def _curve(slopes: Slopes, entry: Entry) -> Curve:

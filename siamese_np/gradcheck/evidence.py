@@ -49,7 +49,6 @@ class Evidence:
         self.full = len(self.indices) == gradient.size  # and none at a kink
 
     def count(self, what: str = "entries") -> str:
-        """How many are wrong."""
         return f"{int(self.wrong.sum())} of {len(self.wrong)} {what}"
 
     def explains(self, guess: Array) -> bool:

@@ -274,21 +274,20 @@ def _updated(e: Evidence) -> Guesses:
             yield None, f"the gradient is {what}: it is computed with {name} already updated"
 
 
-def _temperature(e: Evidence) -> Guesses:
-    """The gradient of the same function of this array without a usual temperature, and with or without its factor."""
+def _as_if(e: Evidence) -> Guesses:
+    """Whether it would be correct at another temperature, or with another array turned, shifted, cut, or 0."""
     array, gradient = e.point.case.arrays[e.name], e.point.gradients[e.name]
     for t in (0.01, 0.02, 0.05, 0.07, 0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.7, 0.8, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 8.0, 10.0):
         if any(_needs(e, e.name, t * array, gradient / factor) for factor in (1, t)):
             what = f"as if {e.name} were {t:g} times as large: a temperature or scale of {t:g} is lost"
             yield None, f"the gradient is {what}"
-
-
-def _as_if(e: Evidence) -> Guesses:
-    """Whether the gradient would be correct if another array were turned, shifted or cut."""
     for name, array in e.others.items():
         for what, other in _variants(array) if array.size <= MAX_ENTRIES else ():
-            if not np.array_equal(other, array) and _needs(e, name, other, e.point.gradients[e.name]):
+            if not np.array_equal(other, array) and _needs(e, name, other, gradient):
                 yield None, f"the gradient is as if {name} were {what}"
+    for name, array in e.others.items():
+        if array.any() and _correct_with(e, name, np.zeros_like(array), None):
+            yield None, f"it is correct where {name} is 0: the part that comes through {name} is lost or wrong"
 
 
 def _needs(e: Evidence, name: str, value: Array, gradient: Array) -> bool:
@@ -296,18 +295,8 @@ def _needs(e: Evidence, name: str, value: Array, gradient: Array) -> bool:
     return _correct_with(e, name, value, gradient) and not _correct_with(e, name, 1.001 * value, gradient)
 
 
-def _lost_input(e: Evidence) -> Guesses:
-    """Which other array the fault comes through: where that is 0, the gradient is correct."""
-    for name, array in e.others.items():
-        if array.any() and _correct_with(e, name, np.zeros_like(array), None):
-            yield None, f"it is correct where {name} is 0: the part that comes through {name} is lost or wrong"
-
-
 def _correct_with(e: Evidence, name: str, value: Array, gradient: Array | None) -> bool:
-    """Whether `gradient` (by default that of backward) is correct along four directions once `name` has this value.
-
-    They are directions along which it is wrong as things are.
-    """
+    """Whether `gradient`, or that of backward, is right once `name` has this value where it is wrong as things are."""
     rng, off = np.random.default_rng(0), e.analytic - e.numeric
     by = [(v, abs(off @ e.at(v))) for v in (signs(rng, e.shape) for _ in range(16))]
     telling = [(v, wrong / np.linalg.norm(e.analytic)) for v, wrong in by if wrong > np.linalg.norm(off) / 4][:4]
@@ -322,13 +311,7 @@ def _correct_with(e: Evidence, name: str, value: Array, gradient: Array | None) 
 # --- what the wrong entries have in common ----------------------------------------------------------------
 
 
-def _free_of_dout(e: Evidence) -> Guesses:
-    if np.nan_to_num(_with_dout(e, 0.0)).any():
-        yield None, "with dout = 0 it is not 0: a part of it is not multiplied by dout (brackets?)"
-
-
 def _branch(e: Evidence) -> Guesses:
-    """Whether all wrong entries take one branch that no correct entry takes."""
     signature = e.point.signature
     if signature is not None and signature.shape == e.shape:
         taken = e.at(signature)
@@ -368,7 +351,6 @@ def _how(e: Evidence) -> str:
 
 
 def _axis_factors(e: Evidence) -> Guesses:
-    """A factor of its own for each index of an axis."""
     moving = e.numeric != 0
     for axis, length in enumerate(e.shape):
         at = e.places[:, axis]
@@ -402,23 +384,12 @@ def _plain(e: Evidence) -> Guesses:
         yield e.at(dout * e.point.out), f"the gradient is dout times the output: {more}"
 
 
-def _edge(e: Evidence) -> Guesses:
+def _mask(e: Evidence) -> Guesses:
+    """Gradient where none should be, or none where one should; first of all at the edge of an image."""
     if len(e.shape) == 4 and min(e.shape[1:3]) > 2:
         pixels = e.places[e.wrong, 1:3]
         if ((pixels == 0) | (pixels == np.array(e.shape[1:3]) - 1)).any(axis=1).all():
             yield None, "only entries at the edge of the image are wrong: padding"
-
-
-def _place(e: Evidence) -> Guesses:
-    """What the places of the wrong entries have in common."""
-    for axis, length in enumerate(e.shape):
-        at = e.places[e.wrong, axis]
-        if length > 1 and np.ptp(at) == 0:
-            yield None, f"all wrong entries have the index {at[0]} in axis {axis}{_how(e)}"
-
-
-def _mask(e: Evidence) -> Guesses:
-    """Gradient where none should be, or none where one should."""
     some, (extra, missing) = e.count(), (slopes[e.wrong] == 0 for slopes in (e.numeric, e.analytic))
     if extra.all():
         yield None, f"{some} should get no gradient but do: a mask or a condition is missing"
@@ -432,18 +403,23 @@ def _mask(e: Evidence) -> Guesses:
         yield None, "the total is right, but part of it goes where nothing should arrive: a wrong index or maximum"
 
 
-def _some_alike(e: Evidence) -> Guesses:
+def _in_common(e: Evidence) -> Guesses:
+    for axis, length in enumerate(e.shape):
+        at = e.places[e.wrong, axis]
+        if length > 1 and np.ptp(at) == 0:
+            yield None, f"all wrong entries have the index {at[0]} in axis {axis}{_how(e)}"
     off, some = (e.analytic - e.numeric)[e.wrong], f"{e.count()} are wrong"
     if (how := _how(e)) and not e.wrong.all():
         yield None, some + how
     if len(off) > 2 and np.ptp(off) <= 1e-4 * e.off:
         what = "a constant (a 1, a one-hot label) is missing or too many, or has the wrong sign"
         yield None, f"{some}, all by the same, {off[0]:+.4g}: {what}"
+    if np.nan_to_num(_with_dout(e, 0.0)).any():
+        yield None, "with dout = 0 it is not 0: a part of it is not multiplied by dout (brackets?)"
 
 
 CAUSES: tuple[Cause, ...] = (
     _zero, _unused_dout, _other_gradient, _factor, _dout, formulas.activation, _single, _same_index, _lost_outputs,
     _overwritten, _turned, _constant, formulas.normalised, _extra, formulas.epsilon, formulas.convolution, _updated,
-    _slight, _branch, _condition, _plain, _axis_factors, _norm, _edge, _mask, _temperature, _as_if, _lost_input,
-    _place, _some_alike, _free_of_dout,
+    _slight, _branch, _condition, _plain, _axis_factors, _norm, _mask, _as_if, _in_common,
 )  # fmt: skip

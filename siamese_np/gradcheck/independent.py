@@ -34,16 +34,10 @@ class InvalidReference(ValueError):
     """The function is not fit for the complex step; the message says why."""
 
 
-# --- the adjoint identity ---------------------------------------------------------------------------------
-
-
 def check_adjoint(
     case: Case, rng: np.random.Generator, allowed: float = SAME_BITS, tolerance: float = 0.0
 ) -> Check | None:
-    """Test the adjoint identity of backward in each array that the output is linear in; None if there is none.
-
-    Linear is what is so up to `allowed`; backward may be wrong by as much, or by the `tolerance` if that is more.
-    """
+    """Test the adjoint identity in each array that the output is linear in, up to `allowed`; None if there is none."""
     wrong, linear = [], []
     sizes = typical_sizes(case.arrays)
     for name, array in case.arrays.items():
@@ -88,9 +82,6 @@ def check_adjoint(
     return Check("adjoint identity", FAIL if wrong else PASS, "; ".join(wrong) or "linear in " + ", ".join(linear))
 
 
-# --- the dot-product test ---------------------------------------------------------------------------------
-
-
 def check_jvp(point: Point) -> Check | None:
     """Test <y, J v> = <J' y, v> with the J v that the user gives; None where none is given.
 
@@ -117,9 +108,6 @@ def check_jvp(point: Point) -> Check | None:
             sides = f"<dout, J v> = {forward:.10g} but <gradient, v> = {back:.10g}"
             return Check(name, FAIL, f"{sides}; differences give {slope:.6g}, so {fault} is wrong")
     return Check(name, PASS)
-
-
-# --- the complex step -------------------------------------------------------------------------------------
 
 
 def complex_step(
@@ -203,14 +191,10 @@ def check_complex(point: Point) -> tuple[Check | None, Arrays]:
     return Check("complex step", PASS), exact
 
 
-# --- float32 against float64 ------------------------------------------------------------------------------
-
-
 def check_single(point: Point, rng: np.random.Generator) -> list[Check]:
     """Compare the pass in float32 with the float64 reference at the same inputs.
 
-    Each array may be off by 1e-5 as a whole; each entry by the rounding of its sum, relative to the largest: it grows
-    with the root of the number of terms.
+    Each array may be off by 1e-5 as a whole; each entry by the rounding of its sum, which grows with the root of terms.
     """
     case = point.case
     if case.single is None or case.reference is None or case.reference_backward is None:

@@ -20,14 +20,13 @@ altogether. Outputs in float32 are uncertain by more than any tolerance: there p
 twice that uncertainty, which must be below 3e-3.
 """
 
-import numbers
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from siamese_np.errors import OptionError
 from siamese_np.gradcheck.case import ENOUGH, FAIL, INCONCLUSIVE, PASS
 from siamese_np.gradcheck.differences import EPS, SINGLE_EPS, Estimate
 
@@ -39,24 +38,6 @@ SINGLE_TOLERANCE = 64 * SINGLE_EPS  # of gradients in float32: their own roundin
 SINGLE_ENOUGH = 3e-3  # of slopes of outputs in float32, which differences cannot tell much better
 TINY = float(np.finfo(float).tiny)
 SMALLEST = float(np.finfo(float).smallest_subnormal)
-LARGEST_TOLERANCE = 0.1  # of the scale of a gradient: from here on a check says nothing
-
-
-def check_tolerance(tolerance: float) -> float:
-    """`tolerance` as a number that lets a check mean something, or an OptionError."""
-    if not isinstance(tolerance, numbers.Real) or not 1e-9 <= tolerance < LARGEST_TOLERANCE:
-        raise OptionError(
-            f"the tolerance must be at least 1e-9 and below {LARGEST_TOLERANCE}, not {tolerance!r}: it is relative "
-            "to the gradient, and from a tenth of it on nearly anything would pass"
-        )
-    return float(tolerance)
-
-
-def check_seed(seed: Any) -> int:
-    """`seed` as a whole number that NumPy's generators take, or an OptionError."""
-    if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or seed < 0:
-        raise OptionError(f"the seed must be a whole number of at least 0, not {seed!r}")
-    return int(seed)
 
 
 def error(analytic: float, numeric: float, scale: float) -> float:
@@ -69,7 +50,7 @@ def evaluate(analytic: float, estimate: Estimate, scale: float, tolerance: float
     """PASS, FAIL, or INCONCLUSIVE where the estimate is too unsure to say which; and the error.
 
     An estimate may be as uncertain as `enough`. Where that is more than the tolerance, as in float32, what is wrong by
-    no more than is uncertain passes. At a kink, the error is that to the interval between the slopes of both sides.
+    no more than is uncertain passes.
     """
     if not np.isfinite(analytic):
         return FAIL, np.inf
@@ -92,10 +73,7 @@ def doubt(analytic: float, estimate: Estimate, scale: float) -> float:
 def evaluate_small(
     analytic: float, estimate: Estimate, rounding: float, tolerance: float, enough: float
 ) -> tuple[str, float]:
-    """PASS, FAIL, or INCONCLUSIVE (too small to judge) for an entry at its own size; and the error relative to it.
-
-    `rounding` is what sums in backward may cost it.
-    """
+    """The same for an entry at its own size, where INCONCLUSIVE is too small to judge; sums cost it `rounding`."""
     noisy = replace(estimate, uncertainty=estimate.uncertainty + rounding)
     verdict, wrong = evaluate(analytic, noisy, 0.0, tolerance, enough)
     alike = wrong <= max(enough, ENOUGH) or abs(analytic) <= ZERO * rounding
@@ -106,3 +84,40 @@ def norm(array: NDArray[np.float64]) -> float:
     """Euclidean norm that neither overflows nor underflows."""
     largest = float(abs(array).max(initial=0))
     return largest * float(np.linalg.norm(array / largest)) if 0 < largest < np.inf else largest
+
+
+KINK = "a kink lies close by"
+SIDES = "the slopes of the two sides of a kink are unsure"
+HIDDEN = "rounding hides it"
+NO_STEPS = "no two steps agree"
+BENDS = "it bends too much for small steps to agree"
+BORDER = "its error is as large as the tolerance"
+
+OTHER_VALUES = "other values (on the command line: another --seed)"
+AWAY = "move {0} away from kinks, zeros and ties; try " + OTHER_VALUES
+ADVICE = {
+    KINK: AWAY,
+    SIDES: AWAY,
+    HIDDEN: "the output is large beside what a step in {0} changes: check it without offsets, at numbers around 1",
+    NO_STEPS: "around these values of {0} the function is rough, or has no value; try " + OTHER_VALUES,
+    BENDS: "try smaller values of {0}, or " + OTHER_VALUES,
+    BORDER: "a larger or smaller tolerance would decide",
+}
+
+
+def why(estimate: Estimate, doubt: float, tolerance: float) -> str:
+    """The reason, one of the above, for a slope whose relative `doubt` is too large beside the tolerance."""
+    if doubt <= tolerance:
+        return BORDER
+    if estimate.kink:
+        return SIDES if estimate.kink == "at" else KINK
+    if not np.isfinite(estimate.value):
+        return NO_STEPS
+    return HIDDEN if estimate.rounding >= estimate.uncertainty / 4 else BENDS
+
+
+def reasons(remarks: Iterable[str], what: str) -> str:
+    """The reasons among `remarks`, the commonest first, and what to do with the array (or arrays) `what`."""
+    counts = Counter(remarks)
+    found = sorted((reason for reason in ADVICE if counts[reason]), key=lambda reason: -counts[reason])
+    return f"{', '.join(found)}; {ADVICE[found[0]].format(what)}" if found else next(iter(counts), "")

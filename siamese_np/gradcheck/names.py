@@ -48,7 +48,6 @@ def variants(path: Path) -> Iterator[tuple[Any, ...]]:
 
 
 def in_gradients(path: Path) -> bool:
-    """Whether `path` leads through a container of gradients."""
     return any(isinstance(key, str) and bool(GRADIENTS.fullmatch(key.strip("_"))) for _, key in path)
 
 

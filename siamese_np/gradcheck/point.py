@@ -6,19 +6,9 @@ import numpy as np
 
 from siamese_np.gradcheck import measure
 from siamese_np.gradcheck.case import FAIL, INCONCLUSIVE, Array, Arrays, Case
-from siamese_np.gradcheck.differences import (
-    EPS,
-    QUICK,
-    SINGLE_QUICK,
-    SWEEP,
-    Estimate,
-    Slopes,
-    differences,
-    typical_sizes,
-)
+from siamese_np.gradcheck.differences import QUICK, SINGLE_QUICK, SWEEP, Estimate, Slopes, differences, typical_sizes
 from siamese_np.gradcheck.noise import measured_noise
 from siamese_np.gradcheck.report import Entry
-from siamese_np.gradcheck.undecided import why
 
 SAME_BITS = 1e-12  # relative: two ways to compute one number in float64
 
@@ -27,25 +17,22 @@ Index = tuple[int, ...]
 
 @dataclass
 class Point:
-    """A case at its point: output, weights of the loss, and the gradients that backward returned for them.
-
-    `estimates` holds what was measured, per array and entry. For kinks of a composition, `beside` holds the gradients
-    next to the point and `to_move` the arrays to move. With `single`, outputs or gradients are float32.
-    """
+    """A case at its point."""
 
     case: Case
     out: Array
-    dout: Array
-    gradients: Arrays
+    dout: Array  # weights of the outputs in the loss
+    gradients: Arrays  # as backward returned them
     tolerance: float
-    convention: Arrays | None = None
+    convention: Arrays | None = None  # the declared gradients at kinks
     signature: Array | None = None
-    estimates: dict[str, dict[Index, Estimate]] = field(default_factory=dict)
-    beside: list[tuple[Arrays, Arrays]] | None = None
-    to_move: list[str] = field(default_factory=list)
+    estimates: dict[str, dict[Index, Estimate]] = field(default_factory=dict)  # what was measured, by array and entry
+    beside: list[tuple[Arrays, Arrays]] | None = None  # gradients next to the point, for kinks of a composition
+    to_move: list[str] = field(default_factory=list)  # the arrays that leave those kinks behind
 
     def __post_init__(self) -> None:
         self.eps = float(np.finfo(self.out.dtype).eps)
+        # outputs or gradients are float32
         self.single = any(array.dtype == np.float32 for array in (self.out, *self.gradients.values()))
         self.out = self.out.astype(np.float64)
         self.gradients = {name: gradient.astype(np.float64) for name, gradient in self.gradients.items()}
@@ -57,16 +44,14 @@ class Point:
         self.rounding = np.maximum(measured, np.maximum(self.eps * abs(self.out).ravel(), measure.SMALLEST))
         # slopes that move the loss by no more than its last digits are 0 as far as anyone can tell
         moves = [float(abs(g).max(initial=0)) * self.sizes[name] for name, g in self.gradients.items()]
-        self.level = max([float((self.rounding * abs(self.dout).ravel()).sum()) / EPS, *moves])
+        self.level = max([float((self.rounding * abs(self.dout).ravel()).sum()) / np.finfo(float).eps, *moves])
         self.floors = {name: measure.ROUNDING * self.level / size for name, size in self.sizes.items()}
 
     def size(self, direction: Arrays) -> float:
-        """Of the numbers that move along `direction`."""
         moving = [abs(self.case.arrays[name][v != 0]).max(initial=0) for name, v in direction.items()]
         return float(max([*moving, *(self.sizes[name] for name in direction)]))
 
     def slopes(self, direction: Arrays, steps: Array = SWEEP) -> Slopes:
-        """Measure along `direction`."""
         size = self.size(direction)
         return differences(self.case, direction, self.out, self.dout, steps, size, self.rounding, self.eps)
 
@@ -112,7 +97,6 @@ class Point:
         return self.compare(name, label, self.along(direction), estimate, norm / measure.FLOOR), slopes
 
     def compare(self, name: str, index: Index | str, analytic: float, estimate: Estimate, scale: float) -> Entry:
-        """Compare one analytic slope with its estimate, as `measure.evaluate` does."""
         verdict, wrong = measure.evaluate(analytic, estimate, scale, self.tolerance, self.enough)
         entry = Entry(name, index, analytic, estimate.value, estimate.step, wrong, verdict, estimate.kink)
         if estimate.kink == "at":
@@ -121,18 +105,21 @@ class Point:
                 entry.remark = "outside the slopes of both sides of a kink"
         if verdict == INCONCLUSIVE:
             entry.doubt = measure.doubt(analytic, estimate, scale)
-            entry.remark = why(estimate, entry.doubt, self.enough)
+            entry.remark = measure.why(estimate, entry.doubt, self.enough)
         return entry
 
 
 def signs(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    """Entries of +1 and -1 at random."""
     return rng.choice([-1.0, 1.0], shape)
 
 
 def signed(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     """Entries of random sign, between a half and one and a half in size."""
     return rng.uniform(0.5, 1.5, shape) * signs(rng, shape)
+
+
+def index_of(flat: int, shape: tuple[int, ...]) -> Index:
+    return tuple(int(i) for i in np.unravel_index(flat, shape))
 
 
 def one(array: Array, index: Index | str) -> Array:

@@ -9,9 +9,8 @@ from typing import Any
 from siamese_np.gradcheck import curve as curves
 from siamese_np.gradcheck.budget import INTERRUPTED
 from siamese_np.gradcheck.case import ENOUGH, FAIL, INCONCLUSIVE, PASS, Check, Shape, two, worst_verdict
-from siamese_np.gradcheck.scope import scope
-from siamese_np.gradcheck.sections import section
-from siamese_np.gradcheck.taylor import Taylor
+from siamese_np.gradcheck.curve import Taylor
+from siamese_np.gradcheck.scope import scope, section
 
 EXIT = {PASS: 0, FAIL: 1, INCONCLUSIVE: 3}
 TOO_SMALL = "too small to judge"
@@ -22,31 +21,25 @@ JSON_KEYS = {"arrays": "tensors", "complex_step": "oracle"}  # scripts know thes
 
 @dataclass
 class Entry:
-    """One slope compared: an entry of an array, or a direction, which then has a name in place of an `index`.
-
-    `kink` is ``"at"``, ``"near"`` or empty, as in `differences.Estimate`; `complex_step` is the value that the complex
-    step gave, where there is one; `branch` the branch the element takes, where that is known; `doubt` how far off the
-    numeric slope of an undecided entry may be, in the units of `error`.
-    """
+    """One slope compared: of an entry of an array, or along a direction."""
 
     array: str
-    index: tuple[int, ...] | str
+    index: tuple[int, ...] | str  # of a direction, its name
     analytic: float
     numeric: float
     step: float
     error: float
     verdict: str
-    kink: str = ""
+    kink: str = ""  # "at", "near" or empty, as in `differences.Estimate`
     low: float | None = None
     high: float | None = None
-    complex_step: float | None = None
-    branch: str | None = None
+    complex_step: float | None = None  # what it gave, where it was taken
+    branch: str | None = None  # the one that the element takes, where that is known
     remark: str = ""
-    doubt: float | None = None
+    doubt: float | None = None  # how far off `numeric` may be where undecided, in the units of `error`
 
     @property
     def where(self) -> str:
-        """Array and multi-index, or the direction."""
         return f"{self.array}, {self.index}" if isinstance(self.index, str) else f"{self.array}{list(self.index)}"
 
     def numbers(self, digits: int) -> tuple[str, str]:
@@ -65,30 +58,24 @@ class Entry:
 
     @property
     def ratio(self) -> float:
-        """Analytic over numeric."""
         return self.analytic / self.numeric if self.numeric else math.nan if not self.analytic else math.inf
 
 
 @dataclass
 class ArrayResult:
-    """What was found about the gradient of one array.
-
-    `checked` of `total` entries were compared one by one, and `directions` random directions through all of
-    them; `kinks` of the entries lie at or near a kink, `skipped` could not be decided, `small` are too small beside
-    the largest to be compared at their own size, `flat` have slope 0.
-    """
+    """What was found about the gradient of one array."""
 
     name: str
     shape: Shape
     total: int
-    checked: int
-    directions: int
-    kinks: int
-    skipped: int
-    flat: int
+    checked: int  # entries, one by one
+    directions: int  # random ones through all entries
+    kinks: int  # entries at or near one
+    skipped: int  # entries that could not be decided
+    flat: int  # entries with slope 0
     error: float
     verdict: str
-    small: int = 0
+    small: int = 0  # entries too small beside the largest to be compared at their own size
     remark: str = ""
     hint: str = ""
     worst: list[Entry] = field(default_factory=list)
@@ -97,30 +84,26 @@ class ArrayResult:
 
 @dataclass
 class CaseResult:
-    """All that was found at one point of one pass, in so many forward calls; `stopped` says what ended it early.
-
-    `strict` as in `siamese_np.gradcheck.case.Case`. `precision` is ``"float32"`` where outputs or gradients are, which
-    are judged in it then.
-    """
+    """All that was found at one point of one pass, in so many forward calls."""
 
     name: str
-    strict: bool = False
-    precision: str = "float64"
+    strict: bool = False  # as in `siamese_np.gradcheck.case.Case`
+    precision: str = "float64"  # or "float32" where outputs or gradients are, which are judged in it then
     arrays: list[ArrayResult] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     taylor: Taylor = field(default_factory=Taylor)
     calls: int = 0
     seconds: float = 0.0
-    stopped: str = ""
+    stopped: str = ""  # what ended it early
 
-    def add(self, *checks: Check) -> None:
-        """Take in further checks: where the contract is no requirement, its breaches are notes."""
-        self.checks += checks
-        self.notes += [check.remark for check in checks if check.verdict != PASS and not self.counts(check)]
+    def add(self, *checks: Check | None) -> None:
+        """Take in further checks (None: not made); where the contract is no requirement, its breaches are notes."""
+        made = [check for check in checks if check is not None]
+        self.checks += made
+        self.notes += [check.remark for check in made if check.verdict != PASS and not self.counts(check)]
 
     def counts(self, check: Check) -> bool:
-        """Whether a check counts towards the verdict."""
         return self.strict or not check.contract
 
     @property
@@ -147,59 +130,33 @@ class Report:
     Attributes
     ----------
     operations : dict of str to list of CaseResult
-        The cases of each operation.
+        The cases of each operation; `cases` has all in a row, `arrays` all arrays, each with its case.
     seed, tolerance
         As given.
+    verdict : str
+        ``"PASS"``, ``"FAIL"`` or ``"INCONCLUSIVE"``: the worst of all cases; `passed` is whether it is PASS.
+    gradient, contract : str
+        Whether the numbers are right; and whether the contract of our own layers is kept: breaches of others are notes.
+    calls, seconds
+        How many forward calls it took, and how long.
+    interrupted : bool
+        Whether Ctrl-C ended it: the report is of what was found until then.
     """
 
     operations: dict[str, list[CaseResult]]
     seed: int
     tolerance: float
 
-    @property
-    def verdict(self) -> str:
-        """``"PASS"``, ``"FAIL"`` or ``"INCONCLUSIVE"``, as all that follow the worst, or the sum, of all cases."""
-        return worst_verdict(case.verdict for case in self.cases)
-
-    @property
-    def gradient(self) -> str:
-        """Whether the numbers are right."""
-        return worst_verdict(case.gradient for case in self.cases)
-
-    @property
-    def contract(self) -> str:
-        """Whether the contract of our own layers is kept; breaches of others are notes."""
-        return worst_verdict(case.contract for case in self.cases)
-
-    @property
-    def passed(self) -> bool:
-        """Whether the verdict is PASS; INCONCLUSIVE is no success."""
-        return self.verdict == PASS
-
-    @property
-    def calls(self) -> int:
-        """How many forward calls it took."""
-        return sum(case.calls for case in self.cases)
-
-    @property
-    def seconds(self) -> float:
-        """How long it took."""
-        return sum(case.seconds for case in self.cases)
-
-    @property
-    def interrupted(self) -> bool:
-        """Whether Ctrl-C ended it: the report is of what was found until then."""
-        return any(case.stopped == INTERRUPTED for case in self.cases)
-
-    @property
-    def cases(self) -> list[CaseResult]:
-        """All cases in a row."""
-        return [case for cases in self.operations.values() for case in cases]
-
-    @property
-    def arrays(self) -> list[tuple[CaseResult, ArrayResult]]:
-        """All arrays in a row, each with its case."""
-        return [(case, array) for case in self.cases for array in case.arrays]
+    def __post_init__(self) -> None:
+        self.cases = [case for cases in self.operations.values() for case in cases]
+        self.arrays = [(case, array) for case in self.cases for array in case.arrays]
+        self.verdict = worst_verdict(case.verdict for case in self.cases)
+        self.gradient = worst_verdict(case.gradient for case in self.cases)
+        self.contract = worst_verdict(case.contract for case in self.cases)
+        self.passed = self.verdict == PASS
+        self.calls = sum(case.calls for case in self.cases)
+        self.seconds = sum(case.seconds for case in self.cases)
+        self.interrupted = any(case.stopped == INTERRUPTED for case in self.cases)
 
     @property
     def headline(self) -> str:
@@ -250,9 +207,6 @@ def _plain(value: Any) -> Any:
     return value
 
 
-# --- the table --------------------------------------------------------------------------------------------
-
-
 def text(report: Report, seconds: float | None = None, show_curve: bool = False) -> str:
     """The table, then what is wrong or undecided, then one line; with the V-curve of one array if `show_curve`."""
     rows = [row for name, cases in report.operations.items() for row in _rows(name, cases)]
@@ -272,7 +226,6 @@ def text(report: Report, seconds: float | None = None, show_curve: bool = False)
 
 
 def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """The rows as lines, each column as wide as its widest cell."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
@@ -329,7 +282,6 @@ def _troubles(report: Report) -> list[str]:
 
 
 def _entries(entries: Iterable[Entry]) -> list[str]:
-    """The worst entries as a table."""
     rows = [("entry", "analytic", "numeric", "ratio", "step", "error", "")]
     for e in entries:
         remarks = [e.remark, f"branch: {e.branch}" if e.branch else ""]

@@ -27,20 +27,17 @@ from siamese_np.gradcheck.case import (
 )
 from siamese_np.gradcheck.differences import EPS
 from siamese_np.gradcheck.measure import ROUNDING, TINY
-from siamese_np.gradcheck.point import SAME_BITS, Point, signs
+from siamese_np.gradcheck.point import SAME_BITS, Point, index_of, signs
 
 OTHERS = 1e-9  # relative to the largest number: what passes that are not strict may always differ by
 NOISE = 8  # times the differences that are measured where there should be none
 
 
-# --- the first call ---------------------------------------------------------------------------------------
-
-
 def start(case: Case, rng: np.random.Generator) -> tuple[Array, Array, Arrays, Check]:
     """Run `case` at its point: output, random weights dout of it, gradients; and whether all else was left alone.
 
-    Everything that would make a comparison of numbers meaningless is found here, and Broken. What can be undone is
-    undone from here on: parameters that a pass changes are put back, and gradients that add up are told apart.
+    What would make a comparison of numbers meaningless is Broken. What can be undone is undone from here on:
+    parameters that a pass changes are put back, and gradients that add up are told apart.
     """
     cannot = FAIL if case.strict else INCONCLUSIVE
     before, handed = {name: array.copy() for name, array in case.arrays.items()}, case.handed()
@@ -86,7 +83,6 @@ def other_inputs(case: Case) -> Arrays:
 
 
 def contract(name: str, faults: list[str]) -> Check:
-    """A check of the contract, with all its faults."""
     return Check(name, FAIL if faults else PASS, "; ".join(faults), contract=True)
 
 
@@ -119,10 +115,7 @@ def _putting_back(function: Callable[..., Any], params: Arrays) -> Callable[...,
 
 
 def _told_apart(case: Case, dout: Array, gradients: Arrays) -> tuple[Arrays, list[str]]:
-    """The gradients, and a sentence if they add up from call to call; then each call to come gives only its own part.
-
-    They add up where dout = 0 leaves what was there.
-    """
+    """The gradients, and a sentence if they add up, where dout = 0 leaves what was there: told apart from here on."""
     second = case.gradients(dout, case.run()[1])
     names = [name for name, gradient in gradients.items() if not _close(case, second[name], gradient)]
     total = case.gradients(np.zeros_like(dout), case.run()[1]) if names else {}
@@ -146,19 +139,10 @@ def _each_part(backward: Callable[..., Any], totals: Arrays) -> Callable[..., An
     return run
 
 
-# --- the checks -------------------------------------------------------------------------------------------
-
-
 def check_structure(point: Point) -> list[Check]:
     """All checks of what backward makes of dout: up to rounding, and then, if strict, exactly, which is contract."""
-    noise = _noise(point)
-    checks: dict[str, Callable[[Point, dict[str, float], bool], str]] = {
-        "same bits twice": _same_bits,
-        "linear in dout": _linear,
-        "zero in, zero out": _zero,
-    }
-    found = []
-    for name, check in checks.items():
+    noise, found = _noise(point), []
+    for name, check in {"same bits twice": _same_bits, "linear in dout": _linear, "zero in, zero out": _zero}.items():
         exact = False
         try:
             fault = check(point, noise, exact)
@@ -171,10 +155,7 @@ def check_structure(point: Point) -> list[Check]:
 
 
 def _noise(point: Point) -> dict[str, float]:
-    """What rounding may do to each gradient: how two calls differ, and column-major arguments, some times over.
-
-    At most what a gradient that moves the loss by its own size may be wrong by.
-    """
+    """What rounding may do to each gradient: how two calls differ, and column-major arguments, some times over."""
     case, noise = point.case, {}
     try:
         column_major = case.with_inputs(lambda array: np.array(array, order="F"))
@@ -219,19 +200,11 @@ def _zero(point: Point, noise: dict[str, float], exact: bool) -> str:
 
 
 def _rounding(noise: float, *gradients: Array) -> float:
-    """What rounding may do to the sum of `gradients`."""
     return max(OTHERS * float(sum(abs(g).max(initial=0) for g in gradients)), noise, TINY)
 
 
-# --- the same up to rounding ------------------------------------------------------------------------------
-
-
 def same(point: Point, name: str, ours: Array, expected: Array, within: float = 0.0, exact: bool | None = None) -> bool:
-    """Whether two ways to the gradient of `name` (or to the output) agree.
-
-    They may differ by `within` of the largest number if `exact` (by default, if strict), and else by what a gradient
-    may be wrong by.
-    """
+    """Whether two ways to a gradient or the output agree: up to `within` if `exact` (or strict), else the tolerance."""
     exact = point.case.strict if exact is None else exact
     allowed = (within if exact else point.tolerance) * abs(expected).max(initial=0)
     allowed += 0.0 if exact else point.floors.get(name, 0.0)
@@ -248,5 +221,5 @@ def difference(ours: Array, expected: Array) -> str:
     if ours.shape != expected.shape or not ours.ndim:
         return ""
     off = np.nan_to_num(abs(ours - expected), nan=np.inf)
-    at = tuple(int(i) for i in np.unravel_index(off.argmax(), off.shape))
+    at = index_of(int(off.argmax()), off.shape)
     return f" at {list(at)}: {' and '.join(two(ours[at], expected[at]))}"

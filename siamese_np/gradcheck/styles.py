@@ -15,22 +15,7 @@ from typing import Any
 import numpy as np
 
 from siamese_np.errors import OptionError, ShapeError
-from siamese_np.gradcheck.calls import (
-    LABELS,
-    RATE,
-    Key,
-    Way,
-    arguments,
-    in_order,
-    is_box,
-    is_checked,
-    joined,
-    leaves,
-    not_checked,
-    pick,
-    quiet,
-    ways,
-)
+from siamese_np.gradcheck import calls
 from siamese_np.gradcheck.case import INCONCLUSIVE, Array, Arrays, Broken, Case, Check, as_array, describe, kind
 from siamese_np.gradcheck.names import BOXES, Source, in_gradients, is_gradient, match, names_of, path_of
 from siamese_np.gradcheck.objects import RECIPE, Call, Copies, Path, arrays_of, get, numbers, put, text
@@ -63,16 +48,15 @@ def found_case(name: str, thing: Any, forward: Any, backward: Any, values: Seque
     """A case of methods, by name, of `thing`, or of functions, where it is None; `values` are the arguments.
 
     Without `backward`, forward returns a scalar loss and its gradients; of a method, they may be those of the
-    parameters of its object. OptionError or ShapeError, with what to write
-    instead, where they cannot be called with these arguments, or nothing can be found to check.
+    parameters of its object. OptionError or ShapeError, with what to write instead, where nothing is found to check.
     """
     if backward is None and isinstance(forward, MethodType):
         thing, forward = forward.__self__, forward.__name__
-    given = arguments(getattr(thing, forward) if thing is not None else forward, values)
-    if thing is None and not any(map(is_checked, given.values())):  # then whole numbers are meant as floats
+    given = calls.arguments(getattr(thing, forward) if thing is not None else forward, values)
+    if thing is None and not any(map(calls.is_checked, given.values())):  # then whole numbers are meant as floats
         whole = {k: np.asarray(v) for k, v in given.items() if isinstance(v, (int, list, np.ndarray, np.integer))}
         given |= {k: v.astype(np.float64) for k, v in whole.items() if v.size and v.dtype.kind in "iu"}
-    with quiet():
+    with calls.quiet():
         return _Finder(name, thing, forward, backward, given).case()
 
 
@@ -81,13 +65,13 @@ class _Finder:
 
     def __init__(self, name: str, thing: Any, forward: Any, backward: Any, given: dict[str, Any]) -> None:
         self.name, self.forward, self.backward, self.given = name, forward, backward, given
-        rest = {key: value for key, value in given.items() if not is_checked(value)}
+        rest = {key: value for key, value in given.items() if not calls.is_checked(value)}
         self.owner: Call = Copies(Call(thing, rest)).make()  # of which all copies are; it never runs
         self.copies = Copies(self.owner)
-        self.notes = not_checked(given)
+        self.notes = calls.not_checked(given)
         self.places: dict[str, Path] = {}  # of the parameters on the object
         self.sources: dict[str, Source] = {}  # of the gradients
-        self.values: Arrays = {key: value for key, value in given.items() if is_checked(value)}
+        self.values: Arrays = {key: value for key, value in given.items() if calls.is_checked(value)}
         self.ignores_dout = False  # then the gradients are multiplied by it
         self.reduce: Any = None  # np.mean or np.sum of all outputs, where backward takes no dout
         self.find()
@@ -101,11 +85,10 @@ class _Finder:
         return method
 
     def run(self, values: Mapping[str, Array], moved: Mapping[Path, Any] | None = None) -> tuple[Any, ...]:
-        """As `run_on`, with copies of the arguments: a pass may write into them."""
+        """A forward pass of a fresh copy: the copy, all arguments, copied too, and what it returned."""
         return self.run_on({key: value.copy() for key, value in values.items()}, moved)
 
     def run_on(self, values: Mapping[str, Array], moved: Mapping[Path, Any] | None = None) -> tuple[Any, ...]:
-        """A forward pass of a fresh copy: the copy, all arguments and what it returned."""
         call = self.copies.make()
         for path, value in [*(moved or {}).items(), *((path, values[key]) for key, path in self.places.items())]:
             put(call, path, value)
@@ -113,14 +96,14 @@ class _Finder:
         result = self.method(self.forward, call)(*given.values())
         return call, given, _kept_output(call.thing) if result is None else result
 
-    def back(self, way: Way, dout: Array, state: tuple[Any, ...]) -> tuple[Any, Any]:
+    def back(self, way: calls.Way, dout: Array, state: tuple[Any, ...]) -> tuple[Any, Any]:
         """What backward returned after the forward pass `state`, and the object after it."""
         call, given, result = Copies(state).make() if state[0].thing is not None else state
         known = {**given, "": _kept_output(call.thing)} if "=" in way.sources else given
         return way.call(self.method(self.backward, call), dout, result, known), call
 
     def output(self, outs: Any) -> Array:
-        out = as_array("forward must return one NumPy array as its output, but it", joined(outs))
+        out = as_array("forward must return one NumPy array as its output, but it", calls.joined(outs))
         if not np.issubdtype(out.dtype, np.floating):
             raise OptionError(f"forward must return floating-point numbers, but its output is {kind(outs)}")
         return out
@@ -154,9 +137,9 @@ class _Finder:
             shapes = ", ".join(f"{key} {np.shape(v)}" if hasattr(v, "shape") else key for key, v in self.given.items())
             raise OptionError(f"{called} cannot be called with {shapes}: it raised {describe(error)}") from error
         if self.backward is not None:
-            possible = ways(state[2], self.method(self.backward, state[0]), list(self.given))
+            possible = calls.ways(state[2], self.method(self.backward, state[0]), list(self.given))
         elif isinstance(state[2], tuple) and len(state[2]) == 2 and np.size(state[2][0]) == 1:
-            possible = iter([Way(1, ("cache",))])
+            possible = iter([calls.Way(1, ("cache",))])
         else:
             raise OptionError(
                 f"{self.name} must return a scalar loss and its gradients, (loss, dx), or be given with its backward "
@@ -180,7 +163,7 @@ class _Finder:
             read = {key: self.read(source, returned, after) for key, source in sources.items()}
             usual = way.sources == ("dout", "cache")  # then a gradient of another shape is a fault, not a sign
             good = usual or all(_fits(gradient, self.values[key]) for key, gradient in read.items())
-            good = good and bool(sources or list(leaves(returned)) or _wrote(state[0], after))
+            good = good and bool(sources or list(calls.leaves(returned)) or _wrote(state[0], after))
             if good and not way.uses_dout and failed:  # one of several ways to leave it out: that which is right
                 self.way, ones = way, np.ones(out.shape)
                 good = all(self.is_slope(key, np.asarray(g), ones, out.size) for key, g in read.items())
@@ -198,21 +181,21 @@ class _Finder:
             raise OptionError(f"{self.name}: backward gave no gradient, neither returned nor kept{RECIPE}")
         self.describe(dout, state, returned, after)
 
-    def in_order(self, returned: Any, after: Any) -> tuple[dict[str, Key], list[tuple[Key, Any]]]:
+    def in_order(self, returned: Any, after: Any) -> tuple[dict[str, calls.Key], list[tuple[calls.Key, Any]]]:
         """As `calls.in_order`, but an object may return the gradients of its parameters alone."""
-        placed, rest = in_order(returned, self.given)
+        placed, rest = calls.in_order(returned, self.given)
         shapes = {value.shape for value in arrays_of(after.thing).values()}
-        gradients = {key: pick(returned, place) for key, place in placed.items()}
+        gradients = {key: calls.pick(returned, place) for key, place in placed.items()}
         misfits = [g for key, g in gradients.items() if not _fits(g, self.values[key])]
         if any(getattr(gradient, "shape", None) in shapes for gradient in misfits):
-            return {}, list(leaves(returned))
+            return {}, list(calls.leaves(returned))
         return placed, rest
 
     def of_arguments(self, returned: Any, after: Any) -> dict[str, Source]:
         """Where the gradients of the arguments are: returned, or kept by the object."""
         placed, rest = self.in_order(returned, after)
         count = len(returned) if isinstance(returned, (tuple, list)) else 1
-        plain = after.thing is None and self.backward is not None and not any(map(is_box, self.given.values()))
+        plain = after.thing is None and self.backward is not None and not any(map(calls.is_box, self.given.values()))
         misfit = rest or (count not in (len(self.given), len(self.values)) and len(self.values) > 1)
         if plain and misfit and returned is not None and not isinstance(returned, Mapping):
             raise OptionError(
@@ -228,7 +211,7 @@ class _Finder:
                     sources.setdefault(key, source)
         return sources
 
-    def spots(self, rest: list[tuple[Key, Any]], after: Any) -> list[tuple[Source, Path]]:
+    def spots(self, rest: list[tuple[calls.Key, Any]], after: Any) -> list[tuple[Source, Path]]:
         """Where gradients may be: the `rest` of what is returned, and all numbers that the object keeps."""
         returned: list[tuple[Source, Path]] = [(("returned", key), path_of(key)) for key, _ in rest]
         return [*returned, *((("attribute", path), path) for path in numbers(after))]
@@ -236,7 +219,7 @@ class _Finder:
     def read(self, source: Source, returned: Any, call: Any, values: Mapping[str, Array] | None = None) -> Any:
         """The gradient at `source`."""
         if source[0] == "returned":
-            return pick(returned, source[1])
+            return calls.pick(returned, source[1])
         if source[0] == "attribute":
             return get(call, source[1])
         if source[0] == "part":
@@ -349,7 +332,7 @@ class _Finder:
             return {}
         names = ", ".join(map(text, once))
         scalars = {p: float(v) for p, v in numbers(state[0]).items() if p and not np.ndim(v)}
-        rates = {p: v for p, v in scalars.items() if RATE.match(str(p[-1][1]))}
+        rates = {p: v for p, v in scalars.items() if calls.RATE.match(str(p[-1][1]))}
         known = {1.0} if "rate" in self.way.sources else set(rates.values())
         if len(known) == 1 and "rate" not in self.way.sources:  # twice the rate, twice the step
             twice = self.steps(self.run(self.values, {p: 2 * rate for p, rate in rates.items()}), dout, once)
@@ -442,7 +425,7 @@ class _Finder:
         asked = []
         for key, value in constants.items():
             clear = self.owner.thing is not None or key not in UNCLEAR
-            if self.out.size == 1 and LABELS.match(key) and clear and key != next(iter(self.given)):
+            if self.out.size == 1 and calls.LABELS.match(key) and clear and key != next(iter(self.given)):
                 self.notes.append(f"{key} has no gradient; it was taken for labels, and not checked")
             elif self.matters(key, value):
                 asked.append(key)

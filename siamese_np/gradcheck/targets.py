@@ -19,8 +19,7 @@ from siamese_np.errors import OptionError
 from siamese_np.gradcheck.adapters import is_loss, object_case
 from siamese_np.gradcheck.calls import LABELS, parameters, seeded
 from siamese_np.gradcheck.case import Case, Shape, describe
-from siamese_np.gradcheck.functions import gradient_case
-from siamese_np.gradcheck.measure import check_seed
+from siamese_np.gradcheck.derivatives import gradient_case
 from siamese_np.gradcheck.styles import both_ways, found_case, method_of
 
 # makes the cases of an operation, at its input's shape or, for None, at one of its own choice
@@ -45,26 +44,14 @@ USUAL: dict[str, Any] = {  # arguments that are no arrays, by the names that man
 def find_cases(
     target: str | None, shapes: Sequence[Shape], seed: int, operations: Mapping[str, Operation]
 ) -> dict[str, list[Case]]:
-    """The cases of `target`, by operation; of all operations where it is None.
+    """The cases of `target`, by operation; of all operations where it is None. OptionError or ShapeError if none fit.
 
-    Parameters
-    ----------
-    target : str, optional
-        The name of an operation, or ``package.module:object`` or ``file.py:object``, found from the current folder
-        too: a layer; a class or a function that makes one without arguments (but ``dtype`` and ``seed``); a function
-        with its backward pass beside it (``NAME_forward`` and ``NAME_backward``, ``fprop`` and ``bprop``) or its
-        derivative (``NAME_grad``); one that returns ``(loss, dx)``; a module with functions forward and backward.
-    shapes : sequence of tuple of int
-        Shape of each array. Labels, and settings such as ``conv_param``, are added.
-    seed : int
-        Of all numbers drawn, including those that a layer draws from ``numpy.random`` when it is made.
-    operations : dict of str to callable
-        The known operations by name: each takes a random generator and a shape, or None, and returns its cases.
-
-    Raises
-    ------
-    OptionError, ShapeError
-        There is no such operation or object, it is not of these kinds, or the shapes do not fit it.
+    A target is the name of one of the `operations`, or ``package.module:object`` or ``file.py:object``, found from the
+    current folder too: a layer; a class or a function that makes one without arguments (but ``dtype`` and ``seed``); a
+    function with its backward pass beside it (``NAME_forward`` and ``NAME_backward``, ``fprop`` and ``bprop``) or its
+    derivative (``NAME_grad``); one that returns ``(loss, dx)``; a module with functions forward and backward.
+    `shapes` are those of its arrays; labels, and settings such as ``conv_param``, are added. All numbers drawn depend
+    on the seed, including those that a layer draws from ``numpy.random`` when it is made.
     """
     if not all(shape and min(shape) >= 1 and math.prod(shape) <= MAX_ENTRIES for shape in shapes):
         raise OptionError(f"--shape must hold whole numbers of at least 1, at most {MAX_ENTRIES:,} entries in all")
@@ -82,10 +69,7 @@ def find_cases(
 
 def _rng(seed: int, name: str) -> np.random.Generator:
     """A generator of this operation alone: what it draws does not depend on which others are checked."""
-    return np.random.default_rng([check_seed(seed), zlib.crc32(name.encode())])
-
-
-# --- a user's objects -------------------------------------------------------------------------------------
+    return np.random.default_rng([seed, zlib.crc32(name.encode())])
 
 
 def _cases_of(
@@ -190,7 +174,6 @@ def _drawn(
 
 
 def _made(target: str, maker: Any, seed: int) -> Any:
-    """What a class or function makes without arguments."""
     required = [key for key in _required(maker) if key not in MAKING]
     if required:
         raise OptionError(
@@ -205,7 +188,6 @@ def _made(target: str, maker: Any, seed: int) -> Any:
 
 
 def _required(function: Any) -> list[str]:
-    """The parameters that have no default."""
     several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return [p.name for p in parameters(function) if p.default is p.empty and p.kind not in several]
 

@@ -14,8 +14,10 @@ MOVES = (1e-3, 1.0)  # of the size of an array: less than a step of a threshold,
 MAX_NAMED = 4
 
 
-def check_owner(point: Point) -> Check:
-    """Whether the output depends on no array of the layer but those that are checked."""
+def check_owner(point: Point) -> Check | None:
+    """Whether the output depends on no array of the layer but those that are checked; None without a layer."""
+    if point.case.owner is None:
+        return None
     found = [text(path) for path, array in arrays_of(point.case.owner).items() if _moves_output(point, array)]
     if not found:
         return Check("arrays of the layer", PASS)

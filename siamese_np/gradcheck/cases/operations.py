@@ -29,9 +29,6 @@ from siamese_np.presets import PRESETS
 MARGIN = 1.0
 
 
-# --- layers -----------------------------------------------------------------------------------------------
-
-
 def conv2d(rng: np.random.Generator, shape: Shape | None, window: Mapping[str, Shape] | None = None) -> list[Case]:
     """Square and oblong windows, strides and paddings; or the one window that is given."""
     N, H, W, C = _expect("conv2d", shape or (3, 5, 4, 2), "N,H,W,C")
@@ -172,9 +169,6 @@ def _with_params(layer: Layer, params: Arrays) -> Layer:
     other = type(layer).from_config(config)
     other.params = {name: params[name] for name in layer.params}
     return other
-
-
-# --- distances and losses ---------------------------------------------------------------------------------
 
 
 def distance(rng: np.random.Generator, shape: Shape | None) -> list[Case]:
