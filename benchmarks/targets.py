@@ -47,7 +47,7 @@ def targets(results: dict[str, Any]) -> list[Target]:
 def _against_peers(results: dict[str, Any]) -> Iterator[Target]:
     for task, by_peer in results.get("peers", {}).get("tasks", {}).items():
         ratios = {name: row["ratio"] for name, row in by_peer.items() if name != "siamese_np" and "ratio" in row}
-        if ratios:
+        if ratios and task.endswith(("pairs", "images")):
             fastest = min(ratios, key=lambda name: ratios[name])
             number = 3 if "embedding" in task else 2 if task.startswith("mlp") else 1
             title = results["peers"]["peers"][fastest]["title"]

@@ -380,9 +380,16 @@ def _parser(with_config: bool) -> argparse.ArgumentParser:
     sub.add_argument("--pad", metavar="PH,PW", type=_pair, help="padding of conv2d on each side (0,0)")
     sub.add_argument("--out", metavar="DIR", help="folder for benchmark.json, benchmark.md and pictures (none)")
     sub.add_argument("--rung", metavar="FILE.py", help="put your own kernels on the ladder")
-    sub.add_argument("--peer-python", metavar="PYTHON", help="interpreter that has the other frameworks (this one)")
+    sub.add_argument(
+        "--peer-python",
+        metavar="PYTHON",
+        action="append",
+        default=[],
+        help="interpreter that has other frameworks; may be given several times (this one)",
+    )
     old_new = sub.add_subparsers(metavar="compare OLD NEW").add_parser(
-        "compare", description="Say which timings became slower; exit status 1 if any did."
+        "compare",
+        description="Say which timings became slower or faster; exit status 1 if any is slower.",
     )
     old_new.set_defaults(command=bench_compare)
     old_new.add_argument("old", metavar="OLD", help="benchmark.json, or its folder")

@@ -8,6 +8,7 @@ import importlib.util
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,10 +19,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siamese_np.bench import compare, end_to_end, probe, report, sampling, suite
+from siamese_np.bench import compare, end_to_end, idle, probe, report, sampling, suite
 from siamese_np.bench.compare import read_results, timings
 from siamese_np.cli import main
-from siamese_np.datasets import Split, load_dataset
+from siamese_np.datasets import Dataset, Split, load_dataset
 from siamese_np.errors import DataError, OptionError
 from siamese_np.ladder import climb, operations
 from siamese_np.ladder import rung as rungs
@@ -44,7 +45,7 @@ SMOKE = suite.Sizes(
     pair_counts=(100,),
     presets=("mlp",),
     processes=1,
-    peer_tasks=("step mlp 2", "embed cnn 4"),
+    peer_tasks=("step mlp 2", "embed cnn 4", "knn cnn 4"),  # the last is left out where nobody else can
     peers=("siamese_np", "jax"),
     data=200,
 )
@@ -138,6 +139,7 @@ STEADY = [1.0 + 0.001 * i for i in range(9)]
         ([0.9 * s for s in STEADY], "faster", 0),
         ([1.02 * s for s in STEADY], "same", 0),  # surely slower, but not by enough to matter
         ([0.5, 0.9, 1.0, 1.0, 1.2, 1.3, 1.3, 1.4, 1.5], "undecided", 0),  # by enough, but perhaps by chance
+        ([0.8, 0.8, 0.8, 0.8, 1.0, 1.3, 1.3, 1.3, 1.3], "undecided", 0),  # not by enough, but as little surely the same
     ],
 )
 def test_compare_exit_status(tmp_path, capsys, new, verdict, status):
@@ -148,7 +150,8 @@ def test_compare_exit_status(tmp_path, capsys, new, verdict, status):
     printed = json.loads(capsys.readouterr().out)
     assert [row["verdict"] for row in printed["timings"]] == [verdict]
     assert main(["bench", "compare", *files, "--fail-over", "60%"]) == 0
-    assert "1 timings" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "1 timings" in said and "moved by more than 60 %, and a rank test" in said
 
 
 @pytest.mark.parametrize(
@@ -175,14 +178,46 @@ def test_the_results_in_the_repository_can_be_compared(capsys):
     path = str(ROOT / "benchmarks" / "results" / "bench")
     assert main(["bench", "compare", path, path]) == 0
     said = capsys.readouterr().out
-    assert "0 slower, 0 faster" in said and "both runs: 2 cores, one CPU model: AMD EPYC" in said
+    assert "0 slower, 0 faster" in said and "Both runs: 2 cores, one CPU model: AMD EPYC" in said
 
 
-def test_compare_names_both_machines():
-    old, new = ({**results_with(STEADY), "environment": {"processors": n, "model_name": "A"}} for n in (1, 2))
-    said = compare.text(compare.compare(old, new, 0.05), old, new, 0.05)
-    assert "old run: 1 core, one CPU model: A; new run: 2 cores, one CPU model: A" in said
-    assert "different machines" in said
+def test_compare_says_first_what_speaks_against_it():
+    old, new = (
+        {**results_with(STEADY), "environment": {"processors": n, "model_name": "A", "versions": {"numba": str(n)}}}
+        for n in (1, 2)
+    )
+    new["drift"] = {"L1": 0.2}
+    new["idle"] = {"before": {"others": 0.4, "busy": True}, "after": {"others": 0.0, "busy": False}}
+    said = compare.text(compare.compare(old, new, 0.05), old, new, 0.05).splitlines()
+    assert said[:4] == [
+        "The runs come from different machines, so the times say nothing about the code: "
+        "1 core, one CPU model: A (old), 2 cores, one CPU model: A (new).",
+        "The runs have different versions of numba: 1 (old), 2 (new).",
+        "The machine drifted during the new run, as its report says: small changes mean little.",
+        "The machine was busy before the new run: other processes took 40 % of the processors (idle is at most 5 %).",
+    ]
+
+
+def test_compare_names_what_vanished_and_what_is_new(tmp_path, capsys):
+    row = results_with(STEADY)["end_to_end"]["steps"][0]
+    for name, others in (("old", [2, 3]), ("new", [2, 8])):
+        steps = [{**row, "pairs": pairs} for pairs in others]
+        (tmp_path / f"{name}.json").write_text(json.dumps({**results_with(STEADY), "end_to_end": {"steps": steps}}))
+    files = [str(tmp_path / "old.json"), str(tmp_path / "new.json")]
+    assert main(["bench", "compare", *files]) == 0
+    said = capsys.readouterr().out
+    assert said.endswith("vanished: step: mlp, 3 pairs, 1 thread\nnew: step: mlp, 8 pairs, 1 thread\n")
+    assert main(["bench", "compare", *files, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["vanished"] == ["step: mlp, 3 pairs, 1 thread"] and told["new"] == ["step: mlp, 8 pairs, 1 thread"]
+
+
+def test_the_interval_of_a_ratio():
+    rng = np.random.default_rng(0)
+    pairs = [(rng.normal(6, 1, 15), rng.normal(5, 1, 15)) for _ in range(200)]
+    covered = np.mean([low <= 1.2 <= high for low, high in (sampling.ratio_interval(*pair) for pair in pairs)])
+    assert 0.9 < covered <= 1
+    assert sampling.ratio_interval(np.full(5, 3.0), np.full(4, 2.0)) == (1.5, 1.5)
 
 
 @pytest.mark.parametrize("limit", ["x", "-1%", "nan", "inf"])
@@ -441,16 +476,32 @@ def test_what_follows_a_sweep_has_all_threads():
         scheduler.set_threads(before)
 
 
-def test_a_peer_that_computes_something_else_is_not_timed():
-    task = peers.Task("t", "step", "cnn", 2)
-    expected = np.array([0.5, 0.4, 0.3])
-    assert peers.disagreement(task, {"losses": [0.50001, 0.401, 0.302]}, expected) == ""
-    assert "its losses" in peers.disagreement(task, {"losses": [0.501, 0.4, 0.3]}, expected)
-    assert "its losses" in peers.disagreement(task, {"losses": [0.5, 0.405, 0.3]}, expected)
-    assert "its losses" in peers.disagreement(task, {"losses": [0.5, 0.4, float("nan")]}, expected)
-    embed = peers.Task("e", "embed", "cnn", 2)
-    assert peers.disagreement(embed, {"embeddings": [[1.0, 2.0]]}, np.array([[1.0, 2.0005]])) == ""
-    assert "off by" in peers.disagreement(embed, {"embeddings": [[1.0, 2.0]]}, np.array([[1.0, 2.1]]))
+@pytest.mark.parametrize(
+    ("kind", "expected", "correct", "wrong", "says"),
+    [
+        ("step", [0.5, 0.4, 0.3], [0.50001, 0.401, 0.302], [0.501, 0.4, 0.3], "its losses"),
+        ("step", [0.5, 0.4, 0.3], [0.5, 0.4, 0.3], [0.5, 0.405, 0.3], "its losses"),
+        ("step", [0.5, 0.4, 0.3], [0.5, 0.4, 0.3], [0.5, 0.4, np.nan], "its losses"),
+        ("embed", [[1.0, 2.0]], [[1.0, 2.0001]], [[1.0, 2.001]], "off by 5.0e-04"),
+        ("embed", [[1.0, 2.0]], [[1.0, 2.0]], [[1.0, np.nan]], "off by nan"),
+        ("embed", [[1.0, 2.0]], [[1.0, 2.0]], [1.0, 2.0], "the shape"),
+        ("other", [[1.0, 2.0]], [[1.0, 2.1]], [[1.0, 2.3]], "off by"),
+        ("knn", [[3, 1], [2, 0]], [[1, 3], [2, 0]], [[1, 3], [2, 2]], "only 75.0 % of its neighbours"),
+        ("auc", 0.75, 0.75 + 1e-9, 0.7501, "its AUC"),
+        ("auc", 0.75, 0.75, np.nan, "its AUC"),
+    ],
+)
+def test_a_peer_that_computes_something_else_is_not_timed(kind, expected, correct, wrong, says):
+    task = peers.Task("t", kind, "cnn", 2)
+    assert peers.disagreement(task, np.array(correct), np.array(expected)) == ""
+    assert says in peers.disagreement(task, np.array(wrong), np.array(expected))
+
+
+def test_other_precision_is_told_with_its_errors():
+    emb, classes = np.array([[0.0], [1.0], [4.0], [5.5]]), np.array([0, 0, 1, 1])
+    coarse = np.array([[0.0], [1.0], [1.8], [5.5]])  # 5 of 8 similar pairs are closer than a dissimilar one, not all
+    told = peers.quality(peers.Task("t", "other", "cnn", 4), coarse, emb, classes)
+    assert told == {"embedding_error": pytest.approx(2.2 / 5.5), "auc_difference": pytest.approx(-3 / 8)}
 
 
 FAKE_FRAMEWORK = """
@@ -460,8 +511,15 @@ import with_siamese_np
 def versions():
     return {"fake": "1"}
 
-def make(variant, preset, params):
-    model = with_siamese_np.Model(preset, params)
+class Model(with_siamese_np.Model):
+    def nearest(self, query, gallery, k):
+        return super().nearest(query, gallery, k)[:, ::-1]
+
+    def auc(self, dist, label):
+        raise MemoryError("no\\nroom")
+
+def make(variant, preset, params, job):
+    model = Model(preset, params)
     if variant == "wrong":
         model.optimizer.step = lambda rate: None
     step, steps = model.step, iter(range(1000))
@@ -476,25 +534,50 @@ def make(variant, preset, params):
 
 
 def test_peers_that_fail_are_told_and_the_others_go_on(tmp_path, monkeypatch):
-    """One computes something else, one dies while it is timed, one cannot be imported; all are listed with why."""
+    """One computes something else, one dies while it is timed, one cannot be imported; all are listed with why.
+
+    The last does all that the others do, and lacks an operation. Its interpreter is the second of two.
+    """
     (tmp_path / "with_fake.py").write_text(FAKE_FRAMEWORK)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     fakes = {
-        name: peers.Known(name, "with_fake" if name != "broken" else "with_none", name, "siamese_np")
+        name: peers.Known(name, "with_none" if name == "broken" else "with_fake", name, "fake")
         for name in ("wrong", "dies", "broken")
     }
+    fakes["able"] = peers.Known("able", "with_fake", "", "fake", ("step", "knn", "auc"))
+    fakes["missing"] = peers.Known("missing", "with_fake", "", "fake", needs=("none",))
     monkeypatch.setattr(peers, "KNOWN", {"siamese_np": peers.KNOWN["siamese_np"], **fakes})
-    monkeypatch.setattr(peers, "installed", lambda python: {"siamese_np"})
-    split, sizes = Split(load_dataset().test.images[:50], load_dataset().test.classes[:50]), dataclasses.asdict(SMOKE)
-    sizes.update(repetitions=3, seconds=1e-3, peer_tasks=("step mlp 8",), peers=())
-    found = peers.run(split, {**sizes, "threads": [1], "peer_python": None})
+    monkeypatch.setattr(peers, "installed", {"/no/python": set(), sys.executable: {"fake"}}.get)
+    part, sizes = Split(load_dataset().test.images[:50], load_dataset().test.classes[:50]), dataclasses.asdict(SMOKE)
+    tasks = ("step mlp 8", "knn cnn 20", "auc cnn 100", "other cnn 10")
+    sizes.update(repetitions=3, seconds=1e-3, peer_tasks=tasks, peers=())
+    options = {**sizes, "threads": [1], "peer_python": ["/no/python", sys.executable]}
+    found = peers.run(part, options, dataset=Dataset("50 images", part, part, part))
     status = {name: peer["status"] for name, peer in found["peers"].items()}
-    assert status["siamese_np"] == "present"
+    assert status["siamese_np"] == "present" and status["missing"] == "absent"
     assert status["wrong"].startswith("failed: its losses")
     assert status["dies"] == "failed: no more memory"
     assert status["broken"] == "failed: ModuleNotFoundError: No module named 'with_none'"
-    assert set(found["tasks"]["mlp step, 8 pairs"]) == {"siamese_np"}
-    assert found["peers"]["dies"]["versions"] == {"fake": "1"}
+    assert status["able"] == "failed: MemoryError: no room"
+    assert found["peers"]["dies"]["versions"] == {"fake": "1"} and found["peers"]["able"]["seconds"] > 0
+    step, knn, auc = found["tasks"].values()  # nobody has other precision
+    assert set(step) == set(knn) == {"siamese_np", "able"} and set(auc) == {"siamese_np"}
+    assert knn["able"]["equal_neighbours"] == 1 and knn["able"]["ratio"] > 0
+
+
+@pytest.mark.long
+def test_all_peers_that_are_installed_here_agree():
+    present = peers.installed(sys.executable)
+    names = [name for name, known in peers.KNOWN.items() if peers._modules(known) <= present]
+    if not names:
+        pytest.skip("no framework is installed beside this package")
+    part, sizes = Split(load_dataset().test.images[:300], load_dataset().test.classes[:300]), dataclasses.asdict(SMOKE)
+    tasks = ("step cnn 4", "step mlp 4", "embed cnn 60", "other cnn 300", "knn cnn 50", "auc cnn 1000")
+    options = {**sizes, "peer_tasks": tasks, "peers": ("siamese_np", *names), "threads": [1], "peer_python": []}
+    found = peers.run(part, options, dataset=Dataset("300 images", part, part, part))
+    assert {name: peer["status"] for name, peer in found["peers"].items()} == dict.fromkeys(found["peers"], "present")
+    for task, rows in found["tasks"].items():
+        assert len(rows) > 1 or task in ("cnn step, 4 pairs", "mlp step, 4 pairs", "cnn embedding, 60 images"), task
 
 
 def test_peers_run_without_what_holds_blas_back(monkeypatch):
@@ -509,6 +592,56 @@ def test_no_interpreter_for_peers():
         peers.installed("/no/such/python")
 
 
+# --- The idle gate --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def processor_times(monkeypatch):
+    """Sets what /proc/stat says from one look to the next: ticks of work, and idle ones."""
+
+    def set_ticks(*ticks: tuple[int, int]) -> None:
+        work, rest = np.cumsum([(0, 0), *ticks], axis=0).T
+        looks = iter([[int(w), 0, 0, int(r), 0, 0, 0, 0] for w, r in zip(work, rest, strict=True)])
+        monkeypatch.setattr(idle, "_processor_times", lambda: next(looks))
+
+    monkeypatch.setattr(idle, "SECONDS", 0)
+    return set_ticks
+
+
+def test_a_run_waits_for_an_idle_machine(processor_times):
+    said = []
+    processor_times((50, 50), (0, 0), (30, 70), (9, 9), (4, 96))  # looks are taken in pairs
+    assert idle.wait_until_idle(said.append) == {"others": pytest.approx(0.04), "busy": False}
+    assert said == []
+
+
+def test_a_run_on_a_busy_machine_says_so_and_goes_on(processor_times):
+    said = []
+    processor_times(*[(40, 60), (0, 0)] * idle.TRIES)
+    assert idle.wait_until_idle(said.append) == {"others": pytest.approx(0.4), "busy": True}
+    assert said == ["other processes took 40 % of the processors (idle is at most 5 %): the results are marked as busy"]
+
+
+def test_others_are_seen_at_work():
+    if idle._processor_times() is None:
+        pytest.skip("this system has no /proc/stat")
+    command = [sys.executable, "-c", "print(1, flush=True)\nwhile True: pass"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
+        child.stdout.readline()
+        try:
+            assert idle.others()["others"] > 0.5 / os.cpu_count()
+        finally:
+            child.kill()
+
+
+def test_systems_without_processor_times(monkeypatch):
+    monkeypatch.setattr(idle, "_processor_times", lambda: None)
+    monkeypatch.setattr(idle.os, "getloadavg", lambda: (3.0 * os.cpu_count(), 0, 0), raising=False)  # as on macOS
+    assert idle.others() == {"others": 3.0, "busy": True}
+    monkeypatch.delattr(idle.os, "getloadavg", raising=False)  # as on Windows
+    assert idle.others() == {"others": None, "busy": False}
+
+
 # --- All of it ------------------------------------------------------------------------------------------
 
 
@@ -517,6 +650,7 @@ def results() -> dict:
     """A run of the whole suite on next to nothing, with one peer absent and one that fails."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONWARNINGS", "ignore")
+        patch.setattr(idle, "SECONDS", 0.01)
         return suite.run(SMOKE, threads=2)
 
 
@@ -549,9 +683,41 @@ def test_absent_peers_are_listed(results):
 def test_results_are_plain_json(results):
     """What is written is what is read: no NaN, no types of NumPy's, no tuples in disguise."""
     assert json.loads(json.dumps(results, allow_nan=False)) == json.loads(json.dumps(results))
-    for samples in timings(results).values():
-        assert len(samples) == SMOKE.repetitions and min(samples) > 0
+    for name, samples in timings(results).items():
+        taken = end_to_end.SAMPLED_STEPS if name.startswith("training") else SMOKE.repetitions
+        assert len(samples) == taken and min(samples) > 0
     assert not any(str(Path.home()) in value for value in map(str, results["environment"].values()))
+
+
+def documented() -> dict[str, bool]:
+    """The paths that the page on benchmark.json lists, as regular expressions, and whether each may be missing."""
+    page = (ROOT / "benchmarks" / "results" / "README.md").read_text(encoding="utf-8")
+    fields, paths = (table.splitlines() for table in page.split("|---|---|---|")[1:])
+    timing = "|".join(re.escape(line.split("`")[1]) for line in fields if line.startswith("| `"))
+    found = {}
+    for line in paths:
+        cells = line.split("|")
+        for path, optional in re.findall(r"`([^`]+)`(\??)", cells[1]) if len(cells) > 3 else ():
+            pattern = re.escape(path).replace(r"\*", "[^/]+").replace(r"\.", "/")
+            found[pattern + (f"/({timing.replace(chr(92) + '.', '/')})" * (cells[2].strip() == "T"))] = bool(optional)
+    return found
+
+
+def leaves(value, path: str = "") -> set[str]:
+    if isinstance(value, dict):
+        return set().union(*(leaves(below, f"{path}/{key}") for key, below in value.items()))
+    if isinstance(value, list):
+        return set().union(*(leaves(below, f"{path}/[]") for below in value))
+    return {path[1:]}
+
+
+def test_the_json_is_as_the_page_says(results, tmp_path):
+    report.write(tmp_path, results)
+    paths, patterns = leaves(json.loads((tmp_path / "benchmark.json").read_text())), documented()
+    assert len(patterns) > 60
+    assert [path for path in sorted(paths) if not any(re.fullmatch(pattern, path) for pattern in patterns)] == []
+    for pattern, optional in patterns.items():
+        assert optional or any(re.fullmatch(pattern, path) for path in paths), pattern
 
 
 def test_memory_is_that_of_the_process_alone():
@@ -649,6 +815,7 @@ def test_without_the_repository_the_peers_are_skipped_or_refused(monkeypatch, tm
     monkeypatch.setattr(suite, "PEERS", tmp_path / "benchmarks" / "peers")
     monkeypatch.setattr(suite, "_section", lambda name, options, log: results[name.replace("-", "_")])
     monkeypatch.setattr(scheduler, "get_threads", lambda: max(results["threads"]))
+    monkeypatch.setattr(idle, "SECONDS", 0)
     assert main(["bench", "--quick"]) == 0
     said = capsys.readouterr()
     assert suite.NO_PEERS in said.err
@@ -668,7 +835,8 @@ def test_without_the_repository_the_peers_are_skipped_or_refused(monkeypatch, tm
         (["--out", "FILE/results"], "cannot be written"),
         (["--out", ""], "--out needs a path"),
         (["--rung", ""], "--rung needs a path"),
-        (["--peer-python", ""], "--peer-python needs a path"),
+        (["--peer-python", sys.executable, "--peer-python", ""], "--peer-python needs a path"),
+        (["--peer-python", sys.executable, "--peer-python", "/no/python"], "which /no/python is not"),
     ],
 )
 def test_the_command_line_refuses_in_one_sentence(tmp_path, capsys, arguments, says):
@@ -687,6 +855,7 @@ def test_a_failed_section_loses_no_other(monkeypatch, tmp_path, capsys, results)
 
     monkeypatch.setattr(suite, "_section", run_section)
     monkeypatch.setattr(scheduler, "get_threads", lambda: max(results["threads"]))
+    monkeypatch.setattr(idle, "SECONDS", 0)
     assert main(["bench", "--quick", "--only", "clocks", "peers", "--out", str(tmp_path)]) == 2
     said = capsys.readouterr()
     assert said.err.rstrip().endswith("siamese-np: no peers today") and "first training step" in said.out

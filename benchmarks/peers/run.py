@@ -1,10 +1,11 @@
-"""The same training step and the same embedding in other frameworks, each in a process of its own.
+"""The same work in other frameworks and libraries, each in a process of its own.
 
 `siamese-np bench` loads this file from a clone of the repository; `worker` and the ``with_*.py`` run in
 the frameworks' processes. Each framework gets its best honest chance: the fastest layout and optimizer it offers,
-inputs that already are its own tensors, compilation and warm-up before the clock starts, `threads` threads on as many
-processors, and nothing in the environment that slows a BLAS library down. Same network, weights, pairs, loss and Adam:
-the losses of four real steps must agree before anything is timed. This package runs under the same rules.
+inputs that already are its own tensors, its best number of images at a time, compilation and warm-up before the clock
+starts, `threads` threads on as many processors, and nothing in the environment that slows a BLAS library down. This
+package runs under the same rules. Nothing is timed that was not verified: the losses of four real steps, every
+embedding, every neighbour and the AUC are first held against this package's in float64.
 """
 
 import contextlib
@@ -14,50 +15,80 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
 
+from siamese_np import TrainConfig, train_run
 from siamese_np.bench.end_to_end import untrained
-from siamese_np.bench.sampling import Run, measure
+from siamese_np.bench.sampling import Log, Run, measure
 from siamese_np.bench.suite import environment
-from siamese_np.datasets import Split
+from siamese_np.datasets import Dataset, Split
 from siamese_np.errors import OptionError
+from siamese_np.metrics import all_pairs_metrics, pair_distances
 from siamese_np.pairs import random_pairs
 
 OURS = "siamese_np"
 LOSS_TOLERANCE = 1e-4  # of the first loss
 CHANGE_TOLERANCE = 0.02  # of what Adam has changed it by since: wrong gradients change it by something else
-TIMEOUT = 300  # seconds a framework may take for one answer, compilation included
-EMBEDDING_TOLERANCE = 1e-3  # of the largest entry
+EMBEDDING_TOLERANCE = 1e-4  # of the largest entry; bfloat16 that passes for float32 is further off
+OTHER_TOLERANCE = 0.1  # the same, in other precision
+EQUAL_NEIGHBOURS = 0.99  # the least share: expanded squares cancel in float32
+AUC_TOLERANCE = 1e-6
+TIMEOUT = 600  # seconds a framework may take for one answer, compilation included
+CALIBRATION_IMAGES = 500
 SETTINGS = {"TF_ENABLE_ONEDNN_OPTS": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "JAX_PLATFORMS": "cpu"}
 
 
 class Known(NamedTuple):
-    """One way to run the network."""
+    """One way to do some kinds of tasks; its interpreter must have the modules `framework` and `needs`."""
 
     title: str
     module: str
     variant: str
     framework: str
+    does: tuple[str, ...] = ("step", "embed")
+    needs: tuple[str, ...] = ()
 
 
+EMBED, OTHER = ("embed",), ("other",)
+UNTRAINED = ("step", "embed")  # the kinds that this package is timed at alone, too
 KNOWN = {
-    OURS: Known("siamese_np", "with_siamese_np", "float32", "siamese_np"),
+    OURS: Known("siamese_np", "with_siamese_np", "float32", "siamese_np", ("step", "embed", "other", "knn", "auc")),
     "tensorflow": Known("TensorFlow tf.function", "with_tensorflow", "function", "tensorflow"),
     "tensorflow-xla": Known("TensorFlow XLA", "with_tensorflow", "xla", "tensorflow"),
     "torch-nchw": Known("PyTorch eager NCHW", "with_torch", "nchw", "torch"),
     "torch-channels-last": Known("PyTorch eager channels_last", "with_torch", "channels_last", "torch"),
     "torch-compile": Known("PyTorch torch.compile", "with_torch", "compile", "torch"),
+    "torch-compile-step": Known("PyTorch torch.compile, Adam too", "with_torch", "compile-step", "torch", ("step",)),
+    "torch-frozen": Known("PyTorch frozen TorchScript", "with_torch", "frozen", "torch", EMBED),
+    "torch-compile-frozen": Known("PyTorch torch.compile, frozen", "with_torch", "compile-frozen", "torch", EMBED),
     "jax": Known("JAX jit", "with_jax", "jit", "jax"),
+    "onnxruntime": Known("ONNX Runtime", "with_onnx", "onnxruntime f32", "onnxruntime", EMBED, ("onnx",)),
+    "openvino": Known("OpenVINO, one stream", "with_onnx", "openvino f32 1", "openvino", EMBED, ("onnx",)),
+    "openvino-streams": Known("OpenVINO, all streams", "with_onnx", "openvino f32 0", "openvino", EMBED, ("onnx",)),
+    "openvino-bf16": Known("OpenVINO bfloat16", "with_onnx", "openvino bf16 1", "openvino", OTHER, ("onnx",)),
+    "openvino-int8": Known("OpenVINO int8", "with_onnx", "openvino int8 1", "openvino", OTHER, ("onnx", "onnxruntime")),
+    "onnxruntime-int8": Known("ONNX Runtime int8", "with_onnx", "onnxruntime int8", "onnxruntime", OTHER, ("onnx",)),
+    "faiss": Known("faiss IndexFlatL2", "with_arrays", "faiss", "faiss", ("knn",)),
+    "scikit-learn": Known("scikit-learn", "with_arrays", "sklearn", "sklearn", ("knn", "auc")),
+    "scors": Known("scors", "with_arrays", "scors", "scors", ("auc",)),
 }
 REFERENCE = Known("siamese_np in float64", "with_siamese_np", "float64", "siamese_np")
 
 
 class Task(NamedTuple):
-    """Something each framework does: a training step of `size` pairs, or the embedding of `size` images."""
+    """Something that several do, by `kind`.
+
+    - ``"step"``: a training step of `size` pairs.
+    - ``"embed"``: the embedding of `size` images.
+    - ``"other"``: the same in less than 32 bits, with weights of a short training, whose AUC means something.
+    - ``"knn"``: the nearest training images of `size` embeddings, exactly.
+    - ``"auc"``: the AUC of `size` given distances of pairs.
+    """
 
     name: str
     kind: str
@@ -68,12 +99,19 @@ class Task(NamedTuple):
     def of(cls, text: str) -> "Task":
         """The task that ``"step cnn 16"`` or ``"embed cnn 10000"`` stands for."""
         kind, preset, size = text.split()
-        name = f"{preset} step, {size} pairs" if kind == "step" else f"{preset} embedding, {int(size):,} images"
-        return cls(name, kind, preset, int(size))
+        count = f"{int(size):,}"
+        names = {
+            "step": f"{preset} step, {size} pairs",
+            "embed": f"{preset} embedding, {count} images",
+            "other": f"{preset} embedding, {count} images, other precision",
+            "knn": f"5 nearest training images, {count} embeddings",
+            "auc": f"AUC of {count} given distances",
+        }
+        return cls(names[kind], kind, preset, int(size))
 
 
 class PeerError(RuntimeError):
-    """A framework's process failed; the message is the last line it wrote."""
+    """A framework's process failed; the message is one line."""
 
 
 class Process:
@@ -81,6 +119,7 @@ class Process:
 
     def __init__(self, known: Known, python: str, job: Path, threads: int) -> None:
         worker = Path(__file__).with_name("worker.py")
+        self.seconds = 0.0  # that it was waited for
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self._process = subprocess.Popen(
             [python, str(worker), known.module, known.variant, str(job)],
@@ -88,13 +127,14 @@ class Process:
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
-            env={**environment(threads), **SETTINGS, **(_package_path() if known.framework == OURS else {})},
+            env={**environment(threads), **SETTINGS, **_package_path()},
             preexec_fn=pinning(threads),
         )
 
     def ask(self, **command: Any) -> dict[str, Any]:
-        """Send one command and wait for its answer; PeerError if the process ends instead."""
+        """Send one command and wait for its answer; PeerError if something goes wrong or the process ends instead."""
         assert self._process.stdin is not None and self._process.stdout is not None
+        start = time.perf_counter()
         guard = threading.Timer(TIMEOUT, self._process.kill)
         guard.start()
         try:
@@ -102,16 +142,26 @@ class Process:
             self._process.stdin.flush()
             line = self._process.stdout.readline()
         except BrokenPipeError:
-            line = ""
+            line = self._process.stdout.readline()  # why it ended
         finally:
             guard.cancel()
+            self.seconds += time.perf_counter() - start
         if not line:
+            if time.perf_counter() - start >= TIMEOUT:
+                raise PeerError(f"no answer within {TIMEOUT} seconds")
             self._process.wait()
             self._log.seek(0)
             written = self._log.read().decode(errors="replace").strip().splitlines()
             raise PeerError(written[-1] if written else f"exit status {self._process.returncode}")
         answer: dict[str, Any] = json.loads(line)
+        if "failed" in answer:
+            raise PeerError(answer["failed"])
         return answer
+
+    def result_of(self, task: Task, do: str) -> tuple[dict[str, Any], np.ndarray]:
+        """The answer to `do` with `task`, and the result to be verified."""
+        answer = self.ask(do=do, task=task._asdict())
+        return answer, np.load(answer["result"], allow_pickle=False)
 
     def close(self) -> None:
         """End the process."""
@@ -124,10 +174,8 @@ class Process:
 
 
 def _package_path() -> dict[str, str]:
-    """Where a process finds this very package, which need not be installed."""
-    import siamese_np
-
-    found = [str(Path(siamese_np.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    """Where a process finds this very package, which its interpreter need not have; of it peers use the ONNX writer."""
+    found = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
     return {"PYTHONPATH": os.pathsep.join(filter(None, found))}
 
 
@@ -139,9 +187,13 @@ def pinning(threads: int) -> Callable[[], None] | None:
     return lambda: os.sched_setaffinity(0, processors)
 
 
+def _modules(known: Known) -> set[str]:
+    return {known.framework, *known.needs}
+
+
 def installed(python: str) -> set[str]:
-    """Which frameworks the interpreter `python` has; OptionError if it is no interpreter."""
-    wanted = sorted({known.framework for name, known in KNOWN.items() if name != OURS})
+    """Which modules of the frameworks the interpreter `python` has; OptionError if it is no interpreter."""
+    wanted = sorted({module for name, known in KNOWN.items() if name != OURS for module in _modules(known)})
     names = f"[name for name in {wanted} if find_spec(name)]"
     code = f"import json; from importlib.util import find_spec; print(json.dumps({names}))"
     try:
@@ -152,128 +204,208 @@ def installed(python: str) -> set[str]:
     return found
 
 
-def write_job(path: Path, split: Split) -> None:
-    """Write the weights, images and pairs that all frameworks get."""
-    arrays = {}
-    for preset in ("cnn", "mlp"):
-        arrays.update({f"{preset}/{name}": value for name, value in untrained(preset).named_params().items()})
+def write_job(path: Path, split: Split, dataset: Dataset | None, distances: int) -> None:
+    """Write the weights, images and pairs that all frameworks get.
+
+    With `dataset` also what is made with a network that was trained for an epoch: its weights, the embeddings of
+    `split` and of the training images, and so many distances between the former.
+    """
+    networks = {preset: untrained(preset) for preset in ("cnn", "mlp")}
     pairs, label = random_pairs(split.classes, np.random.default_rng(1))
-    np.savez(path, allow_pickle=False, images=split.images, pairs=pairs, label=label, **arrays)
+    arrays: dict[str, Any] = {"images": split.images, "pairs": pairs, "label": label}
+    arrays["config"] = json.dumps({preset: network.config() for preset, network in networks.items()})
+    if dataset is not None:
+        siamese = train_run(TrainConfig(epochs=1, batch_size=min(256, len(dataset.train))), dataset).siamese
+        networks["trained"] = siamese.network
+        query, gallery = siamese.embed(split.images), siamese.embed(dataset.all_train.images)
+        ends = np.random.default_rng(2).integers(0, len(split), (distances, 2))
+        arrays.update(query=query, gallery=gallery, calibration=dataset.train.images[:CALIBRATION_IMAGES])
+        arrays["dist"] = pair_distances(query, ends)
+        arrays["dist_label"] = (split.classes[ends[:, 0]] != split.classes[ends[:, 1]]).astype(np.int64)
+    for name, network in networks.items():
+        arrays.update({f"{name}/{of}": value for of, value in network.named_params().items()})
+    np.savez(path, allow_pickle=False, **arrays)
 
 
-def run(split: Split, options: dict[str, Any], log: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
+def run(
+    split: Split, options: dict[str, Any], log: Log = lambda line: None, dataset: Dataset | None = None
+) -> dict[str, Any]:
     """Time the tasks in every framework that is there.
 
     Parameters
     ----------
     split : Split
     options : dict
-        The fields of `siamese_np.bench.suite.Sizes`, with the numbers of ``"threads"`` and ``"peer_python"``.
+        The fields of `siamese_np.bench.suite.Sizes`, with the numbers of ``"threads"``, and in ``"peer_python"`` the
+        interpreters: the first that has what a framework needs runs it.
+    dataset : Dataset, optional
+        What `split` is of. Tasks that need a trained network are left out without it, or where no peer does them.
 
     Returns
     -------
     dict
-        ``"peers"``: for each name its title, and its versions or why it is missing. ``"tasks"``: for each
-        task and peer the `Timing`, ``"ratio"`` (its median over ours), and what the warm-up took.
+        ``"peers"``: for each name its title, its versions or why it is missing, and the seconds it took in all.
+        ``"tasks"``: for each task and peer the `Timing`, ``"ratio"`` (its median over ours), what the warm-up took,
+        and how its result compares with ours in float64.
     """
-    python, threads = options["peer_python"] or sys.executable, max(options["threads"])
-    available = {OURS} | installed(python)
-    processes: dict[str, Process] = {}
-    peers: dict[str, Any] = {}
-    results: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        job = Path(folder) / "job.npz"
-        write_job(job, split)
-        tasks = [Task.of(text) for text in options["peer_tasks"]]
-        expected = reference(tasks, job)
-        stack.callback(lambda: [process.close() for process in processes.values()])
-        for name in options["peers"] or KNOWN:
-            known = KNOWN[name]
-            peers[name] = {"title": known.title, "status": "present"}
-            if known.framework not in available:
-                peers[name]["status"] = "absent"
-                log(f"{known.title}: absent")
-                continue
-            processes[name] = Process(known, sys.executable if name == OURS else python, job, threads)
-        for name in list(processes):
-            try:
-                peers[name]["versions"] = processes[name].ask(do="hello")["versions"]
-            except PeerError as error:
-                _drop(name, str(error), peers, processes, log)
-        for task in tasks:
-            results[task.name] = _run_task(task, expected[task.name], peers, processes, options, log)
-    return {"peers": peers, "tasks": results}
+    pythons = {python: installed(python) for python in options["peer_python"] or [sys.executable]}
+    tasks = [Task.of(text) for text in options["peer_tasks"]]
+    tasks = [task for task in tasks if dataset is not None or task.kind in UNTRAINED]
+    session = Session(options, log)
+    for name in options["peers"] or KNOWN:
+        known = KNOWN[name]
+        able = [python for python, has in pythons.items() if _modules(known) <= has]
+        if {task.kind for task in tasks}.intersection(known.does):
+            session.add(name, known, [sys.executable] if name == OURS else able)
+    tasks = [task for task in tasks if task.kind in UNTRAINED or len(session.able_to(task)) > 1]
+    if all(task.kind in UNTRAINED for task in tasks):
+        dataset = None
+    else:
+        log("an epoch of training, for the tasks that need its network")
+    with tempfile.TemporaryDirectory() as folder, contextlib.closing(session):
+        session.job = Path(folder) / "job.npz"
+        write_job(session.job, split, dataset, max([task.size for task in tasks if task.kind == "auc"], default=0))
+        expected = reference(tasks, session.job)
+        timed = {}
+        for number, task in enumerate(tasks):
+            session.start(task)
+            timed[task.name] = session.time(task, expected[task.name], split.classes)
+            session.end_all_but({later.kind for later in tasks[number + 1 :]})
+    return {"peers": session.peers, "tasks": timed}
 
 
-def reference(tasks: list[Task], job: Path) -> dict[str, np.ndarray]:
-    """The losses, or the first embeddings, of each task, by this package in float64."""
-    process, known = Process(REFERENCE, sys.executable, job, 1), {}
+def reference(tasks: Sequence[Task], job: Path) -> dict[str, np.ndarray]:
+    """The result of each task, by this package in float64."""
+    process = Process(REFERENCE, sys.executable, job, 1)
     try:
-        for task in tasks:
-            few = task if task.kind == "step" else task._replace(size=4)
-            answer = process.ask(do="check", task=few._asdict())
-            known[task.name] = np.array(answer["losses" if task.kind == "step" else "embeddings"])
+        return {task.name: process.result_of(task, "check")[1] for task in tasks}
     finally:
         process.close()
-    return known
 
 
-def _run_task(
-    task: Task,
-    expected: np.ndarray,
-    peers: dict[str, Any],
-    processes: dict[str, Process],
-    options: dict[str, Any],
-    log: Callable[[str], None],
-) -> dict[str, Any]:
-    answers: dict[str, Any] = {}
-    for name in list(processes):
-        log(f"{task.name}: {peers[name]['title']}")
+class Session:
+    """The peers of a run, and the processes of those that have something to do."""
+
+    job: Path
+
+    def __init__(self, options: dict[str, Any], log: Log) -> None:
+        self.options, self.log = options, log
+        self.peers: dict[str, Any] = {}
+        self.processes: dict[str, Process] = {}
+        self._known: dict[str, tuple[Known, str]] = {}  # of those present, with the interpreter
+
+    def add(self, name: str, known: Known, able: Sequence[str]) -> None:
+        """List a peer, which the first of the interpreters `able` runs."""
+        self.peers[name] = {"title": known.title, "status": "present" if able else "absent"}
+        if able:
+            self._known[name] = known, able[0]
+        else:
+            self.log(f"{known.title}: absent")
+
+    def able_to(self, task: Task) -> list[str]:
+        """The peers that do such tasks and have not failed."""
+        return [name for name, (known, _) in self._known.items() if task.kind in known.does]
+
+    def start(self, task: Task) -> None:
+        """Start the processes that `task` needs and that do not run yet."""
+        for name in self.able_to(task):
+            if name not in self.processes:
+                self.processes[name] = Process(*self._known[name], self.job, max(self.options["threads"]))
+                with self._may_fail(name):
+                    self.peers[name]["versions"] = self.processes[name].ask(do="hello")["versions"]
+
+    def end_all_but(self, kinds: set[str]) -> None:
+        """End the processes that do none of `kinds` of tasks."""
+        for name in [name for name in self.processes if not kinds.intersection(self._known[name][0].does)]:
+            self._end(name)
+
+    def close(self) -> None:
+        """End all processes."""
+        self.end_all_but(set())
+
+    def _end(self, name: str) -> None:
+        process = self.processes.pop(name)
+        self.peers[name]["seconds"] = self.peers[name].get("seconds", 0.0) + process.seconds
+        process.close()
+
+    @contextlib.contextmanager
+    def _may_fail(self, name: str) -> Iterator[None]:
+        """What the peer cannot do is said in one sentence, and ends its part in the run."""
         try:
-            answers[name] = processes[name].ask(do="prepare", task=task._asdict())
-            wrong = disagreement(task, answers[name], expected)
+            yield
         except PeerError as error:
-            wrong = str(error)
-        if wrong:
-            _drop(name, wrong, peers, processes, log)
+            self.peers[name]["status"] = f"failed: {error}"
+            self.log(f"{self.peers[name]['title']} failed: {error}")
+            self._end(name)
+            del self._known[name]
 
-    def runner(name: str) -> Run:
-        def run(calls: int) -> float:
-            try:
-                return float(processes[name].ask(do="sample", name=task.name, calls=calls)["seconds"])
-            except PeerError as error:
-                _drop(name, str(error), peers, processes, log)
-            except KeyError:  # it has been dropped
-                pass
-            return float("nan")
+    def time(self, task: Task, expected: np.ndarray, classes: np.ndarray) -> dict[str, Any]:
+        """The row of each peer that does `task` correctly."""
+        answers: dict[str, Any] = {}
+        for name in self.able_to(task):
+            self.log(f"{task.name}: {self.peers[name]['title']}")
+            with self._may_fail(name):
+                answers[name], result = self.processes[name].result_of(task, "prepare")
+                if wrong := disagreement(task, result, expected):
+                    raise PeerError(wrong)
+                answers[name].update(quality(task, result, expected, classes))
 
-        return run
+        def runner(name: str) -> Run:
+            def run(calls: int) -> float:
+                if name in self.processes:
+                    with self._may_fail(name):
+                        return float(self.processes[name].ask(do="sample", name=task.name, calls=calls)["seconds"])
+                return float("nan")
 
-    timings = measure({name: runner(name) for name in processes}, options["repetitions"], options["seconds"])
-    result = {}
-    for name in processes:
-        timing, answer = timings[name], answers[name]
-        result[name] = {"timing": timing._asdict(), "prepare_seconds": answer["prepare_seconds"]}
-        if "chunk" in answer:
-            result[name]["chunk"] = answer["chunk"]
-        if OURS in processes:
-            result[name]["ratio"] = timing.median / timings[OURS].median
-    return result
+            return run
 
-
-def _drop(
-    name: str, why: str, peers: dict[str, Any], processes: dict[str, Process], log: Callable[[str], None]
-) -> None:
-    peers[name]["status"] = f"failed: {why}"
-    log(f"{peers[name]['title']} failed: {why}")
-    processes.pop(name).close()
+        runs = {name: runner(name) for name in self.able_to(task)}
+        timings = measure(runs, self.options["repetitions"], self.options["seconds"])
+        rows = {}
+        for name in self.able_to(task):
+            rows[name] = {"timing": timings[name]._asdict(), **answers[name]}
+            del rows[name]["result"]
+            if OURS in self.processes:
+                rows[name]["ratio"] = timings[name].median / timings[OURS].median
+        return rows
 
 
-def disagreement(task: Task, answer: dict[str, Any], expected: np.ndarray) -> str:
-    """What is wrong with a framework's losses or embeddings; nothing if they are correct."""
-    if task.kind == "embed":
-        error = abs(np.array(answer["embeddings"]) - expected).max() / abs(expected).max()
-        return f"its embeddings are off by {error:.1e} of the largest" if not error < EMBEDDING_TOLERANCE else ""
-    errors = abs(np.array(answer["losses"]) - expected)
-    allowed = LOSS_TOLERANCE * expected[0] + CHANGE_TOLERANCE * abs(expected - expected[0])
-    return "" if (errors <= allowed).all() else f"its losses {answer['losses']} are not {expected.tolist()}"
+def disagreement(task: Task, result: np.ndarray, expected: np.ndarray) -> str:
+    """What is wrong with a framework's result; nothing if it is correct."""
+    if result.shape != expected.shape:
+        return f"its result has the shape {result.shape}, not {expected.shape}"
+    if task.kind == "step":
+        errors = abs(result - expected)
+        allowed = LOSS_TOLERANCE * expected[0] + CHANGE_TOLERANCE * abs(expected - expected[0])
+        return "" if (errors <= allowed).all() else f"its losses {result.tolist()} are not {expected.tolist()}"
+    if task.kind == "knn":
+        share = equal_neighbours(result, expected)
+        return "" if share >= EQUAL_NEIGHBOURS else f"only {100 * share:.1f} % of its neighbours are the nearest"
+    if task.kind == "auc":
+        return "" if abs(result - expected) <= AUC_TOLERANCE else f"its AUC {result} is not {expected}"
+    error, allowed = embedding_error(result, expected), OTHER_TOLERANCE if task.kind == "other" else EMBEDDING_TOLERANCE
+    return "" if error <= allowed else f"its embeddings are off by {error:.1e} of the largest"
+
+
+def quality(task: Task, result: np.ndarray, expected: np.ndarray, classes: np.ndarray) -> dict[str, float]:
+    """How a correct result compares with ours in float64, as far as that differs between peers."""
+    if task.kind == "knn":
+        return {"equal_neighbours": equal_neighbours(result, expected)}
+    if task.kind not in ("embed", "other"):
+        return {}
+    found = {"embedding_error": embedding_error(result, expected)}
+    if task.kind == "other":
+        classes = classes[np.arange(task.size) % len(classes)]
+        lower, exact = (all_pairs_metrics(emb, classes)["auc"] for emb in (result, expected))
+        found["auc_difference"] = lower - exact
+    return found
+
+
+def embedding_error(result: np.ndarray, expected: np.ndarray) -> float:
+    """The largest difference, as a share of the largest entry; NaN where any is."""
+    return float(abs(result.astype(np.float64) - expected).max() / abs(expected).max())
+
+
+def equal_neighbours(result: np.ndarray, expected: np.ndarray) -> float:
+    """The share of the nearest (Q, k) that are among those found, in whatever order."""
+    return float((expected[:, :, None] == result[:, None, :]).any(axis=2).mean())

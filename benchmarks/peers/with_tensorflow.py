@@ -17,7 +17,7 @@ def versions() -> dict[str, str]:
     return {"tensorflow": tf.__version__}
 
 
-def make(variant: str, preset: str, params: dict[str, np.ndarray]) -> "Model":
+def make(variant: str, preset: str, params: dict[str, np.ndarray], job: Any) -> "Model":
     """A model with these weights; `variant` is "function" or "xla"."""
     return Model(variant == "xla", preset, params)
 

@@ -1,10 +1,16 @@
-"""PyTorch: eager in both memory layouts, and ``torch.compile``. Adam is the fused one."""
+"""PyTorch: eager in both memory layouts, ``torch.compile``, and frozen modules for embedding.
+
+Adam is the fused one, or with "compile-step" compiled too. A frozen module's weights are constants, which are laid out
+anew for the processor: by TorchScript ("frozen") or by ``torch.compile`` ("compile-frozen").
+"""
 
 import os
 from typing import Any
 
 import numpy as np
 import torch
+import torch._inductor.config
+from torch import nn
 from torch.nn import functional
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
@@ -15,8 +21,8 @@ def versions() -> dict[str, str]:
     return {"torch": torch.__version__}
 
 
-def make(variant: str, preset: str, params: dict[str, np.ndarray]) -> "Model":
-    """A model with these weights; `variant` is "nchw", "channels_last" or "compile"."""
+def make(variant: str, preset: str, params: dict[str, np.ndarray], job: Any) -> "Model":
+    """A model with these weights; `variant` is "nchw", "channels_last", or one of those above."""
     return Model(variant, preset, params)
 
 
@@ -25,7 +31,7 @@ class Model:
 
     def __init__(self, variant: str, preset: str, params: dict[str, np.ndarray]) -> None:
         self.cnn = preset == "cnn"
-        self.channels_last = self.cnn and variant != "nchw"
+        self.channels_last = self.cnn and variant in ("channels_last", "compile", "compile-step")
         self.params = {}
         for name, value in params.items():
             tensor = torch.tensor(value)
@@ -41,11 +47,38 @@ class Model:
             if tensor.ndim == 2:
                 tensor = tensor.T.contiguous()
             self.params[name] = tensor.requires_grad_()
-        self.optimizer = torch.optim.Adam(self.params.values(), lr=1e-3, eps=1e-7, fused=True)
-        self.loss, self.forward = self._loss, self._forward
-        if variant == "compile":
+        # as a tensor the rate is an argument of the compiled step, not a constant of it
+        adam = {"lr": torch.tensor(1e-3)} if variant == "compile-step" else {"lr": 1e-3, "fused": True}
+        self.optimizer = torch.optim.Adam(self.params.values(), eps=1e-7, **adam)
+        self.loss, self.forward, self.update = self._loss, self._forward, self.optimizer.step
+        if variant in ("compile", "compile-step"):
             self.loss = torch.compile(self._loss, dynamic=False)
             self.forward = torch.compile(self._forward, dynamic=False)
+        if variant == "compile-step":
+            self.update = torch.compile(self.optimizer.step)
+        if variant == "compile-frozen":
+            torch._inductor.config.freezing = True
+            self.forward = torch.compile(self._module(), dynamic=False, mode="max-autotune")
+        if variant == "frozen":
+            scripted = torch.jit.freeze(torch.jit.script(self._module()))
+            self.forward = torch.jit.optimize_for_inference(scripted)
+
+    def _module(self) -> nn.Module:
+        """The same network as a module in eval mode."""
+        layers: list[nn.Module] = []
+        for name, w in self.params.items():
+            if name.endswith(".b"):
+                continue
+            if w.ndim == 4:
+                layers += [nn.Conv2d(w.shape[1], w.shape[0], 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+                weighted = layers[-3]
+            else:
+                flat = nn.Flatten() if name == "dense_1.w" else nn.ReLU()
+                layers += [flat, nn.Linear(w.shape[1], w.shape[0])]
+                weighted = layers[-1]
+            state = {"weight": w.detach(), "bias": self.params[name[:-1] + "b"].detach()}
+            weighted.load_state_dict(state)
+        return nn.Sequential(*layers).eval()
 
     def _forward(self, x: torch.Tensor) -> torch.Tensor:
         p = self.params
@@ -82,11 +115,12 @@ class Model:
 
     def step(self, batch: Any, rate: float) -> float:
         """One training step; returns the loss."""
-        self.optimizer.param_groups[0]["lr"] = rate
+        group = self.optimizer.param_groups[0]
+        group["lr"] = group["lr"].fill_(rate) if isinstance(group["lr"], torch.Tensor) else rate
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.loss(*batch)
         loss.backward()
-        self.optimizer.step()
+        self.update()
         return loss.item()
 
     def embed(self, x: torch.Tensor) -> np.ndarray:

@@ -20,9 +20,9 @@ def run(args: argparse.Namespace) -> int:
 
     if numba.config.DISABLE_JIT:
         raise OptionError("the benchmark times compiled kernels: unset NUMBA_DISABLE_JIT")
-    for option in ("rung", "peer_python", "out"):
-        if getattr(args, option) == "":
-            raise OptionError(f"--{option.replace('_', '-')} needs a path, not an empty word")
+    for option, values in (("rung", [args.rung]), ("peer-python", args.peer_python), ("out", [args.out])):
+        if "" in values:
+            raise OptionError(f"--{option} needs a path, not an empty word")
     # what is wrong with the options ends the run here, not after minutes
     if args.op is None and any((args.shape, args.kernel, args.stride, args.pad)):
         raise OptionError("--shape, --kernel, --stride and --pad are of an operation, which --op names")
@@ -32,7 +32,9 @@ def run(args: argparse.Namespace) -> int:
     if args.peer_python and args.only and not set(args.only) & set(suite.WITH_PEERS):
         raise OptionError(f"--peer-python is for the sections {', '.join(suite.WITH_PEERS)}, which --only leaves out")
     if args.peer_python or "peers" in (args.only or ()):
-        suite.load_peers().installed(args.peer_python or sys.executable)
+        peers = suite.load_peers()
+        for python in args.peer_python:
+            peers.installed(python)
     user_file = Path(args.rung) if args.rung else None
     if user_file is not None:
         load_rungs(user_file)
@@ -60,13 +62,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 def compare(args: argparse.Namespace) -> int:
-    """Compare two result files; 1 if anything became slower."""
+    """Compare two result files; 1 if anything is slower."""
     limit = comparison.parse_limit(args.fail_over)
     old, new = (comparison.read_results(Path(path)) for path in (args.old, args.new))
     rows = comparison.compare(old, new, limit)
     slower = sum(row.verdict == "slower" for row in rows)
     if args.json:
-        print(json.dumps({"limit": limit, "slower": slower, "timings": [row._asdict() for row in rows]}))
+        vanished, added = comparison.unmatched(old, new)
+        told = {"limit": limit, "slower": slower, "timings": [row._asdict() for row in rows]}
+        told.update(vanished=vanished, new=added, differences=comparison.differences(old, new))
+        print(json.dumps(told))
     else:
         print(comparison.text(rows, old, new, limit))
     return 1 if slower else 0

@@ -1,7 +1,9 @@
 """Two runs compared: what became slower, by enough to matter and too surely to be chance.
 
-A timing counts as slower (or faster) if its median moved by more than the limit *and* the rank test finds the
-two sets of samples different, at 5 % in all: with many timings each must pass 5 % divided by their number.
+- *slower*, *faster*: the median moved by more than the limit, and the rank test finds the two sets of samples
+  different, at 5 % in all: with many timings each must pass 5 % divided by their number.
+- *same*: the 95 % bootstrap interval of the ratio of the medians lies within the limit.
+- *undecided*: neither, so more or steadier samples are needed.
 """
 
 import json
@@ -13,11 +15,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from siamese_np.bench.idle import sentence
 from siamese_np.bench.probe import DRIFT, threads_text
+from siamese_np.bench.sampling import CONFIDENCE, ratio_interval
 from siamese_np.errors import DataError, OptionError
 
 FORMAT = "siamese_np benchmark 1"
 SIGNIFICANCE = 0.05
+VERDICTS = ("slower", "faster", "same", "undecided")
 
 
 def read_results(path: Path) -> dict[str, Any]:
@@ -46,6 +51,7 @@ def read_results(path: Path) -> dict[str, Any]:
         if not isinstance(content.get("environment", {}), dict):
             raise TypeError
         sum(abs(change) for change in content.get("drift", {}).values())
+        _busy(content)
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
         raise DataError(f"{path} says it is a {FORMAT!r} file, but its contents are not those of one") from None
     return content
@@ -63,6 +69,8 @@ def timings(results: dict[str, Any]) -> dict[str, list[float]]:
     for row in whole.get("embeddings", ()):
         named[f"embedding: {row['preset']}, {row['images']:,} images, {threads_text(row['threads'])}"] = row["timing"]
     named.update({f"exact: {name}": row["timing"] for name, row in whole.get("exact", {}).items()})
+    for row in whole.get("cost_per_image", ()):
+        named[f"training: one of {row['images']:,} images"] = row["timing"]
     for task, by_peer in results.get("peers", {}).get("tasks", {}).items():
         if "siamese_np" in by_peer:
             named[f"beside peers: {task}"] = by_peer["siamese_np"]["timing"]
@@ -83,6 +91,8 @@ class Row(NamedTuple):
     old: float  # median seconds
     new: float
     ratio: float  # new / old
+    low: float  # 95 % interval of the ratio
+    high: float
     p: float
     verdict: str
 
@@ -104,43 +114,76 @@ def compare(old: dict[str, Any], new: dict[str, Any], limit: float) -> list[Row]
     for name in common:
         a, b = statistics.median(before[name]), statistics.median(after[name])
         ratio, p = b / a, mann_whitney(before[name], after[name])
-        if 1 / (1 + limit) <= ratio <= 1 + limit:
-            verdict = "same"
-        elif p < level:
+        low, high = ratio_interval(np.array(after[name]), np.array(before[name]))
+        least, most = 1 / (1 + limit), 1 + limit
+        verdict = "undecided"
+        if not least <= ratio <= most and p < level:
             verdict = "slower" if ratio > 1 else "faster"
-        else:
-            verdict = "undecided"  # too few samples to ever pass, or too much noise
-        rows.append(Row(name, a, b, ratio, p, verdict))
+        elif least <= low and high <= most:
+            verdict = "same"
+        rows.append(Row(name, a, b, ratio, low, high, p, verdict))
     return rows
 
 
-def text(rows: Sequence[Row], old: dict[str, Any], new: dict[str, Any], limit: float) -> str:
-    """The comparison for a terminal."""
-    width = max(len(row.name) for row in rows)
-    lines = [f"{'':{width}}  {'old ms':>10} {'new ms':>10} {'new/old':>8} {'p':>8}"]
-    for name, a, b, ratio, p, verdict in rows:
-        lines.append(f"{name:{width}}  {1e3 * a:>10.3f} {1e3 * b:>10.3f} {ratio:>8.3f} {p:>8.1g} {verdict}")
-    slower, faster, undecided = (sum(row.verdict == v for row in rows) for v in ("slower", "faster", "undecided"))
-    lines.append(
-        f"{len(rows)} timings, limit {100 * limit:g} %: {slower} slower, {faster} faster, "
-        f"{undecided} moved by more but may be chance"
-    )
+def unmatched(old: dict[str, Any], new: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """The names of the timings that vanished, and of those that are new."""
+    before, after = timings(old), timings(new)
+    return [name for name in before if name not in after], [name for name in after if name not in before]
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """What else than the code may have made the times of the two runs differ, a sentence each."""
+    found = []
+    if machine(old) != machine(new):
+        found.append(
+            f"the runs come from different machines, so the times say nothing about the code: {machine(old)} (old), "
+            f"{machine(new)} (new)"
+        )
+    versions = [run.get("environment", {}).get("versions", {}) for run in (old, new)]
+    for name in sorted(set().union(*versions)):
+        one, other = (of.get(name, "none") for of in versions)
+        if one != other:
+            found.append(f"the runs have different versions of {name}: {one} (old), {other} (new)")
     for which, run in (("old", old), ("new", new)):
         if any(abs(change) > DRIFT for change in run.get("drift", {}).values()):
-            lines.append(f"the machine drifted during the {which} run, as its report says: small changes mean little")
-    if only := set(timings(old)) ^ set(timings(new)):
-        lines.append(f"{len(only)} further timings are in one of the runs only")
-    if old.get("environment") and new.get("environment"):
-        same = machine(old) == machine(new)
-        lines.append(f"both runs: {machine(new)}" if same else f"old run: {machine(old)}; new run: {machine(new)}")
-        if not same:
-            lines.append("the runs come from different machines: the times say nothing about the code")
+            found.append(f"the machine drifted during the {which} run, as its report says: small changes mean little")
+        found += [f"the machine was busy {when} the {which} run: {said}" for when, said in _busy(run).items()]
+    return found
+
+
+def _busy(results: dict[str, Any]) -> dict[str, str]:
+    """What was noticed before and after a run of others that were at work on its machine."""
+    moments = results.get("idle", {}).items()
+    return {when: sentence(found["others"]) for when, found in moments if found["busy"]}
+
+
+def text(rows: Sequence[Row], old: dict[str, Any], new: dict[str, Any], limit: float) -> str:
+    """The comparison for a terminal: first what speaks against it, and how it is decided."""
+    lines = [said[:1].upper() + said[1:] + "." for said in differences(old, new)]
+    if new.get("environment") and machine(old) == machine(new):
+        lines.append(f"Both runs: {machine(new)}.")
+    moved = f"{100 * limit:g} %"
+    lines.append(
+        f"slower, faster: the median moved by more than {moved}, and a rank test says that this is no chance; "
+        f"same: the {100 * CONFIDENCE:g} % interval of new/old lies within {moved}; undecided: neither."
+    )
+    width = max(len(row.name) for row in rows)
+    lines.append(f"{'':{width}}  {'old ms':>10} {'new ms':>10} {'new/old':>8} {'interval':>14} {'p':>8}")
+    for name, a, b, ratio, low, high, p, verdict in rows:
+        spread = f"{low:.3f} - {high:.3f}"
+        lines.append(
+            f"{name:{width}}  {1e3 * a:>10.3f} {1e3 * b:>10.3f} {ratio:>8.3f} {spread:>14} {p:>8.1g} {verdict}"
+        )
+    counts = ", ".join(f"{sum(row.verdict == word for row in rows)} {word}" for word in VERDICTS)
+    lines.append(f"{len(rows)} timings: {counts}")
+    for which, names in zip(("vanished", "new"), unmatched(old, new), strict=True):
+        lines += [f"{which}: {name}" for name in names]
     return "\n".join(lines)
 
 
 def machine(results: dict[str, Any]) -> str:
     """``"2 cores, one CPU model: AMD EPYC (family 26, model 2)"``: where the ratios of a run hold."""
-    facts = results["environment"]
+    facts = results.get("environment", {})
     cores = "1 core" if facts.get("processors") == 1 else f"{facts.get('processors')} cores"
     model = f" (family {facts['cpu_family']}, model {facts.get('model')})" if "cpu_family" in facts else ""
     return f"{cores}, one CPU model: {facts.get('model_name') or facts.get('processor')}{model}"

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from siamese_np.bench import idle
 from siamese_np.bench.compare import machine
 from siamese_np.bench.op import DIRECTIONS, NUMPY, OURS, TORCH, candidate_title, layer_of
 from siamese_np.bench.probe import DRIFT, least_seconds, peak, threads_text
@@ -12,7 +13,6 @@ from siamese_np.errors import OptionError
 from siamese_np.ladder.operations import OPERATIONS
 from siamese_np.storage import write_atomically
 
-BUSY = 0.5  # load average of the last minute, from which on others may have disturbed the run
 PEAK, TIMES = "% of peak", "times siamese_np"  # ratios hold for one machine, which is named beside them
 ROOF, DENSE = "% of roof", "algorithmic speed-up over dense"  # see READING
 READING = f"""{PEAK}: operations that were executed, over the measured FMA peak. {DENSE.capitalize()}: operations of the
@@ -100,9 +100,9 @@ def _warnings(results: dict[str, Any]) -> list[str]:
     if moved:
         listed = ", ".join(f"{name} {100 * change:+.1f} %" for name, change in moved.items())
         lines = [f"The machine drifted during the run, limits moved: {listed}."]
-    load = results["environment"].get("load_average", [0.0])[0]
-    if load > BUSY:
-        lines.append(f"The machine was not idle when the run began: its load average was {load:.1f}.")
+    for when, found in results["idle"].items():
+        if found["busy"]:
+            lines.append(f"The machine was busy {when} the run: {idle.sentence(found['others'])}.")
     missing = {**results.get("failed", {}), **results.get("skipped", {})}
     lines += [f"The section {name} is missing: {why}." for name, why in missing.items()]
     if left_out := results.get("avx2", {}).get("left_out"):
@@ -225,14 +225,22 @@ def _peers(results: dict[str, Any]) -> Iterator[Table]:
     found, rows = results["peers"]["peers"], []
     for peer in found.values():
         versions = [f"{name} {version}" for name, version in peer.get("versions", {}).items()]
-        rows.append([peer["title"], ", ".join([peer["status"], *versions])])
-    yield Table("Peers", ["peer", "status and versions"], rows)
+        seconds = f"{peer['seconds']:.0f}" if "seconds" in peer else "-"
+        rows.append([peer["title"], ", ".join([peer["status"], *versions]), seconds])
+    yield Table("Peers", ["peer", "status and versions", "seconds in all"], rows)
     for task, by_peer in results["peers"]["tasks"].items():
         rows = []
         for name, row in sorted(by_peer.items(), key=lambda item: item[1]["timing"]["median"]):
             ratio = f"{row['ratio']:.2f}" if "ratio" in row else "-"
-            rows.append([found[name]["title"], *_spread(row), ratio, f"{row['prepare_seconds']:.1f}"])
-        yield Table(f"Peers: {task}", ["peer", *SPREAD, TIMES, "compile and warm-up, s"], rows)
+            rows.append([found[name]["title"], *_spread(row), ratio, f"{row['prepare_seconds']:.1f}", _result(row)])
+        yield Table(f"Peers: {task}", ["peer", *SPREAD, TIMES, "compile and warm-up, s", "result"], rows)
+
+
+def _result(row: dict[str, Any]) -> str:
+    """How a peer's result compares with ours in float64."""
+    said = {"chunk": "{} at a time", "embedding_error": "off by {:.0e}", "auc_difference": "AUC {:+.1e}"}
+    said["equal_neighbours"] = "{:.4%} of the nearest"
+    return ", ".join(words.format(row[key]) for key, words in said.items() if key in row) or "-"
 
 
 def _dense_input(results: dict[str, Any]) -> Iterator[Table]:

@@ -38,9 +38,21 @@ def bootstrap(values: np.ndarray) -> tuple[float, float]:
 
     The resamples are drawn with a fixed seed: the same values always give the same interval.
     """
+    return _middle(_medians(np.random.default_rng(0), values))
+
+
+def ratio_interval(values: np.ndarray, base: np.ndarray) -> tuple[float, float]:
+    """As `bootstrap`, of the median of `values` over the median of `base`."""
     rng = np.random.default_rng(0)
-    medians = np.median(rng.choice(values, (RESAMPLES, len(values))), axis=1)
-    low, high = np.percentile(medians, [50 - 50 * CONFIDENCE, 50 + 50 * CONFIDENCE])
+    return _middle(_medians(rng, values) / _medians(rng, base))
+
+
+def _medians(rng: np.random.Generator, values: np.ndarray) -> np.ndarray:
+    return np.median(rng.choice(values, (RESAMPLES, len(values))), axis=1)
+
+
+def _middle(values: np.ndarray) -> tuple[float, float]:
+    low, high = np.percentile(values, [50 - 50 * CONFIDENCE, 50 + 50 * CONFIDENCE])
     return float(low), float(high)
 
 

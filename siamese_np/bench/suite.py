@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from siamese_np.bench import points, probe
+from siamese_np.bench import idle, points, probe
 from siamese_np.bench.compare import FORMAT
 from siamese_np.bench.sampling import Log
 from siamese_np.datasets import Dataset, Split, load_dataset
@@ -51,8 +51,11 @@ class Sizes:
     pair_counts: tuple[int, ...] = (100_000, 1_000_000, 10_000_000)
     presets: tuple[str, ...] = ("cnn", "mlp")  # of the clocks
     processes: int = 5  # started for each of them
-    # "step", preset and pairs, or "embed", preset and images
-    peer_tasks: tuple[str, ...] = ("step cnn 16", "step cnn 32", "step cnn 128", "step mlp 32", "embed cnn 10000")
+    # kind, preset and size, as benchmarks/peers/run.py explains
+    peer_tasks: tuple[str, ...] = (
+        *("step cnn 16", "step cnn 32", "step cnn 128", "step mlp 32", "embed cnn 10000"),
+        *("other cnn 10000", "knn cnn 10000", "auc cnn 10000000"),
+    )
     peers: tuple[str, ...] = ()  # all
     data: int | None = None  # images of each part of the data; None: all
 
@@ -81,7 +84,7 @@ def run(
     sizes: Sizes,
     threads: int,
     only: Sequence[str] | None = None,
-    peer_python: str | None = None,
+    peer_python: Sequence[str] = (),
     user_file: Path | None = None,
     log: Log = lambda line: None,
     layers: Sequence[Any] | None = None,
@@ -89,9 +92,10 @@ def run(
     """Run the sections `only`, by default all but `POINTS`; the probe always runs first, and once more at the end.
 
     A section that fails does not end the run: ``failed`` in the result says which did, and why, in a sentence each.
-    `threads` is the most that anything uses; sweeps go 1, 2, 4, ... up to it. `peer_python` is an interpreter that has
+    `threads` is the most that anything uses; sweeps go 1, 2, 4, ... up to it. `peer_python` are interpreters that have
     the other frameworks, by default this one; `user_file` has a user's rungs; `layers` are those of the section op, by
-    default `siamese_np.bench.op.GRID`.
+    default `siamese_np.bench.op.GRID`. ``idle`` in the result says what other processes took of the machine before and
+    after; a run on a busy one goes on.
 
     Raises
     ------
@@ -102,7 +106,7 @@ def run(
         if name not in (*SECTIONS, *POINTS):
             raise OptionError(f"the benchmark has no section {name!r}; choose of {', '.join((*SECTIONS, *POINTS))}")
     counts = sorted({threads, *(1 << bit for bit in range(threads.bit_length()))})
-    options = {**dataclasses.asdict(sizes), "threads": counts, "peer_python": peer_python}
+    options = {**dataclasses.asdict(sizes), "threads": counts, "peer_python": list(peer_python)}
     options.update(user_file=str(user_file) if user_file else None, layers=layers)
     chosen = [name for name in (*SECTIONS[1:], *POINTS) if name in (only or SECTIONS)]
     result: dict[str, Any] = {"format": FORMAT, "sizes": sizes.name, "threads": counts, "failed": {}, "skipped": {}}
@@ -111,6 +115,7 @@ def run(
         result["skipped"]["peers"] = NO_PEERS
         log(NO_PEERS)
     started, result["environment"] = time.time(), environment_facts()
+    result["idle"] = {"before": idle.wait_until_idle(log)}
     result["probe"] = _section("probe", options, log)
     for name in chosen:
         try:
@@ -124,6 +129,7 @@ def run(
     if chosen and len(result["failed"]) == len(chosen):
         raise OptionError("; ".join(result["failed"].values()))
     result["probe_at_end"] = _section("probe", options, log)
+    result["idle"]["after"] = idle.others()
     result["drift"] = probe.drift(result["probe"], result["probe_at_end"])
     result["seconds"] = time.time() - started
     return result
@@ -225,7 +231,7 @@ def _measure(name: str, options: dict[str, Any]) -> Any:
         threads = options["threads"] if options["ladder_sweep"] else [1]
         return climb.climb([one for one in rungs if one.operation in chosen], problem, small, threads, *how)
     if name == "peers":
-        return load_peers().run(dataset.test, options, _log)
+        return load_peers().run(dataset.test, options, _log, dataset)
     if name in POINTS:
         return points.run(name, dataset.test, options, _log)
     from siamese_np.bench import end_to_end
