@@ -253,8 +253,16 @@ def test_the_command_line_refuses_in_one_sentence(capsys, arguments, says):
 
 
 def test_a_layer_that_does_not_fit_into_memory_is_refused():
-    with pytest.raises(OptionError, match=r"needs about .* GB, and .* GB are free: take a smaller batch"):
-        op.Problem(op.parse("dense", (10**7, 10**7), (10**7,), None, None)[0])
+    for layer in (("dense", (10**7, 10**7), (10**7,)), ("conv2d", (100, 300, 300, 64), (200, 2))):  # its patches
+        with pytest.raises(OptionError, match=r"needs about .* GB, and .* GB are free: take a smaller batch"):
+            op.Problem(op.parse(*layer, None, None)[0])
+
+
+def test_windows_of_more_entries_than_a_byte_counts():
+    problem = op.Problem(op.parse("maxpool2d", (1, 17, 17, 2), (17,), None, None)[0])
+    call, outputs, _ = problem.candidate(kernels.maxpool2d_forward, "forward")
+    call()
+    assert problem.argmax.dtype == np.int32 and problem.error(outputs, "forward") == 0
 
 
 # --- Other points ---------------------------------------------------------------------------------------

@@ -157,7 +157,8 @@ class Problem:
         from siamese_np.bench.end_to_end import free_memory
 
         sizes = [float(np.prod(shape, dtype=float)) for shape in (layer.shape, layer.output, layer.weights or (0,))]
-        if (needed := 8 * COPIES * sum(sizes)) > (free := free_memory()):
+        patches = sizes[1] * sizes[2] / layer.output[-1] ** 2  # of im2col: a window of x for each pixel of the output
+        if (needed := 8 * COPIES * sum(sizes) + 8 * patches) > (free := free_memory()):
             raise OptionError(
                 f"{layer} needs about {needed / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are free: take a smaller batch"
             )
@@ -175,7 +176,9 @@ class Problem:
         out, cache = getattr(textbook, f"{layer.operation}_forward")(*inputs, *self.options)
         grads = getattr(textbook, f"{layer.operation}_backward")(exact["dout"], cache)
         self.expected = {"forward": [out], "backward": list(grads) if isinstance(grads, tuple) else [grads]}
-        self.argmax = cache[0].astype(np.uint8) if layer.operation == "maxpool2d" else None
+        self.argmax = None
+        if layer.operation == "maxpool2d":  # of the type that the layer takes
+            self.argmax = cache[0].astype(np.uint8 if np.prod(layer.kernel) < 256 else np.int32)
 
     def candidate(self, kernel: Callable[..., None], direction: str) -> tuple[Callable[[], None], list[Array], Any]:
         """A call of `kernel`, the arrays it fills, and its arguments; gradients that it adds to are cleared first."""
@@ -269,15 +272,15 @@ def _entry(problem: Problem, direction: str, peers: dict[str, "Peer"], options: 
         if not _differs(variant, layer, direction):
             continue
         results = peer.results({**layer._asdict(), "direction": direction}, problem.arrays)
-        off = results if isinstance(results, str) else problem.error(results, direction)
-        if isinstance(off, str) or not off <= TOLERANCE:
-            failed[variant] = (
-                off if isinstance(off, str) else f"its result is wrong, off by {off:.1e} of the largest entry"
-            )
-            log(f"{candidate_title(variant, layer.operation)} {direction}: {failed[variant]}")
+        if isinstance(results, str):
+            failed[variant] = results
+        elif not (error := problem.error(results, direction)) <= TOLERANCE:
+            failed[variant] = f"its result is wrong, off by {error:.1e} of the largest entry"
         else:
             runs[variant] = peer.run
-            found[variant] = {"title": candidate_title(variant, layer.operation), "error": off}
+            found[variant] = {"title": candidate_title(variant, layer.operation), "error": error}
+            continue
+        log(f"{candidate_title(variant, layer.operation)} {direction}: {failed[variant]}")
     timings = measure(runs, options["repetitions"], options["seconds"])
     for who in list(found):
         if not (median := timings[who].median) < float("inf"):  # it died while it was timed

@@ -65,11 +65,11 @@ def _layers(path: Path, results: dict[str, Any]) -> None:
         ticks = [tick for tick in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if low <= tick <= high]
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.set_xticks([], minor=True)
-        axes.set_yticks(range(len(names)), [name.replace(", kernel", ",\u00a0kernel") for name in names], fontsize=7)
+        axes.set_yticks(range(len(names)), names, fontsize=7)
         axes.set(xlim=(low, high), ylim=(len(names) - 0.4, -0.6))
         axes.set_xlabel("median time of the other / ours; grey: we are slower")
         axes.grid(axis="x", color=GREY, alpha=0.25, lw=0.6)
-        axes.legend(fontsize=7.5, loc="lower right", framealpha=0.9)
+        fig.legend(fontsize=8, loc="outside lower center", ncols=4, frameon=False)
 
 
 def _roofline(axes: Any, entries: list[dict[str, Any]], limits: dict[str, Any]) -> None:
@@ -102,10 +102,10 @@ def _ladder(axes: Any, entries: list[dict[str, Any]], limits: dict[str, Any]) ->
     axes.barh(names, done, color=BLUE)
     for height, (whole, value) in enumerate(zip(dense, done, strict=True)):
         label = f"{value:.0f} ({100 * value / top:.0f} %)" if value >= 1 else f"{value:.3f}"
-        label += f", {whole / value:.1f} times dense" if whole > 1.05 * value else ""
+        label += f", {whole / value:.1f}x over dense" if whole > 1.05 * value else ""
         clear = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}  # of the dashed line
         style: Any = {"xytext": (3, 0), "textcoords": "offset points", "va": "center", "fontsize": 8}
         axes.annotate(label, (max(whole, value), height), bbox=clear, **style)
     axes.axvline(top, color=GREY, lw=1, ls="--", zorder=0)
     axes.set(xlim=(0, 1.6 * max(top, *dense)), ylim=(-0.6, max(2.4, len(names) - 0.4)))
-    axes.set_xlabel("GFLOP/s executed (pale: dense-equivalent); dashed: FMA peak")
+    axes.set_xlabel("GFLOP/s executed; pale: dense-equivalent\ndashed: FMA peak")
