@@ -17,7 +17,7 @@ from siamese_np.datasets import Dataset
 from siamese_np.evaluation import Evaluation, figures, verdict
 from siamese_np.metrics import pca_2d
 from siamese_np.pages import filled
-from siamese_np.report.shown import SEED, Shown, shown, tsne_2d
+from siamese_np.report.shown import SEED, SHOWN, Shown, shown, tsne_2d
 
 _SCRIPTS = ("page.js", "chart.js", "map.js", "threshold.js", "confusion.js", "training.js")
 
@@ -61,7 +61,7 @@ def page(
         "pairs": _pairs(evaluation, n),
         "threshold": evaluation.metrics["threshold"],
         "margin": evaluation.metrics["margin"],
-        "history": [{name: _finite(value) for name, value in row.items()} for row in history],
+        "history": [{name: value if math.isfinite(value) else None for name, value in row.items()} for row in history],
         "sheet": {"across": here.across, "tile": here.tile, "size": here.size},
     }
     pictures = f'<script type="text/plain" id="sheet">{base64.b64encode(here.png).decode()}</script>'
@@ -101,7 +101,7 @@ def _run(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
         "command": command if options else "",
         "data": metrics["data"],
         "seed": str(options.get("seed", "")),
-        "epoch of the weights": f"{metrics['epoch']:.3g}" if "epoch" in metrics else "",
+        "epoch of the weights": f"{metrics['epoch']:g}" if "epoch" in metrics else "",
         "seconds of training, without compiling": f"{metrics['seconds']:.1f}" if "seconds" in metrics else "",
         "versions": versions,
         "machine": f"{os.cpu_count()} cores, {get_threads()} threads, {platform.machine()}, {platform.system()}",
@@ -121,8 +121,8 @@ def _shown_text(here: Shown, tests: int) -> str:
     if len(here.numbers) == tests:
         return f"All {tests:,} test images are here."
     return (
-        f"Here are {len(here.numbers):,} of the {tests:,} test images: first those of the hardest pairs and those that "
-        f"the neighbours get wrong, then a sample (seed {SEED}). All counts are of all test images."
+        f"Here are {len(here.numbers):,} of the {tests:,} test images: those of hard pairs and those that the "
+        f"neighbours get wrong, at most {SHOWN // 2:,}, and a sample (seed {SEED}). Counts are of all test images."
     )
 
 
@@ -144,8 +144,3 @@ def _pairs(evaluation: Evaluation, numbers: NDArray[np.int64]) -> list[list[Any]
     places = np.searchsorted(numbers, evaluation.pairs[rows]).tolist()
     given = zip(places, evaluation.label[rows].tolist(), evaluation.dist[rows].tolist(), strict=True)
     return [[a, b, label, dist] for (a, b), label, dist in given]
-
-
-def _finite(value: float) -> float | None:
-    """What JSON can hold."""
-    return value if math.isfinite(value) else None

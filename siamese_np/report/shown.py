@@ -39,9 +39,10 @@ class Shown(NamedTuple):
 
 def shown(evaluation: Evaluation, dataset: Dataset) -> Shown:
     """All test images, or as many as `SHOWN` and `MAX_PNG` allow: telling ones first, then a seeded sample."""
-    telling = np.concatenate([_pairs_first(evaluation).ravel(), np.flatnonzero(_wrong(evaluation, dataset))])
-    rest = np.random.default_rng(SEED).permutation(len(evaluation.emb))
-    order = np.array(list(dict.fromkeys([*telling.tolist(), *rest.tolist()])))
+    sample = np.random.default_rng(SEED).permutation(len(evaluation.emb))
+    wrong = sample[(evaluation.voted != dataset.test.classes)[sample]]
+    telling = dict.fromkeys([*_telling_pairs(evaluation).ravel().tolist(), *wrong.tolist()])
+    order = np.array(list(dict.fromkeys([*list(telling)[: SHOWN // 2], *sample.tolist()])))
     count = min(len(order), SHOWN)
     while True:
         numbers = np.sort(order[:count])
@@ -52,11 +53,7 @@ def shown(evaluation: Evaluation, dataset: Dataset) -> Shown:
         count = max(1, int(0.95 * count * MAX_PNG / len(made.png)))
 
 
-def _wrong(evaluation: Evaluation, dataset: Dataset) -> NDArray[np.bool_]:
-    return evaluation.voted != dataset.test.classes
-
-
-def _pairs_first(evaluation: Evaluation) -> Ints:
+def _telling_pairs(evaluation: Evaluation) -> Ints:
     """Pairs that are worth a look, whatever the threshold: the hardest of each kind, and some of every distance."""
     found = []
     for kind, step in ((0, -1), (1, 1)):  # similar pairs are hard where they are far apart

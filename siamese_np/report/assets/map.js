@@ -47,8 +47,9 @@ function draw() {
   pen.globalAlpha = 1;
   pen.font = `bold ${found.length > 15 ? 11 : 15}px system-ui, sans-serif`;
   [pen.textAlign, pen.textBaseline, pen.lineJoin] = ["center", "middle", "round"];
+  const named = found.filter((some) => some.length).length <= 40; // more would hide the points
   found.forEach((some, c) => {
-    if (!some.length) return;
+    if (!some.length || !named) return;
     const [x, y] = [0, 1].map((axis) => some.map((p) => p[axis]).sort((a, b) => a - b)[some.length >> 1]);
     [pen.lineWidth, pen.strokeStyle, pen.fillStyle] = [4, css("--halo"), ink];
     pen.strokeText(className(c), x, y);
@@ -110,8 +111,7 @@ function step(dx, dy) {
 }
 
 function move(dx, dy) {
-  view.x += dx;
-  view.y += dy;
+  [view.x, view.y] = [view.x + dx, view.y + dy];
   draw();
 }
 function zoom(factor, x = size[0] / 2, y = size[1] / 2) {

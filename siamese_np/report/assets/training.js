@@ -16,6 +16,6 @@ for (const [title, series, y] of [
 }
 const written = (v) => (v === null || v === undefined ? "" : Number.isInteger(v) ? `${v}` : v.toPrecision(4));
 $("history").append(element("table", {},
-  element("thead", {}, element("tr", {}, ...NAMES.map((name) => element("th", { scope: "col" }, name.replaceAll("_", " "))))),
+  element("thead", {}, element("tr", {}, ...NAMES.map((name) => element("th", { scope: "col" }, name)))),
   element("tbody", {}, ...HISTORY.map((row) => element("tr", {}, ...NAMES.map((name) => element("td", {}, written(row[name]))))))));
 document.body.dataset.ready = "yes";
