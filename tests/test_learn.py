@@ -131,6 +131,11 @@ def one_sided(function, x):
     return np.array([(function(x + step) - function(x)) / 1e-7 for step in steps]).reshape(x.shape)
 
 
+def elementwise(dout, cache):
+    x, w = cache
+    return dout * w, x * dout, dout
+
+
 def mask_in_place(dout, cache):
     cache[0][cache[0] > 0] = 1
     return dout * cache[0]
@@ -153,6 +158,15 @@ def pooled_over_channels(dout, cache):
 def padded_wrong(dout, cache):
     x, w, stride, (ph, pw) = cache
     return textbook.conv2d_backward(dout, (x, w, stride, (pw, ph)))
+
+
+def conv_overwritten(dout, cache):
+    x, w, (sh, sw), (ph, pw) = cache
+    (_, OH, OW, _), (_, H, W, _) = dout.shape, x.shape
+    dx = np.pad(np.zeros_like(x), ((0, 0), (ph, ph), (pw, pw), (0, 0)))
+    for p, q in np.ndindex(w.shape[:2]):
+        dx[:, p : p + OH * sh : sh, q : q + OW * sw : sw] = dout @ w[p, q].T
+    return dx[:, ph : ph + H, pw : pw + W], *textbook.conv2d_backward(dout, cache)[1:]
 
 
 def conv(change):
@@ -182,17 +196,17 @@ def same_sign_for_both(ddist, cache):
 WRONG = [
     ("dense", dense(lambda dx, dw, db: (-dx, dw, db)), "every entry has the wrong sign"),
     ("dense", dense(lambda dx, dw, db: (dx, dw / 5, db)), "divided by 5, the batch size N"),
-    ("dense", dense(lambda dx, dw, db: (dx, dw)), "\n  it must return dx, dw and db, not 2 values\n"),
+    ("dense", dense(lambda dx, dw, db: (dx, dw)), "\n  it must return dx and dw and db, not 2 values\n"),
     ("dense", dense(lambda dx, dw, db: (dx, dw, db[None])), r"shape \(1, 4\), but b has shape \(4,\)"),
     ("dense", lambda dout, cache: dout @ cache[1], r"raises ValueError: .* \(line \d+\)"),
     ("relu", lambda dout, cache: dout, "all of dout goes through"),
-    ("dense", lambda dout, cache: None, r"\n  it returns None: is there a `return` at its end\?\n"),
-    ("dense", lambda dout, cache: (None, None, None), r"dx must be an array \(5, 3\) of floats, not None"),
-    ("dense", lambda dout, cache: {"x": dout, "w": dout, "b": dout}, "must return dx, dw and db, not a dict"),
+    ("dense", lambda dout, cache: None, "\n  it must return dx and dw and db, not None\n"),
+    ("dense", lambda dout, cache: (None, None, None), "dx must be an array of float64, as x is, not None"),
+    ("dense", lambda dout, cache: {"x": dout, "w": dout, "b": dout}, "must return dx and dw and db, not a dict"),
     (
         "dense",
-        lambda dout, cache: dout * cache[1],
-        r"with dout array \(5, 4\) and cache \(array \(5, 3\), array \(3, 4\)\)",
+        elementwise,
+        r"\(line \d+\); there dout \(5, 4\); x \(5, 3\); w \(3, 4\)\n",
     ),
     ("dense", dense(lambda dx, dw, db: (dx, dw.T, db)), "dw has shape .*\n +likely: it is transposed"),
     ("dense", dense(lambda dx, dw, db: (dw, dx, db)), "dx has shape .*\n +likely: that is the shape of w"),
@@ -200,13 +214,18 @@ WRONG = [
     ("dense", lambda dout, cache: (dout @ cache[1].T, cache[0].T @ dout, dout), "not yet summed over the first axis"),
     ("dense", dense(lambda dx, dw, db: (dx, dw, db.sum())), "db has shape .*\n +likely: it is summed over all axes"),
     ("dense", dense(lambda dx, dw, db: (dx, dw, db[None])), "db has shape .*\n +likely: .*keepdims=True"),
-    ("dense", dense(lambda dx, dw, db: (dx.astype(int), dw, db)), "dx must be float64, as x is, not int64"),
+    (
+        "dense",
+        dense(lambda dx, dw, db: (dx.astype(int), dw, db)),
+        "dx must be an array of float64, as x is, not .*int64",
+    ),
     ("dense", dense(lambda dx, dw, db: (dx, dw / 5, db)), "dw: 12 of 12 entries are wrong"),
     ("relu", mask_in_place, "it changes an array of its cache"),
     ("relu", lambda dout, cache: np.where(cache[0] > 0, 1.0, 0.0), "dout is not used"),
     ("pooling", pooled_with_strides_swapped, "raises|wrong"),
     ("pooling", pooled_over_channels, "dx: .* entries are wrong"),
-    ("conv_stride", padded_wrong, r"conv2d_backward raises ValueError: .*\n +it was called with dout array"),
+    ("conv_stride", conv_overwritten, r"dx: (.*\n)*.*only one of them arrives: = for \+="),
+    ("conv_stride", padded_wrong, r"conv2d_backward raises ValueError: .* \(line \d+\); there dout .*; ph 1; pw 0"),
     ("conv_stride", conv(lambda dx, dw, db: (np.pad(dx, ((0, 0), (1, 1), (0, 0), (0, 0))), dw, db)), "is not cut off"),
     ("conv_stride", conv(lambda dx, dw, db: (dx[:, :0], dw, db)), "likely: it is empty"),
     ("pooling", pool(lambda window: window == window.max()), "this is a kink\n.* first of them in row-major order"),
@@ -234,7 +253,7 @@ WRONG = [
     ("contrastive", lambda dloss, cache: dloss * (cache[0] - cache[1] * cache[2]), "a condition is missing"),
     ("contrastive", lambda d, c: textbook.contrastive_backward(d, (c[0], c[1], 1.0)), "margin is not always 1"),
     ("contrastive", lambda d, c: d * textbook.contrastive_forward(*c)[0], "it is the loss itself, not its slope"),
-    ("shared_weights", one_branch, "db: .*\n(.*\n)*.*through branch b is lost"),
+    ("shared_weights", one_branch, "db: .*\n(.*\n)*.*branch b is lost in the sum"),
     (
         "all_pairs",
         lambda d, c: textbook.pairwise_backward(d, (c[0] + 1e-6, c[1])),
@@ -242,7 +261,7 @@ WRONG = [
     ),
     ("all_pairs", pairs_of_one_half, "only .* with i > j counts"),
     ("all_pairs", same_sign_for_both, "column i of ddist arrives with the wrong sign"),
-    ("shared_weights", one_branch, "dw: .*\n(.*\n)*.*through branch b is lost"),
+    ("shared_weights", one_branch, "dw: .*\n(.*\n)*.*branch b is lost in the sum"),
     ("all_pairs", rows_alone, "only the output of the same index counts"),
     ("all_pairs", lambda ddist, cache: rows_alone(ddist.T, cache), "the output of the same index, .* is missing"),
     ("all_pairs", lambda ddist, cache: textbook.pairwise_backward(ddist, cache) / 2, "divided by 2"),
@@ -395,11 +414,23 @@ def test_from_the_first_exercise_to_the_next_without_the_later_files(folder, cap
     assert learn.progress(folder)["dense"] == {"passed": True, "hints": 0}
     status, sentence = run(capsys, "check")
     assert status == 2 and "there is no file 02_relu.py" in sentence
-    assert "`siamese-np learn start FOLDER` writes fresh ones" in sentence
+    assert "`siamese-np learn start NEW_FOLDER` writes fresh ones" in sentence
     out = run(capsys, "progress")[1]
     assert out.startswith("passed  01_dense.py") and out.endswith(f"1 of {len(NAMES)} passed, next: 02_relu.py\n")
     (folder / "progress.json").write_text(json.dumps({name: {"passed": True, "hints": 0} for name in NAMES}))
     assert run(capsys, "check") == (0, f"all {len(NAMES)} exercises are passed\n")
+
+
+def test_what_cannot_be_kept_is_told_all_the_same(folder, monkeypatch, capsys):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("siamese_np.storage.write_atomically", refuse)
+    (folder / "01_dense.py").write_text(DENSE + "return dout @ w.T, x.T @ dout, dout.sum(axis=0)\n")
+    told = "this is not kept: progress.json cannot be written (Permission denied)\n"
+    assert run(capsys, "check") == (0, f"dense: passed\n{told}1 of {len(NAMES)} passed, next: 02_relu.py\n")
+    status, out = run(capsys, "hint", "dense")
+    assert status == 0 and out.startswith("1. ") and told in out
 
 
 def test_a_file_elsewhere_is_checked_without_progress(folder, tmp_path, monkeypatch, capsys):

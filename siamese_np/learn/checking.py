@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -57,16 +58,19 @@ def check_function(
         findings = [str(error)]
     except (Exception, SystemExit) as error:
         code = getattr(getattr(function, "py_func", function), "__code__", None)
-        raised = f"{exercise.function} raises {_described(error, getattr(code, 'co_filename', ''))}"
-        findings = [raised, *vars(error).get("__notes__", [])]
+        findings = [f"{exercise.function} raises {_described(error, getattr(code, 'co_filename', ''))}"]
     return Outcome(exercise.name, not findings, findings, exercise.read)
 
 
 def _described(error: BaseException, file: str) -> str:
-    """An exception in one line, with the last line of `file` that it came through."""
+    """An exception in one line, with the last line of `file` that it came through, and what arrays there were."""
     message = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no message"]
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
-    where = f" (line {lines[-1]})" if lines else ""
+    frames = [(f, n) for f, n in traceback.walk_tb(error.__traceback__) if f.f_code.co_filename == file]
+    where = f" (line {frames[-1][1]})" if frames else ""
+    if isinstance(error, (ValueError, IndexError)) and frames and frames[-1][0].f_code.co_name != "<module>":
+        values = {name: getattr(value, "shape", value) for name, value in frames[-1][0].f_locals.items()}
+        shown = [f"{name} {value}" for name, value in values.items() if re.fullmatch(r"[-\d(), ]+", str(value))]
+        where += f"; there {'; '.join(shown)}" * bool(shown)
     return f"{type(error).__name__}: {' '.join(message[:2])}{where}"  # Numba says in the second line what is wrong
 
 
@@ -81,8 +85,7 @@ def check_file(exercise: Exercise, path: Path, seconds: float | None = None) -> 
     try:
         open_regular(path).close()
     except FileNotFoundError:
-        fresh = "`siamese-np learn start FOLDER` writes fresh ones into a new folder"
-        raise OptionError(f"there is no file {path} to check; {fresh}") from None
+        raise OptionError(f"there is no file {path}; `siamese-np learn start NEW_FOLDER` writes fresh ones") from None
     except OSError as error:
         raise OptionError(f"cannot read {path}: {error.strerror}") from None
     with tempfile.TemporaryDirectory() as folder:

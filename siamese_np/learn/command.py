@@ -49,22 +49,21 @@ def _check(name: str | None) -> Result:
     lines = [*(f"  | {line}" for line in outcome.printed.splitlines()), repr(outcome)]
     if done and outcome.passed:
         done[outcome.exercise]["passed"] = True
-        record(folder, done)
-        lines.append(_standing(done))
+        lines += [*_kept(folder, done), _standing(done)]
     return 0 if outcome.passed else 1, outcome._asdict(), lines
 
 
 def _hint(name: str) -> Result:
     """One hint more each time; all of them outside a folder of exercises, where nothing is kept."""
     exercise = find(name)
-    shown = len(exercise.hints)
+    shown, told = len(exercise.hints), []
     if Path(FILE).exists():
         done = progress()
         shown = done[exercise.name]["hints"] = min(done[exercise.name]["hints"] + 1, shown)
-        record(".", done)
+        told = _kept(Path(), done)
     hints, more = exercise.hints[:shown], len(exercise.hints) - shown
     lines = [*(f"{number}. {hint}" for number, hint in enumerate(hints, 1)), *[f"({more} more)"] * bool(more)]
-    return 0, {"exercise": exercise.name, "hints": hints, "more": more}, [*lines, f"read {exercise.read}"]
+    return 0, {"exercise": exercise.name, "hints": hints, "more": more}, [*lines, *told, f"read {exercise.read}"]
 
 
 def _solution(name: str) -> Result:
@@ -77,6 +76,14 @@ def _progress(_: Any) -> Result:
     lines = [f"{'passed' * one['passed']:8}{find(name).file:26}  {find(name).title}" for name, one in done.items()]
     passed = sum(one["passed"] for one in done.values())
     return 0, {"passed": passed, "exercises": done}, [*lines, _standing(done)]
+
+
+def _kept(folder: Path, done: Progress) -> list[str]:
+    try:
+        record(folder, done)
+    except OSError as error:
+        return [f"this is not kept: {folder / FILE} cannot be written ({error.strerror})"]
+    return []
 
 
 def _standing(done: Progress) -> str:

@@ -4,10 +4,10 @@
 line; `kink` is what the exercise says of points without a slope. ``shown`` are the functions that the solution shows.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from copy import deepcopy
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from inspect import signature
+from pickle import dumps
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,7 @@ class Gradient:
 
     def first(self, function: Function) -> None:
         """With the dout of all comparisons."""
-        _called(function, *_passed(self.points[0]))
+        function(*_passed(self.points[0]))
 
     def findings(self, function: Function, kink: str) -> list[str]:
         """What the gradient checker says; at kinks, where it accepts all that is possible, what the solution says."""
@@ -59,14 +59,12 @@ class Gradient:
         entries = [entry for entry in array.worst if isinstance(entry.index, tuple)][:MAX_ENTRIES]  # no directions
         k = _names(point).index(array.name)
         mine, right = (_at(point, f)[k] for f in (function, self.solution))
-        nearly = np.allclose(mine, right, rtol=1e-3)
-        form = ".9g" if nearly else ".6g"
-        lines = [f"  d{e.where}: yours {e.analytic:{form}}, should be {e.numeric:{form}}" for e in entries]
+        lines = [f"  d{entry.where}: yours {entry.analytic:.9g}, should be {entry.numeric:.9g}" for entry in entries]
         wrong = ~np.isclose(mine, right, rtol=1e-9, atol=1e-12)  # the checker also counts directions, as slopes
         told = f"{wrong.sum()} of {wrong.size} entries are wrong" if wrong.any() else array.remark
         hints = [sentence for sentence, f in self.mistakes.items() if np.allclose(mine, _at(point, f)[k], rtol=1e-9)]
         hints = hints or [array.hint] * (bool(array.hint) and "no simple cause" not in array.hint)
-        hints = hints or [NEARLY] * nearly
+        hints = hints or [NEARLY] * np.allclose(mine, right, rtol=1e-3)
         return [f"d{array.name}: {told}", *lines, *(f"  likely: {hint}" for hint in hints)]
 
     def _compared(self, function: Function, point: Any, kink: str) -> list[str]:
@@ -90,7 +88,7 @@ def _names(point: Any) -> list[str]:
 
 def _at(point: Any, backward: Function) -> Sequence[Any]:
     """The gradients at a point, for a dout that is always the same."""
-    return list(map(np.asarray, _gradients(backward(*_passed(point)), len(point) - 1)))
+    return list(map(np.asarray, _several(backward(*_passed(point)))))
 
 
 def _passed(point: Any) -> tuple[Any, Any]:
@@ -100,55 +98,30 @@ def _passed(point: Any) -> tuple[Any, Any]:
     return np.random.default_rng(0).standard_normal(np.shape(out)), cache
 
 
-def _called(backward: Function, dout: Any, cache: Any) -> Any:
-    """What backward returns; an exception about shapes is noted what it was called with."""
-    try:
-        return backward(dout, cache)
-    except (ValueError, IndexError) as error:
-        vars(error)["__notes__"] = [f"  it was called with dout {_shown(dout)} and cache {_shown(cache)}"]
-        raise
-
-
-def _gradients(result: Any, count: int) -> Sequence[Any]:
-    """The results one by one; one gradient may also be a list of numbers."""
-    return (result,) if isinstance(result, list) and count == 1 != len(result) else _several(result)
-
-
 def _unfit(function: Function, point: Any) -> list[str]:
     """What is wrong with the results, and with the arguments afterwards, before any number is compared."""
-    names, arrays = _names(point), dict(zip(_names(point), point[1:], strict=True))
+    arrays = dict(zip(_names(point), point[1:], strict=True))
     dout, cache = _passed(point)
-    kept = deepcopy((dout, cache))
-    result = _called(function, dout, cache)
-    found = _gradients(result, len(names))
-    if result is None:
-        return ["it returns None: is there a `return` at its end?"]
-    if isinstance(result, dict) or len(found) != len(names):
-        *others, last = [f"d{name}" for name in names]
-        wanted = f"{', '.join(others)} and {last}" if others else last
-        returned = "a dict" if isinstance(result, dict) else f"{len(found)} value{'s' * (len(found) != 1)}"
-        return [f"it must return {wanted}, not {returned}"]
+    before = dumps(dout), dumps(cache)
+    result = function(dout, cache)
+    found = _several(result)
+    if len(found) != len(arrays):
+        returned = f"{len(found)} values" if isinstance(result, (tuple, list)) else kind(result)
+        return [f"it must return {' and '.join(f'd{name}' for name in arrays)}, not {returned}"]
     for (name, array), gradient in zip(arrays.items(), found, strict=True):
-        try:
-            mine = np.asarray(gradient)
-        except ValueError:  # of several arrays that do not fit together
-            mine = np.asarray(None)
-        if mine.dtype.kind not in "fiubc":
-            return [f"d{name} must be an array {array.shape} of floats, not {kind(gradient)}"]
+        mine = np.asarray(gradient)
+        if mine.dtype != array.dtype:
+            return [f"d{name} must be an array of {array.dtype}, as {name} is, not {kind(gradient)}"]
         if mine.shape != array.shape:
             likely = _misshapen(mine.shape, array.shape, {n: a.shape for n, a in arrays.items()})
             return [f"d{name} has shape {mine.shape}, but {name} has shape {array.shape}", *likely]
-        if mine.dtype != array.dtype:
-            return [f"d{name} must be {array.dtype}, as {name} is, not {mine.dtype}"]
-    for what, before, after in (("dout", kept[0], dout), ("an array of its cache", kept[1], cache)):
-        if not all(np.array_equal(*both, equal_nan=True) for both in zip(_leaves(before), _leaves(after), strict=True)):
-            return [f"it changes {what}, which others may still need: make a new array, or work on a copy"]
-    return []
+    changes = "an array of its cache" if before[1] != dumps(cache) else "dout" if before[0] != dumps(dout) else ""
+    return [f"it changes {changes}, which others may still need: make a new array, or work on a copy"] * bool(changes)
 
 
 def _misshapen(mine: Sequence[int], right: Sequence[int], shapes: Mapping[str, Sequence[int]]) -> list[str]:
     """What a wrong shape of a gradient tells."""
-    more, longer = len(mine) - len(right), [m > r for m, r in zip(mine, right, strict=False)]
+    more = len(mine) - len(right)
     signs = {
         "an axis of length 1 is too many: keepdims=True, or a bracket": [n for n in mine if n != 1] == [*right],
         "it is transposed": sorted(mine) == sorted(right),
@@ -156,26 +129,10 @@ def _misshapen(mine: Sequence[int], right: Sequence[int], shapes: Mapping[str, S
         f"it is not yet summed over the first {'axis' if more == 1 else f'{more} axes'}": tuple(mine[more:]) == right,
         "it is summed over the wrong axis": len(mine) == len(right) == 1,
         "it is empty: a slice that ends at -0 is": 0 in mine,
-        "the padding is not cut off": len(right) == 4 and not more and any(longer),
+        "the padding is not cut off": len(mine) == len(right) == 4,
+        **{f"that is the shape of {name}: the wrong order?": tuple(mine) == shape for name, shape in shapes.items()},
     }
-    signs |= {f"that is the shape of {name}: the wrong order?": tuple(mine) == shape for name, shape in shapes.items()}
     return [f"  likely: {sign}" for sign, seen in signs.items() if seen][:1]
-
-
-def _leaves(values: Any) -> Iterator[Any]:
-    """What tuples in tuples hold."""
-    if isinstance(values, (tuple, list)):
-        for value in values:
-            yield from _leaves(value)
-    else:
-        yield values
-
-
-def _shown(argument: Any) -> str:
-    """Of an array its shape; of a tuple what is in it."""
-    if isinstance(argument, tuple):
-        return f"({', '.join(map(_shown, argument))})"
-    return f"array {argument.shape}" if isinstance(argument, np.ndarray) else repr(argument)
 
 
 class Values:

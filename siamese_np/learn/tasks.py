@@ -16,11 +16,11 @@ def _pool(window: tuple[int, int], stride: tuple[int, int]) -> Function:
     return lambda x: (textbook.maxpool2d_forward(x, window, stride)[0], (x, window, stride))
 
 
-def _conv(stride: tuple[int, int], pad: tuple[int, int]) -> Any:
+def _conv(stride: tuple[int, int], pad: tuple[int, int], filters: int) -> Any:
     def forward(x: Any, w: Any, b: Any) -> Any:
         return textbook.conv2d_forward(x, w, b, stride, pad)
 
-    return forward, IMAGES, FILTERS, BIAS
+    return forward, IMAGES, FILTERS[..., :filters], BIAS[:filters]
 
 
 def _siamese(x_a: Any, x_b: Any, w: Any, b: Any) -> Any:
@@ -40,31 +40,10 @@ def rows_alone(ddist: Any, cache: Any) -> Any:
     return np.stack([textbook.pairwise_backward(row, cache)[i] for i, row in enumerate(single_rows)])
 
 
-def _branch_alone(k: int) -> Function:
-    """Only one of the two branches arrives at the shared weights."""
-
-    def backward(ddist: Any, cache: Any) -> Any:
-        demb = textbook.euclidean_backward(ddist, cache[4])[k]
-        _, dw, db = textbook.dense_backward(textbook.relu_backward(demb, cache[2 + k]), cache[k])
-        return *solutions.siamese_backward(ddist, cache)[:2], dw, db
-
-    return backward
-
-
-def _overwriting(dout: Any, cache: Any) -> Any:
-    """A convolution with = in place of += where windows overlap."""
-    x, w, (sh, sw), (ph, pw) = cache
-    (_, OH, OW, _), (_, H, W, C) = dout.shape, x.shape
-    dpadded = np.zeros((len(x), H + 2 * ph, W + 2 * pw, C))
-    for p, q in np.ndindex(w.shape[:2]):
-        dpadded[:, p : p + OH * sh : sh, q : q + OW * sw : sw] = dout @ w[p, q].T
-    return dpadded[:, ph : ph + H, pw : pw + W], *textbook.conv2d_backward(dout, cache)[1:]
-
-
 PLAIN = (1, 1), (0, 0)  # stride, padding
 IMAGES, FILTERS, BIAS = normal((3, 5, 4, 3)), normal((3, 2, 3, 4)), normal(4)
 ONE_FILTER = FILTERS[..., :1]  # then it shows when one place of the window overwrites another
-OPEN = ((np.ones((5, 4)),), (np.ones((5, 4)),))  # caches of ReLUs that let everything through
+OPEN, SHUT = (np.ones((5, 4)),), (np.zeros((5, 4)),)  # caches of ReLUs that let everything through, and nothing
 DISTINCT = rng.permutation(np.arange(120.0)).reshape(2, 6, 5, 2) / 10
 TIES = rng.integers(0, 2, (2, 6, 5, 2)).astype(float)
 EMB_A, EMB_B = normal((2, 5, 3))
@@ -86,11 +65,8 @@ _pooling = Gradient(
 )
 _strides = Gradient(
     textbook.conv2d_backward,
-    *(_conv(*both) for both in (((2, 1), (0, 0)), ((1, 2), (1, 0)), ((2, 2), (1, 2)))),
-    mistakes={
-        "it is as if the stride were 1": lambda d, c: textbook.conv2d_backward(d, (*c[:2], (1, 1), c[3])),
-        "where windows overlap, the last one overwrites the others: = for +=": _overwriting,
-    },
+    *(_conv(*how) for how in (((2, 1), (0, 0), 1), ((1, 2), (1, 0), 4), ((2, 2), (1, 2), 4))),
+    mistakes={"it is as if the stride were 1": lambda d, c: textbook.conv2d_backward(d, (*c[:2], (1, 1), c[3]))},
 )
 _loss = Gradient(
     textbook.contrastive_backward,
@@ -106,9 +82,9 @@ _shared = Gradient(
     solutions.siamese_backward,
     (_siamese, normal((5, 3)), normal((5, 3)), normal((3, 4)), normal(4)),
     mistakes={
-        "the way back through ReLU is left out": lambda d, c: solutions.siamese_backward(d, (*c[:2], *OPEN, c[4])),
-        "what comes through branch b is lost: dw and db are sums of both": _branch_alone(0),
-        "what comes through branch a is lost: dw and db are sums of both": _branch_alone(1),
+        "the way back through ReLU is left out": lambda d, c: solutions.siamese_backward(d, (*c[:2], OPEN, OPEN, c[4])),
+        "branch b is lost in the sum": lambda d, c: solutions.siamese_backward(d, (*c[:3], SHUT, c[4])),
+        "branch a is lost in the sum": lambda d, c: solutions.siamese_backward(d, (*c[:2], SHUT, *c[3:])),
     },
 )
 
@@ -159,10 +135,7 @@ TASKS: dict[str, Gradient | Values | Kernel] = {
     "adam": Values(
         textbook.adam_step,
         "w m v",
-        [
-            (*abs(normal((4, 6))), rate, beta1, beta2, epsilon, 1 - beta1**t, 1 - beta2**t)
-            for rate, beta1, beta2, epsilon, t in ((0.1, 0.9, 0.99, 1e-3, 1), (0.2, 0.8, 0.95, 1e-2, 5))
-        ],
+        [(*abs(normal((4, 6))), 0.1 * t, 0.9 / t, 0.99 / t, 1e-3 * t, 0.1 * t, 0.01 * t) for t in (1, 2)],
         {
             "w goes up the gradient: the step must be subtracted": lambda *a: textbook.adam_step(*a[:4], -a[4], *a[5:]),
             "the corrections are forgotten": lambda *a: textbook.adam_step(*a[:8], 1, 1),

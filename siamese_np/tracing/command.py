@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     if not output.parent.is_dir():
         raise OptionError(f"there is no folder {output.parent} for --output")
     siamese = load_model(args.model)
-    numbers = [name for name in (args.a, args.b) if _is_number(name)]
+    numbers = [name for name in (args.a, args.b) if name.removeprefix("-").isdecimal()]
     dataset = None if args.only and not numbers else load_dataset(args.data)
     (a, of_a, class_a), (b, of_b, class_b) = (_image(name, dataset) for name in (args.a, args.b))
     label = LABELS.get(args.label)
@@ -40,15 +40,11 @@ def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
             pairs.append(Pair(trace(siamese, a, b, int(class_a != class_b)), offer.title, of_a, of_b))
     content = page(siamese, pairs).encode()
     write_atomically(output, content)
-    lines = [str(own)]
+    text = f"{own}\n{output}: {len(content) / 1e6:.1f} MB, open it in a browser"
     if not own["ddist"][0] or not own["dist"][0]:
-        lines.append(f"this pair has no gradient: {_why_none(own)}; try other images, or move the sliders of the page")
-    lines.append(f"{output}: {len(content) / 1e6:.1f} MB, open it in a browser")
-    return _said(output, len(content), own), "\n".join(lines)
-
-
-def _why_none(own: Trace) -> str:
-    return "its embeddings are equal" if not own["dist"][0] else "it is dissimilar, and beyond the margin"
+        why = "it is dissimilar, and beyond the margin" if own["dist"][0] else "its embeddings are equal"
+        text += f"\nthis pair has no gradient: {why}; try other images, or move the sliders of the page"
+    return _said(output, len(content), own), text
 
 
 def _said(output: Path, size: int, own: Trace) -> dict[str, Any]:
@@ -56,13 +52,9 @@ def _said(output: Path, size: int, own: Trace) -> dict[str, Any]:
     return {"output": str(output), "bytes": size, "label": own.label, "margin": own.margin, **numbers}
 
 
-def _is_number(name: str) -> bool:
-    return name.removeprefix("-").isdecimal()
-
-
 def _image(name: str, dataset: Dataset | None) -> tuple[Array, str, int | None]:
     """The image called `name`, a file or the number of a test image; what it is; and its class, if known."""
-    if dataset is None or not _is_number(name):
+    if dataset is None or not name.removeprefix("-").isdecimal():
         return read_image(name)[..., None], Path(name).name, None
     test, number = dataset.test, int(name)
     if not 0 <= number < len(test):

@@ -117,15 +117,12 @@ def _corner(layer: Layer) -> tuple[Layer, Shape]:
     corner: Layer
     if isinstance(layer, Conv2D):
         w = layer.params["w"][:, :, :1, :2]
-        C, F = w.shape[2:]
-        how = {"stride": layer.stride, "pad": layer.pad}
-        corner = Conv2D(C, F, layer.kernel_size, seed=0, dtype=np.float64, **how)
-        shape: Shape = (*(k + s for k, s in zip(layer.kernel_size, layer.stride, strict=True)), C)
+        corner = Conv2D(w.shape[2], w.shape[3], layer.kernel_size, layer.stride, layer.pad, seed=0, dtype=np.float64)
+        shape: Shape = (*(k + s for k, s in zip(layer.kernel_size, layer.stride, strict=True)), w.shape[2])
     else:
         w = layer.params["w"][:4, :3]
-        D, F = w.shape
-        corner, shape = Dense(D, F, seed=0, dtype=np.float64), (D,)
-    corner.params["w"][...], corner.params["b"][...] = w, layer.params["b"][:F]
+        corner, shape = Dense(w.shape[0], w.shape[1], seed=0, dtype=np.float64), w.shape[:1]
+    corner.params = {"w": w, "b": layer.params["b"][: w.shape[-1]]}
     return corner, shape
 
 
