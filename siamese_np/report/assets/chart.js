@@ -44,7 +44,7 @@ function frame(title, x, y) {
 function curves(title, xs, series, x, y) {
   const all = series.flatMap((s) => s.values).filter((v) => v !== null && v !== undefined && (!y.log || v > 0));
   if (!all.length) return null;
-  const [least, most] = [Math.min(...all), Math.max(...all)], single = xs.length === 1 ? 1 : 0;
+  const [least, most] = [Math.min(...all), Math.max(...all)], single = xs.length === 1 ? 0.5 : 0;
   const { drawn, x: across, y: up } = frame(title, { low: xs[0] - single, high: xs[xs.length - 1] + single, ...x }, { low: y.zero ? 0 : least, high: most, ...y });
   const legend = element("ul", { class: "legend" });
   series.forEach(({ name, values }, k) => {
