@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 from siamese_np._checks import check_pairable
 from siamese_np.bootstrap import all_pairs_intervals
 from siamese_np.datasets import Dataset, Split
-from siamese_np.evaluation_pairs import evaluation_pairs, load_evaluation_pairs
+from siamese_np.evaluation_pairs import evaluation_pairs, load_evaluation_pairs, mnist_part
 from siamese_np.metrics import knn_vote, map_at_r, nearest, pair_distances, pair_metrics
 from siamese_np.network import SiameseNetwork
 
 NEIGHBOURS = 5  # k of the nearest-neighbour classifier
-BUNDLED_NAME = "MNIST"  # whose pairs are shipped
 
 # What is said of a model, in this order, on the terminal and on the page: JSON key, words, format.
 LINES = [
@@ -84,7 +83,8 @@ def evaluate(siamese: SiameseNetwork, dataset: Dataset) -> Evaluation:
 
 def measure(emb: NDArray[Any], gallery: NDArray[Any], dataset: Dataset, threshold: float, margin: float) -> Evaluation:
     """As `evaluate`, of embeddings of the test images (N, E) and of the training images (G, E)."""
-    test, pairs, label = dataset.test, *_pairs_of(dataset)
+    test, part = dataset.test, mnist_part(dataset.test.classes)
+    pairs, label = load_evaluation_pairs(part) if part else evaluation_pairs(test.classes)
     dist = pair_distances(emb, pairs)
     metrics = pair_metrics(dist, label, threshold, margin)
     all_pairs = all_pairs_intervals(emb, test.classes, threshold)
@@ -92,8 +92,8 @@ def measure(emb: NDArray[Any], gallery: NDArray[Any], dataset: Dataset, threshol
         metrics[f"{name}_all_pairs"] = all_pairs[name]
         if f"{name}_interval" in all_pairs:
             metrics[f"{name}_all_pairs_interval"] = all_pairs[f"{name}_interval"]
-    if dataset.name == BUNDLED_NAME:
-        alike, alike_label = load_evaluation_pairs("test", confusable=True)
+    if part:
+        alike, alike_label = load_evaluation_pairs(part, confusable=True)
         of_alike = pair_metrics(pair_distances(emb, alike), alike_label, threshold, margin)
         metrics |= {f"{name}_confusable": of_alike[name] for name in ("pair_accuracy", "eer")}
     metrics["map_at_r"] = map_at_r(emb, test.classes)
@@ -105,10 +105,6 @@ def measure(emb: NDArray[Any], gallery: NDArray[Any], dataset: Dataset, threshol
     metrics["test_images"], metrics["test_pairs"] = len(emb), len(pairs)
     metrics["demonstration"] = _demonstration(emb, test, threshold)
     return Evaluation(metrics, emb, gallery, neighbours, near, voted, pairs, label, dist)
-
-
-def _pairs_of(dataset: Dataset) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    return load_evaluation_pairs("test") if dataset.name == BUNDLED_NAME else evaluation_pairs(dataset.test.classes)
 
 
 def _demonstration(emb: NDArray[Any], test: Split, threshold: float) -> list[dict[str, Any]]:

@@ -5,7 +5,14 @@ import pytest
 
 from siamese_np import load_dataset
 from siamese_np.errors import DataError, OptionError
-from siamese_np.evaluation_pairs import CONFUSABLE, FILE, confusable_pairs, evaluation_pairs, load_evaluation_pairs
+from siamese_np.evaluation_pairs import (
+    CONFUSABLE,
+    FILE,
+    confusable_pairs,
+    evaluation_pairs,
+    load_evaluation_pairs,
+    mnist_part,
+)
 
 
 @pytest.mark.parametrize("part", ["test", "validation"])
@@ -50,3 +57,10 @@ def test_another_file_is_not_taken(tmp_path):
         load_evaluation_pairs(file=tmp_path / "none.npz")
     with pytest.raises(OptionError, match="test or validation, not 'train'"):
         load_evaluation_pairs("train")
+
+
+def test_a_part_of_mnist_is_known_by_its_classes_whatever_its_name():
+    mnist = load_dataset()
+    assert mnist_part(mnist.test.classes) == "test" and mnist_part(mnist.validation.classes) == "validation"
+    assert mnist_part(mnist.test.classes.astype(np.int8)) == "test"
+    assert mnist_part(mnist.test.classes[::-1]) is None and mnist_part(mnist.test.classes[:200]) is None
