@@ -321,6 +321,7 @@ def test_the_points_are_shown_and_the_head_says_where_each_figure_holds():
     timing = {"median": 1e-3, "low": 1e-3, "high": 1e-3, "samples": [1e-3]}
     ours, theirs = ({"timing": timing, "ratio": ratio, "prepare_seconds": 0.0} for ratio in (1.0, 2.5))
     names = {"siamese_np": {"title": "siamese_np", "status": "present"}, "jax": {"title": "JAX", "status": "present"}}
+    names["torch"] = {"title": "PyTorch", "status": "failed: no more memory"}
     found = {"peers": names, "tasks": {"mlp step, 2 pairs": {"siamese_np": ours, "jax": theirs}}}
     shares = {kind: {"mlp": {"dense_1": share}} for kind, share in (("data", 0.81), ("noise", 0.0))}
     points_of = {"dense_input": {**found, "zeros": shares}, "avx2": {**found, "left_out": ["Other"]}}
@@ -335,6 +336,7 @@ def test_the_points_are_shown_and_the_head_says_where_each_figure_holds():
         "algorithmic speed-up over dense 2.00 (2 cores, one CPU model)",
         "- mlp step, 2 pairs: JAX, the fastest peer, takes 2.50 times our time (2 cores, one CPU model)",
         "Engines without a switch that holds them to AVX2, left out there: Other.",
+        "At most AVX2 on both sides: PyTorch failed: no more memory.",
         "## Dense input (uniform noise), beside peers",
         "## At most AVX2 on both sides, beside peers",
         "## 1 thread, beside peers",

@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"[{time.perf_counter() - start:5.0f} s] {line}", file=sys.stderr, flush=True)
 
     # whoever brings a shape, or a kernel, wants to see that
-    only = args.only or (["op"] if layers else ["ladder"] if user_file else None)
+    only = args.only or [*(["ladder"] if user_file else []), *(["op"] if layers else [])] or None
     sizes = suite.QUICK if args.quick else suite.FULL
     results = suite.run(sizes, get_threads(), only, args.peer_python, user_file, log, layers)
     if folder is not None:

@@ -33,10 +33,12 @@ class Table(NamedTuple):
 def tables(results: dict[str, Any]) -> Iterator[Table]:
     """Every table of a run."""
     sections = {"probe": _probe, "clocks": _clocks, "ladder": _ladder, "end_to_end": _end_to_end, "peers": _peers}
-    points = {"dense_input": _dense_input, "avx2": _avx2, "thread_counts": _thread_counts, "op": _op}
-    for section, make in {**sections, **points}.items():
+    for section, make in sections.items():
         if section in results:
             yield from (table for table in make(results) if table.rows)
+    yield from (table for table in _at_points(results) if table.rows)
+    if "op" in results:
+        yield from _op(results)
 
 
 def text(results: dict[str, Any]) -> str:
@@ -107,6 +109,11 @@ def _warnings(results: dict[str, Any]) -> list[str]:
     lines += [f"The section {name} is missing: {why}." for name, why in missing.items()]
     if left_out := results.get("avx2", {}).get("left_out"):
         lines.append(f"Engines without a switch that holds them to AVX2, left out there: {', '.join(left_out)}.")
+    for title, found in _points(results).items():
+        lost = {
+            peer["title"]: peer["status"] for peer in found["peers"].values() if peer["status"].startswith("failed")
+        }
+        lines += [f"{title}: {peer} {status}." for peer, status in lost.items()]
     for entry in results.get("op", ()):
         what = f"{layer_of(entry)}, {entry['direction']}"
         lines += [f"{candidate_title(who, entry['operation'])}, {what}: {why}." for who, why in entry["failed"].items()]
@@ -243,25 +250,22 @@ def _result(row: dict[str, Any]) -> str:
     return ", ".join(words.format(row[key]) for key, words in said.items() if key in row) or "-"
 
 
-def _dense_input(results: dict[str, Any]) -> Iterator[Table]:
-    found, rows = results["dense_input"], []
-    yield Table("Dense input (uniform noise), beside peers", ["task", *AGAINST], list(_against_fastest(found)))
-    for preset, layers in found["zeros"]["data"].items():
+def _points(results: dict[str, Any]) -> dict[str, Any]:
+    """What the section peers gave at other points, by title."""
+    titles = {"dense_input": "Dense input (uniform noise)", "avx2": "At most AVX2 on both sides"}
+    found = {title: results[name] for name, title in titles.items() if name in results}
+    return found | {threads_text(count): at for count, at in results.get("thread_counts", {}).items()}
+
+
+def _at_points(results: dict[str, Any]) -> Iterator[Table]:
+    for title, found in _points(results).items():
+        yield Table(f"{title}, beside peers", ["task", *AGAINST], list(_against_fastest(found)))
+    zeros, rows = results.get("dense_input", {}).get("zeros", {"data": {}}), []
+    for preset, layers in zeros["data"].items():
         for layer, share in layers.items():
-            rows.append(
-                [f"{preset}, {layer}", *(f"{100 * s:.1f}" for s in (share, found["zeros"]["noise"][preset][layer]))]
-            )
+            shares = share, zeros["noise"][preset][layer]
+            rows.append([f"{preset}, {layer}", *(f"{100 * share:.1f}" for share in shares)])
     yield Table("Zeros in a layer's input", ["layer", "MNIST, % zeros", "uniform noise, % zeros"], rows)
-
-
-def _avx2(results: dict[str, Any]) -> Iterator[Table]:
-    title = "At most AVX2 on both sides, beside peers"
-    yield Table(title, ["task", *AGAINST], list(_against_fastest(results["avx2"])))
-
-
-def _thread_counts(results: dict[str, Any]) -> Iterator[Table]:
-    for count, found in results["thread_counts"].items():
-        yield Table(f"{threads_text(count)}, beside peers", ["task", *AGAINST], list(_against_fastest(found)))
 
 
 def _op(results: dict[str, Any]) -> Iterator[Table]:
@@ -282,10 +286,8 @@ def _op(results: dict[str, Any]) -> Iterator[Table]:
         rows = []
         for who, peer in entry["candidates"].items():
             seconds = peer["timing"]["median"]
-            work = {
-                **entry,
-                "executed_flops": entry["executed_flops" if who == OURS else "flops"],
-            }  # theirs is not known
+            done = entry["executed_flops" if who == OURS else "flops"]  # theirs is not known
+            work = {**entry, "executed_flops": done}
             rates = [f"{entry[what] / seconds / 1e9:.3g}" for what in ("flops", "bytes")]
             share = _cost(results, threads, work, seconds)[1]
             rows.append([peer["title"], *_spread(peer), *rates, share, f"{peer['ratio']:.2f}", f"{peer['error']:.0e}"])
