@@ -220,8 +220,8 @@ def _im2col_backward(dx: Array, dw: Array, db: Array, dout: Array, x: Array, w: 
 def candidate_title(who: str, operation: str) -> str:
     """What a candidate is called; PyTorch's convolutions are oneDNN's."""
     if who in TORCH:
-        titles = {"conv2d": f"oneDNN (PyTorch, {TORCH[who]})", "dense": "PyTorch", "maxpool2d": f"PyTorch, {TORCH[who]}"}
-        return titles[operation]
+        layout = "" if operation == "dense" else f", {TORCH[who]}"
+        return f"oneDNN (PyTorch{layout})" if operation == "conv2d" else f"PyTorch{layout}"
     return who if who == OURS else BLAS[operation]
 
 
