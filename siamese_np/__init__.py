@@ -21,7 +21,7 @@ _PUBLIC = {
     "network": ("Sequential", "SiameseNetwork"),
     "optimizers": ("SGD", "Adam"),
     "pairs": ("balanced_batches", "random_pairs"),
-    "presets": ("cnn", "cnn3", "mlp"),
+    "presets": ("cnn", "cnn3", "mlp", "slim"),
     "recipes": ("recipe",),
     "run": ("Run", "train_run"),
     "runtime.scheduler": ("set_threads",),

@@ -6,7 +6,7 @@ step of a training from its seed, epoch and step: so a resumed training draws th
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ Images = NDArray[np.floating]
 Augmentation = Callable[[Images, np.random.Generator], Images]
 KNOTS = 5  # along each side of an image
 MAX_PIXELS = 1e6
+VIEWS = [(0.0, down, right) for down in (-0.8, 0.8) for right in (-0.8, 0.8)] + [(-8.0, 0.0, 0.0), (8.0, 0.0, 0.0)]
 
 
 class Distort:
@@ -55,7 +56,7 @@ class Distort:
         limits = {"rotation": 180.0, "scale": 0.99, "shift": MAX_PIXELS, "elastic": MAX_PIXELS}
         for (name, most), value in zip(limits.items(), (rotation, scale, shift, elastic), strict=True):
             if not 0 <= as_number(value) <= most:
-                raise OptionError(f"Distort needs a {name} from 0 to {most:g}, not {value!r}")
+                raise OptionError(f"{name} of Distort must be from 0 to {most:g}, not {value!r}")
         self.rotation, self.scale, self.shift, self.elastic = map(float, (rotation, scale, shift, elastic))
 
     def __call__(self, images: Images, rng: np.random.Generator) -> Images:
@@ -96,6 +97,19 @@ def resample(images: Images, angle: Any, stretch: Any, shift: Any, grid: Any) ->
     out = np.empty_like(work)
     ops.distort(out, work, matrix.astype(work.dtype), grid.astype(work.dtype))
     return out.astype(images.dtype, copy=False)
+
+
+def views(images: Images) -> Iterator[Images]:
+    """The images (N, H, W, C) themselves, shifted four ways, and turned two ways: what `SiameseNetwork.views` averages.
+
+    ShapeError where they are no images of at least 2x2 pixels.
+    """
+    if images.ndim != 4 or min(images.shape[1:3]) < 2:
+        raise ShapeError(f"views need images (N, H, W, C) of at least 2x2 pixels, not {images.shape}")
+    yield images
+    N = len(images)
+    for angle, down, right in VIEWS:
+        yield resample(images, np.full(N, angle), np.ones((N, 2)), np.array([down, right]), np.zeros((N, 2, 2, 2)))
 
 
 def check_augmentation(augment: Any) -> None:

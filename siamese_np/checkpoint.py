@@ -19,7 +19,7 @@ from siamese_np._checks import as_number
 from siamese_np.augment import check_augmentation
 from siamese_np.datasets import Dataset
 from siamese_np.description import registered_layer
-from siamese_np.errors import ModelError, OptionError
+from siamese_np.errors import ModelError, OptionError, ShapeError
 from siamese_np.network import Sequential
 from siamese_np.report.health import columns
 from siamese_np.storage import load_arrays, save_arrays
@@ -66,11 +66,10 @@ def load_checkpoint(
     def arrays_of(header: dict[str, Any]) -> dict[str, NDArray[Any]]:
         check_identity(path, header, dataset, own_parts(**own), own.get("network"))
         try:
-            options = {**LATER_OPTIONS, **header["options"]}
-            training = make(options)
-            if dataclasses.asdict(training.config) != options:
+            training = make({**LATER_OPTIONS, **header["options"]})
+            if dataclasses.asdict(training.config) != {**LATER_OPTIONS, **header["options"]}:
                 raise OptionError("its options are not all there")
-        except (KeyError, TypeError, OptionError) as error:
+        except (KeyError, TypeError, OptionError, ShapeError) as error:
             raise ModelError(f"{path} has a header that describes no training: {error}") from None
         if config not in (None, training.config):
             raise ModelError(f"the run in {folder} keeps its configuration: {training.config}")

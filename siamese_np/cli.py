@@ -89,7 +89,10 @@ def evaluate(args: argparse.Namespace) -> int:
     from siamese_np import evaluation
     from siamese_np.datasets import load_dataset
 
-    metrics = evaluation.evaluate(_load(args.model), load_dataset(args.data)).metrics
+    siamese, dataset = _load(args), load_dataset(args.data)
+    if siamese.views:  # the model's threshold is of single embeddings
+        siamese.threshold = evaluation.calibrated(siamese.embed, dataset)
+    metrics = evaluation.evaluate(siamese, dataset).metrics
     _result(args, metrics, evaluation.text(metrics))
     return 0
 
@@ -106,7 +109,7 @@ def embed(args: argparse.Namespace) -> int:
         raise OptionError(f"--output must end in one of {', '.join(EMBEDDING_SUFFIXES)}, not {output.name!r}")
     if not output.parent.is_dir():
         raise OptionError(f"there is no folder {output.parent} for --output")
-    siamese = _load(args.model)
+    siamese = _load(args)
     images, names = load_images(args.input)
     siamese.embed(images[:1])
     start = time.perf_counter()
@@ -128,7 +131,7 @@ def compare(args: argparse.Namespace) -> int:
     """Say how far apart two images are."""
     from siamese_np.datasets import read_image
 
-    siamese = _load(args.model)
+    siamese = _load(args)
     a, b = (read_image(path)[None, :, :, None] for path in (args.a, args.b))
     distance = float(siamese.distances(a, b)[0])
     result = {"distance": distance, "threshold": siamese.threshold, "similar": distance < siamese.threshold}
@@ -143,7 +146,7 @@ def search(args: argparse.Namespace) -> int:
     from siamese_np.metrics import nearest
     from siamese_np.storage import fingerprint, read_embeddings
 
-    siamese = _load(args.model)
+    siamese = _load(args)
     emb, paths = read_embeddings(Path(args.index), siamese.network.output_shape[0], fingerprint(siamese))
     query = siamese.embed(read_image(args.query)[None, :, :, None])
     indices, distances = nearest(query, emb, min(args.k, len(emb)) if args.k > 0 else args.k)
@@ -190,7 +193,7 @@ def export(args: argparse.Namespace) -> int:
     """Write the embedding network of a saved model as an ONNX file."""
     from siamese_np.export import export_onnx
 
-    told = export_onnx(_load(args.model), args.output)
+    told = export_onnx(_load(args), args.output)
     images, emb = (", ".join(map(str, told[end]["shape"])) for end in ("input", "output"))
     lines = f"network of {told['parameters']:,} parameters written to {args.output}: "
     _result(args, {"file": args.output, **told}, f"{lines}images ({images}) in, embeddings ({emb}) out")
@@ -291,6 +294,7 @@ def _parser(with_config: bool) -> argparse.ArgumentParser:
         return sub
 
     model_help = "run folder, or a model.npz"
+    views_help = "embed each image as the mean of seven: itself, shifted and turned a little"
     data_help = "folder of IDX files with MNIST's names (the bundled MNIST)"
 
     sub = command(train, "train a network, evaluate it on the test images, draw and save the results")
@@ -303,10 +307,12 @@ def _parser(with_config: bool) -> argparse.ArgumentParser:
 
     sub = command(evaluate, "measure a saved model on the test images")
     sub.add_argument("model", metavar="MODEL", help=model_help)
+    sub.add_argument("--views", action="store_true", help=f"{views_help}; the threshold is calibrated anew")
     sub.add_argument("--data", metavar="DIR", help=data_help)
 
     sub = command(embed, "write the embeddings of images")
     sub.add_argument("model", metavar="MODEL", help=model_help)
+    sub.add_argument("--views", action="store_true", help=views_help)
     sub.add_argument("input", metavar="INPUT", nargs="+", help="image file, folder of images, or IDX file")
     sub.add_argument("-o", "--output", metavar="FILE", required=True, help=".npy, .npz (with paths) or .csv")
 
@@ -318,6 +324,7 @@ def _parser(with_config: bool) -> argparse.ArgumentParser:
     sub = command(search, "list the images of an index nearest to a query image")
     sub.add_argument("model", metavar="MODEL", help=model_help)
     sub.add_argument("query", metavar="QUERY", help="image file")
+    sub.add_argument("--views", action="store_true", help="the index was written with --views")
     sub.add_argument("--index", metavar="FILE", required=True, help=".npz written by embed")
     sub.add_argument("-k", type=int, default=5, metavar="K", help="how many (5)")
 
@@ -455,10 +462,12 @@ def _shape(text: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(f"a shape is whole numbers such as 4,10, not {text!r}") from None
 
 
-def _load(model: str) -> "SiameseNetwork":
+def _load(args: argparse.Namespace) -> "SiameseNetwork":
     from siamese_np.storage import load_model
 
-    return load_model(model)
+    siamese = load_model(args.model)
+    siamese.views = getattr(args, "views", False)
+    return siamese
 
 
 def _mistake(args: argparse.Namespace, arguments: Sequence[str], sentence: str) -> int:

@@ -1,7 +1,7 @@
 """What is measured of a trained model on the test images, and how it is told."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from siamese_np._checks import check_pairable
 from siamese_np.bootstrap import all_pairs_intervals
 from siamese_np.datasets import Dataset, Split
 from siamese_np.evaluation_pairs import evaluation_pairs, load_evaluation_pairs, mnist_part
-from siamese_np.metrics import knn_vote, map_at_r, nearest, pair_distances, pair_metrics
+from siamese_np.metrics import calibrate_threshold, knn_vote, map_at_r, nearest, pair_distances, pair_metrics
 from siamese_np.network import SiameseNetwork
 
 NEIGHBOURS = 5  # k of the nearest-neighbour classifier
@@ -79,6 +79,12 @@ def evaluate(siamese: SiameseNetwork, dataset: Dataset) -> Evaluation:
     evaluation = measure(emb, siamese.embed(dataset.train.images), dataset, siamese.threshold, siamese.margin)
     evaluation.metrics["embeddings_per_second"] = len(emb) / seconds
     return evaluation
+
+
+def calibrated(embed: Callable[[NDArray[Any]], NDArray[Any]], dataset: Dataset) -> float:
+    """The threshold of an embedding function: calibrated on the evaluation pairs of the validation images."""
+    pairs, label = evaluation_pairs(dataset.validation.classes)
+    return calibrate_threshold(pair_distances(embed(dataset.validation.images), pairs), label)
 
 
 def measure(emb: NDArray[Any], gallery: NDArray[Any], dataset: Dataset, threshold: float, margin: float) -> Evaluation:

@@ -29,6 +29,7 @@ from siamese_np._contract import (
     loss_forward,
 )
 from siamese_np._ownership import check_layers, join_arrays, move_arrays
+from siamese_np.augment import views
 from siamese_np.backend import ops
 from siamese_np.description import described, layer_config, load_params, make_layers, numbered
 from siamese_np.distances import EuclideanDistance
@@ -276,7 +277,16 @@ class SiameseNetwork:
         calibrated.
     class_names : sequence of str, optional
         What the classes are called, in the order of their numbers; kept in model files.
+
+    Attributes
+    ----------
+    views : bool, False at first
+        Embed each image as the mean of seven embeddings: of itself, shifted and turned a little
+        (`siamese_np.augment.views`). It takes seven times as long, makes fewer mistakes, and wants a threshold of its
+        own. No model file keeps it.
     """
+
+    views = False
 
     def __init__(
         self,
@@ -366,8 +376,13 @@ class SiameseNetwork:
         emb = np.empty((len(images), *self.network.output_shape), self.network.params.dtype)
         for start in range(0, len(images), EMBED_BATCH):
             part = slice(start, start + EMBED_BATCH)
-            emb[part] = self.network.forward(images[part])[0]
+            emb[part] = self._embed(images[part])
         return emb
+
+    def _embed(self, images: Array) -> Array:
+        if not self.views:
+            return self.network.forward(images)[0]
+        return np.mean([self.network.forward(view)[0] for view in views(images)], axis=0)
 
     def distances(self, images_a: Array, images_b: Array) -> Array:
         """Distances (N,) between matching images of two batches (N, H, W, C)."""

@@ -1,4 +1,4 @@
-"""The embedding networks of this package: two small CNNs, and the MLP of the original notebook."""
+"""The embedding networks of this package: three small CNNs, and the MLP of the original notebook."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -31,7 +31,7 @@ def cnn(
         Seed of the weights.
     dtype : dtype, default float32
     """
-    return _blocks("cnn", (32, 64), input_shape, embedding_size, seed, dtype)
+    return _blocks("cnn", (32, 64), 1, 128, input_shape, embedding_size, seed, dtype)
 
 
 def cnn3(
@@ -44,7 +44,20 @@ def cnn3(
 
     Parameters are those of `cnn`.
     """
-    return _blocks("cnn3", (32, 64, 128), input_shape, embedding_size, seed, dtype)
+    return _blocks("cnn3", (32, 64, 128), 1, 128, input_shape, embedding_size, seed, dtype)
+
+
+def slim(
+    input_shape: Shape = (28, 28, 1),
+    embedding_size: int = 32,
+    seed: int = 0,
+    dtype: DTypeLike = np.float32,
+) -> Sequential:
+    """As `cnn`, for a training of a second: few filters, and convolutions without padding, of a border that is black.
+
+    Parameters are those of `cnn`.
+    """
+    return _blocks("slim", (16, 48), 0, 64, input_shape, embedding_size, seed, dtype)
 
 
 def mlp(
@@ -66,7 +79,7 @@ def mlp(
     return Sequential(layers[:-1], input_shape)
 
 
-PRESETS = {"cnn": cnn, "cnn3": cnn3, "mlp": mlp}
+PRESETS = {"cnn": cnn, "cnn3": cnn3, "mlp": mlp, "slim": slim}
 
 
 def make_network(preset: str, **options: Any) -> Sequential:
@@ -77,20 +90,29 @@ def make_network(preset: str, **options: Any) -> Sequential:
 
 
 def _blocks(
-    name: str, filters: Sequence[int], input_shape: Shape, embedding_size: int, seed: int, dtype: DTypeLike
+    name: str,
+    filters: Sequence[int],
+    pad: int,
+    hidden: int,
+    input_shape: Shape,
+    embedding_size: int,
+    seed: int,
+    dtype: DTypeLike,
 ) -> Sequential:
     """Blocks of 3x3 convolution, ReLU and 2x2 max-pooling, then two dense layers."""
     H, W, C = _image_shape(input_shape)
-    smallest = 2 ** len(filters)
+    smallest = 1
+    for _ in filters:
+        smallest = 2 * smallest + 2 - 2 * pad
     if min(H, W) < smallest:
         raise ShapeError(f"the {name} preset needs images of at least {smallest}x{smallest} pixels, not {H}x{W}")
     seeds = seeded(np.random.SeedSequence, seed).spawn(len(filters) + 2)
     layers: list[Layer] = []
     for F, block_seed in zip(filters, seeds, strict=False):
-        layers += [Conv2D(C, F, 3, pad="same", seed=block_seed, dtype=dtype), ReLU(), MaxPool2D(2)]
-        H, W, C = H // 2, W // 2, F
-    layers += [Flatten(), Dense(H * W * C, 128, seed=seeds[-2], dtype=dtype), ReLU()]
-    return Sequential([*layers, Dense(128, embedding_size, seed=seeds[-1], dtype=dtype)], input_shape)
+        layers += [Conv2D(C, F, 3, pad=pad, seed=block_seed, dtype=dtype), ReLU(), MaxPool2D(2)]
+        H, W, C = (H - 2 + 2 * pad) // 2, (W - 2 + 2 * pad) // 2, F
+    layers += [Flatten(), Dense(H * W * C, hidden, seed=seeds[-2], dtype=dtype), ReLU()]
+    return Sequential([*layers, Dense(hidden, embedding_size, seed=seeds[-1], dtype=dtype)], input_shape)
 
 
 def _image_shape(shape: Shape) -> tuple[int, int, int]:

@@ -14,6 +14,16 @@ RECIPES: dict[str, dict[str, Any]] = {
     # error on validation; averaged weights, wider layers, stronger augmentation and smaller batches did not.
     "best": {"preset": "cnn3", "epochs": 36, "weight_decay": 0.1, "augment": "mild"},
     "default": {},
+    # 99 % of validation images have the class of the nearest class mean after a second. A rate twice the usual, few
+    # filters, no padding and active negatives each helped at one epoch; a third block and a higher rate did not.
+    "fast": {
+        "preset": "slim",
+        "epochs": 1,
+        "batch_size": 128,
+        "learning_rate": 6e-3,
+        "weight_decay": 0.0,
+        "negatives": "active",
+    },
 }
 
 

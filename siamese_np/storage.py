@@ -213,8 +213,8 @@ def load_model(model: str | Path) -> SiameseNetwork:
 
 
 def fingerprint(siamese: SiameseNetwork) -> str:
-    """Hash of a model's weights: embeddings of two models cannot be compared."""
-    return hashlib.sha256(siamese.network.params.tobytes()).hexdigest()
+    """Hash of a model's weights and of its `views`: embeddings of two models cannot be compared."""
+    return hashlib.sha256(siamese.network.params.tobytes() + b"views" * siamese.views).hexdigest()
 
 
 @contextmanager

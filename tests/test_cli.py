@@ -123,10 +123,11 @@ def test_help_tells_every_field_of_the_configuration_and_its_default(capsys):
     for field in dataclasses.fields(TrainConfig):
         assert f"--{field.name.replace('_', '-')} {field.metadata['metavar']}" in told
     for words in (
-        "passes over the data (batch 4, notebook 5)",
+        "passes over the data (batch 3, notebook 5)",
         "a step (batch 256, notebook 32)",
         "top of the schedule (batch 0.003, notebook 0.001)",
-        "cnn, cnn3 or mlp (cnn)",
+        "cnn, cnn3, mlp or slim (batch cnn3, notebook cnn)",
+        "those given: best, default, fast (default)",
         "(one-cycle)",
     ):
         assert words in told
@@ -200,7 +201,7 @@ def test_ctrl_c_before_the_first_epoch_ends_leaves_something_to_resume(tmp_path)
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--preset", "resnet"], r"no preset 'resnet'; choose one of cnn, cnn3, mlp"),
+        (["--preset", "resnet"], r"no preset 'resnet'; choose one of cnn, cnn3, mlp, slim"),
         (["--protocol", "triplet"], r"no protocol 'triplet'; choose one of batch, notebook"),
         (["--optimizer", "adagrad"], r"no optimizer 'adagrad'"),
         (["--schedule", "steps"], r"no schedule 'steps'"),
@@ -358,6 +359,32 @@ def test_search_refuses_the_index_of_another_model(trained, digits, tmp_path, ca
     assert "made by another model" in mistake(capsys, *query)
 
 
+def test_views_have_a_threshold_and_an_index_of_their_own(trained, small_mnist, digits, tmp_path, capsys):
+    model, index = trained[0], tmp_path / "index.npz"
+    assert main(["evaluate", str(model), "--views", "--data", str(small_mnist), "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["threshold"] != trained[1]["threshold"] and figures["auc"] != trained[1]["auc"]
+    assert figures["pair_accuracy"] > trained[1]["pair_accuracy"] - 0.05
+    assert main(["embed", str(model), str(digits), "--views", "-o", str(index)]) == 0
+    query = ["search", str(model), str(digits / "7-1.png"), "--index", str(index)]
+    assert "made by another model" in mistake(capsys, *query)
+    assert main([*query, "--views", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["nearest"][0]["distance"] == 0
+
+
+def test_a_recipe_on_the_command_line(small_mnist, tmp_path, capsys):
+    given = ["train", "--recipe", "best", "--epochs", "1", "--preset", "mlp", "--data", small_mnist, "--out", tmp_path]
+    assert main([str(argument) for argument in given] + ["--json"]) == 0
+    options = json.loads(capsys.readouterr().out)["options"]
+    assert (options["augment"], options["weight_decay"], options["epochs"]) == ("mild", 0.1, 1)
+    wrong = "--recipe cannot go with --resume: a resumed run keeps its options and its folder"
+    assert wrong in mistake(capsys, "train", "--recipe", "best", "--resume", tmp_path)
+    assert "no recipe 'x'; choose one of" in mistake(capsys, "train", "--recipe", "x")
+    assert "recipe best is for the protocol batch" in mistake(
+        capsys, "train", "--recipe", "best", "--protocol", "notebook"
+    )
+
+
 def test_a_run_that_was_trained_but_not_evaluated_can_be_resumed(trained, small_mnist, tmp_path, capsys):
     folder = tmp_path / "run"
     folder.mkdir()
@@ -422,7 +449,16 @@ def test_unknown_options_and_commands_are_the_users_mistake():
 def test_warm_up_says_what_it_compiled(capsys):
     assert main(["info", "--warm-up", "--json"]) == 0
     seconds = json.loads(capsys.readouterr().out)["warm_up_seconds"]
-    assert list(seconds) == ["cnn network", "cnn3 network", "mlp network", "losses", "adam", "sgd", "evaluation"]
+    assert list(seconds) == [
+        "cnn network",
+        "cnn3 network",
+        "mlp network",
+        "slim network",
+        "losses",
+        "adam",
+        "sgd",
+        "evaluation",
+    ]
 
 
 def test_info(capsys):

@@ -16,7 +16,9 @@ from siamese_np import (
     cnn,
     cnn3,
     mlp,
+    slim,
 )
+from siamese_np.augment import views
 from siamese_np.errors import OptionError, ShapeError
 from siamese_np.fusion import ConvReLUPool
 from siamese_np.presets import make_network
@@ -35,10 +37,12 @@ def test_the_presets_are_what_they_are_called():
     assert cnn().output_shape == (64,) and mlp().output_shape == (128,)
     assert cnn().named_params()["conv2d_2.w"].shape == (3, 3, 32, 64)
     assert cnn3().output_shape == (64,) and cnn3().params.size == 248_512
+    assert slim().output_shape == (32,) and slim().upto(6).output_shape == (5, 5, 48)
+    assert slim((10, 11, 2)).upto(6).output_shape == (1, 1, 48) and cnn3((8, 8, 1)).upto(9).output_shape[0] == 1
     assert cnn3().upto(9).output_shape == (3, 3, 128)  # of 28, 14 and 7 pixels
 
 
-@pytest.mark.parametrize("make", [cnn, cnn3, mlp])
+@pytest.mark.parametrize("make", [cnn, cnn3, mlp, slim])
 def test_weights_are_glorot_uniform_and_seeded(make):
     network = make(seed=1)
     for name, w in network.named_params().items():
@@ -163,6 +167,7 @@ def test_forward_gives_the_distances_of_the_embeddings_in_any_float_dtype():
         (lambda: AvgPool2D(0), OptionError, "window must be a whole number of at least 1, not 0"),
         (lambda: SiameseNetwork(Sequential([ReLU()], (8, 8, 1))), ShapeError, "must end in vectors"),
         (lambda: cnn((3, 8, 1)), ShapeError, "cnn preset needs images of at least 4x4 pixels, not 3x8"),
+        (lambda: slim((28, 9, 1)), ShapeError, "slim preset needs images of at least 10x10 pixels, not 28x9"),
         (lambda: cnn3((8, 7, 1)), ShapeError, "cnn3 preset needs images of at least 8x8 pixels, not 8x7"),
         (lambda: mlp((8, 8)), ShapeError, r"an image shape is \(H, W, C\)"),
         (lambda: mlp(embedding_size=0), OptionError, "at least 1, not 0"),
@@ -199,7 +204,7 @@ def test_forward_gives_the_distances_of_the_embeddings_in_any_float_dtype():
         ),
         (lambda: SiameseNetwork(mlp(), class_names="ab"), OptionError, "class names must be a list of text, not 'ab'"),
         (lambda: SiameseNetwork(mlp(), class_names=[0, 1]), OptionError, "class names must be a list of text"),
-        (lambda: make_network("vgg"), OptionError, "there is no preset 'vgg'; choose one of cnn, cnn3, mlp"),
+        (lambda: make_network("vgg"), OptionError, "there is no preset 'vgg'; choose one of cnn, cnn3, mlp, slim"),
     ],
 )
 def test_what_does_not_fit_is_refused_when_it_is_built(make, error, sentence):
@@ -303,3 +308,29 @@ def test_all_arrays_of_a_layer_can_be_assigned_at_once(kind):
     setattr(layer, kind, {"w": np.array([[1], [2]]), "b": np.array([3])})
     assert getattr(layer, kind) is before or kind == "grads"
     assert [array.tolist() for array in getattr(layer, kind).values()] == [[[1], [2]], [3]]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_views_are_averaged(dtype):
+    siamese = SiameseNetwork(cnn((8, 8, 1), 4, dtype=dtype))
+    image = np.zeros((1, 8, 8, 1), dtype)
+    image[0, 3:5, 3:5] = 1  # a square in the middle: shifted by 0.8, a fifth of its first row and column stays
+    single, shown = siamese.embed(image), list(views(image))
+    assert len(shown) == 7 and not siamese.views
+    np.testing.assert_array_equal(shown[0], image)
+    np.testing.assert_allclose(shown[1][0, 3:6, 3, 0], [0.04, 0.2, 0.16], atol=1e-6)
+    for view in shown[1:]:
+        assert view.sum() == pytest.approx(4, abs=0.1) and view.dtype == dtype
+    siamese.views = True
+    emb = siamese.embed(np.concatenate([image] * 300))
+    expected = np.mean([siamese.network.forward(view)[0] for view in shown], axis=0)
+    assert emb.dtype == dtype and (abs(emb - single) > 1e-4).any()
+    np.testing.assert_allclose(emb, np.repeat(expected, 300, axis=0), rtol=1e-4, atol=1e-6)
+    assert siamese.distances(image, image)[0] == 0
+
+
+def test_views_need_images():
+    siamese = SiameseNetwork(Sequential([Dense(3, 2, seed=0)], (3,)))
+    siamese.views = True
+    with pytest.raises(ShapeError, match=r"views need images \(N, H, W, C\) of at least 2x2 pixels, not \(1, 3\)"):
+        siamese.embed(np.ones((1, 3)))

@@ -65,7 +65,7 @@ def test_a_recipe_is_changed_by_the_options_given():
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"name": "better"}, "no recipe 'better'; choose one of best, default"),
+        ({"name": "better"}, "no recipe 'better'; choose one of best, default, fast"),
         ({"name": "best", "protocol": "notebook"}, "the recipe best is for the protocol batch, not for notebook"),
         ({"name": "best", "protocol": "x"}, "the recipe best is for the protocol batch, not for x"),
         ({"name": "best", "epochs": 0}, "epochs must be at least 1"),

@@ -14,7 +14,7 @@ OTHERS = [
     *("PairwiseDistances", "Run", "SGD", "Sequential", "SiameseError", "SiameseNetwork", "Split", "SupConLoss"),
     *("TrainConfig", "balanced_batches", "cnn", "cnn3", "load_dataset", "load_images", "load_model", "mlp"),
     *("random_pairs", "read_idx", "read_image", "recipe", "register_layer", "save_model", "set_threads", "trace"),
-    *("train_run", "use_kernels"),
+    *("slim", "train_run", "use_kernels"),
 ]
 
 

@@ -203,7 +203,7 @@ def test_stretch_is_apart_for_rows_and_columns():
 @pytest.mark.parametrize("wrong", [-1, np.nan, np.inf, None, True, "2", 1e7])
 @pytest.mark.parametrize("name", ["rotation", "scale", "shift", "elastic"])
 def test_a_distortion_out_of_range_is_refused(name, wrong):
-    with pytest.raises(OptionError, match=f"Distort needs a {name} from 0 to .*, not {wrong}"):
+    with pytest.raises(OptionError, match=f"{name} of Distort must be from 0 to .*, not {wrong!r}"):
         Distort(**{name: wrong})
 
 
@@ -663,6 +663,7 @@ DAMAGES = [
     ("margin", option("margin", 0)),
     ("learning rate", option("learning_rate", "x")),
     ("preset", option("preset", "resnet")),
+    ("at least 8x8 pixels", option("preset", "cnn3")),
     ("steps", option("protocol", "notebook")),
     ("steps", option("batch_size", 8)),
     ("batch size", option("batch_size", 10**9)),

@@ -72,22 +72,22 @@ TEXTBOOK_ROUTE = [
 def test_the_textbook_route_is_these_files():
     functions = walk(SIAMESE_NP_KERNELS="textbook")
     assert sorted(functions) == sorted(TEXTBOOK_ROUTE)
-    assert lines(*(PACKAGE / name for name in functions)) <= 2_545
-    assert sum(functions.values()) <= 645
+    assert lines(*(PACKAGE / name for name in functions)) <= 2_560
+    assert sum(functions.values()) <= 630
 
 
 def test_the_compiled_step():
     functions = walk(SIAMESE_NP_KERNELS="compiled", NUMBA_DISABLE_JIT="1")
     assert {"kernels/conv/winograd.py", "kernels/conv/sparse_backward.py", "kernels/dense.py"} < set(functions)
     assert not any(name.startswith("textbook/") for name in functions)
-    assert lines(*(PACKAGE / name for name in functions)) <= 4_465
-    assert sum(functions.values()) <= 1_550
+    assert lines(*(PACKAGE / name for name in functions)) <= 4_480
+    assert sum(functions.values()) <= 1_590
 
 
 # The files and folders of each room, and how many lines of Python it may have.
 ROOMS = {
     "front rooms and textbook": (
-        4_060,
+        4_120,
         *("layers.py", "fusion.py", "network.py", "presets.py", "losses.py", "distances.py", "optimizers.py"),
         *(
             "pairs.py",
@@ -102,7 +102,7 @@ ROOMS = {
         ),
         *("_ownership.py", "_contract.py", "backend.py", "_checks.py", "errors.py", "__init__.py", "textbook"),
     ),
-    "kernels": (2_620, "kernels", "warm_up.py"),
+    "kernels": (2_590, "kernels", "warm_up.py"),
     "runtime": (950, "runtime"),
     "gradient checker": (6_110, "gradcheck"),
     "benchmark and ladder": (2_990, "bench", "ladder"),

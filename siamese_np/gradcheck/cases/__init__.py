@@ -27,7 +27,8 @@ def check_target(
     how = Options(seed, **options)
     operations = dict(OPERATIONS)
     if target is None:
-        del operations["cnn3"]  # a longer cnn: in three times as long, no other operation
+        for name in ("cnn3", "slim"):  # the operations of cnn once more, in several times as long
+            del operations[name]
     if window:
         if target != "conv2d":
             raise OptionError(f"--{next(iter(window))} is for conv2d alone: give a layer of your own its own windows")

@@ -20,7 +20,7 @@ from siamese_np.network import Sequential, SiameseNetwork
 from siamese_np.presets import make_network
 
 EMBEDDING = 2
-IMAGES, SIZE, LARGER = 6, 4, {"cnn3": 8}  # LARGER: a smaller image would be pooled to nothing
+IMAGES, SIZE, LARGER = 6, 4, {"cnn3": 8, "slim": 10}  # LARGER: a smaller image would be pooled to nothing
 MAX_PAIRS = 2  # similar ones, and as many dissimilar ones
 SPREAD = 0.25  # of the images: distances around the margin
 STEPS, LEARNING_RATE = 20, 0.2
