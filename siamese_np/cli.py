@@ -200,6 +200,14 @@ def export(args: argparse.Namespace) -> int:
     return 0
 
 
+def reproduce(args: argparse.Namespace) -> int:
+    """Train and measure the accuracy tables of the README anew."""
+    from siamese_np.reproduce.command import run
+
+    _result(args, *run(args))
+    return 0
+
+
 def trace(args: argparse.Namespace) -> int:
     """Write a page that shows a pair of images on its way to the loss and back."""
     from siamese_np.tracing.command import run
@@ -368,6 +376,13 @@ def _parser(with_config: bool) -> argparse.ArgumentParser:
     sub.add_argument("--label", choices=("similar", "dissimilar"), help="what the pair is (by class, or as judged)")
     sub.add_argument("--only", action="store_true", help="no other pairs on the page")
     sub.add_argument("--data", metavar="DIR", help=data_help)
+
+    sub = command(reproduce, "train and measure the accuracy tables of the README anew")
+    sub.add_argument("--quick", action="store_true", help="hardly any training, one seed: to see that it works")
+    sub.add_argument("--ablations", action="store_true", help="also the recipe best with one thing changed")
+    sub.add_argument("--unseen", action="store_true", help="also training without some of the digits")
+    sub.add_argument("--seeds", type=int, metavar="N", help="trainings of each row (5)")
+    sub.add_argument("--out", metavar="DIR", default="reproduced", help="folder that keeps what is done (reproduced)")
 
     sub = command(bench, "measure this machine, the kernels, training, and other frameworks beside them")
     sub.add_argument("--quick", action="store_true", help="at most a minute, with less of everything")

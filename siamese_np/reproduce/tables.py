@@ -1,0 +1,215 @@
+"""The tables: which networks are trained, for which rows, and how each row is measured.
+
+Nothing is chosen here. The options come from `siamese_np.recipes`; test images are only measured; the ablations, which
+tell whether a part earns its place, are measured on the validation images.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from siamese_np.config import TrainConfig
+from siamese_np.datasets import Dataset
+from siamese_np.evaluation import calibrated, measure
+from siamese_np.losses import SupConLoss
+from siamese_np.network import SiameseNetwork
+from siamese_np.recipes import recipe
+from siamese_np.reproduce.baselines import CrossEntropy, classifier, pixels, principal_components
+from siamese_np.reproduce.unseen import COURSE, SIMILARITY, measure_unseen, seen_only
+
+Metrics = dict[str, Any]
+Embed = Callable[[NDArray[Any]], NDArray[Any]]
+Columns = Mapping[str, tuple[str, float, str]]  # JSON key: heading, factor, format
+
+ACCURACY: Columns = {
+    "eer_all_pairs": ("EER, all pairs, %", 100, ".3f"),
+    "balanced_accuracy_all_pairs": ("balanced accuracy, all pairs, %", 100, ".3f"),
+    "auc_all_pairs": ("AUC, all pairs", 1, ".6f"),
+    "tar_at_far_1e-3_all_pairs": ("TAR at FAR 0.001", 1, ".4f"),
+    "d_prime": ("d'", 1, ".2f"),
+    "pair_accuracy": ("pair accuracy", 1, ".4f"),
+    "pair_accuracy_confusable": ("look-alikes", 1, ".4f"),
+    "knn_accuracy": ("5 neighbours", 1, ".4f"),
+    "map_at_r": ("MAP@R", 1, ".4f"),
+    "seconds": ("s of training", 1, ".1f"),
+}
+UNSEEN: Columns = {
+    "few_shot_all": ("20 shots, all digits", 1, ".4f"),
+    "few_shot_unseen": ("20 shots, unseen", 1, ".4f"),
+    "one_shot": ("1 shot, among unseen", 1, ".4f"),
+    "pairs_seen": ("pairs of seen", 1, ".4f"),
+    "pairs_across": ("seen with unseen", 1, ".4f"),
+    "pairs_unseen": ("pairs of unseen", 1, ".4f"),
+    "seconds": ("s of training", 1, ".1f"),
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is trained, once for each seed, into a folder of this name; with no epochs to train, it is left as it began.
+
+    `parts` makes the network and the loss of a config, where they are not the preset's; `digits` are those of the
+    training images, all if empty.
+    """
+
+    name: str
+    config: TrainConfig
+    parts: Callable[[TrainConfig], Mapping[str, Any]] = lambda config: {}
+    digits: tuple[int, ...] = ()
+    trained: bool = True
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table: a job, and what is measured of the network it leaves."""
+
+    name: str
+    job: Job
+    measure: Callable[[SiameseNetwork, Dataset], Metrics]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows with the same columns."""
+
+    title: str
+    columns: Columns
+    rows: Sequence[Row]
+
+
+def _embedding(embed: Embed, dataset: Dataset, threshold: float | None = None) -> Metrics:
+    """The metrics of an embedding function; without a threshold it is calibrated on the validation images."""
+    threshold = calibrated(embed, dataset) if threshold is None else threshold
+    return measure(embed(dataset.test.images), embed(dataset.train.images), dataset, threshold, 1.0).metrics
+
+
+def as_trained(siamese: SiameseNetwork, dataset: Dataset) -> Metrics:
+    """With the threshold that training calibrated."""
+    return _embedding(siamese.embed, dataset, siamese.threshold)
+
+
+def untrained(siamese: SiameseNetwork, dataset: Dataset) -> Metrics:
+    """Of the initial weights."""
+    return _embedding(siamese.embed, dataset)
+
+
+def in_views(siamese: SiameseNetwork, dataset: Dataset) -> Metrics:
+    """Each embedding averaged over views of its image, of test and training images alike."""
+    siamese.views = True
+    return _embedding(siamese.embed, dataset)
+
+
+def on_validation(siamese: SiameseNetwork, dataset: Dataset) -> Metrics:
+    """With the validation images in the place of the test images."""
+    return as_trained(siamese, replace(dataset, test=dataset.validation))
+
+
+def predicted_class(siamese: SiameseNetwork, dataset: Dataset) -> Metrics:
+    """Of a classifier: two images are similar where their predicted classes are equal."""
+    kinds = siamese.network.output_shape[0]
+    return _embedding(lambda images: np.eye(kinds)[siamese.embed(images).argmax(axis=1)], dataset, 0.5)
+
+
+def penultimate(siamese: SiameseNetwork, dataset: Dataset) -> Metrics:
+    """Of a classifier: what the preset's network returns, before the last ReLU and the logits."""
+    network = siamese.network
+    return _embedding(SiameseNetwork(network.upto(len(network.layers) - 2)).embed, dataset)
+
+
+def raw_pixels(siamese: SiameseNetwork, dataset: Dataset) -> Metrics:
+    """Of the images themselves."""
+    return _embedding(pixels, dataset)
+
+
+def components(siamese: SiameseNetwork, dataset: Dataset) -> Metrics:
+    """Of the images' first 50 principal components."""
+    return _embedding(principal_components(dataset.train.images, 50), dataset)
+
+
+def of_unseen(embed_of: Callable[[SiameseNetwork], Embed], digits: tuple[int, ...]) -> Any:
+    """What measures embeddings where training saw `digits` only; the threshold is calibrated on these."""
+
+    def measured(siamese: SiameseNetwork, dataset: Dataset) -> Metrics:
+        embed, test, train = embed_of(siamese), dataset.test, dataset.train
+        threshold = calibrated(embed, seen_only(dataset, digits))
+        return measure_unseen(embed(test.images), test.classes, embed(train.images), train.classes, digits, threshold)
+
+    return measured
+
+
+def unit(embed: Embed) -> Embed:
+    """Embeddings brought to length 1, which is how `SupConLoss` compares them."""
+
+    def embedded(images: NDArray[Any]) -> NDArray[Any]:
+        emb = embed(images)
+        length = np.linalg.norm(emb, axis=1, keepdims=True)
+        return np.divide(emb, length, out=np.zeros_like(emb), where=length > 0)
+
+    return embedded
+
+
+def main_table() -> Table:
+    """The recipes, the notebook's network, and baselines, on the test images."""
+    best = recipe("best")
+    mlp = recipe("best", preset="mlp", epochs=24, negatives="active")
+    as_classifier = Job(
+        "classifier",
+        best,
+        lambda config: {"network": classifier(config.preset, config.seed), "loss": CrossEntropy()},
+    )
+    trained_best, initial = Job("best", best), Job("untrained", best, trained=False)
+    rows = [
+        Row("recipe best, 7 views", trained_best, in_views),
+        Row("recipe best", trained_best, as_trained),
+        Row("recipe default", Job("default", recipe()), as_trained),
+        Row("recipe fast", Job("fast", recipe("fast")), as_trained),
+        Row(
+            "the notebook's MLP, by its protocol",
+            Job("notebook", recipe(preset="mlp", protocol="notebook", weight_decay=0)),
+            as_trained,
+        ),
+        Row("the notebook's MLP, as best but 24 epochs, active negatives", Job("mlp", mlp), as_trained),
+        Row("classifier as best: predicted classes equal", as_classifier, predicted_class),
+        Row("classifier as best: layer before the logits", as_classifier, penultimate),
+        Row("network of best, untrained", initial, untrained),
+        Row("50 principal components", initial, components),
+        Row("raw pixels", initial, raw_pixels),
+    ]
+    return Table("MNIST, 10,000 test images", ACCURACY, rows)
+
+
+def ablations() -> Table:
+    """The recipe best, and with one thing changed, on the validation images."""
+    changed: dict[str, dict[str, Any]] = {
+        "recipe best": {},
+        "two blocks (cnn)": {"preset": "cnn"},
+        "no augmentation": {"augment": "none"},
+        "no weight decay": {"weight_decay": 0.0},
+        "a third of the epochs": {"epochs": 12},
+        "active negatives": {"negatives": "active"},
+    }
+    jobs = {
+        name: Job(f"best {name}" if options else "best", recipe("best", **options)) for name, options in changed.items()
+    }
+    rows = [Row(name, job, on_validation) for name, job in jobs.items()]
+    return Table("recipe best with one thing changed, 10,000 validation images", ACCURACY, rows)
+
+
+def unseen_table() -> Table:
+    """Training without some digits, with the contrastive and the supervised contrastive loss."""
+    config, rows = recipe("best", epochs=4), []
+    for split, digits in (("similarity", SIMILARITY), ("course", COURSE)):
+        seen = ", ".join(map(str, digits))
+        contrastive = Job(f"{split} contrastive", config, digits=digits)
+        supcon = Job(f"{split} supcon", config, lambda config: {"loss": SupConLoss()}, digits)
+        rows += [
+            Row(f"seen {seen}: contrastive", contrastive, of_unseen(lambda siamese: siamese.embed, digits)),
+            Row(f"seen {seen}: SupCon", supcon, of_unseen(lambda siamese: unit(siamese.embed), digits)),
+        ]
+    return Table("digits that training never saw", UNSEEN, rows)
+
+
+TABLES = {"main": main_table, "ablations": ablations, "unseen": unseen_table}

@@ -1,0 +1,141 @@
+"""``siamese-np reproduce`` on few images: what is trained, kept, measured and told."""
+
+import json
+
+import numpy as np
+import pytest
+
+from siamese_np import TrainConfig, load_dataset
+from siamese_np.cli import main
+from siamese_np.gradcheck import assert_gradients
+from siamese_np.reproduce import baselines, command, tables, unseen
+from siamese_np.reproduce.tables import ACCURACY, Job, Row, Table
+
+TINY = TrainConfig(preset="mlp", epochs=1, batch_size=100)
+
+
+@pytest.fixture
+def few(small_mnist, tmp_path, monkeypatch):
+    """One trained row, one of a classifier and one untrained, on small data, in place of the real tables."""
+
+    def main_table():
+        classifier = Job(
+            "classifier",
+            TINY,
+            lambda config: {"network": baselines.classifier("mlp", config.seed), "loss": baselines.CrossEntropy()},
+        )
+        rows = [
+            Row("trained", Job("trained", TINY), tables.as_trained),
+            Row("its validation", Job("trained", TINY), tables.on_validation),
+            Row("classes equal", classifier, tables.predicted_class),
+            Row("before the logits", classifier, tables.penultimate),
+            Row("components", Job("none", TINY, trained=False), tables.components),
+            Row("pixels", Job("none", TINY, trained=False), tables.raw_pixels),
+            Row("untrained", Job("none", TINY, trained=False), tables.untrained),
+        ]
+        return Table("few images", ACCURACY, rows)
+
+    def unseen_table():
+        row = Row("seen", Job("seen", TINY, digits=(1, 2, 3)), tables.of_unseen(lambda net: net.embed, (1, 2, 3)))
+        return Table("unseen digits", tables.UNSEEN, [row])
+
+    monkeypatch.setattr(command, "load_dataset", lambda: load_dataset(small_mnist))
+    monkeypatch.setattr(command, "TABLES", {"main": main_table, "unseen": unseen_table})
+    monkeypatch.setattr(unseen, "EPISODES", 5)
+    monkeypatch.setattr(unseen, "QUERIES", 3)
+    return tmp_path / "out"
+
+
+def test_the_tables_are_told_and_kept(few, capsys):
+    assert main(["reproduce", "--unseen", "--seeds", "2", "--out", str(few), "--json"]) == 0
+    out, err = capsys.readouterr()
+    told = json.loads(out)
+    assert err.startswith("8 trainings and 16 measurements to do, about")
+    rows = told["tables"]["few images"]
+    assert [len(seeds) for seeds in rows.values()] == [2] * 7
+    assert rows["trained"][0]["eer_all_pairs"] < rows["untrained"][0]["eer_all_pairs"] < 0.5
+    assert rows["classes equal"][0]["threshold"] == 0.5 and rows["pixels"][0] | {"seconds": 0} == rows["pixels"][1]
+    text = (few / "tables.md").read_text()
+    assert text.startswith("**few images**\n\n|  | EER, all pairs, % |") and "**unseen digits**" in text
+    mean = 100 * np.mean([seed["eer_all_pairs"] for seed in rows["trained"]])
+    assert f"| trained | {mean:.3f} ± " in text
+
+
+def test_what_is_done_is_not_done_again(few, capsys, monkeypatch):
+    assert main(["reproduce", "--seeds", "1", "--out", str(few)]) == 0
+    first = capsys.readouterr().out
+    monkeypatch.setattr(command, "train", None)
+    assert main(["reproduce", "--seeds", "1", "--out", str(few)]) == 0
+    again = capsys.readouterr()
+    assert again.out == first and again.err.startswith("0 trainings and 0 measurements to do")
+    # of an interrupted one the trainings stay
+    (few / "measured.json").unlink()
+    with monkeypatch.context() as change:
+        change.setattr(command, "train", lambda training, folder, log: len(training.history) == training.config.epochs)
+        assert main(["reproduce", "--seeds", "1", "--out", str(few)]) == 0
+    assert capsys.readouterr().out.count("| trained |") == 1
+
+
+def test_quick_is_said_so_and_kept_apart(few, capsys):
+    assert main(["reproduce", "--quick", "--out", str(few)]) == 0
+    assert "QUICK: at most 2 epochs" in capsys.readouterr().out
+    assert main(["reproduce", "--out", str(few)]) == 2
+    assert "was begun with --quick: use another --out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"rows": {}}', '{"quick": false, "rows": 3}'])
+def test_a_damaged_memory_is_told(few, capsys, content):
+    few.mkdir()
+    (few / "measured.json").write_text(content)
+    assert main(["reproduce", "--out", str(few)]) == 2
+    assert "is not what this command wrote" in capsys.readouterr().err
+
+
+def test_seeds_are_checked(few, capsys):
+    assert main(["reproduce", "--seeds", "0", "--out", str(few)]) == 2
+    assert "--seeds must be at least 1, not 0" in capsys.readouterr().err
+
+
+def test_the_real_tables_can_be_made():
+    made = [make() for make in tables.TABLES.values()]
+    names = [row.name for table in made for row in table.rows]
+    assert len(set(names)) == len(names) - 1  # recipe best is trained once, and measured on test and on validation
+    jobs = {}
+    for row in (row for table in made for row in table.rows):
+        assert jobs.setdefault(row.job.name, row.job.config) == row.job.config
+
+
+def test_cross_entropy():
+    classes = np.array([0, 2, 1, 1])
+    loss = baselines.CrossEntropy()
+    logits = np.random.default_rng(0).normal(size=(4, 3))
+    softmax = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    assert loss.forward(logits, classes)[0] == pytest.approx(-np.log(softmax[np.arange(4), classes]).mean())
+    assert_gradients(loss, logits, classes)
+    large = loss.forward(1000 * np.eye(3), np.arange(3))
+    assert large[0] == 0 and np.isfinite(loss.backward(large[1])).all()
+
+
+def test_principal_components_are_the_directions_of_most_variance():
+    rng = np.random.default_rng(0)
+    images = (rng.normal(size=(200, 6)) * [5, 1, 9, 0.1, 3, 2]).reshape(200, 2, 3, 1)
+    found = baselines.principal_components(images, 2)(images)
+    centred = images.reshape(200, 6) - images.reshape(200, 6).mean(axis=0)
+    directions = np.linalg.svd(centred)[2][:2]
+    np.testing.assert_allclose(abs(found), abs(centred @ directions.T), atol=1e-9)
+
+
+def test_few_and_one_shot_of_embeddings_that_tell_all():
+    classes = np.arange(300) % 10
+    emb = np.eye(10)[classes]
+    result = unseen.measure_unseen(emb, classes, emb, classes, (1, 2, 3), 0.5)
+    assert result == {key: 1.0 for key in result} and len(result) == 6
+
+
+def test_few_and_one_shot_of_embeddings_that_tell_nothing():
+    classes = np.arange(2000) % 10
+    emb, support = np.random.default_rng(0).normal(size=(2, 2000, 3))
+    result = unseen.measure_unseen(emb, classes, support, classes, (0, 1, 2, 3, 4, 5), 0.0)
+    assert result["few_shot_all"] == pytest.approx(0.1, abs=0.03)
+    assert result["one_shot"] == pytest.approx(0.25, abs=0.03)
+    assert result["pairs_seen"] == result["pairs_unseen"] == 0.5 and result["pairs_across"] == 1
