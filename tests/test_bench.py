@@ -508,7 +508,7 @@ FAKE_FRAMEWORK = """
 import os
 import with_siamese_np
 
-def versions():
+def versions(variant):
     return {"fake": "1"}
 
 class Model(with_siamese_np.Model):
@@ -601,7 +601,7 @@ def processor_times(monkeypatch):
 
     def set_ticks(*ticks: tuple[int, int]) -> None:
         work, rest = np.cumsum([(0, 0), *ticks], axis=0).T
-        looks = iter([[int(w), 0, 0, int(r), 0, 0, 0, 0] for w, r in zip(work, rest, strict=True)])
+        looks = iter([[int(w), 0, 0, int(r - r // 2), int(r // 2), 0, 0, 0] for w, r in zip(work, rest, strict=True)])
         monkeypatch.setattr(idle, "_processor_times", lambda: next(looks))
 
     monkeypatch.setattr(idle, "SECONDS", 0)
@@ -698,7 +698,7 @@ def documented() -> dict[str, bool]:
     for line in paths:
         cells = line.split("|")
         for path, optional in re.findall(r"`([^`]+)`(\??)", cells[1]) if len(cells) > 3 else ():
-            pattern = re.escape(path).replace(r"\*", "[^/]+").replace(r"\.", "/")
+            pattern = re.escape(path).replace(r"\*\*", ".+").replace(r"\*", "[^/]+").replace(r"\.", "/")
             found[pattern + (f"/({timing.replace(chr(92) + '.', '/')})" * (cells[2].strip() == "T"))] = bool(optional)
     return found
 

@@ -1,16 +1,15 @@
 """faiss, scikit-learn and scors: neighbours and AUC from arrays that are there already. `variant` is the library."""
 
 import os
-from importlib import metadata
+from importlib import import_module, metadata
 from typing import Any
 
 import numpy as np
 
 
-def versions() -> dict[str, str]:
+def versions(variant: str) -> dict[str, str]:
     """What runs here."""
-    found = {package.metadata["Name"]: package.version for package in metadata.distributions()}
-    return {name: found[name] for name in ("faiss-cpu", "scikit-learn", "scors") if name in found}
+    return {variant: getattr(import_module(variant), "__version__", None) or metadata.version(variant)}
 
 
 def make(variant: str, preset: str, params: dict[str, np.ndarray], job: Any) -> Any:

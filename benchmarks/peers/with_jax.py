@@ -12,7 +12,7 @@ from jax import lax
 from jax import numpy as jnp
 
 
-def versions() -> dict[str, str]:
+def versions(variant: str) -> dict[str, str]:
     """What runs here."""
     return {"jax": jax.__version__}
 

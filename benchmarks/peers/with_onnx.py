@@ -8,7 +8,7 @@ threads, or a stream for each thread.
 import json
 import os
 import tempfile
-from importlib import metadata
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,9 @@ from siamese_np.export import onnx_bytes
 THREADS = int(os.environ["OMP_NUM_THREADS"])
 
 
-def versions() -> dict[str, str]:
-    """What runs here."""
-    found = {package.metadata["Name"]: package.version for package in metadata.distributions()}
-    return {name: found[name] for name in ("onnxruntime", "openvino", "onnx") if name in found}
+def versions(variant: str) -> dict[str, str]:
+    """What runs here, and what wrote the file."""
+    return {name: import_module(name).__version__ for name in (variant.split()[0], "onnx")}
 
 
 def make(variant: str, preset: str, params: dict[str, np.ndarray], job: Any) -> Any:

@@ -8,7 +8,7 @@ from siamese_np import metrics, storage
 from siamese_np.bench import end_to_end
 
 
-def versions() -> dict[str, str]:
+def versions(variant: str) -> dict[str, str]:
     """What runs here."""
     return storage.versions()
 

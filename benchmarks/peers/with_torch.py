@@ -16,7 +16,7 @@ from torch.nn import functional
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
-def versions() -> dict[str, str]:
+def versions(variant: str) -> dict[str, str]:
     """What runs here."""
     return {"torch": torch.__version__}
 

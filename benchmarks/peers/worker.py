@@ -155,7 +155,7 @@ def main() -> None:
             for line in sys.stdin:
                 command = json.loads(line)
                 if command["do"] == "hello":
-                    answer: dict[str, Any] = {"versions": module.versions()}
+                    answer: dict[str, Any] = {"versions": module.versions(sys.argv[2])}
                 elif command["do"] == "check":
                     answer = worker.check(command["task"])
                 elif command["do"] == "prepare":
