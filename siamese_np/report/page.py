@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from siamese_np.augment import AUGMENTATIONS
 from siamese_np.datasets import Dataset
 from siamese_np.evaluation import Evaluation, figures, verdict
 from siamese_np.metrics import pca_2d
@@ -89,7 +90,9 @@ def _run(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     from siamese_np.runtime.scheduler import get_threads
 
     options = dict(metrics.get("options", {}))
-    own = [name for name in ("network", "loss", "augment") if name in options]
+    own = [name for name in ("network", "loss") if name in options]
+    if options.get("augment", "none") not in AUGMENTATIONS:
+        own.append("augment")
     words = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", str(value))]
     command = f"siamese-np train {shlex.join(words)}"
     if own:
