@@ -385,6 +385,17 @@ def test_float32_kernels_are_held_to_their_reference():
     assert any(check.verdict == "FAIL" for check in check_case(case).checks)
 
 
+@pytest.mark.parametrize("off", [1, 1 + 1e-4])
+def test_float32_without_a_reference_is_held_to_the_same_pass_in_float64(off):
+    def case(x, factor):
+        return function_case("tanh", lambda x: (np.tanh(x) * factor, x), lambda d, x: d / np.cosh(x) ** 2, [x])
+
+    checked = case(X, 1)
+    checked.single = lambda arrays: case(arrays["x"], np.float32(off))
+    (single,) = (check for check in check_case(checked).checks if check.name == "float32 against float64")
+    assert single.verdict == ("PASS" if off == 1 else "FAIL")
+
+
 class Layer:
     """A correct layer, tanh(x @ w), to be spoiled."""
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from siamese_np.errors import OptionError
-from siamese_np.gradcheck import budget
 from siamese_np.gradcheck.budget import Meter, Stopped
 from siamese_np.gradcheck.calls import seeded
 from siamese_np.gradcheck.case import FAIL, INCONCLUSIVE, PASS, Arrays, Broken, Case, Check, check_branches
@@ -63,14 +62,6 @@ class Options:
 DEFAULT = Options()
 
 
-def estimate(case: Case, options: Options = DEFAULT) -> budget.Expected:
-    """How many forward calls the check of `case` takes, and how many seconds, estimated from one call."""
-    case.run()  # the first may compile something
-    start = time.perf_counter()
-    out = case.run()[0]
-    return budget.expected(case, out.size, options.entries, time.perf_counter() - start)
-
-
 def check_case(case: Case, options: Options = DEFAULT, meter: Meter | None = None) -> CaseResult:
     """Check one case; what it draws at random depends on the seed and its name alone.
 
@@ -83,7 +74,8 @@ def check_case(case: Case, options: Options = DEFAULT, meter: Meter | None = Non
         case = replace(case, forward=seeded(options.seed)(case.forward))
     case = replace(case, strict=case.strict or options.strict)
     result = CaseResult(case.name, case.strict, notes=list(case.notes))
-    try:
+
+    def run() -> None:
         # what the code prints must not mix with our output, and what it warns of, the checks find
         with (
             case.restored(),
@@ -92,9 +84,12 @@ def check_case(case: Case, options: Options = DEFAULT, meter: Meter | None = Non
             warnings.catch_warnings(),
         ):
             warnings.simplefilter("ignore", RuntimeWarning)  # as of the mean of an empty batch
-            if not meter.reached(lambda: _check(meter.counted(case), rng, options, result, meter)):
-                remark = f"{meter.stopped}: the gradients were not reached"
-                result.checks.append(Check("calls", INCONCLUSIVE, remark))
+            _check(meter.counted(case), rng, options, result, meter)
+
+    try:
+        if not meter.reached(run):
+            remark = f"{meter.stopped}: the gradients were not reached"
+            result.checks.append(Check("calls", INCONCLUSIVE, remark))
     except Broken as error:
         result.checks.append(Check("calls", error.verdict, str(error)))
     result.calls, result.seconds = meter.calls - calls, time.perf_counter() - start
