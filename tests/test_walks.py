@@ -127,7 +127,7 @@ ROOMS = {
         "__main__.py",
         "_process.py",
     ),
-    "accuracy tables": (500, "reproduce"),
+    "accuracy tables": (600, "reproduce"),
     "report": (390, "report", "pages"),
     "trace and learn": (1_760, "learn", "tracing", "ledger.py"),
     "benchmarks": (2_050, str(Path(__file__).parent.parent / "benchmarks")),

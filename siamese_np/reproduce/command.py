@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from siamese_np._checks import is_whole
 from siamese_np.datasets import Dataset, load_dataset
 from siamese_np.errors import DataError, OptionError
 from siamese_np.network import SiameseNetwork
 from siamese_np.presets import make_network
-from siamese_np.reproduce.tables import TABLES, Job, Metrics, Table
+from siamese_np.reproduce.picture import draw_record
+from siamese_np.reproduce.tables import TABLES, Job, Metrics, Row, Table
 from siamese_np.reproduce.unseen import seen_only
 from siamese_np.run import resumed, train
 from siamese_np.storage import write_atomically
@@ -33,33 +33,39 @@ MEASURING = 10.0  # seconds that measuring a row takes, about, on two cores
 
 def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """All tables that were asked for, as one JSON object and as Markdown."""
-    seeds = 1 if args.quick and args.seeds is None else 5 if args.seeds is None else args.seeds
-    if not is_whole(seeds) or seeds < 1:
-        raise OptionError(f"--seeds must be at least 1, not {seeds}")
+    if args.seeds is not None and args.seeds < 1:
+        raise OptionError(f"--seeds must be at least 1, not {args.seeds}")
     folder, dataset = Path(args.out), load_dataset()
     known = _read(folder / "measured.json", quick=args.quick)
-    tables = [TABLES[name]() for name in ("main", "ablations", "unseen") if name == "main" or getattr(args, name)]
+    tables = [make() for name, make in TABLES.items() if getattr(args, name, False)] or [TABLES["main"]()]
     if args.quick:
         tables = [_quick(table) for table in tables]
-    work = [(row, seed) for table in tables for row in table.rows for seed in range(seeds)]
-    left = [(row, seed) for row, seed in work if f"{row.name}, seed {seed}" not in known["rows"]]
-    jobs = {(row.job.name, seed): row.job for row, seed in left}
+    seeds = {table.title: table.seeds if args.seeds is None else args.seeds for table in tables}
+    work = [(table, row, seed) for table in tables for row in table.rows for seed in range(seeds[table.title])]
+    left = [step for step in work if _name(*step) not in known["rows"]]
+    jobs = {(row.job.name, seed): row.job for _, row, seed in left}
     seconds = _estimate(jobs, dataset) + MEASURING * len(left)
     _log(f"{len(jobs)} trainings and {len(left)} measurements to do, about {seconds / 60:.0f} minutes")
-    for row, seed in left:
+    for table, row, seed in left:
         siamese, trained = _trained(row.job, seed, dataset, folder)
-        known["rows"][f"{row.name}, seed {seed}"] = {**row.measure(siamese, dataset), "seconds": trained}
-        _log(f"{row.name}, seed {seed}: measured")
+        known["rows"][_name(table, row, seed)] = {**row.measure(siamese, dataset), "seconds": trained}
+        _log(f"{_name(table, row, seed)}: measured")
         write_atomically(folder / "measured.json", (json.dumps(known, indent=1) + "\n").encode())
     told = {
         table.title: {
-            row.name: [known["rows"][f"{row.name}, seed {seed}"] for seed in range(seeds)] for row in table.rows
+            row.name: [known["rows"][_name(table, row, seed)] for seed in range(seeds[table.title])]
+            for row in table.rows
         }
         for table in tables
     }
     lines = "\n\n".join(_markdown(table, told[table.title], args.quick) for table in tables)
-    write_atomically(folder / "tables.md", (lines + "\n").encode())
-    return {"seeds": seeds, "quick": args.quick, "tables": told}, lines
+    if args.fast:
+        draw_record(folder / "fast.png", next(iter(told[TABLES["fast"]().title].values())))
+    return {"quick": args.quick, "tables": told}, lines
+
+
+def _name(table: Table, row: Row, seed: int) -> str:
+    return f"{table.title}: {row.name}, seed {seed}"
 
 
 def _log(line: str) -> None:
@@ -72,7 +78,7 @@ def _quick(table: Table) -> Table:
     for row in table.rows:
         config = dataclasses.replace(row.job.config, epochs=min(QUICK_EPOCHS, row.job.config.epochs))
         rows.append(dataclasses.replace(row, job=dataclasses.replace(row.job, config=config)))
-    return dataclasses.replace(table, rows=rows)
+    return dataclasses.replace(table, rows=rows, seeds=1)
 
 
 def _read(path: Path, quick: bool) -> dict[str, Any]:
@@ -139,7 +145,8 @@ def _markdown(table: Table, told: dict[str, list[Metrics]], quick: bool) -> str:
 
 
 def _cell(seeds: list[Metrics], key: str, factor: float, form: str) -> str:
-    values = [factor * metrics[key] for metrics in seeds if key in metrics]
+    keys = key.split(" + ")
+    values = [factor * sum(metrics[of] for of in keys) for metrics in seeds if metrics.keys() >= set(keys)]
     intervals = [metrics[f"{key}_interval"] for metrics in seeds if f"{key}_interval" in metrics]
     cell = f"{np.mean(values):{form}}" if values else ""
     if len(values) > 1:
