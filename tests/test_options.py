@@ -65,6 +65,7 @@ def test_a_recipe_is_changed_by_the_options_given():
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
+        ({"name": ["best"]}, "no recipe .'best'.; choose one of"),
         ({"name": "better"}, "no recipe 'better'; choose one of best, default, fast"),
         ({"name": "best", "protocol": "notebook"}, "the recipe best is for the protocol batch, not for notebook"),
         ({"name": "best", "protocol": "x"}, "the recipe best is for the protocol batch, not for x"),
