@@ -718,3 +718,14 @@ def test_test_images_that_make_no_pairs_are_told_before_the_training_and_before_
     assert not (tmp_path / "run").exists()
     with pytest.raises(DataError, match=sentence):
         evaluate(SiameseNetwork(mlp((4, 4, 1))), data)
+
+
+def test_an_augmentation_called_by_its_name_needs_no_object_to_be_resumed(tmp_path):
+    config = replace(QUICK, augment="mild")
+    whole, plain = train_run(config, BLOBS), train_run(QUICK, BLOBS)
+    with pytest.raises(Killed):
+        train_run(config, BLOBS, tmp_path / "run", log=killed_when("epoch 1"))
+    run = train_run(None, BLOBS, tmp_path / "run", resume=True)
+    np.testing.assert_array_equal(run.siamese.network.params, whole.siamese.network.params)
+    assert (whole.siamese.network.params != plain.siamese.network.params).any()
+    assert run.metrics["options"]["augment"] == "mild"
