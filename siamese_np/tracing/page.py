@@ -43,7 +43,7 @@ LINES = {
     "GlobalAvgPool2D": ("avgpool2d", {"out": "return total / ", "dx": "dx[windows.seen_by("}),
     "distance": ("distance", {"dist": "dist = scale * np", "demb": "demb_a = ddist"}),
     "loss": ("contrastive", {"loss": "loss = np.where(", "ddist": "return dloss *"}),
-    "step": ("sgd", {"w": "return w - learning_rate"}),
+    "step": ("sgd", {"w": "w = w - learning_rate"}),
 }
 _SCRIPTS = ("ops.js", "terms.js", "view.js", "page.js", "cell.js", "whatif.js")
 
