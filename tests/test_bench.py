@@ -786,12 +786,12 @@ def test_targets_are_read_from_the_results(results, tmp_path, capsys):
     forged = json.loads(json.dumps(results))
     task = forged["peers"]["tasks"]["mlp step, 2 pairs"]
     forged["peers"]["peers"]["jax"] = {"title": "JAX jit", "status": "present"}
-    task["jax"] = {**task["siamese_np"], "ratio": 2.5}
+    task["jax"] = {**task["siamese_np"], "ratio": 3.5}
     first = module.targets(forged)[0]
-    assert (first.number, first.measured, first.reached) == (2, 2.5, True)
+    assert (first.number, first.measured, first.reached) == (2, 3.5, True)
     assert not first._replace(measured=1.9).reached
     assert first._replace(measured=1.9, at_most=True).reached
-    for ratio, status, verdict in ((2.5, 0, ": reached"), (1.5, 1, ": NOT REACHED")):
+    for ratio, status, verdict in ((3.5, 0, ": reached"), (2.5, 1, ": NOT REACHED")):
         only = {"peers": {**forged["peers"], "tasks": {"mlp step, 2 pairs": {**task, "jax": {"ratio": ratio}}}}}
         parts = {name: forged[name] for name in ("format", "threads", "environment")}
         (tmp_path / "benchmark.json").write_text(json.dumps({**parts, **only}))

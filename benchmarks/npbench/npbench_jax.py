@@ -9,7 +9,7 @@ from jax import lax, nn
 from jax import numpy as jnp
 
 
-def versions() -> dict[str, str]:
+def versions(variant: str) -> dict[str, str]:
     """What runs here."""
     return {"jax": jax.__version__}
 

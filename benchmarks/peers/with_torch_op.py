@@ -17,7 +17,7 @@ aten = torch.ops.aten
 ONES = [1, 1]
 
 
-def versions() -> dict[str, str]:
+def versions(variant: str) -> dict[str, str]:
     """What runs here, and up to which instructions."""
     return {"torch": torch.__version__, "instructions": torch.backends.cpu.get_cpu_capability()}
 
