@@ -2,7 +2,8 @@
 
 An augmentation is a function ``augment(images, rng) -> images`` that returns a batch (N, H, W, C) of the same shape,
 dtype and range [0, 1]. All that is random in it must come from ``rng``, a `numpy.random.Generator` made anew for each
-step of a training from its seed, epoch and step: so a resumed training draws the same. `augmented` holds it to that.
+step of a training from its seed, epoch and step: so a resumed training draws the same. `augmented` checks what it
+returns: shape, dtype and range.
 """
 
 import inspect
@@ -73,7 +74,7 @@ class Distort:
         return resample(images, self.rotation * turn, stretch, self.shift * np.stack([down, right], axis=1), grid)
 
     def __repr__(self) -> str:
-        return f"Distort({', '.join(f'{name}={value:g}' for name, value in vars(self).items())})"
+        return f"Distort({', '.join(f'{name}={value:.12g}' for name, value in vars(self).items())})"
 
 
 # What `TrainConfig.augment` chooses among; a checkpoint holds the name.

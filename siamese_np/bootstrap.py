@@ -62,7 +62,8 @@ def all_pairs_intervals(
     count = np.stack([np.ones(N, int)] + [np.bincount(rng.integers(0, N, N), minlength=N) for _ in range(resamples)], 1)
 
     rejects = np.minimum(AROUND * metrics["eer"], 1)
-    around = np.unique(np.nextafter(np.quantile(_similar_squares(emb, own), 1 - rejects), np.inf))
+    near = np.quantile(_similar_squares(emb, own), 1 - rejects)
+    around = np.unique(near + 1e-12 * (emb**2).sum(axis=1).max())  # beyond the rounding of `_squares`
     far, frr = _error_rates(emb, own, np.append(around, threshold * abs(threshold)), count.astype(np.float32))
     balanced = 1 - (far[-1] + frr[-1]) / 2
     metrics["balanced_accuracy"] = float(balanced[0])
@@ -112,17 +113,14 @@ def _blocks(own: NDArray[np.intp]) -> Iterator[tuple[int, int, int]]:
 
 
 def _squares(a: Floats, b: Floats) -> Floats:
-    """Squared distances (A, B). It cancels for close pairs, which lie far below the thresholds."""
+    """Squared distances (A, B), which cancel where pairs are close."""
     return (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T
 
 
 def _crossings(far: Floats, frr: Floats) -> Floats:
-    """Where far = frr, in straight lines between the thresholds; at the first or last of them if not between."""
-    excess = far - frr  # rises
-    after = np.clip((excess < 0).sum(axis=0), 1, max(len(far) - 1, 1)) if len(far) > 1 else np.zeros(far.shape[1], int)
-    column, before = np.arange(far.shape[1]), np.maximum(after - 1, 0)
-    low, high = excess[before, column], excess[after, column]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        share = np.clip(np.where(high > low, -low / (high - low), 0), 0, 1)
-    a, b = (far + frr)[before, column] / 2, (far + frr)[after, column] / 2
-    return a + share * (b - a)
+    """Where far = frr, in straight lines between the thresholds, from accepting nothing to accepting all."""
+    far, frr = (np.pad(rates, ((1, 1), (0, 0)), constant_values=ends) for rates, ends in ((far, (0, 1)), (frr, (1, 0))))
+    excess, column = far - frr, np.arange(far.shape[1])  # rises from -1 to 1
+    after = (excess < 0).sum(axis=0).clip(1, len(far) - 1)
+    low, high = excess[after - 1, column], excess[after, column]
+    return far[after - 1, column] - low / (high - low) * (far[after, column] - far[after - 1, column])

@@ -92,7 +92,7 @@ def evaluate(args: argparse.Namespace) -> int:
     siamese, dataset = _load(args), load_dataset(args.data)
     if siamese.views:  # the model's threshold is of single embeddings
         siamese.threshold = evaluation.calibrated(siamese.embed, dataset)
-    metrics = evaluation.evaluate(siamese, dataset).metrics
+    metrics = {"views": siamese.views, **evaluation.evaluate(siamese, dataset).metrics}
     _result(args, metrics, evaluation.text(metrics))
     return 0
 
@@ -150,14 +150,14 @@ def search(args: argparse.Namespace) -> int:
     emb, paths = read_embeddings(Path(args.index), siamese.network.output_shape[0], fingerprint(siamese))
     query = siamese.embed(read_image(args.query)[None, :, :, None])
     indices, distances = nearest(query, emb, min(args.k, len(emb)) if args.k > 0 else args.k)
+    threshold = None if siamese.views else siamese.threshold  # which is of single embeddings
     found = [
-        {"path": paths[i], "distance": float(d), "similar": bool(d < siamese.threshold)}
+        {"path": paths[i], "distance": float(d), "similar": None if threshold is None else bool(d < threshold)}
         for i, d in zip(indices[0], distances[0], strict=True)
     ]
-    lines = [
-        f"{hit['distance']:8.4f}  {'similar   ' if hit['similar'] else 'dissimilar'}  {hit['path']}" for hit in found
-    ]
-    _result(args, {"threshold": siamese.threshold, "nearest": found}, "\n".join(lines))
+    said = {True: "  similar   ", False: "  dissimilar", None: ""}
+    lines = [f"{hit['distance']:8.4f}{said[hit['similar']]}  {hit['path']}" for hit in found]
+    _result(args, {"threshold": threshold, "nearest": found}, "\n".join(lines))
     return 0
 
 

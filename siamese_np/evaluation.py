@@ -83,6 +83,7 @@ def evaluate(siamese: SiameseNetwork, dataset: Dataset) -> Evaluation:
 
 def calibrated(embed: Callable[[NDArray[Any]], NDArray[Any]], dataset: Dataset) -> float:
     """The threshold of an embedding function: calibrated on the evaluation pairs of the validation images."""
+    check_pairable(dataset.validation.classes, f"validation images of {dataset.name}")
     pairs, label = evaluation_pairs(dataset.validation.classes)
     return calibrate_threshold(pair_distances(embed(dataset.validation.images), pairs), label)
 

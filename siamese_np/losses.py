@@ -45,6 +45,9 @@ class ContrastiveLoss:
     def __init__(self, margin: float = 1.0) -> None:
         self.margin = check_margin(margin)
 
+    def __repr__(self) -> str:
+        return f"ContrastiveLoss({self.margin!r})"
+
     def forward(self, dist: Array, label: ArrayLike) -> tuple[float, Any]:
         """Mean loss over the pairs with distances dist (N,) and label (N,), and the cache for backward.
 
@@ -87,6 +90,9 @@ class AllPairsContrastiveLoss:
             raise OptionError(f"negatives are {' or '.join(NEGATIVES)}, not {negatives!r}")
         self.negatives = negatives
 
+    def __repr__(self) -> str:
+        return f"AllPairsContrastiveLoss({self.margin!r}, {self.negatives!r})"
+
     def forward(self, emb: Array, classes: ArrayLike) -> tuple[float, Any]:
         """Loss of the embeddings emb (N, E) with classes (N,), and the cache for backward."""
         emb = check_embeddings("emb", emb, for_loss=True)
@@ -120,7 +126,7 @@ class SupConLoss:
     With u = emb / |emb|, a softmax of u_i . u_j / temperature over all j but i says how likely image i picks image j.
     The loss is ``-log`` of it, averaged over the others of its class, then over the images that have any; 0 where none
     has. The gradient of an embedding of length 0, which has no direction, is 0. Compare embeddings by their directions
-    after training: divide each by its length.
+    after training: divide each by its length. What `train_run` and the commands measure is of embeddings as they are.
 
     Parameters
     ----------
@@ -132,6 +138,9 @@ class SupConLoss:
         self.temperature = as_number(temperature)
         if not 0.01 <= self.temperature <= 100:
             raise OptionError(f"the temperature must be from 0.01 to 100, not {temperature!r}")
+
+    def __repr__(self) -> str:
+        return f"SupConLoss({self.temperature!r})"
 
     def forward(self, emb: Array, classes: ArrayLike) -> tuple[float, Any]:
         """Loss of the embeddings emb (N, E) with classes (N,), and the cache for backward."""

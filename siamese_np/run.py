@@ -206,9 +206,10 @@ def train_run(
         A network of your own in place of the preset's; it is trained itself, not a copy.
     loss : object, optional
         A loss of your own in place of the contrastive one, of the kind that the protocol takes (`siamese_np.losses`): a
-        batch loss for ``batch``, a pair loss for ``notebook``. Validation loss and test loss stay contrastive.
+        batch loss for ``batch``, a pair loss for ``notebook``. Validation loss and test loss stay contrastive; so does
+        the choice of the epoch. The configuration's margin and negatives are not told to it.
     augment : callable, optional
-        Changes the images of each step (`siamese_np.augment`).
+        Changes the images of each step (`siamese_np.augment`), in place of the configuration's.
     resume : bool
         Go on with the run in `folder`, from whichever state it was left in. Data, network, loss and augmentation
         must be those of the run; a checkpoint knows a network by its ``config()`` and which of its layers are frozen,

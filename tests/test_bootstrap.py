@@ -72,6 +72,19 @@ def test_perfect_embeddings_have_no_error_in_any_resample():
     assert found["balanced_accuracy_interval"] == [1, 1]
 
 
+def test_equal_distances_are_one_threshold():
+    """As of predicted classes: the ROC has one corner, and its lines go on to (0, 0) and (1, 1)."""
+    rng = np.random.default_rng(0)
+    classes = rng.integers(0, 4, 400)
+    predicted = np.where(rng.random(400) < 0.02, (classes + 1) % 4, classes)
+    found = all_pairs_intervals(np.eye(4)[predicted], classes, 0.5, resamples=60)
+    i, j = np.triu_indices(400, 1)
+    dist, label = (predicted[i] != predicted[j]).astype(float), (classes[i] != classes[j]).astype(int)
+    assert found["eer"] == pytest.approx(metrics.equal_error_rate(dist, label))
+    low, high = found["eer_interval"]
+    assert low < found["eer"] < high < 3 * found["eer"]
+
+
 def test_resamples_of_a_few_images_may_lack_a_kind():
     found = all_pairs_intervals(np.array([[0.0], [1], [5], [7]]), np.array([0, 0, 1, 1]), 1.5, resamples=50)
     assert np.isfinite(found["eer_interval"] + found["balanced_accuracy_interval"]).all()

@@ -25,6 +25,7 @@ CHOICES = ("preset", "protocol", "optimizer", "schedule", "augment", "negatives"
         *({"margin": wrong} for wrong in (None, 1e-300, 1e25)),
         *({"weight_decay": wrong} for wrong in (np.nan, np.inf, -1, True, "1", 1000)),
         *({name: wrong} for name in CHOICES for wrong in ([], 3, "x")),
+        *({name: None} for name in CHOICES if name != "preset"),
     ],
 )
 def test_options_that_make_no_training_are_refused(options):

@@ -29,8 +29,8 @@ def few(small_mnist, tmp_path, monkeypatch):
             Row("its validation", Job("trained", TINY), tables.on_validation),
             Row("classes equal", classifier, tables.predicted_class),
             Row("before the logits", classifier, tables.penultimate),
-            Row("components", Job("none", TINY, trained=False), tables.components),
-            Row("pixels", Job("none", TINY, trained=False), tables.raw_pixels),
+            Row("components", Job("none", TINY, trained=False), tables.components, seeds=1),
+            Row("pixels", Job("none", TINY, trained=False), tables.raw_pixels, seeds=1),
             Row("untrained", Job("none", TINY, trained=False), tables.untrained),
         ]
         return Table("few images", ACCURACY, rows)
@@ -54,11 +54,13 @@ def test_the_tables_are_told_and_kept(few, capsys):
     assert main(["reproduce", "--main", "--unseen", "--seeds", "2", "--out", str(few), "--json"]) == 0
     out, err = capsys.readouterr()
     told = json.loads(out)
-    assert err.startswith("8 trainings and 16 measurements to do, about")
+    assert err.startswith("6 trainings and 14 measurements, to do in about")
     rows = told["tables"]["few images"]
-    assert [len(seeds) for seeds in rows.values()] == [2] * 7
+    assert [len(seeds) for seeds in rows.values()] == [2, 2, 2, 2, 1, 1, 2]
     assert rows["trained"][0]["eer_all_pairs"] < rows["untrained"][0]["eer_all_pairs"] < 0.5
-    assert rows["classes equal"][0]["threshold"] == 0.5 and rows["pixels"][0] | {"seconds": 0} == rows["pixels"][1]
+    assert rows["classes equal"][0]["threshold"] == 0.5 and "tar_at_far_1e-3" not in rows["classes equal"][0]
+    low, high = rows["classes equal"][0]["eer_all_pairs_interval"]
+    assert low < rows["classes equal"][0]["eer_all_pairs"] < high
     assert main(["reproduce", "--main", "--unseen", "--seeds", "2", "--out", str(few)]) == 0
     text = capsys.readouterr().out
     assert text.startswith("**few images**\n\n|  | EER, all pairs, % |") and "**unseen digits**" in text
@@ -83,7 +85,7 @@ def test_what_is_done_is_not_done_again(few, capsys, monkeypatch):
     monkeypatch.setattr(command, "train", None)
     assert main(["reproduce", "--seeds", "1", "--out", str(few)]) == 0
     again = capsys.readouterr()
-    assert again.out == first and again.err.startswith("0 trainings and 0 measurements to do")
+    assert again.out == first and again.err.startswith("0 trainings and 0 measurements, to do in")
     # of an interrupted one the trainings stay
     (few / "measured.json").unlink()
     with monkeypatch.context() as change:
@@ -97,6 +99,14 @@ def test_quick_is_said_so_and_kept_apart(few, capsys):
     assert "QUICK: at most 2 epochs" in capsys.readouterr().out
     assert main(["reproduce", "--out", str(few)]) == 2
     assert "was begun with --quick: use another --out" in capsys.readouterr().err
+
+
+def test_rows_of_other_options_or_another_way_to_measure_are_made_anew(few, capsys, monkeypatch):
+    assert main(["reproduce", "--seeds", "1", "--out", str(few)]) == 0
+    assert capsys.readouterr().err.startswith("2 trainings and 7 measurements")
+    monkeypatch.setattr(command, "MEASURED", command.MEASURED + 1)
+    assert main(["reproduce", "--seeds", "1", "--out", str(few)]) == 0
+    assert capsys.readouterr().err.startswith("0 trainings and 7 measurements")
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"rows": {}}', '{"quick": false, "rows": 3}'])
@@ -117,8 +127,9 @@ def test_the_real_tables_can_be_made():
     names = [command._name(table, row, 0) for table in made for row in table.rows]
     assert len(set(names)) == len(names)  # what was measured is kept by these names
     jobs = {}
-    for row in (row for table in made for row in table.rows):
-        assert jobs.setdefault(row.job.name, row.job.config) == row.job.config
+    for job in (row.job for table in made for row in table.rows):
+        same = (job.config, job.digits, job.trained, job.parts.__code__)
+        assert jobs.setdefault(job.name, same) == same
 
 
 def test_cross_entropy():

@@ -17,7 +17,7 @@ from siamese_np import (
     run_folder,
     train_run,
 )
-from siamese_np.evaluation import evaluate, figures, text
+from siamese_np.evaluation import LINES, evaluate, figures, text
 from siamese_np.evaluation_pairs import evaluation_pairs
 from siamese_np.metrics import knn_accuracy, map_at_r, pair_accuracy, roc_auc
 from siamese_np.run import train
@@ -68,6 +68,8 @@ def test_the_page_shows_every_metric_and_the_folder_every_picture(evaluated, tmp
     metrics = {**evaluation.metrics, "seconds": 1.5, "options": vars(run.config)}
     run_folder.write_run(tmp_path, evaluation, data, run.history, metrics)
     page = (tmp_path / "report.html").read_text()
+    assert [key for key, *_ in LINES if key not in metrics] == ["pair_accuracy_confusable"]
+    assert f"  {metrics['eer_all_pairs']:.4f}    EER over all pairs of test images, 95 % interval " in text(metrics)
     for figure, words in figures(metrics):
         assert f'<th scope="row">{html.escape(words)}</th><td><span>{figure}</span></td>' in page
         assert f"  {figure:<9} {words}\n" in text(metrics)

@@ -72,7 +72,7 @@ TEXTBOOK_ROUTE = [
 def test_the_textbook_route_is_these_files():
     functions = walk(SIAMESE_NP_KERNELS="textbook")
     assert sorted(functions) == sorted(TEXTBOOK_ROUTE)
-    assert lines(*(PACKAGE / name for name in functions)) <= 2_560
+    assert lines(*(PACKAGE / name for name in functions)) <= 2_580
     assert sum(functions.values()) <= 630
 
 
@@ -80,7 +80,7 @@ def test_the_compiled_step():
     functions = walk(SIAMESE_NP_KERNELS="compiled", NUMBA_DISABLE_JIT="1")
     assert {"kernels/conv/winograd.py", "kernels/conv/sparse_backward.py", "kernels/dense.py"} < set(functions)
     assert not any(name.startswith("textbook/") for name in functions)
-    assert lines(*(PACKAGE / name for name in functions)) <= 4_480
+    assert lines(*(PACKAGE / name for name in functions)) <= 4_490
     assert sum(functions.values()) <= 1_590
 
 
@@ -127,7 +127,7 @@ ROOMS = {
         "__main__.py",
         "_process.py",
     ),
-    "accuracy tables": (600, "reproduce"),
+    "accuracy tables": (640, "reproduce"),
     "report": (390, "report", "pages"),
     "trace and learn": (1_760, "learn", "tracing", "ledger.py"),
     "benchmarks": (2_050, str(Path(__file__).parent.parent / "benchmarks")),

@@ -20,11 +20,11 @@ def filled(
     scripts : sequence of str
         Names of the assets that make the program.
     blobs : sequence of str
-        Script elements with numbers.
+        Script elements with numbers or pictures.
     texts : mapping of str to str, optional
         What takes the place of other comments in the page, as HTML.
     """
-    shown = json.dumps(data).replace("<", "\\u003c")  # no tag may end the script
+    shown = json.dumps(data, allow_nan=False).replace("<", "\\u003c")  # no tag may end the script
     fillers = {
         "STYLE": "\n".join([asset(__name__, "base.css"), asset(package, "assets", "page.css")]),
         "NUMBERS": "\n".join([*blobs, f'<script type="application/json" id="data">{shown}</script>']),

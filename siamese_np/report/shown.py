@@ -66,9 +66,8 @@ def _telling_pairs(evaluation: Evaluation) -> Ints:
 
 def _pictures(dataset: Dataset, numbers: Ints, gallery: Ints) -> Shown:
     tiles = np.concatenate([_tiles(dataset.test.images, numbers), _tiles(dataset.train.images, gallery)])
-    if dataset.test.images.dtype != np.uint8:
-        low, high = min(0.0, float(tiles.min())), max(1.0, float(tiles.max()))
-        tiles = (tiles - low) * (255 / (high - low))
+    low, high = min(0.0, float(tiles.min())), max(1.0, float(tiles.max()))
+    tiles = (tiles - low) * (255 / (high - low))
     n, h, w, C = tiles.shape
     across = math.isqrt(n - 1) + 1
     down = (n - 1) // across + 1
@@ -94,14 +93,16 @@ def _tiles(images: NDArray[np.floating], chosen: Ints) -> NDArray[np.floating]:
 
 
 def tsne_2d(emb: NDArray[np.floating], start: NDArray[np.float64]) -> NDArray[np.float64] | None:
-    """A flat map (n, 2) that keeps neighbours together, begun at the map `start`; None without scikit-learn."""
+    """A flat map (n, 2) that keeps neighbours together, begun at `start`; None where scikit-learn makes none."""
+    start = start * (1e-4 / (start[:, 0].std() or 1.0))
+    perplexity = min(30.0, (len(emb) - 1) / 3)
     try:
         from sklearn.manifold import TSNE
         from threadpoolctl import threadpool_limits
+
+        flat = TSNE(2, perplexity=perplexity, init=start.astype(np.float32), learning_rate="auto", random_state=SEED)
+        with threadpool_limits(1):  # many threads wait for each other: ten times as long on a busy machine
+            found = np.asarray(flat.fit_transform(emb.astype(np.float32)), np.float64)
     except Exception:  # not only where it is missing: one that was built for another NumPy must end no training
         return None
-    start = start * (1e-4 / (start[:, 0].std() or 1.0))
-    perplexity = min(30.0, (len(emb) - 1) / 3)
-    flat = TSNE(2, perplexity=perplexity, init=start.astype(np.float32), learning_rate="auto", random_state=SEED)
-    with threadpool_limits(1):  # many threads wait for each other: ten times as long on a busy machine
-        return np.asarray(flat.fit_transform(emb.astype(np.float32)), np.float64)
+    return found if np.isfinite(found).all() else None

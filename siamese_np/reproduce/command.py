@@ -23,11 +23,12 @@ from siamese_np.reproduce.picture import draw_record
 from siamese_np.reproduce.tables import TABLES, Job, Metrics, Row, Table
 from siamese_np.reproduce.unseen import seen_only
 from siamese_np.run import resumed, train
-from siamese_np.storage import write_atomically
+from siamese_np.storage import versions, write_atomically
 from siamese_np.training import Training
 
 QUICK_EPOCHS = 2
 TIMED_STEPS = 5
+MEASURED = 2  # to be raised where measuring changes
 MEASURING = 10.0  # seconds that measuring a row takes, about, on two cores
 
 
@@ -40,20 +41,24 @@ def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     tables = [make() for name, make in TABLES.items() if getattr(args, name, False)] or [TABLES["main"]()]
     if args.quick:
         tables = [_quick(table) for table in tables]
-    seeds = {table.title: table.seeds if args.seeds is None else args.seeds for table in tables}
-    work = [(table, row, seed) for table in tables for row in table.rows for seed in range(seeds[table.title])]
-    left = [step for step in work if _name(*step) not in known["rows"]]
-    jobs = {(row.job.name, seed): row.job for _, row, seed in left}
-    seconds = _estimate(jobs, dataset) + MEASURING * len(left)
-    _log(f"{len(jobs)} trainings and {len(left)} measurements to do, about {seconds / 60:.0f} minutes")
+    seeds = {(table.title, row.name): _seeds(args, table, row) for table in tables for row in table.rows}
+    work = [
+        (table, row, seed) for table in tables for row in table.rows for seed in range(seeds[table.title, row.name])
+    ]
+    left = [step for step in work if known["rows"].get(_name(*step), {}).get("of") != _made_by(*step[1:])]
+    jobs = {(row.job.name, seed): row.job for _, row, seed in left if row.job.trained}
+    trainings, seconds = _estimate(jobs, dataset, folder)
+    seconds += MEASURING * len(left)
+    _log(f"{trainings} trainings and {len(left)} measurements, to do in about {seconds / 60:.0f} minutes")
     for table, row, seed in left:
         siamese, trained = _trained(row.job, seed, dataset, folder)
-        known["rows"][_name(table, row, seed)] = {**row.measure(siamese, dataset), "seconds": trained}
+        measured = {**row.measure(siamese, dataset), "seconds": trained, "of": _made_by(row, seed)}
+        known["rows"][_name(table, row, seed)] = measured
         _log(f"{_name(table, row, seed)}: measured")
         write_atomically(folder / "measured.json", (json.dumps(known, indent=1) + "\n").encode())
     told = {
         table.title: {
-            row.name: [known["rows"][_name(table, row, seed)] for seed in range(seeds[table.title])]
+            row.name: [known["rows"][_name(table, row, seed)] for seed in range(seeds[table.title, row.name])]
             for row in table.rows
         }
         for table in tables
@@ -64,8 +69,19 @@ def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     return {"quick": args.quick, "tables": told}, lines
 
 
+def _seeds(args: argparse.Namespace, table: Table, row: Row) -> int:
+    seeds: int = row.seeds or args.seeds or table.seeds
+    return seeds
+
+
 def _name(table: Table, row: Row, seed: int) -> str:
     return f"{table.title}: {row.name}, seed {seed}"
+
+
+def _made_by(row: Row, seed: int) -> dict[str, Any]:
+    """What a kept row must be of, to be told again."""
+    config = dataclasses.asdict(dataclasses.replace(row.job.config, seed=seed))
+    return {"measuring": MEASURED, "options": config, "versions": versions()}
 
 
 def _log(line: str) -> None:
@@ -96,41 +112,53 @@ def _read(path: Path, quick: bool) -> dict[str, Any]:
     return known
 
 
-def _training(job: Job, seed: int, dataset: Dataset) -> tuple[Training, dict[str, Any], Dataset]:
+def _training(job: Job, seed: int, dataset: Dataset, own: Path) -> Training:
+    """The training of a job, as far as it came in the folder `own`."""
     config = dataclasses.replace(job.config, seed=seed)
     parts = dict(job.parts(config))
     seen = seen_only(dataset, job.digits) if job.digits else dataset
-    return Training(config, seen, **parts), parts, seen
+    training = (
+        resumed(own, seen, config, **parts) if (own / "checkpoint.npz").exists() else Training(config, seen, **parts)
+    )
+    if parts:  # the validation pairs, by distance, are no way to choose the epoch of a classifier: the last is kept
+        training.protocol.keeps_best = False
+        training.best, training.best_params[:] = training.best_of(training.history), training.siamese.network.params
+    return training
 
 
 def _trained(job: Job, seed: int, dataset: Dataset, folder: Path) -> tuple[SiameseNetwork, float]:
     """The network of a job, trained as far as it is not yet, and the seconds of its steps."""
     if not job.trained:
         return SiameseNetwork(make_network(job.config.preset, seed=seed)), 0.0
-    training, parts, seen = _training(job, seed, dataset)
-    own = folder / f"{job.name.replace(' ', '-')}-seed-{seed}"
+    own = _folder(job, seed, folder)
     own.mkdir(exist_ok=True)
-    if (own / "checkpoint.npz").exists():
-        training = resumed(own, seen, training.config, **parts)
+    training = _training(job, seed, dataset, own)
     if not train(training, own, _log):
         raise KeyboardInterrupt
     return training.siamese, training.seconds
 
 
-def _estimate(jobs: dict[tuple[str, int], Job], dataset: Dataset) -> float:
-    """Seconds that the trainings will take: a few steps of each are timed."""
-    seconds = 0.0
-    for _, group in itertools.groupby(sorted(jobs.items(), key=lambda item: item[0][0]), key=lambda item: item[0][0]):
-        (_, job), *others = group
-        if job.trained:
-            training, *_ = _training(job, 0, dataset)
+def _folder(job: Job, seed: int, folder: Path) -> Path:
+    return folder / f"{job.name.replace(' ', '-')}-seed-{seed}"
+
+
+def _estimate(jobs: dict[tuple[str, int], Job], dataset: Dataset, folder: Path) -> tuple[int, float]:
+    """How many trainings are not finished, and the seconds that they will take: a few steps of each kind are timed."""
+    step_seconds: dict[str, float] = {}
+    trainings, total = 0, 0.0
+    for (name, seed), job in jobs.items():
+        training = _training(job, seed, dataset, _folder(job, seed, folder))
+        left = training.total_steps - training.optimizer.steps
+        if left and name not in step_seconds:
             training.rehearse()
             batches = list(itertools.islice(training.protocol.batches(0), TIMED_STEPS))
             start = time.perf_counter()
             for step, batch in enumerate(batches):
                 training.take_step(batch, step)
-            seconds += (1 + len(others)) * training.total_steps * (time.perf_counter() - start) / len(batches)
-    return seconds
+            step_seconds[name] = (time.perf_counter() - start) / len(batches)
+        trainings += left > 0
+        total += left * step_seconds.get(name, 0.0)
+    return trainings, total
 
 
 def _markdown(table: Table, told: dict[str, list[Metrics]], quick: bool) -> str:

@@ -35,7 +35,7 @@ function histogram() {
 
 function roc() {
   const D = DISSIMILAR.length, counts = [...new Set(Array.from({ length: 120 }, (_, k) => Math.round(D ** (k / 119))))];
-  const tar = counts.map((n) => below(SIMILAR, DISSIMILAR[n - 1]) / SIMILAR.length);
+  const tar = counts.map((n) => below(SIMILAR, n < D ? DISSIMILAR[n] : Infinity) / SIMILAR.length);
   const chart = curves("True accepts against false accepts (ROC)", counts.map((n) => n / D), [{ name: "", values: tar }],
     { log: true, low: 1 / D, high: 1, text: "false accept rate" }, { high: 1, write: tick });
   chart.drawn.querySelectorAll("circle").forEach((dot) => dot.remove());
