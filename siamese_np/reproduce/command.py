@@ -117,13 +117,8 @@ def _training(job: Job, seed: int, dataset: Dataset, own: Path) -> Training:
     config = dataclasses.replace(job.config, seed=seed)
     parts = dict(job.parts(config))
     seen = seen_only(dataset, job.digits) if job.digits else dataset
-    training = (
-        resumed(own, seen, config, **parts) if (own / "checkpoint.npz").exists() else Training(config, seen, **parts)
-    )
-    if parts:  # the validation pairs, by distance, are no way to choose the epoch of a classifier: the last is kept
-        training.protocol.keeps_best = False
-        training.best, training.best_params[:] = training.best_of(training.history), training.siamese.network.params
-    return training
+    begun = (own / "checkpoint.npz").exists()
+    return resumed(own, seen, config, **parts) if begun else Training(config, seen, **parts)
 
 
 def _trained(job: Job, seed: int, dataset: Dataset, folder: Path) -> tuple[SiameseNetwork, float]:
@@ -135,6 +130,8 @@ def _trained(job: Job, seed: int, dataset: Dataset, folder: Path) -> tuple[Siame
     training = _training(job, seed, dataset, own)
     if not train(training, own, _log):
         raise KeyboardInterrupt
+    if training.own:  # pairs of validation images, by distance, are no way to choose the epoch of a classifier
+        return _training(job, seed, dataset, own).siamese, training.seconds  # as after the last step
     return training.siamese, training.seconds
 
 
