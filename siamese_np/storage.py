@@ -67,7 +67,7 @@ def save_arrays(path: Path, header: Mapping[str, Any], arrays: Mapping[str, NDAr
     if text.nbytes > LARGEST_HEADER - 1024:  # what NumPy writes before it
         raise ModelError(f"{path} would have a header of {text.nbytes} bytes, more than can be read again")
     content = io.BytesIO()
-    np.savez(content, allow_pickle=False, header=text, **arrays)
+    np.savez(content, header=text, **arrays)  # type: ignore[arg-type]
     write_atomically(path, content.getvalue())
 
 
@@ -271,7 +271,7 @@ def write_embeddings(path: Path, emb: NDArray[np.floating], paths: Sequence[str]
     if path.suffix == ".npy":
         np.save(content, emb, allow_pickle=False)
     elif path.suffix == ".npz":
-        np.savez(content, allow_pickle=False, embeddings=emb, paths=np.array(paths), model=np.array(model))
+        np.savez(content, embeddings=emb, paths=np.array(paths), model=np.array(model))
     else:
         lines = io.StringIO(newline="")
         writer = csv.writer(lines)
