@@ -1,8 +1,9 @@
 """What kernels really multiply: Winograd's 16 products instead of 36, and no product with a zero that is skipped.
 
 A kernel's arguments tell which way it goes and how many of its operands are zero; the counts follow the rules of
-`siamese_np.kernels.conv` and `siamese_np.kernels.dense`. A multiply-add is two operations. Transforms, biases, ReLU,
-pooling, losses, optimizers and rows that only fill up a block count nothing: a share of the peak is never too high.
+`siamese_np.kernels.conv` and `siamese_np.kernels.dense`. A multiply-add is two operations. Tiles that reach
+beyond an odd output are multiplied, so they count. Transforms, biases, ReLU, pooling, losses, optimizers and rows that
+only fill up a block count nothing: a share of the peak is never too high.
 """
 
 import contextlib
@@ -10,7 +11,7 @@ import inspect
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,7 +36,7 @@ class Count(NamedTuple):
 
 def count(operation: str, arguments: tuple[Any, ...]) -> Count:
     """The `Count` of one call of a kernel, with outputs that it has already written."""
-    named = dict(zip(inspect.signature(getattr(kernels, operation)).parameters, arguments, strict=True))
+    named = dict(zip(_parameters(operation), arguments, strict=True))
     made = sum(value.nbytes for value in arguments if isinstance(value, np.ndarray))
     counter = COUNTERS.get(operation)
     dense, executed = counter(**named) if counter else (0.0, 0.0)
@@ -152,20 +153,24 @@ def parts(step: Callable[[], Any], batches: int, steps: int) -> list[dict[str, A
     """
     counts = _counted(step, batches)
     seconds: list[dict[str, float]] = []
+    watching = 0.0  # seconds that the bookkeeping took
 
     def timing(name: str, kernel: Any, *arguments: Any) -> None:
+        nonlocal watching
         start = time.perf_counter()
         kernel(*arguments)
-        took = time.perf_counter() - start
+        end = time.perf_counter()
         part = _label(name, arguments)
-        seconds[-1][part] = seconds[-1].get(part, 0.0) + took
+        seconds[-1][part] = seconds[-1].get(part, 0.0) + end - start
+        watching += time.perf_counter() - end
 
     with watched(timing):
         for _ in range(steps):
             seconds.append({})
-            start = time.perf_counter()
+            watching, start = 0.0, time.perf_counter()
             step()
-            seconds[-1]["all else"] = time.perf_counter() - start - sum(seconds[-1].values())
+            passed = time.perf_counter() - start
+            seconds[-1]["all else"] = passed - watching - sum(seconds[-1].values())
     rows = []
     for part in seconds[-1]:
         dense, executed, made = (np.sum(counts.get(part, [Count(0.0, 0.0, 0.0)]), axis=0) / batches).tolist()
@@ -189,5 +194,9 @@ def _counted(step: Callable[[], Any], steps: int) -> dict[str, list[Count]]:
 
 def _label(name: str, arguments: tuple[Any, ...]) -> str:
     """The operation and the shape of its weights, or of its first array: ``"dense_forward 784x512"``."""
-    names = list(inspect.signature(getattr(kernels, name)).parameters)
-    return f"{name} {'x'.join(map(str, arguments[names.index('w') if name in COUNTERS else 0].shape))}"
+    return f"{name} {'x'.join(map(str, arguments[_parameters(name).index('w') if name in COUNTERS else 0].shape))}"
+
+
+@lru_cache  # asking takes longer than a small kernel
+def _parameters(name: str) -> tuple[str, ...]:
+    return tuple(inspect.signature(getattr(kernels, name)).parameters)
