@@ -2,6 +2,7 @@
 
 import os
 from importlib import import_module, metadata
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,53 +13,38 @@ def versions(variant: str) -> dict[str, str]:
     return {variant: getattr(import_module(variant), "__version__", None) or metadata.version(variant)}
 
 
-def make(variant: str, preset: str, params: dict[str, np.ndarray], job: Any) -> Any:
-    """What has `nearest` or `auc`."""
-    return {"faiss": Faiss, "sklearn": ScikitLearn, "scors": Scors}[variant]()
+def make(variant: str, preset: str, params: dict[str, np.ndarray], job: Any) -> SimpleNamespace:
+    """What has `nearest`, rows of a gallery (Q, k), nearest first, or `auc` of distances; label 1 is dissimilar."""
+    return {"faiss": _faiss, "sklearn": _sklearn, "scors": _scors}[variant]()
 
 
-class Faiss:
+def _faiss() -> SimpleNamespace:
     """Brute force: squared distances by matrix multiplication."""
+    import faiss
 
-    def __init__(self) -> None:
-        import faiss
+    faiss.omp_set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
-        faiss.omp_set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-        self.index = faiss.IndexFlatL2
-
-    def nearest(self, query: np.ndarray, gallery: np.ndarray, k: int) -> np.ndarray:
-        """Rows of the gallery (Q, k), nearest first."""
-        index = self.index(gallery.shape[1])
+    def nearest(query: np.ndarray, gallery: np.ndarray, k: int) -> np.ndarray:
+        index = faiss.IndexFlatL2(gallery.shape[1])
         index.add(gallery)
         return index.search(query, k)[1]
 
+    return SimpleNamespace(nearest=nearest)
 
-class ScikitLearn:
+
+def _sklearn() -> SimpleNamespace:
     """Brute force for neighbours, and AUC by sorting."""
+    from sklearn.metrics import roc_auc_score
+    from sklearn.neighbors import NearestNeighbors
 
-    def __init__(self) -> None:
-        from sklearn.metrics import roc_auc_score
-        from sklearn.neighbors import NearestNeighbors
+    def nearest(query: np.ndarray, gallery: np.ndarray, k: int) -> np.ndarray:
+        return NearestNeighbors(n_neighbors=k, algorithm="brute").fit(gallery).kneighbors(query, return_distance=False)
 
-        self.neighbors, self.roc_auc_score = NearestNeighbors, roc_auc_score
-
-    def nearest(self, query: np.ndarray, gallery: np.ndarray, k: int) -> np.ndarray:
-        """Rows of the gallery (Q, k), nearest first."""
-        return self.neighbors(n_neighbors=k, algorithm="brute").fit(gallery).kneighbors(query, return_distance=False)
-
-    def auc(self, dist: np.ndarray, label: np.ndarray) -> float:
-        """How often a dissimilar pair (label 1) is further apart than a similar one."""
-        return float(self.roc_auc_score(label, dist))
+    return SimpleNamespace(nearest=nearest, auc=lambda dist, label: float(roc_auc_score(label, dist)))
 
 
-class Scors:
+def _scors() -> SimpleNamespace:
     """AUC by sorting, in Rust."""
+    import scors
 
-    def __init__(self) -> None:
-        import scors
-
-        self.roc_auc = scors.roc_auc
-
-    def auc(self, dist: np.ndarray, label: np.ndarray) -> float:
-        """How often a dissimilar pair (label 1) is further apart than a similar one."""
-        return float(self.roc_auc(label, dist))
+    return SimpleNamespace(auc=lambda dist, label: float(scors.roc_auc(label, dist)))

@@ -55,19 +55,11 @@ class Model:
             dist = tf.sqrt(tf.maximum(tf.reduce_sum(tf.square(a - b), 1), 1e-12))
             hinge = tf.nn.relu(1 - dist)
             loss = tf.reduce_mean((1 - label) * tf.square(dist) + label * tf.square(hinge)) / 2
+        settings = {"lr": rate, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-7}
+        settings.update(beta1_power=self.beta1_power, beta2_power=self.beta2_power)
         for name, grad in tape.gradient(loss, self.params).items():
-            tf.raw_ops.ResourceApplyAdam(
-                var=self.params[name].handle,
-                m=self.m[name].handle,
-                v=self.v[name].handle,
-                beta1_power=self.beta1_power,
-                beta2_power=self.beta2_power,
-                lr=rate,
-                beta1=0.9,
-                beta2=0.999,
-                epsilon=1e-7,
-                grad=grad,
-            )
+            handles = {"var": self.params[name].handle, "m": self.m[name].handle, "v": self.v[name].handle}
+            tf.raw_ops.ResourceApplyAdam(**handles, **settings, grad=grad)
         self.beta1_power.assign(self.beta1_power * 0.9)
         self.beta2_power.assign(self.beta2_power * 0.999)
         return loss
