@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numba
 import numpy as np
@@ -66,6 +67,27 @@ def test_bootstrap_interval_covers_the_true_median():
     covered = np.mean([low <= 5 <= high for low, high in intervals])
     assert 0.9 < covered <= 1
     assert sampling.bootstrap(np.ones(9)) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize(("seconds", "calls"), [(0.04, 3), (0.3, 1)])
+def test_ours_and_peers_are_woken_alike(monkeypatch, seconds, calls):
+    """Before what is timed: calls for a tenth of a second, and at least one."""
+    spec = importlib.util.spec_from_file_location("worker", suite.PEERS / "worker.py")
+    worker = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(worker)
+    clock, made = [0.0], []
+
+    def call():
+        clock[0] += seconds
+        made.append(clock[0])
+
+    theirs = worker.Worker(None, "", None, None)
+    theirs.calls["task"] = call
+    for module in (sampling, worker):
+        monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: clock[0], sleep=lambda seconds: None))
+    for run in (sampling.settled(call), lambda calls: theirs.sample("task", calls)["seconds"]):
+        made.clear()
+        assert run(2) == pytest.approx(2 * seconds) and len(made) == calls + 2
 
 
 def test_candidates_are_interleaved_and_long_enough():
@@ -210,6 +232,18 @@ def test_compare_names_what_vanished_and_what_is_new(tmp_path, capsys):
     assert main(["bench", "compare", *files, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["vanished"] == ["step: mlp, 3 pairs, 1 thread"] and told["new"] == ["step: mlp, 8 pairs, 1 thread"]
+
+
+def test_compare_reads_all_that_was_timed():
+    timing = results_with(STEADY)["end_to_end"]["steps"][0]["timing"]
+    point = {"tasks": {"mlp step": {"siamese_np": {"timing": timing}, "jax": {"timing": timing}}}}
+    layer = {"operation": "dense", "shape": [3, 6], "kernel": [4], "stride": [1, 1], "pad": [0, 0], "name": ""}
+    entry = {**layer, "direction": "forward", "candidates": {"siamese_np": {"timing": timing}}}
+    found = {"peers": point, "dense_input": point, "avx2": point, "thread_counts": {"1": point, "2": point}}
+    assert [*timings({**found, "op": [{**layer, "skipped": "too large"}, entry]})] == [
+        *("beside peers: mlp step", "dense input: mlp step", "at most AVX2: mlp step"),
+        *("1 thread: mlp step", "2 threads: mlp step", "op: dense 3x6, kernel 4, forward"),
+    ]
 
 
 def test_the_interval_of_a_ratio():
@@ -483,7 +517,7 @@ def test_what_follows_a_sweep_has_all_threads():
         ("step", [0.5, 0.4, 0.3], [0.5, 0.4, 0.3], [0.5, 0.405, 0.3], "its losses"),
         ("step", [0.5, 0.4, 0.3], [0.5, 0.4, 0.3], [0.5, 0.4, np.nan], "its losses"),
         ("embed", [[1.0, 2.0]], [[1.0, 2.0001]], [[1.0, 2.001]], "off by 5.0e-04"),
-        ("embed", [[1.0, 2.0]], [[1.0, 2.0]], [[1.0, np.nan]], "off by nan"),
+        ("embed", [[1.0, 2.0]], [[1.0, 2.0]], [[1.0, np.nan]], "off by inf"),
         ("embed", [[1.0, 2.0]], [[1.0, 2.0]], [1.0, 2.0], "the shape"),
         ("other", [[1.0, 2.0]], [[1.0, 2.1]], [[1.0, 2.3]], "off by"),
         ("knn", [[3, 1], [2, 0]], [[1, 3], [2, 0]], [[1, 3], [2, 2]], "only 75.0 % of its neighbours"),
@@ -536,7 +570,7 @@ def make(variant, preset, params, job):
 def test_peers_that_fail_are_told_and_the_others_go_on(tmp_path, monkeypatch):
     """One computes something else, one dies while it is timed, one cannot be imported; all are listed with why.
 
-    The last does all that the others do, and lacks an operation. Its interpreter is the second of two.
+    One does all that the others do, and lacks the last operation. Its interpreter is the second of two.
     """
     (tmp_path / "with_fake.py").write_text(FAKE_FRAMEWORK)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
@@ -544,12 +578,12 @@ def test_peers_that_fail_are_told_and_the_others_go_on(tmp_path, monkeypatch):
         name: peers.Known(name, "with_none" if name == "broken" else "with_fake", name, "fake")
         for name in ("wrong", "dies", "broken")
     }
-    fakes["able"] = peers.Known("able", "with_fake", "", "fake", ("step", "knn", "auc"))
+    fakes["able"] = peers.Known("able", "with_fake", "", "fake", ("step", "knn", "other", "auc"))
     fakes["missing"] = peers.Known("missing", "with_fake", "", "fake", needs=("none",))
     monkeypatch.setattr(peers, "KNOWN", {"siamese_np": peers.KNOWN["siamese_np"], **fakes})
     monkeypatch.setattr(peers, "installed", {"/no/python": set(), sys.executable: {"fake"}}.get)
     part, sizes = Split(load_dataset().test.images[:50], load_dataset().test.classes[:50]), dataclasses.asdict(SMOKE)
-    tasks = ("step mlp 8", "knn cnn 20", "auc cnn 100", "other cnn 10")
+    tasks = ("step mlp 8", "knn cnn 20", "other cnn 10", "auc cnn 100")
     sizes.update(repetitions=3, seconds=1e-3, peer_tasks=tasks, peers=())
     options = {**sizes, "threads": [1], "peer_python": ["/no/python", sys.executable]}
     found = peers.run(part, options, dataset=Dataset("50 images", part, part, part))
@@ -560,9 +594,18 @@ def test_peers_that_fail_are_told_and_the_others_go_on(tmp_path, monkeypatch):
     assert status["broken"] == "failed: ModuleNotFoundError: No module named 'with_none'"
     assert status["able"] == "failed: MemoryError: no room"
     assert found["peers"]["dies"]["versions"] == {"fake": "1"} and found["peers"]["able"]["seconds"] > 0
-    step, knn, auc = found["tasks"].values()  # nobody has other precision
-    assert set(step) == set(knn) == {"siamese_np", "able"} and set(auc) == {"siamese_np"}
+    step, knn, other, auc = found["tasks"].values()
+    assert set(step) == set(knn) == set(other) == {"siamese_np", "able"} and set(auc) == {"siamese_np"}
     assert knn["able"]["equal_neighbours"] == 1 and knn["able"]["ratio"] > 0
+    assert other["able"]["embedding_error"] < 1e-4 and abs(other["able"]["auc_difference"]) < 0.01
+    said = "\n".join(report._lead({"environment": {}, "peers": found}))
+    assert said.startswith("- mlp step, 8 pairs: able, the fastest peer") and "other precision" not in said
+
+
+def test_a_reference_that_fails_is_one_sentence(tmp_path):
+    (tmp_path / "job.npz").write_bytes(b"")
+    with pytest.raises(OptionError, match=r"^siamese_np in float64, which all are compared with, failed: EOFError: "):
+        peers.reference([peers.Task.of("step mlp 8")], tmp_path / "job.npz")
 
 
 @pytest.mark.long
@@ -635,10 +678,15 @@ def test_others_are_seen_at_work():
 
 
 def test_systems_without_processor_times(monkeypatch):
+    monkeypatch.setattr(idle, "SECONDS", 0)
     monkeypatch.setattr(idle, "_processor_times", lambda: None)
     monkeypatch.setattr(idle.os, "getloadavg", lambda: (3.0 * os.cpu_count(), 0, 0), raising=False)  # as on macOS
     assert idle.others() == {"others": 3.0, "busy": True}
+    assert idle.others(ran=True) == {"others": None, "busy": False}  # it would be the run itself
     monkeypatch.delattr(idle.os, "getloadavg", raising=False)  # as on Windows
+    assert idle.others() == {"others": None, "busy": False}
+    looks = iter([[0] * 8, None])  # a second look that fails
+    monkeypatch.setattr(idle, "_processor_times", lambda: next(looks))
     assert idle.others() == {"others": None, "busy": False}
 
 
@@ -682,7 +730,7 @@ def test_absent_peers_are_listed(results):
 
 def test_results_are_plain_json(results):
     """What is written is what is read: no NaN, no types of NumPy's, no tuples in disguise."""
-    assert json.loads(json.dumps(results, allow_nan=False)) == json.loads(json.dumps(results))
+    assert json.loads(json.dumps(results, allow_nan=False)) == results
     for name, samples in timings(results).items():
         taken = end_to_end.SAMPLED_STEPS if name.startswith("training") else SMOKE.repetitions
         assert len(samples) == taken and min(samples) > 0
@@ -728,6 +776,19 @@ def test_memory_is_that_of_the_process_alone():
     )
     done = subprocess.run([sys.executable, "-c", parent], capture_output=True, text=True, check=True)
     assert 10**7 < int(done.stdout) < 7 * 10**8
+
+
+def test_free_memory(monkeypatch):
+    """What the system would take back from its file caches is free, too."""
+    lines = "MemTotal: 9 kB\nMemFree: 1 kB\nMemAvailable:       4 kB\n"
+    monkeypatch.setattr(Path, "read_text", lambda path: lines)
+    assert end_to_end.free_memory() == 4096
+    monkeypatch.setattr(Path, "read_text", lambda path: "MemTotal: 9 kB\n")  # before Linux 3.14
+    pages = {"SC_AVPHYS_PAGES": 3, "SC_PAGE_SIZE": 1000}
+    monkeypatch.setattr(end_to_end.os, "sysconf", pages.__getitem__, raising=False)
+    assert end_to_end.free_memory() == 3000
+    monkeypatch.setattr(end_to_end.os, "sysconf", lambda name: int("?"), raising=False)
+    assert end_to_end.free_memory() == float("inf")
 
 
 def test_memory_of_a_system_that_does_not_tell(monkeypatch):
@@ -832,6 +893,8 @@ def test_without_the_repository_the_peers_are_skipped_or_refused(monkeypatch, tm
         (["--rung", "nothing.py"], "there is no file nothing.py"),
         (["--threads", "0"], "must be at least 1"),
         (["--only", "ladder", "--peer-python", "python"], "--peer-python is for the sections peers"),
+        (["--rung", "x.py", "--peer-python", "python"], "--peer-python is for the sections peers"),
+        (["--rung", "x.py", "--only", "clocks"], "--rung is for the section ladder; --only names what is run"),
         (["--out", "FILE/results"], "cannot be written"),
         (["--out", ""], "--out needs a path"),
         (["--rung", ""], "--rung needs a path"),

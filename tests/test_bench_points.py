@@ -1,8 +1,10 @@
 """What kernels execute, single operations beside others, and the points beyond the first: nothing depends on speed."""
 
 import dataclasses
+import inspect
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from test_bench import documented, leaves
 
 from siamese_np import cnn, kernels
 from siamese_np.backend import ops
@@ -115,6 +118,38 @@ def test_the_parts_of_a_step_are_all_of_it():
     assert "conv_relu_pool_backward 3x3x32x64" in [row["part"] for row in rows]
 
 
+def test_the_instrument_is_not_among_the_parts(monkeypatch):
+    """By a clock that passes in kernels, between them, and while a call is written down."""
+    now, label, signature = [0.0], executed._label, inspect.signature
+    asked: list[str] = []
+
+    def passes(seconds):
+        now[0] += seconds
+
+    def slow_label(*call):
+        passes(100)
+        return label(*call)
+
+    def slow_signature(kernel):
+        asked.append(kernel.__name__)
+        return signature(kernel)
+
+    def step():
+        ops.relu_forward(x, x)
+        passes(2)
+        ops.relu_forward(x, x)
+
+    x = np.ones(2, np.float32)
+    executed._parameters.cache_clear()
+    monkeypatch.setattr(executed, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(executed, "inspect", SimpleNamespace(signature=slow_signature))
+    monkeypatch.setattr(executed, "_label", slow_label)
+    monkeypatch.setattr(ops, "relu_forward", lambda out, x: passes(3))
+    rows = executed.parts(step, 1, 2)
+    assert [(row["part"], row["seconds"]) for row in rows] == [("relu_forward 2", 6), ("all else", 2)]
+    assert asked == ["relu_forward"]
+
+
 def test_the_roof_is_the_peak_or_the_memory_that_holds_the_arrays():
     bandwidths = {"L1": {"2": 100.0}, "L3": {"2": 10.0}, "DRAM": {"2": 1.0}}
     limits = {"fma_gflops": {"8": {"2": 50.0}}, "gbytes_per_second": bandwidths, "cache_bytes": {"L1": 10, "L3": 1000}}
@@ -126,11 +161,13 @@ def test_the_roof_is_the_peak_or_the_memory_that_holds_the_arrays():
 
 # --- Single operations ----------------------------------------------------------------------------------
 
-OPTIONS = {"threads": [1, 2], "peer_python": None, "repetitions": 2, "seconds": 1e-6}
+OPTIONS = {"threads": [1, 2], "peer_python": [], "repetitions": 2, "seconds": 1e-6}
 FAKE = """
 import os
-import numpy as np
 from siamese_np import textbook
+
+def versions(variant):
+    return {"fake": "1"}
 
 def operation(task, arrays):
     stride, pad = task["stride"], task["pad"]
@@ -142,7 +179,7 @@ def operation(task, arrays):
         results[0][0, 0, 0, 0] += 1
     if task["variant"] == "channels_last" and task["direction"] == "backward":
         os._exit(3)
-    return (lambda: None), results
+    return (lambda: results), list
 """
 
 
@@ -154,6 +191,7 @@ def entries(tmp_path_factory) -> list:
     peers = suite.load_peers()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sampling, "SETTLE_SECONDS", 0)
+        patch.setattr(sampling, "WAKE_SECONDS", 0)
         patch.setattr(op, "PEER", "fake_op")
         patch.setattr(peers, "installed", lambda python: {"torch"})
         patch.setattr(suite, "load_peers", lambda: peers)
@@ -187,15 +225,94 @@ def test_a_peer_that_is_wrong_or_dies_or_cannot_do_a_shape_is_told_and_not_timed
 def test_a_peer_that_dies_while_it_is_timed_is_told():
     problem = op.Problem(op.parse("dense", (3, 6), (4,), None, None)[0])
     dies = SimpleNamespace(results=lambda *task: problem.expected["forward"], run=lambda calls: float("nan"))
+    dies.versions, dies.refusal = {}, ""
     entry = op._entry(problem, "forward", {"nchw": dies}, OPTIONS, print)
     assert entry["failed"] == {"nchw": "it ended early"} and set(entry["candidates"]) == {op.OURS, op.NUMPY}
 
 
-def test_our_own_wrong_result_ends_the_section(monkeypatch):
-    monkeypatch.setattr(kernels, "dense_forward", lambda out, x, w, b: out.fill(0))
+@pytest.mark.parametrize("kernel", ["dense_forward", "maxpool2d_forward"])
+def test_our_own_wrong_result_ends_the_section(monkeypatch, kernel):
+    """Of pooling, where the maxima are counts as well."""
+    right = getattr(kernels, kernel)
+
+    def wrong(*arguments):
+        right(*arguments)
+        arguments[kernel == "maxpool2d_forward"][:] = 0
+
+    wrong.__signature__ = inspect.signature(right)
+    monkeypatch.setattr(kernels, kernel, wrong)
     layers = op.parse("dense", (3, 6), (4,), None, None)
-    with pytest.raises(OptionError, match="siamese_np computes dense 3x6, kernel 4 forward wrongly, off by"):
+    if kernel == "maxpool2d_forward":
+        layers = op.parse("maxpool2d", (2, 5, 5, 3), (2,), None, None)
+    with pytest.raises(OptionError, match=r"siamese_np fails at .*, forward: its result is wrong, off by"):
         op.run({**OPTIONS, "layers": layers}, lambda line: None)
+
+
+def test_what_is_wrong_beside_us_is_told_and_we_are_timed(monkeypatch):
+    monkeypatch.setattr(sampling, "SETTLE_SECONDS", 0)
+    monkeypatch.setattr(sampling, "WAKE_SECONDS", 0)
+    monkeypatch.setattr(op.im2col, "conv2d_forward", lambda out, *arguments: out.fill(0))
+    problem = op.Problem(op.parse("conv2d", (1, 4, 4, 1), (3, 2), None, None)[0])
+    entry = op._entry(problem, "forward", {}, OPTIONS, print)
+    assert entry["failed"] == {op.NUMPY: "its result is wrong, off by 1.0e+00 of the largest entry"}
+    assert set(entry["candidates"]) == {op.OURS}
+
+
+def test_a_peer_that_cannot_start_is_told_once(monkeypatch):
+    monkeypatch.setattr(sampling, "SETTLE_SECONDS", 0)
+    monkeypatch.setattr(sampling, "WAKE_SECONDS", 0)
+    monkeypatch.setattr(op, "PEER", "with_none")
+    peers = suite.load_peers()
+    monkeypatch.setattr(peers, "installed", lambda python: {"torch"})
+    monkeypatch.setattr(suite, "load_peers", lambda: peers)
+    layers = op.parse("dense", (3, 6), (4,), None, None)
+    forward, backward = op.run({**OPTIONS, "layers": layers}, lambda line: None)
+    assert forward["failed"] == {"nchw": "it cannot start: ModuleNotFoundError: No module named 'with_none'"}
+    assert backward["failed"] == {}
+
+
+def test_a_layer_that_does_not_fit_is_skipped_and_the_others_go_on(monkeypatch, tmp_path):
+    monkeypatch.setattr(sampling, "SETTLE_SECONDS", 0)
+    monkeypatch.setattr(sampling, "WAKE_SECONDS", 0)
+    monkeypatch.setattr(suite, "PEERS", tmp_path)
+    said, small = [], op.parse("dense", (3, 6), (4,), None, None)
+    large = op.parse("dense", (10**7, 10**7), (10**7,), None, None)
+    skipped, *others = found = json.loads(json.dumps(op.run({**OPTIONS, "layers": large + small}, said.append)))
+    assert skipped["skipped"].startswith("dense 10000000x10000000, kernel 10000000 needs about")
+    assert [entry["direction"] for entry in others] == [*op.DIRECTIONS] and f"skipped: {skipped['skipped']}" in said
+    assert said[0] == suite.NO_PEERS and not any("--peer-python" in line for line in said)
+    assert f"Skipped: {skipped['skipped']}." in report.text(results_with(op=found))
+    assert pictures.draw(tmp_path, results_with(op=found)) == ["layers"]
+    assert pictures.draw(tmp_path, results_with(op=[skipped])) == []
+    assert not undocumented(found)
+
+
+def undocumented(entries: list) -> list[str]:
+    """What the page on benchmark.json does not have."""
+    paths, patterns = leaves({"op": entries}), documented()
+    return [path for path in sorted(paths) if not any(re.fullmatch(pattern, path) for pattern in patterns)]
+
+
+def test_the_json_is_as_the_page_says(entries):
+    assert entries[0]["candidates"]["nchw"]["versions"] == {"fake": "1"}
+    assert undocumented(entries) == []
+
+
+def test_the_memory_of_what_is_freed_is_kept(monkeypatch):
+    """In the section op, and in its peers, whose environment is that section's."""
+    children = []
+
+    def started(command, env, **how):
+        children.append(env)
+        Path(command[-1]).write_text('{"result": []}')
+
+    monkeypatch.setattr(suite.subprocess, "run", started)
+    for name in ("op", "peers"):
+        suite._section(name, {"threads": [1], "ladder_cold": False, "user_file": None}, lambda line: None)
+    assert suite.KEEP_MEMORY.items() <= children[0].items() and not suite.KEEP_MEMORY.keys() & children[1].keys()
+    for name, value in children[0].items():
+        monkeypatch.setenv(name, value)
+    assert suite.KEEP_MEMORY.items() <= suite.environment(2).items()
 
 
 def test_the_grid_has_20_layers_that_fit_and_each_network_names_its_source():
@@ -224,6 +341,10 @@ def test_layers_are_shown_with_what_failed(entries, tmp_path):
     )
     one = report.text(results_with(op=entries[:2]))
     assert "| im2col + BLAS (NumPy) " in one and "backward, 2 threads" in one
+    assert report.READING in said and report.READING in one
+    *_, table, _ = report.tables(results_with(op=entries[:2]))
+    shares = {row[0]: row[table.heads.index("% of peak")] for row in table.rows}
+    assert float(shares.pop("siamese_np")) > 0 and set(shares.values()) == {"-"}  # what others execute is not known
     assert pictures.draw(tmp_path, results_with(op=entries)) == ["layers"]
     assert (tmp_path / "layers.png").read_bytes().startswith(b"\x89PNG")
 
@@ -236,7 +357,8 @@ def test_layers_are_shown_with_what_failed(entries, tmp_path):
         ("--op conv2d --shape 8,9,9,3", "needs --shape N,H,W,C and --kernel K,F"),
         ("--op conv2d --shape 8,9,9 --kernel 3,4", "takes --shape N,H,W,C"),
         ("--op conv2d --shape 8,0,9,1 --kernel 3,4", "from 1 on"),
-        ("--op conv2d --shape 8,9,9,1 --kernel 3,4 --stride 0,1", "from 1 on"),
+        ("--op conv2d --shape 8,9,9,1 --kernel 3,4 --stride 0,1", "--stride is numbers from 1 on, not 0,1"),
+        ("--op conv2d --shape 8,9,9,1 --kernel 3,4 --pad 1,-1", "--pad is numbers from 0 on, not 1,-1"),
         ("--op conv2d --shape 8,9,9,1 --kernel 11,4", "is larger than the image with its padding"),
         ("--op dense --shape 8,9 --kernel 3 --pad 1,1", "--op dense has no --pad"),
         ("--op maxpool2d --shape 8,9,9,1 --kernel 2 --pad 1,1", "--op maxpool2d has no --pad"),
@@ -295,8 +417,11 @@ print(VECTOR_BYTES, "zmm" in "".join(double.inspect_asm().values()))
 def test_each_point_runs_the_peers_there(monkeypatch):
     calls = []
 
+    peers = suite.load_peers()
+
     class Peers:
-        KNOWN = suite.load_peers().KNOWN | {"other": suite.load_peers().Known("Other", "m", "v", "no switch")}
+        KNOWN = peers.KNOWN | {"other": peers.Known("Other", "m", "v", "no switch")}
+        UNTRAINED = peers.UNTRAINED
 
         @staticmethod
         def run(split, options, log):
@@ -310,6 +435,7 @@ def test_each_point_runs_the_peers_there(monkeypatch):
     assert list(found) == ["1", "2"] and [options["threads"] for _, options in calls] == [[1], [2]]
     found = points.run("avx2", split, options, print)
     assert found["left_out"][-1] == "Other" and "JAX jit" not in found["left_out"]
+    assert not {"faiss IndexFlatL2", "OpenVINO int8"} & {*found["left_out"]}  # they have nothing to do there
     assert "other" not in calls[-1][1]["peers"]
     found = points.run("dense-input", split, options, print)
     noise = calls[-1][0]
@@ -332,7 +458,10 @@ def test_the_points_are_shown_and_the_head_says_where_each_figure_holds():
     step = {**row, "timing": timing, "images_per_second": 1.0, "dense_gflops": 40.0, "executed_gflops": 20.0, **cost}
     parts = [{"part": "dense_forward 3x4", "seconds": 1e-4, **cost}, {"part": "all else", "seconds": 1e-4, **cost}]
     whole = {"steps": [step], "parts": [{**row, "parts": parts}], "embeddings": [], "cost_per_image": []}
-    said = report.text(results_with(peers=found, thread_counts={"1": found}, end_to_end=whole, **points_of))
+    shown = results_with(peers=found, thread_counts={"1": found}, end_to_end=whole, **points_of)
+    said = report.text(shown)
+    table = next(table for table in report.tables(shown) if table.title == "Training step")
+    assert table.rows[0][table.heads.index("% of roof")] == "-"  # its bytes are those of all calls
     for words in (
         "- mlp step, 2 pairs, 2 threads: operations executed at 20 % of the measured FMA peak; "
         "algorithmic speed-up over dense 2.00 (2 cores, one CPU model)",
@@ -353,6 +482,7 @@ def test_the_points_run_only_where_they_are_asked_for(monkeypatch):
     ran = []
     monkeypatch.setattr(suite, "_section", lambda name, options, log: ran.append(name) or {})
     monkeypatch.setattr(probe, "drift", lambda before, after: {})
+    monkeypatch.setattr(suite.idle, "SECONDS", 0)
     sizes = dataclasses.replace(suite.QUICK, pair_counts=())
     suite.run(sizes, 1)
     assert not set(ran) & set(suite.POINTS)

@@ -2,6 +2,8 @@
 
 import importlib
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,6 +11,23 @@ import numpy as np
 import pytest
 
 FOLDER = Path(__file__).parent.parent / "benchmarks" / "npbench"
+FAKE = """
+import time
+import cases
+
+now = [0.0]  # a clock that passes while a task is read, and in calls
+time.perf_counter = lambda: now[0]
+
+def versions(variant):
+    return {"fake": "1"}
+
+def operation(task, arrays):
+    now[0] += 100
+    def call():
+        now[0] += 0.25
+        return cases.mlp(*arrays.values())
+    return call, lambda out: [out]
+"""
 
 
 @pytest.fixture(scope="module")
@@ -16,8 +35,9 @@ def npbench():
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(FOLDER))
         run = importlib.import_module("run")
-        patch.setattr(importlib.import_module("siamese_np.bench.sampling"), "SETTLE_SECONDS", 0)
-        patch.setattr(run, "with_numba", run.cases)  # compiled they take seconds: see the command
+        for name in ("SETTLE_SECONDS", "WAKE_SECONDS"):
+            patch.setattr(importlib.import_module("siamese_np.bench.sampling"), name, 0)
+        patch.setattr(run, "with_numba", run.cases)  # compiled they take seconds: see below
         yield run
     for name in ("run", "cases", "with_kernels", "with_numba"):
         sys.modules.pop(name, None)
@@ -59,6 +79,49 @@ def test_the_command_times_what_is_right(npbench, shapes, capsys):
     assert npbench.main(["--repeat", "1", "--case", "mlp"], shapes) == 0
     said = capsys.readouterr().out
     assert "cores, one CPU model" in said and "| siamese_np " in said and "## lenet" not in said
+    assert npbench.numba.get_num_threads() == min(npbench.get_threads(), npbench.numba.config.NUMBA_NUM_THREADS)
+
+
+def test_blas_has_the_threads_that_we_have():
+    """Its number is read when NumPy is imported."""
+    code = f"""
+import os, runpy, sys
+sys.argv[1:] = ["--repeat", "0"]
+try:
+    runpy.run_path({str(FOLDER / "run.py")!r}, run_name="__main__")
+except SystemExit:
+    print({{name: os.environ[name] for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")}})
+"""
+    environment = {**os.environ, "SIAMESE_NP_THREADS": "3"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(FOLDER), str(FOLDER.parents[1])])
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.count("3") == 3
+
+
+@pytest.mark.long
+def test_numba_s_versions_are_right(npbench, shapes):
+    compiled = importlib.import_module("with_numba")
+    for name, case in npbench.cases.CASES.items():
+        if name != "conv2d_bias":
+            pytest.importorskip("scipy")  # for Numba's products of matrices
+        for draw in npbench.INPUTS.values():
+            arrays = draw(shapes[name])
+            found = getattr(compiled, case.function.__name__)(*arrays.values())
+            assert npbench.relative_error(found, npbench.reference(name, arrays)) < npbench.TOLERANCE, name
+
+
+def test_a_framework_tells_its_versions_and_its_first_call(npbench, shapes, tmp_path, monkeypatch):
+    """Its first call is that of what is timed alone: no file is read meanwhile."""
+    (tmp_path / "fake.py").write_text(FAKE)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(FOLDER)]))
+    peers = npbench.load_peers()
+    peer = peers.Operations("fake", "", sys.executable, 1, tmp_path)
+    try:
+        row = npbench.run("mlp", shapes["mlp"], peer, 1, 1e-6)["versions"]["JAX jit"]
+    finally:
+        peer.close()
+    assert row["versions"] == {"fake": "1"} and row["error"] < npbench.TOLERANCE
+    assert row["first_call_seconds"] == row["timing"]["median"] == 0.25
 
 
 def test_what_is_wrong_is_named_and_not_timed(npbench, shapes, capsys, monkeypatch):
@@ -80,9 +143,9 @@ def test_the_holes_in_npbench_s_verification(npbench, shapes, capsys):
     ]
     assert rows["mlp", "without ReLU"]["rule"] and rows["lenet", "without ReLU"]["rule"]  # nothing is negative there
     assert not rows["conv2d_bias", "filters flipped"]["rule"]
-    assert rows["conv2d_bias", "filters flipped"]["in_place"] and rows["lenet", "without ReLU"]["in_place"] is None
     assert npbench.main(["--checks"], shapes) == 0
-    assert "accepted" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "accepted" in said and said.endswith(npbench.FOOTNOTE + "\n")
 
 
 def test_its_rule(npbench):

@@ -1,4 +1,4 @@
-"""The cases in the style of NPBench's Numba versions: NumPy's expressions, parallel loops around slices and sums."""
+"""The cases as in NPBench's Numba versions: NumPy's expressions, parallel loops; matrix products need SciPy."""
 
 from typing import Any
 

@@ -16,7 +16,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -24,7 +25,7 @@ import numpy as np
 
 from siamese_np import TrainConfig, train_run
 from siamese_np.bench.end_to_end import untrained
-from siamese_np.bench.sampling import Log, Run, measure
+from siamese_np.bench.sampling import Log, Run, measure, relative_error
 from siamese_np.bench.suite import environment
 from siamese_np.datasets import Dataset, Split
 from siamese_np.errors import OptionError
@@ -198,10 +199,74 @@ def installed(python: str) -> set[str]:
     code = f"import json; from importlib.util import find_spec; print(json.dumps({names}))"
     try:
         done = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=120, check=True)
-        found = set(json.loads(done.stdout))
+        return set(json.loads(done.stdout))
     except (OSError, ValueError, subprocess.SubprocessError):
         raise OptionError(f"--peer-python must name a Python interpreter, which {python} is not") from None
-    return found
+
+
+class Operations:
+    """A module of single operations in a process, which is started when it is needed, and again after it died.
+
+    Once it runs, `versions` are those of its libraries; if it cannot start, `refusal` says why.
+    """
+
+    def __init__(self, module: str, variant: str, python: str, threads: int, folder: Path) -> None:
+        self.variant, self.folder, self.first_call_seconds, self.refusal = variant, folder, 0.0, ""
+        self.versions: dict[str, str] = {}
+        self._process: Process | None = None
+        np.savez(folder / "job.npz")
+        self._start = partial(Process, Known(module, module, variant, ""), python, folder / "job.npz", threads)
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            self._process.close()
+            self._process = None
+
+    def results(self, task: dict[str, Any], arrays: dict[str, np.ndarray]) -> list[np.ndarray] | str:
+        """Prepare a task: what it gives, or a sentence why it gives nothing."""
+        if self.refusal:
+            return self.refusal
+        given, answer = (str(self.folder / f"{name}.npz") for name in ("arrays", "answer"))
+        np.savez(given, **arrays)
+        task = {**task, "kind": "operation", "variant": self.variant, "name": "op", "arrays": given, "answer": answer}
+        try:
+            if self._process is None:
+                self._process = self._start()
+                self.versions = self._process.ask(do="hello")["versions"]
+            said = self._process.ask(do="prepare", task=task)
+        except PeerError as error:
+            self.close()
+            self.refusal = "" if self.versions else f"it cannot start: {error}"
+            return self.refusal or f"it ended early: {error}"
+        if "error" in said:
+            return f"it cannot do this: {said['error']}"
+        self.first_call_seconds = said["first_call_seconds"]
+        with np.load(answer, allow_pickle=False) as file:
+            return [file[f"arr_{number}"] for number in range(len(file.files))]
+
+    def run(self, calls: int) -> float:
+        """Seconds of calls of what was prepared last; NaN once the process has died."""
+        if self._process is not None:
+            with contextlib.suppress(PeerError):
+                return float(self._process.ask(do="sample", name="op", calls=calls)["seconds"])
+            self.close()
+        return float("nan")
+
+
+@contextlib.contextmanager
+def operations(
+    module: str, framework: str, variants: Iterable[str], pythons: Sequence[str], threads: int
+) -> Iterator[dict[str, Operations]]:
+    """The `Operations` of each variant; none where none of `pythons` (by default this one) has `framework`."""
+    python = next((python for python in pythons or [sys.executable] if framework in installed(python)), None)
+    with tempfile.TemporaryDirectory() as folder:
+        peers = {variant: Operations(module, variant, python, threads, Path(folder)) for variant in variants if python}
+        try:
+            yield peers
+        finally:
+            for peer in peers.values():
+                peer.close()
 
 
 def write_job(path: Path, split: Split, dataset: Dataset | None, distances: int) -> None:
@@ -215,7 +280,8 @@ def write_job(path: Path, split: Split, dataset: Dataset | None, distances: int)
     arrays: dict[str, Any] = {"images": split.images, "pairs": pairs, "label": label}
     arrays["config"] = json.dumps({preset: network.config() for preset, network in networks.items()})
     if dataset is not None:
-        siamese = train_run(TrainConfig(epochs=1, batch_size=min(256, len(dataset.train))), dataset).siamese
+        config = TrainConfig(preset="cnn", epochs=1, batch_size=min(256, len(dataset.train)))
+        siamese = train_run(config, dataset).siamese
         networks["trained"] = siamese.network
         query, gallery = siamese.embed(split.images), siamese.embed(dataset.all_train.images)
         ends = np.random.default_rng(2).integers(0, len(split), (distances, 2))
@@ -224,7 +290,7 @@ def write_job(path: Path, split: Split, dataset: Dataset | None, distances: int)
         arrays["dist_label"] = (split.classes[ends[:, 0]] != split.classes[ends[:, 1]]).astype(np.int64)
     for name, network in networks.items():
         arrays.update({f"{name}/{of}": value for of, value in network.named_params().items()})
-    np.savez(path, allow_pickle=False, **arrays)
+    np.savez(path, **arrays)
 
 
 def run(
@@ -275,10 +341,12 @@ def run(
 
 
 def reference(tasks: Sequence[Task], job: Path) -> dict[str, np.ndarray]:
-    """The result of each task, by this package in float64."""
+    """The result of each task, by this package in float64; OptionError where that fails."""
     process = Process(REFERENCE, sys.executable, job, 1)
     try:
         return {task.name: process.result_of(task, "check")[1] for task in tasks}
+    except PeerError as error:
+        raise OptionError(f"{REFERENCE.title}, which all are compared with, failed: {error}") from None
     finally:
         process.close()
 
@@ -383,7 +451,7 @@ def disagreement(task: Task, result: np.ndarray, expected: np.ndarray) -> str:
         return "" if share >= EQUAL_NEIGHBOURS else f"only {100 * share:.1f} % of its neighbours are the nearest"
     if task.kind == "auc":
         return "" if abs(result - expected) <= AUC_TOLERANCE else f"its AUC {result} is not {expected}"
-    error, allowed = embedding_error(result, expected), OTHER_TOLERANCE if task.kind == "other" else EMBEDDING_TOLERANCE
+    error, allowed = relative_error(result, expected), OTHER_TOLERANCE if task.kind == "other" else EMBEDDING_TOLERANCE
     return "" if error <= allowed else f"its embeddings are off by {error:.1e} of the largest"
 
 
@@ -393,17 +461,12 @@ def quality(task: Task, result: np.ndarray, expected: np.ndarray, classes: np.nd
         return {"equal_neighbours": equal_neighbours(result, expected)}
     if task.kind not in ("embed", "other"):
         return {}
-    found = {"embedding_error": embedding_error(result, expected)}
+    found = {"embedding_error": relative_error(result, expected)}
     if task.kind == "other":
         classes = classes[np.arange(task.size) % len(classes)]
         lower, exact = (all_pairs_metrics(emb, classes)["auc"] for emb in (result, expected))
         found["auc_difference"] = lower - exact
     return found
-
-
-def embedding_error(result: np.ndarray, expected: np.ndarray) -> float:
-    """The largest difference, as a share of the largest entry; NaN where any is."""
-    return float(abs(result.astype(np.float64) - expected).max() / abs(expected).max())
 
 
 def equal_neighbours(result: np.ndarray, expected: np.ndarray) -> float:

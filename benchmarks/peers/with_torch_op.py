@@ -22,14 +22,15 @@ def versions(variant: str) -> dict[str, str]:
     return {"torch": torch.__version__, "instructions": torch.backends.cpu.get_cpu_capability()}
 
 
-def operation(task: dict[str, Any], arrays: dict[str, np.ndarray]) -> tuple[Callable[[], Any], list[np.ndarray]]:
-    """What to time, and what it gives: out, or the gradients in the order dx, dw, db."""
+def operation(task: dict[str, Any], arrays: dict[str, np.ndarray]) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
+    """What to time, and how what it returns becomes arrays: out, or the gradients in the order dx, dw, db."""
     call, order = _call(task, {name: torch.from_numpy(array) for name, array in arrays.items()})
-    given = call()
-    results = []
-    for tensor, axes in zip(given if isinstance(given, (tuple, list)) else (given,), order, strict=False):
-        results.append(np.ascontiguousarray(tensor.permute(axes).numpy()))
-    return call, results
+
+    def read(given: Any) -> list[np.ndarray]:
+        tensors = given if isinstance(given, (tuple, list)) else (given,)
+        return [np.ascontiguousarray(t.permute(axes).numpy()) for t, axes in zip(tensors, order, strict=False)]
+
+    return call, read
 
 
 def _call(task: dict[str, Any], t: dict[str, torch.Tensor]) -> tuple[Callable[[], Any], list[tuple[int, ...]]]:

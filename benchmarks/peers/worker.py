@@ -32,8 +32,8 @@ CHECKED_RATE = 1e-3
 # back, and skipping zeros would look faster than it is.
 TIMED_RATE = 1e-8
 WARM_UP_SECONDS, WARM_UP_CALLS = 0.5, 3
-WAKE_SECONDS = 0.1  # of calls before a sample, where a call is shorter: others have used the caches meanwhile
-SETTLE_SECONDS = 0.05  # before a sample: threads of the process measured before may still spin
+# Before a sample a pause, and then calls for so long, at least one: the same as in siamese_np/bench/sampling.py.
+SETTLE_SECONDS, WAKE_SECONDS = 0.05, 0.1
 CHUNKS = (25, 50, 100, 250, 1000, 2500)  # images embedded at a time: each framework gets the size it is fastest with
 CHUNK_TRIES = 3
 NEIGHBOURS = 5
@@ -48,7 +48,6 @@ class Worker:
     def __init__(self, module: Any, variant: str, job: Any, answer: Path) -> None:
         self.module, self.variant, self.job, self.answer = module, variant, job, answer
         self.calls: dict[str, Call] = {}
-        self.seconds_per_call: dict[str, float] = {}
 
     def prepare(self, task: dict[str, Any]) -> dict[str, Any]:
         """Build and warm up `task`; what is compiled on the way is not timed later."""
@@ -56,13 +55,10 @@ class Worker:
         answer = self.check(task, CHUNKS)
         if "error" in answer:
             return answer
-        call = self.calls[task["name"]]
-        first = time.perf_counter()
-        calls = 0
+        call, calls, first = self.calls[task["name"]], 0, time.perf_counter()
         while calls < WARM_UP_CALLS or time.perf_counter() - first < WARM_UP_SECONDS:
             call()
             calls += 1
-        self.seconds_per_call[task["name"]] = (time.perf_counter() - first) / calls
         answer["prepare_seconds"] = first - start
         return answer
 
@@ -125,18 +121,23 @@ class Worker:
         with np.load(task["arrays"], allow_pickle=False) as file:
             arrays = dict(file)
         try:
-            self.calls[task["name"]], results = self.module.operation(task, arrays)
+            call, read = self.module.operation(task, arrays)
+            start = time.perf_counter()
+            given = call()
+            seconds = time.perf_counter() - start
+            np.savez(task["answer"], *read(given))
         except Exception as error:
             return {"error": f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"}
-        np.savez(task["answer"], *results, allow_pickle=False)
-        return {}
+        self.calls[task["name"]] = call
+        return {"first_call_seconds": seconds}
 
     def sample(self, name: str, calls: int) -> dict[str, float]:
         """Seconds of `calls` calls of a prepared task, after some that bring threads and caches back."""
         call = self.calls[name]
         time.sleep(SETTLE_SECONDS)
         start = time.perf_counter()
-        while self.seconds_per_call[name] < WAKE_SECONDS and time.perf_counter() - start < WAKE_SECONDS:
+        call()
+        while time.perf_counter() - start < WAKE_SECONDS:
             call()
         start = time.perf_counter()
         for _ in range(calls):

@@ -5,6 +5,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from siamese_np.bench import compare as comparison
 from siamese_np.errors import OptionError
@@ -27,10 +28,14 @@ def run(args: argparse.Namespace) -> int:
     if args.op is None and any((args.shape, args.kernel, args.stride, args.pad)):
         raise OptionError("--shape, --kernel, --stride and --pad are of an operation, which --op names")
     layers = None if args.op is None else op.parse(args.op, args.shape, args.kernel, args.stride, args.pad)
-    if layers and args.only and "op" not in args.only:
-        raise OptionError("--op is for the section op, which --only leaves out")
-    if args.peer_python and args.only and not set(args.only) & set(suite.WITH_PEERS):
-        raise OptionError(f"--peer-python is for the sections {', '.join(suite.WITH_PEERS)}, which --only leaves out")
+    # whoever brings a shape, or a kernel, wants to see that
+    only = args.only or [*(["ladder"] if args.rung else []), *(["op"] if layers else [])] or None
+    wanted: dict[str, Any] = {"rung": (args.rung, ("ladder",)), "op": (layers, ("op",))}
+    wanted["peer-python"] = args.peer_python, suite.WITH_PEERS
+    for option, (given, sections) in wanted.items():
+        if given and only and not set(only) & set(sections):
+            plural = "s" * (len(sections) > 1)
+            raise OptionError(f"--{option} is for the section{plural} {', '.join(sections)}; --only names what is run")
     if args.peer_python or "peers" in (args.only or ()):
         peers = suite.load_peers()
         for python in args.peer_python:
@@ -46,8 +51,6 @@ def run(args: argparse.Namespace) -> int:
     def log(line: str) -> None:
         print(f"[{time.perf_counter() - start:5.0f} s] {line}", file=sys.stderr, flush=True)
 
-    # whoever brings a shape, or a kernel, wants to see that
-    only = args.only or [*(["ladder"] if user_file else []), *(["op"] if layers else [])] or None
     sizes = suite.QUICK if args.quick else suite.FULL
     results = suite.run(sizes, get_threads(), only, args.peer_python, user_file, log, layers)
     if folder is not None:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from siamese_np.bench.idle import sentence
+from siamese_np.bench.op import layer_of, timed
 from siamese_np.bench.probe import DRIFT, threads_text
 from siamese_np.bench.sampling import CONFIDENCE, ratio_interval
 from siamese_np.errors import DataError, OptionError
@@ -71,9 +72,15 @@ def timings(results: dict[str, Any]) -> dict[str, list[float]]:
     named.update({f"exact: {name}": row["timing"] for name, row in whole.get("exact", {}).items()})
     for row in whole.get("cost_per_image", ()):
         named[f"training: one of {row['images']:,} images"] = row["timing"]
-    for task, by_peer in results.get("peers", {}).get("tasks", {}).items():
-        if "siamese_np" in by_peer:
-            named[f"beside peers: {task}"] = by_peer["siamese_np"]["timing"]
+    titles = {"peers": "beside peers", "dense_input": "dense input", "avx2": "at most AVX2"}
+    points = [(title, results.get(name, {})) for name, title in titles.items()]
+    points += [(threads_text(count), point) for count, point in results.get("thread_counts", {}).items()]
+    for title, point in points:
+        for task, by_peer in point.get("tasks", {}).items():
+            if "siamese_np" in by_peer:
+                named[f"{title}: {task}"] = by_peer["siamese_np"]["timing"]
+    for entry in timed(results):
+        named[f"op: {layer_of(entry)}, {entry['direction']}"] = entry["candidates"]["siamese_np"]["timing"]
     return {name: _samples(timing) for name, timing in named.items()}
 
 

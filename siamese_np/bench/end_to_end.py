@@ -1,5 +1,6 @@
 """What a user waits for: training steps, embeddings, and exact metrics over all pairs; and how all of it grows."""
 
+import contextlib
 import itertools
 import os
 import time
@@ -159,7 +160,8 @@ def exact(dataset: Dataset, repetitions: int, seconds: float, log: Log) -> dict[
     from siamese_np.metrics import all_pairs_metrics, nearest
 
     log("end to end: an epoch of training, then exact metrics")
-    siamese = train_run(TrainConfig(epochs=1, batch_size=min(256, len(dataset.train))), dataset).siamese
+    config = TrainConfig(preset="cnn", epochs=1, batch_size=min(256, len(dataset.train)))
+    siamese = train_run(config, dataset).siamese
     emb, gallery = (siamese.embed(split.images) for split in (dataset.test, dataset.all_train))
     k, pairs = min(5, len(gallery)), len(emb) * (len(emb) - 1) // 2
     runs = {
@@ -205,7 +207,10 @@ def cost_per_image(split: Split, sizes: Sequence[int], log: Log) -> list[dict[st
 
 
 def free_memory() -> float:
-    """Bytes of free memory, or infinity where the system does not tell."""
+    """Bytes of memory that can be had, file caches included; infinity where the system does not tell."""
+    with contextlib.suppress(OSError, StopIteration):  # not Linux
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return 1024.0 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
     try:
         return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     except (AttributeError, ValueError, OSError):

@@ -26,17 +26,19 @@ def wait_until_idle(log: Log) -> dict[str, Any]:
     return found
 
 
-def others() -> dict[str, Any]:
+def others(ran: bool = False) -> dict[str, Any]:
     """The share of all processors that others took during a second in which this process slept.
 
-    Without Linux' /proc/stat it is the load average of the last minute a processor; None where there is neither.
+    Without Linux' /proc/stat it is the load average of the last minute a processor; None where there is neither, and
+    once a benchmark `ran`, whose own load that would be.
     """
-    share = None
-    if (before := _processor_times()) is not None:
-        time.sleep(SECONDS)
-        passed = [new - old for old, new in zip(before, _processor_times() or before, strict=True)]
+    before = _processor_times()
+    time.sleep(SECONDS)
+    after, share = _processor_times(), None
+    if before is not None and after is not None:
+        passed = [new - old for old, new in zip(before, after, strict=True)]
         share = 1 - sum(passed[field] for field in IDLE_FIELDS) / max(1, sum(passed))
-    elif hasattr(os, "getloadavg"):  # not on Windows
+    elif before is None and not ran and hasattr(os, "getloadavg"):  # not on Windows
         share = os.getloadavg()[0] / (os.cpu_count() or 1)
     return {"others": share, "busy": share is not None and share > LIMIT}
 

@@ -1,14 +1,13 @@
 """One operation of any shape, forward and backward, beside single operations of others: oneDNN and im2col + BLAS.
 
 Every result is compared with the textbook's in float64 before it is timed. The arrays are dense, normal numbers
-without a zero to skip. `GRID` has layers of published networks; what is slow there is shown like what is fast.
+without a zero to skip, and all processes keep freed memory (`siamese_np.bench.suite.KEEP_MEMORY`): ours writes into an
+array that is kept, others may allocate theirs in each call. `GRID` has layers of published networks; what is slow there
+is shown like what is fast.
 """
 
 import contextlib
-import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +15,7 @@ import numpy as np
 from siamese_np import kernels, textbook
 from siamese_np.backend import as_kernel
 from siamese_np.bench import executed
-from siamese_np.bench.sampling import Log, Run, measure, settled
+from siamese_np.bench.sampling import Log, Run, measure, relative_error, settled
 from siamese_np.errors import OptionError
 from siamese_np.ladder.rungs import im2col
 from siamese_np.runtime import scheduler
@@ -136,13 +135,16 @@ def parse(
     if operation != "dense" and len(kernel) == window - 1:
         kernel = kernel[0], *kernel  # a square
     lengths = (2, 1) if operation == "dense" else (4, window)
-    if (len(shape), len(kernel)) != lengths or min(*shape, *kernel, *(stride or ())) < 1 or min(pad or (0,)) < 0:
+    if (len(shape), len(kernel)) != lengths or min(*shape, *kernel) < 1:
         raise OptionError(
             f"--op {operation} takes --shape {FORMS[operation][0]} and --kernel {FORMS[operation][1]}, from 1 on, "
             f"not {','.join(map(str, shape))} and {','.join(map(str, kernel))}"
         )
     if (stride and operation == "dense") or (pad and operation != "conv2d"):
         raise OptionError(f"--op {operation} has no {'--pad' if pad else '--stride'}")
+    for option, values, least in (("--stride", stride or (1,), 1), ("--pad", pad or (0,), 0)):
+        if min(values) < least:
+            raise OptionError(f"{option} is numbers from {least} on, not {','.join(map(str, values))}")
     steps = stride or (kernel if operation == "maxpool2d" else (1, 1))
     layer = Layer(operation, tuple(shape), tuple(kernel), (steps[0], steps[1]), tuple(pad or (0, 0)))  # type: ignore[arg-type]
     if min(layer.output) < 1:
@@ -187,7 +189,7 @@ class Problem:
         if direction == "forward":
             arguments = [*outputs, *inputs, *([a["b"]] if "b" in a else []), *self.options]
             if self.argmax is not None:
-                arguments.insert(1, np.empty_like(self.argmax))
+                arguments.insert(1, np.full_like(self.argmax, np.iinfo(self.argmax.dtype).max))
         else:
             arguments = [*outputs, a["dout"], *inputs, *self.options]
             if self.argmax is not None:
@@ -202,13 +204,10 @@ class Problem:
 
     def error(self, results: Sequence[Array], direction: str) -> float:
         """How far the results are off, as a share of the largest entry; infinite where shapes differ."""
-        expected, worst = self.expected[direction], 0.0
-        if [r.shape for r in results] != [e.shape for e in expected]:
+        expected = self.expected[direction]
+        if len(results) != len(expected):
             return float("inf")
-        for result, exact in zip(results, expected, strict=True):
-            off = float(abs(result - exact).max() / (abs(exact).max() or 1.0))
-            worst = max(worst, off if off == off else float("inf"))
-        return worst
+        return max(map(relative_error, results, expected))
 
 
 def _im2col_backward(dx: Array, dw: Array, db: Array, dout: Array, x: Array, w: Array, stride: Any, pad: Any) -> None:
@@ -236,52 +235,72 @@ def run(options: dict[str, Any], log: Log) -> list[dict[str, Any]]:
     """Verify and time the layers in ``options["layers"]``; an entry for each and each direction.
 
     ``"candidates"`` has those that were timed, with ``"ratio"`` (median over ours), ``"failed"`` why others were not.
+    Where one of several layers needs too much memory, its only entry says so in ``"skipped"``.
 
     Raises
     ------
     OptionError
-        Our own result is wrong, or there is too little memory.
+        Our own result is wrong, or there is too little memory for the only layer.
     """
     threads, entries = max(options["threads"]), []
+    layers = [layer_of(dict(zip(Layer._fields, fields, strict=True))) for fields in options["layers"] or GRID]
     scheduler.set_threads(threads)
     with _peers(options, threads, log) as peers:
-        for number, fields in enumerate(options["layers"] or GRID, 1):
-            layer = layer_of(dict(zip(Layer._fields, fields, strict=True)))
+        for number, layer in enumerate(layers, 1):
             log(f"{number}. {layer}")
-            problem = Problem(layer)
-            for direction in DIRECTIONS:
-                entries.append(_entry(problem, direction, peers, options, log))
+            try:
+                problem = Problem(layer)
+            except OptionError as error:
+                if len(layers) == 1:
+                    raise
+                log(f"skipped: {error}")
+                entries.append({**layer._asdict(), "skipped": str(error)})
+                continue
+            entries += [_entry(problem, direction, peers, options, log) for direction in DIRECTIONS]
+            del problem  # the next one needs its memory
     return entries
 
 
-def _entry(problem: Problem, direction: str, peers: dict[str, "Peer"], options: dict[str, Any], log: Log) -> Any:
+def timed(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """The entries of a run's section op without skipped layers."""
+    return [entry for entry in results.get("op", ()) if "skipped" not in entry]
+
+
+def _entry(problem: Problem, direction: str, peers: dict[str, Any], options: dict[str, Any], log: Log) -> Any:
     layer, name = problem.layer, f"{problem.layer.operation}_{direction}"
     runs: dict[str, Run] = {}
     found: dict[str, dict[str, Any]] = {}
     failed: dict[str, str] = {}
+
+    def verified(who: str, run: Run, error: float) -> None:
+        if error <= TOLERANCE:
+            runs[who], found[who] = run, {"title": candidate_title(who, layer.operation), "error": error}
+        else:
+            failed[who] = f"its result is wrong, off by {error:.1e} of the largest entry"
+
     counted = executed.Count(0.0, 0.0, 0.0)
     for who, kernel in _kernels(name).items():
         call, outputs, arguments = problem.candidate(kernel, direction)
         outputs[0].fill(np.nan)  # what was not written must not look right
         call()
-        if not (error := problem.error(outputs, direction)) <= TOLERANCE:
-            raise OptionError(f"{who} computes {layer} {direction} wrongly, off by {error:.1e} of the largest entry")
-        runs[who], found[who] = settled(call), {"title": candidate_title(who, layer.operation), "error": error}
+        moved = direction == "forward" and problem.argmax is not None and (arguments[1] != problem.argmax).any()
+        verified(who, settled(call), float("inf") if moved else problem.error(outputs, direction))
         if who == OURS:
             counted = executed.count(name, arguments)
-    for variant, peer in peers.items():
+    if OURS in failed:
+        raise OptionError(f"{OURS} fails at {layer}, {direction}: {failed[OURS]}")
+    for variant, peer in list(peers.items()):
         if not _differs(variant, layer, direction):
             continue
         results = peer.results({**layer._asdict(), "direction": direction}, problem.arrays)
         if isinstance(results, str):
             failed[variant] = results
-        elif not (error := problem.error(results, direction)) <= TOLERANCE:
-            failed[variant] = f"its result is wrong, off by {error:.1e} of the largest entry"
         else:
-            runs[variant] = peer.run
-            found[variant] = {"title": candidate_title(variant, layer.operation), "error": error}
-            continue
-        log(f"{candidate_title(variant, layer.operation)} {direction}: {failed[variant]}")
+            verified(variant, peer.run, problem.error(results, direction))
+        if variant in found:
+            found[variant]["versions"] = peer.versions
+        if peer.refusal:  # that is said once
+            del peers[variant]
     timings = measure(runs, options["repetitions"], options["seconds"])
     for who in list(found):
         if not (median := timings[who].median) < float("inf"):  # it died while it was timed
@@ -289,6 +308,8 @@ def _entry(problem: Problem, direction: str, peers: dict[str, "Peer"], options: 
             del found[who]
             continue
         found[who].update(timing=timings[who]._asdict(), ratio=median / timings[OURS].median)
+    for who, why in failed.items():
+        log(f"{candidate_title(who, layer.operation)} {direction}: {why}")
     figures = {"flops": counted.dense, "executed_flops": counted.executed, "bytes": counted.bytes}
     return {**layer._asdict(), "direction": direction, **figures, "candidates": found, "failed": failed}
 
@@ -300,73 +321,19 @@ def _differs(variant: str, layer: Layer, direction: str) -> bool:
 
 
 @contextlib.contextmanager
-def _peers(options: dict[str, Any], threads: int, log: Log) -> Iterator[dict[str, "Peer"]]:
+def _peers(options: dict[str, Any], threads: int, log: Log) -> Iterator[dict[str, Any]]:
     """PyTorch's variants, each in a process of its own; none where it is missing."""
     from siamese_np.bench import suite
 
-    given, python = options["peer_python"] or sys.executable, None
     try:
         runner = suite.load_peers()
-        pythons = [given] if isinstance(given, str) else given
-        python = next((python for python in pythons if "torch" in runner.installed(python)), None)
     except OptionError as error:
         if options["peer_python"]:
             raise
         log(str(error))
-    if python is None:
-        log("no PyTorch, so no oneDNN beside; --peer-python names an interpreter that has it")
         yield {}
         return
-    with tempfile.TemporaryDirectory() as folder:
-        peers = {variant: Peer(runner, PEER, variant, python, threads, Path(folder)) for variant in TORCH}
-        try:
-            yield peers
-        finally:
-            for peer in peers.values():
-                peer.close()
-
-
-class Peer:
-    """A module of single operations in a process, which is started when it is needed, and again after it died.
-
-    `runner` is `siamese_np.bench.suite.load_peers`' module; `variant` is told with each task.
-    """
-
-    def __init__(self, runner: Any, module: str, variant: str, python: str, threads: int, folder: Path) -> None:
-        self.runner, self.variant, self.folder, self.first_call_seconds = runner, variant, folder, 0.0
-        np.savez(folder / "job.npz")
-        known = runner.Known(module, module, variant, "")
-        self.process: Any = None
-        self._start = lambda: runner.Process(known, python, folder / "job.npz", threads)
-
-    def close(self) -> None:
-        """End the process."""
-        if self.process is not None:
-            self.process.close()
-            self.process = None
-
-    def results(self, task: dict[str, Any], arrays: dict[str, Array]) -> list[Array] | str:
-        """Prepare a task: what it gives, or a sentence why it gives nothing."""
-        given, answer = (str(self.folder / f"{name}.npz") for name in ("arrays", "answer"))
-        np.savez(given, **arrays)  # type: ignore[arg-type]
-        task = {**task, "kind": "operation", "variant": self.variant, "name": "op", "arrays": given, "answer": answer}
-        self.process = self.process or self._start()
-        try:
-            said = self.process.ask(do="prepare", task=task)
-        except self.runner.PeerError as failure:
-            self.close()
-            return f"it ended early: {failure}"
-        if "error" in said:
-            return f"it cannot do this: {said['error']}"
-        self.first_call_seconds = said["prepare_seconds"]
-        with np.load(answer, allow_pickle=False) as file:
-            return [file[f"arr_{number}"] for number in range(len(file.files))]
-
-    def run(self, calls: int) -> float:
-        """Seconds of calls of what was prepared last; NaN once the process has died."""
-        if self.process is not None:
-            try:
-                return float(self.process.ask(do="sample", name="op", calls=calls)["seconds"])
-            except self.runner.PeerError:
-                self.close()
-        return float("nan")
+    with runner.operations(PEER, "torch", TORCH, options["peer_python"], threads) as peers:
+        if not peers:
+            log("no PyTorch, so no oneDNN beside; --peer-python names an interpreter that has it")
+        yield peers

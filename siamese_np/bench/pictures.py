@@ -8,7 +8,7 @@ import numpy as np
 
 from siamese_np._figure import BLUE, GREY, ORANGE, png_figure
 from siamese_np.bench.compare import machine
-from siamese_np.bench.op import NUMPY, TORCH, layer_of
+from siamese_np.bench.op import NUMPY, TORCH, layer_of, timed
 from siamese_np.bench.probe import peak, threads_text
 from siamese_np.ladder.climb import rate
 from siamese_np.ladder.operations import OPERATIONS
@@ -32,7 +32,7 @@ def draw(folder: Path, results: dict[str, Any]) -> list[str]:
                 axes = fig.add_subplot(rows, columns, number, title=OPERATIONS[operation].title)
                 panel(axes, entries, results["probe"])
         drawn.append(name)
-    if results.get("op"):
+    if timed(results):
         _layers(folder / "layers.png", results)
         drawn.append("layers")
     return drawn
@@ -40,7 +40,7 @@ def draw(folder: Path, results: dict[str, Any]) -> list[str]:
 
 def _layers(path: Path, results: dict[str, Any]) -> None:
     """How many times as fast as others each layer is, forward and backward; what is slower is on the left."""
-    entries = results["op"]
+    entries = timed(results)
     names = list(dict.fromkeys(str(layer_of(entry)) for entry in entries))
     threads = threads_text(max(results["threads"]))
     with png_figure(path, 10, 1.6 + 0.34 * len(names), layout="constrained") as fig:

@@ -16,8 +16,8 @@ from siamese_np.datasets import Split
 from siamese_np.errors import OptionError
 
 ONEDNN = {"ONEDNN_MAX_CPU_ISA": "AVX2", "DNNL_MAX_CPU_ISA": "AVX2"}
-SWITCHES = {
-    "siamese_np": {"NUMBA_CPU_FEATURES": ""},  # the processor's, less those of AVX-512: see `avx2_environment`
+SWITCHES: dict[str, dict[str, str]] = {
+    "siamese_np": {},  # but NUMBA_CPU_FEATURES, the processor's less those of AVX-512: see `avx2_environment`
     "torch": {**ONEDNN, "ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"},
     "tensorflow": ONEDNN,
     "jax": {**ONEDNN, "XLA_FLAGS": "--xla_cpu_max_isa=AVX2"},
@@ -40,7 +40,8 @@ def run(name: str, split: Split, options: dict[str, Any], log: Log) -> dict[str,
     """The peers at the point `name`: what the section peers gives, and what differs there.
 
     ``"dense-input"`` adds ``"zeros"``, the share of zeros of each layer's input on the data and on noise, by preset;
-    ``"avx2"`` adds ``"left_out"``, the titles of engines without a switch; ``"thread-counts"`` has a result each.
+    ``"avx2"`` adds ``"left_out"``, the titles of engines for these tasks that have no switch; ``"thread-counts"`` has a
+    result each.
     """
     from siamese_np.bench.suite import load_peers
 
@@ -52,7 +53,7 @@ def run(name: str, split: Split, options: dict[str, Any], log: Log) -> dict[str,
         found: dict[str, Any] = peers.run(Split(noise, split.classes), options, log)
         few = {"data": split.images[:256], "noise": noise[:256]}
         return {**found, "zeros": {kind: zeros(images) for kind, images in few.items()}}
-    chosen = options["peers"] or list(peers.KNOWN)
+    chosen = [who for who in options["peers"] or peers.KNOWN if set(peers.KNOWN[who].does) & set(peers.UNTRAINED)]
     limited = [who for who in chosen if peers.KNOWN[who].framework in SWITCHES]
     found = peers.run(split, {**options, "peers": limited}, log)
     return {**found, "left_out": [peers.KNOWN[who].title for who in chosen if who not in limited]}

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from siamese_np.bench import idle
 from siamese_np.bench.compare import machine
-from siamese_np.bench.op import DIRECTIONS, NUMPY, OURS, TORCH, candidate_title, layer_of
+from siamese_np.bench.op import DIRECTIONS, NUMPY, OURS, TORCH, candidate_title, layer_of, timed
 from siamese_np.bench.probe import DRIFT, least_seconds, peak, threads_text
 from siamese_np.errors import OptionError
 from siamese_np.ladder.operations import OPERATIONS
@@ -43,14 +43,17 @@ def tables(results: dict[str, Any]) -> Iterator[Table]:
 
 def text(results: dict[str, Any]) -> str:
     """All tables."""
-    parts = [_headline(results), *_warnings(results), *_lead(results)]
-    for table in tables(results):
+    shown, parts = list(tables(results)), [_headline(results), *_warnings(results), *_lead(results)]
+    parts += [READING] if any(_has(table, PEAK, DENSE, ROOF) for table in shown) else []
+    for table in shown:
         title, *lines = markdown(table)
-        parts.append(title)
-        if any(word in head for head in table.heads for word in (PEAK, TIMES)):
-            parts.append(f"On {machine(results)}.")
+        parts += [title, f"On {machine(results)}."] if _has(table, PEAK, TIMES) else [title]
         parts.append("\n".join(lines[1:]))
     return "\n\n".join(parts)
+
+
+def _has(table: Table, *words: str) -> bool:
+    return any(word in head for head in table.heads for word in words)
 
 
 def markdown(table: Table) -> list[str]:
@@ -110,11 +113,10 @@ def _warnings(results: dict[str, Any]) -> list[str]:
     if left_out := results.get("avx2", {}).get("left_out"):
         lines.append(f"Engines without a switch that holds them to AVX2, left out there: {', '.join(left_out)}.")
     for title, found in _points(results).items():
-        lost = {
-            peer["title"]: peer["status"] for peer in found["peers"].values() if peer["status"].startswith("failed")
-        }
-        lines += [f"{title}: {peer} {status}." for peer, status in lost.items()]
-    for entry in results.get("op", ()):
+        failed = (peer for peer in found["peers"].values() if peer["status"].startswith("failed"))
+        lines += [f"{title}: {peer['title']} {peer['status']}." for peer in failed]
+    lines += [f"Skipped: {entry['skipped']}." for entry in results.get("op", ()) if "skipped" in entry]
+    for entry in timed(results):
         what = f"{layer_of(entry)}, {entry['direction']}"
         lines += [f"{candidate_title(who, entry['operation'])}, {what}: {why}." for who, why in entry["failed"].items()]
     return lines
@@ -136,14 +138,13 @@ def _lead(results: dict[str, Any]) -> Iterator[str]:
         lines.append(f"- {task}: {fastest}, the fastest peer, takes {ratio} times our time {where}")
     if lines:
         yield "\n".join(lines)
-        yield READING
 
 
 def _against_fastest(found: dict[str, Any]) -> Iterator[list[str]]:
-    """For each task our median, the fastest peer, its median and its ratio."""
+    """For each task our median, the fastest peer, its median and its ratio; other precision has its own table."""
     for task, by_peer in found["tasks"].items():
         others = {name: row for name, row in by_peer.items() if name != OURS and "ratio" in row}
-        if others:
+        if others and not task.endswith("other precision"):
             fastest = min(others, key=lambda name: others[name]["ratio"])
             medians = [f"{1e3 * row['timing']['median']:.3f}" for row in (by_peer[OURS], others[fastest])]
             ratio = f"{others[fastest]['ratio']:.2f}"
@@ -199,8 +200,9 @@ def _cost(results: dict[str, Any], threads: int, work: dict[str, Any], seconds: 
 def _end_to_end(results: dict[str, Any]) -> Iterator[Table]:
     whole, rows = results["end_to_end"], []
     for row in whole["steps"]:
-        cost = _cost(results, row["threads"], row, row["timing"]["median"])
-        figures = [str(row["threads"]), *cost, *_spread(row), f"{row['images_per_second']:,.0f}"]
+        # no roof: the bytes of all calls are what is moved, not what a memory holds
+        *cost, _roof = _cost(results, row["threads"], row, row["timing"]["median"])
+        figures = [str(row["threads"]), *cost, "-", *_spread(row), f"{row['images_per_second']:,.0f}"]
         rows.append([f"{row['preset']}, {row['pairs']} pairs", *figures])
     yield Table("Training step", ["training step", "threads", *COSTS, *SPREAD, "images/s"], rows)
     for step in whole["parts"]:
@@ -269,7 +271,7 @@ def _at_points(results: dict[str, Any]) -> Iterator[Table]:
 
 
 def _op(results: dict[str, Any]) -> Iterator[Table]:
-    entries, threads = results["op"], max(results["threads"])
+    entries, threads = timed(results), max(results["threads"])
     by_layer: dict[str, list[str]] = {}
     for entry in entries:
         name, found, ours = str(layer_of(entry)), entry["candidates"], entry["candidates"][OURS]["timing"]["median"]
@@ -286,10 +288,8 @@ def _op(results: dict[str, Any]) -> Iterator[Table]:
         rows = []
         for who, peer in entry["candidates"].items():
             seconds = peer["timing"]["median"]
-            done = entry["executed_flops" if who == OURS else "flops"]  # theirs is not known
-            work = {**entry, "executed_flops": done}
             rates = [f"{entry[what] / seconds / 1e9:.3g}" for what in ("flops", "bytes")]
-            share = _cost(results, threads, work, seconds)[1]
+            share = _cost(results, threads, entry, seconds)[1] if who == OURS else "-"  # not known of theirs
             rows.append([peer["title"], *_spread(peer), *rates, share, f"{peer['ratio']:.2f}", f"{peer['error']:.0e}"])
         name = f"{layer_of(entry)}: {entry['direction']}, {threads_text(threads)}"
         yield Table(name, ["", *SPREAD, "GFLOP/s dense-equivalent", "GB/s", PEAK, TIMES, "error"], rows)

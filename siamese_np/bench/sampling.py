@@ -15,7 +15,9 @@ Log = Callable[[str], None]
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
-SETTLE_SECONDS = 0.05  # before a sample: threads of the candidate measured before may still spin
+# Before a sample, of peers too: a pause, in which threads of the candidate measured before may still spin, and then a
+# call, or calls for so long, since others have used the caches meanwhile.
+SETTLE_SECONDS, WAKE_SECONDS = 0.05, 0.1
 
 
 class Timing(NamedTuple):
@@ -56,6 +58,14 @@ def _middle(values: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
+    """The largest difference, as a share of the largest entry; infinite for another shape, or where any is NaN."""
+    if found.shape != expected.shape:
+        return float("inf")
+    off = float(abs(found - expected).max() / (abs(expected).max() or 1.0))
+    return off if off == off else float("inf")
+
+
 def timed(function: Callable[[], Any]) -> Run:
     """`function` as something to measure."""
 
@@ -74,7 +84,10 @@ def settled(function: Callable[[], Any]) -> Run:
 
     def after_a_pause(calls: int) -> float:
         time.sleep(SETTLE_SECONDS)
-        function()  # brings threads and caches back
+        start = time.perf_counter()
+        function()
+        while time.perf_counter() - start < WAKE_SECONDS:
+            function()
         return run(calls)
 
     return after_a_pause

@@ -30,7 +30,10 @@ SECTIONS = ("probe", "clocks", "ladder", "end-to-end", "peers")
 POINTS = ("dense-input", "avx2", "thread-counts", "op")  # run only where they are asked for
 WITH_PEERS = ("peers", *POINTS)
 PEERS = Path(__file__).parents[2] / "benchmarks" / "peers"  # in a clone of the repository
-NO_PEERS = "the section peers needs the folder benchmarks/peers of the repository, which is not beside this package"
+NO_PEERS = "peers need the folder benchmarks/peers of the repository, which is not beside this package"
+# glibc keeps freed memory for the next arrays, as this package keeps its own: a peer that allocates its output in each
+# call does not wait for the system to clear pages.
+KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 36)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +132,7 @@ def run(
     if chosen and len(result["failed"]) == len(chosen):
         raise OptionError("; ".join(result["failed"].values()))
     result["probe_at_end"] = _section("probe", options, log)
-    result["idle"]["after"] = idle.others()
+    result["idle"]["after"] = idle.others(ran=True)
     result["drift"] = probe.drift(result["probe"], result["probe_at_end"])
     result["seconds"] = time.time() - started
     return result
@@ -168,7 +171,7 @@ def environment_facts() -> dict[str, Any]:
         "llvm_processor": binding.get_host_cpu_name(),
     }
     if hasattr(os, "getloadavg"):  # not on Windows
-        facts["load_average"] = os.getloadavg()
+        facts["load_average"] = list(os.getloadavg())
     with contextlib.suppress(OSError):  # not Linux
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             name, _, value = (part.strip() for part in line.partition(":"))
@@ -184,8 +187,7 @@ def _section(name: str, options: dict[str, Any], log: Log) -> Any:
     log(f"{name} ...")
     with tempfile.TemporaryDirectory() as folder:
         child = environment(max(options["threads"]))
-        if name != "op":
-            child["OPENBLAS_NUM_THREADS"] = "1"
+        child.update(KEEP_MEMORY if name == "op" else {"OPENBLAS_NUM_THREADS": "1"})
         if name == "ladder" and options["ladder_cold"]:
             child["NUMBA_CACHE_DIR"] = folder
         if name == "avx2":
