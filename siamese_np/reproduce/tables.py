@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from siamese_np.config import TrainConfig
 from siamese_np.datasets import Dataset
-from siamese_np.evaluation import calibrated, measure
+from siamese_np.evaluation import calibrated, evaluate, measure
 from siamese_np.losses import SupConLoss
 from siamese_np.metrics import knn_accuracy, nearest
 from siamese_np.network import SiameseNetwork
@@ -70,6 +70,9 @@ FAST: Columns = {
 MEANS_OF = 5_000  # training images, of whose embeddings the class means are taken
 
 
+OF_MARGIN = ("margin", "loss", "pair_accuracy_at_half_margin")  # which embeddings of another training do not have
+
+
 @dataclass(frozen=True)
 class Job:
     """What is trained, once for each seed, into a folder of this name; with no epochs to train, it is left as it began.
@@ -109,12 +112,12 @@ def _embedding(embed: Embed, dataset: Dataset, threshold: float | None = None) -
     """The metrics of an embedding function; without a threshold it is calibrated on the validation images."""
     threshold = calibrated(embed, dataset) if threshold is None else threshold
     metrics = measure(embed(dataset.test.images), embed(dataset.train.images), dataset, threshold, 1.0).metrics
-    return {key: value for key, value in metrics.items() if key not in ("loss", "pair_accuracy_at_half_margin")}
+    return {key: value for key, value in metrics.items() if key not in OF_MARGIN}
 
 
 def as_trained(siamese: SiameseNetwork, dataset: Dataset) -> Metrics:
-    """With the threshold that training calibrated."""
-    return _embedding(siamese.embed, dataset, siamese.threshold)
+    """As `siamese_np.evaluation.evaluate`: with the threshold that training calibrated, and the margin."""
+    return evaluate(siamese, dataset).metrics
 
 
 def untrained(siamese: SiameseNetwork, dataset: Dataset) -> Metrics:
