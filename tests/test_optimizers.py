@@ -243,3 +243,25 @@ def test_a_replaced_state_is_copied_or_refused(optimizer):
     made.state[name] = np.arange(8, dtype=np.float32)[::2]
     assert right.tolist() == [0, 2, 4, 6] and made.state[name].dtype == np.float64
     made.step(0.1)
+
+
+@pytest.mark.parametrize("make", [Adam, lambda network: SGD(network, momentum=0.9)])
+def test_no_moment_stays_subnormal(make):
+    """Where a gradient is 0 for long, its running mean ends at 0, for arithmetic with subnormal numbers is slow."""
+    network = Sequential([Dense(3, 2, seed=0)], (3,))
+    optimizer = make(network)
+    network.grads[:] = 1e-20
+    optimizer.step(1e-3)
+    network.grads[:] = 0
+    for _ in range(1_000):
+        optimizer.step(1e-3)
+    moments = [kept for name, kept in optimizer.state.items() if name != "v"]
+    assert all((kept == 0).all() for kept in moments if kept.size == network.params.size) and moments
+
+
+@pytest.mark.parametrize("make", [Adam, lambda network: SGD(network, momentum=0.9)])
+def test_a_nan_gradient_is_not_taken_for_a_small_one(make):
+    network = Sequential([Dense(3, 2, seed=0)], (3,))
+    network.grads[:] = np.nan
+    make(network).step(1e-3)
+    assert np.isnan(network.params).all()

@@ -80,7 +80,7 @@ def test_the_compiled_step():
     functions = walk(SIAMESE_NP_KERNELS="compiled", NUMBA_DISABLE_JIT="1")
     assert {"kernels/conv/winograd.py", "kernels/conv/sparse_backward.py", "kernels/dense.py"} < set(functions)
     assert not any(name.startswith("textbook/") for name in functions)
-    assert lines(*(PACKAGE / name for name in functions)) <= 4_490
+    assert lines(*(PACKAGE / name for name in functions)) <= 4_500
     assert sum(functions.values()) <= 1_590
 
 
@@ -102,7 +102,7 @@ ROOMS = {
         ),
         *("_ownership.py", "_contract.py", "backend.py", "_checks.py", "errors.py", "__init__.py", "textbook"),
     ),
-    "kernels": (2_590, "kernels", "warm_up.py"),
+    "kernels": (2_600, "kernels", "warm_up.py"),
     "runtime": (950, "runtime"),
     "gradient checker": (6_110, "gradcheck"),
     "benchmark and ladder": (2_990, "bench", "ladder"),

@@ -1,8 +1,9 @@
 """Gradient descent with momentum, compiled. Textbook: textbook/sgd.py.
 
-Made fast by one pass over memory for all parameters, shared by all threads.
+Made fast by one pass over memory for all parameters, shared by all threads, and without subnormal numbers (adam.py).
 """
 
+from siamese_np.kernels.adam import SMALLEST_NORMAL
 from siamese_np.runtime.jit import inlined, kernel
 from siamese_np.runtime.shards import sharded
 
@@ -19,6 +20,8 @@ def sgd_step(w, velocity, dw, chunks, learning_rate, momentum, weight_decay):
 def _step(w, velocity, dw, chunks, learning_rate, momentum, keep, s):
     shard = slice(chunks[s, 0], chunks[s, 1])
     w, velocity, dw = w[shard], velocity[shard], dw[shard]
+    smallest, zero = w.dtype.type(SMALLEST_NORMAL), w.dtype.type(0)
     for p in range(w.size):
-        velocity[p] = momentum * velocity[p] + dw[p]
+        moved = momentum * velocity[p] + dw[p]
+        velocity[p] = zero if abs(moved) < smallest else moved
         w[p] = (w[p] - learning_rate * velocity[p]) * keep
