@@ -59,14 +59,21 @@ class Page:
 
     def click(self, selector: str, x: float = 0.5, y: float = 0.5) -> None:
         """Click an element, at shares x and y of its width and height."""
-        box = self.run(
-            f"(() => {{ const e = document.querySelector({selector!r}); e.scrollIntoView({{block: 'center'}});"
-            "const b = e.getBoundingClientRect(); return [b.left, b.top, b.width, b.height] })()"
-        )
+        box, before = self._box(selector), None
+        while box != before:  # a page may still move while its pictures are decoded
+            time.sleep(0.05)
+            box, before = self._box(selector), box
         place = {"x": box[0] + x * box[2], "y": box[1] + y * box[3]}
         self.call("Input.dispatchMouseEvent", type="mouseMoved", **place)
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, button="left", clickCount=1, **place)
+
+    def _box(self, selector: str) -> list[float]:
+        box: list[float] = self.run(
+            f"(() => {{ const e = document.querySelector({selector!r}); e.scrollIntoView({{block: 'center'}});"
+            "const b = e.getBoundingClientRect(); return [b.left, b.top, b.width, b.height] })()"
+        )
+        return box
 
     def press(self, key: str, shift: bool = False) -> None:
         """Press a key, by the name that events have for it."""

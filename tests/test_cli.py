@@ -462,6 +462,7 @@ def test_warm_up_says_what_it_compiled(capsys):
         "adam",
         "sgd",
         "evaluation",
+        "views, distortions",
     ]
 
 
