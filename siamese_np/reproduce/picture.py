@@ -23,5 +23,6 @@ def draw_record(path: Path, seeds: Sequence[Mapping[str, Any]]) -> None:
                 axes.axhline(values.mean(), color=colour, linewidth=1)
             axes.axhline(99, color=GREY, linewidth=1, linestyle=":")
             axes.set(title=title, xlabel="seconds of training")
-            axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.18))
+            axes.margins(y=0.25)  # room for the legend above all points
+            axes.legend(frameon=False, fontsize=8, loc="upper left")
         figure.axes[0].set_ylabel("accuracy, %")
