@@ -101,7 +101,7 @@ def embed(args: argparse.Namespace) -> int:
     """Write the embeddings of image files, folders and IDX files."""
     import time
 
-    from siamese_np.datasets import load_images
+    from siamese_np.datasets import form_of, load_images
     from siamese_np.storage import EMBEDDING_SUFFIXES, fingerprint, write_embeddings
 
     output = Path(args.output)
@@ -110,7 +110,7 @@ def embed(args: argparse.Namespace) -> int:
     if not output.parent.is_dir():
         raise OptionError(f"there is no folder {output.parent} for --output")
     siamese = _load(args)
-    images, names = load_images(args.input)
+    images, names = load_images(args.input, form_of(siamese))
     siamese.embed(images[:1])
     start = time.perf_counter()
     emb = siamese.embed(images)
@@ -129,10 +129,10 @@ def embed(args: argparse.Namespace) -> int:
 
 def compare(args: argparse.Namespace) -> int:
     """Say how far apart two images are."""
-    from siamese_np.datasets import read_image
+    from siamese_np.datasets import form_of, read_image
 
     siamese = _load(args)
-    a, b = (read_image(path)[None, :, :, None] for path in (args.a, args.b))
+    a, b = (read_image(path, form_of(siamese))[None] for path in (args.a, args.b))
     distance = float(siamese.distances(a, b)[0])
     result = {"distance": distance, "threshold": siamese.threshold, "similar": distance < siamese.threshold}
     verdict, sign = ("similar", "below") if result["similar"] else ("dissimilar", "not below")
@@ -142,13 +142,13 @@ def compare(args: argparse.Namespace) -> int:
 
 def search(args: argparse.Namespace) -> int:
     """List the images of an index that are nearest to a query image."""
-    from siamese_np.datasets import read_image
+    from siamese_np.datasets import form_of, read_image
     from siamese_np.metrics import nearest
     from siamese_np.storage import fingerprint, read_embeddings
 
     siamese = _load(args)
     emb, paths = read_embeddings(Path(args.index), siamese.network.output_shape[0], fingerprint(siamese))
-    query = siamese.embed(read_image(args.query)[None, :, :, None])
+    query = siamese.embed(read_image(args.query, form_of(siamese))[None])
     indices, distances = nearest(query, emb, min(args.k, len(emb)) if args.k > 0 else args.k)
     threshold = None if siamese.views else siamese.threshold  # which is of single embeddings
     found = [

@@ -31,6 +31,7 @@ from siamese_np._contract import (
 from siamese_np._ownership import check_layers, join_arrays, move_arrays
 from siamese_np.augment import views
 from siamese_np.backend import ops
+from siamese_np.datasets.input_form import InputForm, default_form
 from siamese_np.description import described, layer_config, load_params, make_layers, numbered
 from siamese_np.distances import EuclideanDistance
 from siamese_np.errors import OptionError, ShapeError
@@ -277,6 +278,9 @@ class SiameseNetwork:
         calibrated.
     class_names : sequence of str, optional
         What the classes are called, in the order of their numbers; kept in model files.
+    input_form : InputForm, optional
+        How pictures become images of this network (`siamese_np.datasets.InputForm`); kept in model files. By default
+        a network for 28x28 grey images reads digits, and others read pictures of just their size.
 
     Attributes
     ----------
@@ -294,6 +298,7 @@ class SiameseNetwork:
         margin: float = 1.0,
         threshold: float | None = None,
         class_names: Sequence[str] | None = None,
+        input_form: InputForm | None = None,
     ) -> None:
         if not isinstance(network, Sequential):
             raise OptionError(f"a SiameseNetwork is made of a network, as Sequential, cnn or mlp, not {found(network)}")
@@ -303,6 +308,9 @@ class SiameseNetwork:
         self.margin = check_margin(margin)
         self.threshold = self.margin / 2 if threshold is None else check_saved_threshold(threshold)
         self.class_names = check_class_names(class_names)
+        self.input_form = default_form(network.input_shape) if input_form is None else input_form
+        if self.input_form is not None and self.input_form.shape != network.input_shape:
+            raise ShapeError(f"pictures of {self.input_form.shape} are no input of a network of {network.input_shape}")
         self._distance = EuclideanDistance()
 
     def forward(self, images_a: Array, images_b: Array) -> tuple[Array, Any]:

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamese_np._checks import as_dtype, check_class_names, check_margin, check_saved_threshold, found
+from siamese_np.datasets.input_form import InputForm
 from siamese_np.description import param_shapes, registered_layer
 from siamese_np.errors import DataError, ModelError, OptionError
 from siamese_np.network import Sequential, SiameseNetwork
@@ -175,6 +176,7 @@ def save_model(path: str | Path, siamese: SiameseNetwork, notes: Mapping[str, An
         **network.config(),
         "dtype": network.params.dtype.name,
         "class_names": check_class_names(siamese.class_names),
+        "input": siamese.input_form and siamese.input_form.config(),
         "margin": check_margin(siamese.margin),
         "threshold": check_saved_threshold(siamese.threshold),
         "versions": versions(),
@@ -209,7 +211,8 @@ def load_model(model: str | Path) -> SiameseNetwork:
         if network.params.dtype != header["dtype"]:
             raise ModelError(f"dtype is {header['dtype']}, but its layers have {network.params.dtype}")
         threshold = check_saved_threshold(header["threshold"])  # None would be one by default
-        return SiameseNetwork(network, header["margin"], threshold, header.get("class_names"))
+        form = None if header.get("input") is None else InputForm.from_config(header["input"])
+        return SiameseNetwork(network, header["margin"], threshold, header.get("class_names"), form)
 
 
 def fingerprint(siamese: SiameseNetwork) -> str:

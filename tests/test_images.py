@@ -19,9 +19,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import EpsImagePlugin, Image, ImageDraw, ImageFilter
 
-from siamese_np.datasets import images, load_dataset, load_images, read_image
+from siamese_np import datasets
+from siamese_np.datasets import images, load_dataset, load_images
 from siamese_np.datasets.mnist_form import BOX, CENTRE, to_mnist_form
 from siamese_np.errors import DataError
+
+
+def read_image(path):
+    """A picture in MNIST's form, (28, 28)."""
+    return datasets.read_image(path)[..., 0]
+
 
 READ = "from siamese_np.datasets import load_images\nread = lambda path: load_images([path])"
 
@@ -494,7 +501,7 @@ def test_missing_folder_unreadable_and_empty(tmp_path, monkeypatch):
     fails(tmp_path / "secret.png", "cannot read .*: Permission denied", lambda path: load_images([path]))
 
 
-@pytest.mark.parametrize("shape", [(5,), (28, 28), (2, 28, 28, 1), (0, 28, 28)])
+@pytest.mark.parametrize("shape", [(5,), (28, 28), (2, 28, 28, 2), (0, 28, 28)])
 def test_idx_of_wrong_rank(tmp_path, shape):
     write_idx(tmp_path / "labels", np.zeros(shape))
     fails(tmp_path / "labels", r"but images have the shape \(N, H, W\)", lambda path: load_images([path]))

@@ -3,16 +3,18 @@
 from typing import TYPE_CHECKING, Any
 
 from siamese_np.datasets.idx import read_idx
+from siamese_np.datasets.input_form import DIGIT, InputForm, form_of
 from siamese_np.datasets.mnist import Dataset, Split, load_dataset
 
 if TYPE_CHECKING:
-    from siamese_np.datasets.images import load_images, read_image
+    from siamese_np.datasets.images import Picture, load_images, read_image, read_images
 
-__all__ = ["Dataset", "Split", "load_dataset", "load_images", "read_idx", "read_image"]
+__all__ = ["DIGIT", "Dataset", "InputForm", "Picture", "Split", "form_of", "load_dataset", "load_images", "read_idx"]
+__all__ += ["read_image", "read_images"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("load_images", "read_image"):
+    if name in ("Picture", "load_images", "read_image", "read_images"):
         from siamese_np.datasets import images  # with Pillow, which training does without
 
         return getattr(images, name)

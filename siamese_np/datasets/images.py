@@ -1,19 +1,20 @@
 """Reads the user's own pictures: image files of any size and kind, folders of them, and IDX files.
 
-A file is first decoded to brightness (`_grey`); `siamese_np.datasets.mnist_form` then finds the digit.
+A file is first decoded to brightness or colour (`decoded`); an `InputForm` then makes it the input of a network.
 """
 
 import os
 import warnings
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from siamese_np.datasets.idx import DTYPES, GZIP_MAGIC, read_idx
-from siamese_np.datasets.mnist_form import SIDE, to_mnist_form
+from siamese_np.datasets.input_form import DIGIT, InputForm, scaled
 from siamese_np.errors import DataError
 from siamese_np.reading import file_size, open_regular
 
@@ -33,33 +34,59 @@ _MIN_DENSITY = 0.01  # bytes for each pixel; photographs have at least 0.1
 _MAX_IDX_PIXELS = (2 * _WORK_SIDE) ** 2  # of one image in an IDX file: what other pictures are averaged down to
 _ONE_COLOUR = 0.1  # standard deviation of brightness up to which all that is visible is taken for ink
 
-_ORIENTATION = 0x0112  # EXIF tag: how the camera was held. The transpositions undo it
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+_ORIENTATION = 0x0112  # EXIF tag: how the camera was held. The turns undo it
+_UPRIGHT: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
+    2: np.fliplr,
+    3: lambda picture: np.rot90(picture, 2),
+    4: np.flipud,
+    5: lambda picture: picture.swapaxes(0, 1),
+    6: lambda picture: np.rot90(picture, -1),
+    7: lambda picture: np.rot90(picture, 2).swapaxes(0, 1),
+    8: np.rot90,
 }
+PARTS = {"train": "train", "training": "train", "val": "validation", "valid": "validation"}
+PARTS |= {"validation": "validation", "test": "test", "testing": "test"}  # folders, and what is in them
 
 Float = NDArray[np.float32]
 
 
-def load_images(inputs: Iterable[str | os.PathLike[str]]) -> tuple[Float, list[str]]:
-    """Read pictures of single digits and bring each to MNIST's form.
+class Picture(NamedTuple):
+    """One picture that was read, or could not be.
+
+    Attributes
+    ----------
+    name : str
+        Its path; of an image in an IDX file followed by ``#`` and its number, from 0.
+    image : ndarray (H, W, C) of float32, or None where it could not be read
+        In the form asked for.
+    original : ndarray (h, w) or (h, w, C), or None
+        As it was decoded; a large picture is averaged down.
+    class_name : str or None
+        The subfolder of the folder given that it was found in (`class_of`).
+    error : str or None
+        Why it could not be read, in one sentence.
+    """
+
+    name: str
+    image: Float | None
+    original: NDArray[Any] | None = None
+    class_name: str | None = None
+    error: str | None = None
+
+
+def load_images(inputs: Iterable[str | os.PathLike[str]], form: InputForm = DIGIT) -> tuple[Float, list[str]]:
+    """Read pictures and bring each to the form of a network's input, by default MNIST's.
 
     Parameters
     ----------
     inputs : iterable of str or path-like
-        Image files (see `read_image`); folders, of which every image file is taken, also from folders inside, in
-        sorted order, but nothing hidden; and IDX files of images (N, H, W), gzipped or not. An IDX file of 28x28
-        bytes is in MNIST's form already if most of its border pixels are 0; its bytes are only divided by 255.
+        As `read_images` takes them.
+    form : InputForm
+        Of a model: its ``input_form``.
 
     Returns
     -------
-    images : ndarray (N, 28, 28, 1) of float32 in [0, 1]
+    images : ndarray (N, H, W, C) of float32 in [0, 1]
     names : list of str
         The path of each image; those of an IDX file are followed by ``#`` and the number of the image, from 0.
 
@@ -69,36 +96,94 @@ def load_images(inputs: Iterable[str | os.PathLike[str]]) -> tuple[Float, list[s
         If an input is missing, unreadable, damaged or blank, or a folder holds no image.
     """
     images, names = [], []
-    for given in inputs:
-        name = os.fspath(given)
-        for path in _image_files(name) if os.path.isdir(name) else [name]:
-            if _is_idx(path):
-                found = _idx_images(path)
-                names += [f"{path}#{i}" for i in range(len(found))]
-            else:
-                found = read_image(path)[np.newaxis]
-                names.append(path)
-            images.append(found)
+    for picture in read_images(inputs, form):
+        images.append(picture.image)
+        names.append(picture.name)
     if not images:
         raise DataError("there is nothing to read: at least one image file, folder or IDX file is needed")
-    return np.concatenate(images)[..., np.newaxis], names
+    return np.stack(images), names  # type: ignore[arg-type]
 
 
-def read_image(path: str | os.PathLike[str]) -> Float:
-    """Read the picture of a digit from an image file and bring it to MNIST's form.
+def read_images(
+    inputs: Iterable[str | os.PathLike[str]],
+    form: InputForm = DIGIT,
+    on_unreadable: Literal["raise"] | Callable[[Picture], object] = "raise",
+) -> Iterator[Picture]:
+    """Read pictures one after the other, in constant memory.
+
+    Parameters
+    ----------
+    inputs : iterable of str or path-like
+        Image files (see `read_image`); folders, of which every image file is taken, also from folders inside, in
+        sorted order, but nothing hidden, links followed; and IDX files of images (N, H, W) or (N, H, W, C), gzipped or
+        not. Images of an IDX file that are of the form's size, and on its background, are only divided by 255.
+    form : InputForm
+    on_unreadable : "raise" or callable
+        A callable is given each `Picture` that cannot be read, without image, and the next ones follow.
+
+    Yields
+    ------
+    Picture
+        Each that could be read.
+
+    Raises
+    ------
+    DataError
+        A picture cannot be read, or a folder holds none; only with ``"raise"``.
+    """
+    for given in inputs:
+        name = os.fspath(given)
+        try:
+            paths = image_files(name) if os.path.isdir(name) else [name]
+        except DataError as error:
+            _refused(Picture(name, None, error=str(error)), on_unreadable)
+            continue
+        for path in paths:
+            kind = class_of(path, name)
+            try:
+                found = _idx_pictures(path, form) if is_idx(path) else iter([_read(path, form)])
+            except DataError as error:
+                _refused(Picture(path, None, class_name=kind, error=str(error)), on_unreadable)
+                continue
+            for picture in found:
+                picture = picture._replace(class_name=kind)
+                if picture.error is None:
+                    yield picture
+                else:
+                    _refused(picture, on_unreadable)
+
+
+def _refused(picture: Picture, on_unreadable: Literal["raise"] | Callable[[Picture], object]) -> None:
+    if not callable(on_unreadable):
+        raise DataError(str(picture.error))
+    on_unreadable(picture)
+
+
+def class_of(path: str, folder: str) -> str | None:
+    """The subfolder of `folder` that `path` is in; of folders ``train``, ``val`` and ``test`` the one below them."""
+    parts = os.path.relpath(path, folder).split(os.sep)[:-1]
+    if len(parts) > 1 and parts[0].casefold() in PARTS:
+        parts = parts[1:]
+    return parts[0] if parts and parts[0] != os.pardir else None
+
+
+def read_image(path: str | os.PathLike[str], form: InputForm = DIGIT) -> Float:
+    """Read a picture from an image file and bring it to the form of a network's input, by default MNIST's.
 
     Parameters
     ----------
     path : str or path-like
         A file in any of the formats AVIF, BMP, GIF, JPEG, JPEG 2000, PNG, PPM, TGA, TIFF and WebP, of any mode and
-        size; dark ink on light paper or light ink on dark. Transparent pixels are taken for background: the paper's
-        colour, or, where only ink is visible, black or white, whichever contrasts more. Only the first frame of an
-        animation is read. EXIF orientation is applied.
+        size; for MNIST's form dark ink on light paper or light ink on dark. Transparent pixels are taken for
+        background: the paper's colour, or, where only ink is visible, black or white, whichever contrasts more. Only
+        the first frame of an animation is read. EXIF orientation is applied.
+    form : InputForm
+        Of a model: its ``input_form``.
 
     Returns
     -------
-    image : ndarray (28, 28) of float32 in [0, 1]
-        See `siamese_np.datasets.mnist_form.to_mnist_form`.
+    image : ndarray (H, W, C) of float32 in [0, 1]
+        See `InputForm.picture`.
 
     Raises
     ------
@@ -107,15 +192,38 @@ def read_image(path: str | os.PathLike[str]) -> Float:
         (about 179 million), more than 40 million in less than 0.01 bytes each, or one side more than 100 times as
         long as the other.
     """
-    name = os.fspath(path)
+    image: Any = _read(os.fspath(path), form).image
+    return image
+
+
+def _read(name: str, form: InputForm) -> Picture:
+    original = decoded(name, form.shape[2])
+    return Picture(name, _in_form(original, form, name), original)
+
+
+def decoded(name: str, channels: int) -> Float:
+    """The picture in an image file: brightness (h, w), or colour (h, w, 3); upright, and averaged down if large.
+
+    Raises are those of `read_image`.
+    """
+    if channels not in (1, 3):
+        raise DataError(f"{name} cannot be read for a model of {channels} channels: pictures have 1 or 3")
     if os.path.isdir(name):
         raise DataError(f"{name} is a folder, but one image file is needed")
+    with open_image(name) as (image, size):
+        light = _light_of(image, size, channels)
+    return light if channels == 3 else light[..., 0]
+
+
+@contextmanager
+def open_image(name: str) -> Iterator[tuple[Image.Image, int]]:
+    """The image file `name`, opened, and its bytes; what is wrong with it, then or later, becomes a DataError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of large pictures and odd metadata; both can be read
             # Given a path, Pillow 13 maps uncompressed TIFF files into memory and mixes up rotated ones.
             with open_regular(name) as file, Image.open(file, formats=_formats()) as image:
-                picture = _grey(image, file_size(file))
+                yield image, file_size(file)
     except FileNotFoundError:
         raise DataError(f"there is no file {name}") from None
     except DataError as error:
@@ -128,7 +236,6 @@ def read_image(path: str | os.PathLike[str]) -> Float:
         if isinstance(error, OSError) and error.errno is not None:
             raise DataError(f"cannot read {name}: {error.strerror}") from error
         raise DataError(f"{name} is a damaged image file, or of a rare kind ({error})") from error
-    return _in_mnist_form(picture, name)
 
 
 def _formats() -> list[str]:
@@ -137,22 +244,27 @@ def _formats() -> list[str]:
     return [name for name in _FORMATS if name in Image.OPEN]
 
 
-def _in_mnist_form(picture: NDArray[Any], name: str) -> Float:
+def _in_form(picture: NDArray[Any], form: InputForm, name: str) -> Float:
     try:
-        return to_mnist_form(picture)
+        return form.picture(picture)
     except DataError as error:
-        raise DataError(f"{name} shows no digit: {error}") from None
+        raise DataError(f"{name} {'shows no digit' if form.kind == 'digit' else 'cannot be used'}: {error}") from None
 
 
-def _image_files(folder: str) -> list[str]:
-    """The image files in `folder` and the folders inside it, sorted."""
+def image_files(folder: str) -> list[str]:
+    """The image files in `folder` and the folders inside it, sorted; a folder that links lead to twice is read once."""
 
     def unreadable(error: OSError) -> None:
         raise DataError(f"cannot read {error.filename}: {error.strerror}") from error
 
-    found = []
-    for parent, folders, files in os.walk(folder, onerror=unreadable):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    found, seen = [], set()
+    for parent, folders, files in os.walk(folder, onerror=unreadable, followlinks=True):
+        status = os.stat(parent)
+        if (status.st_dev, status.st_ino) in seen:
+            folders[:] = []
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [
             os.path.join(parent, name)
             for name in files
@@ -163,7 +275,7 @@ def _image_files(folder: str) -> list[str]:
     return sorted(found)
 
 
-def _is_idx(path: str) -> bool:
+def is_idx(path: str) -> bool:
     """Whether a file starts like an IDX or a gzip file, as no image does."""
     try:
         with open_regular(path) as file:
@@ -173,30 +285,50 @@ def _is_idx(path: str) -> bool:
     return start[:2] == GZIP_MAGIC or (start[:2] == b"\0\0" and len(start) == 4 and start[2] in DTYPES and start[3] > 0)
 
 
-def _idx_images(path: str) -> Float:
-    """The images (N, 28, 28) of an IDX file."""
+def _idx_pictures(path: str, form: InputForm) -> Iterator[Picture]:
+    """The images of an IDX file."""
     array = read_idx(path)
-    if array.ndim != 3 or array.size == 0:
-        raise DataError(f"{path} holds an array of shape {array.shape}, but images have the shape (N, H, W)")
-    height, width = array.shape[1:]
+    if array.ndim not in (3, 4) or array.size == 0 or array.shape[3:] not in ((), (1,), (3,), form.shape[2:]):
+        raise DataError(
+            f"{path} holds an array of shape {array.shape}, but images have the shape (N, H, W) or (N, H, W, 3)"
+        )
+    height, width = array.shape[1:3]
     if height * width > _MAX_IDX_PIXELS:
         raise DataError(f"{path} holds images of {width}x{height} pixels, more than the {_MAX_IDX_PIXELS} one may have")
-    if array.dtype == np.uint8 and array.shape[1:] == (SIDE, SIDE):
-        border = np.ones((SIDE, SIDE), bool)
-        border[1:-1, 1:-1] = False
-        if np.median(array[:, border]) == 0:
-            scaled: Float = np.divide(array, np.float32(255), dtype=np.float32)
-            return scaled
-    return np.stack([_in_mnist_form(image, f"{path}#{i}") for i, image in enumerate(array)])
+    in_form = _are_in_form(array, form)
+    return (_idx_picture(f"{path}#{i}", image, form, in_form) for i, image in enumerate(array))
 
 
-def _grey(image: Image.Image, size: int) -> Float:
-    """The brightness of an opened image file of `size` bytes, upright and averaged down.
+def _idx_picture(name: str, pixels: NDArray[Any], form: InputForm, in_form: bool) -> Picture:
+    try:
+        image = scaled(pixels).reshape(form.shape) if in_form else _in_form(pixels, form, name)
+    except DataError as error:
+        return Picture(name, None, pixels, error=str(error))
+    return Picture(name, image, pixels)
+
+
+def _are_in_form(array: NDArray[Any], form: InputForm) -> bool:
+    """Whether the images (N, H, W) or (N, H, W, C) of a file are in `form` already: of its size, on its background."""
+    shape = array.shape[1:] if array.ndim == 4 else (*array.shape[1:], 1)
+    background = 0.0 if form.kind == "digit" else form.background
+    if array.dtype != np.uint8 or shape != form.shape:
+        return False
+    if background is None or shape[2] != 1:
+        return True
+    border = np.ones(shape[:2], bool)
+    border[1:-1, 1:-1] = False
+    level = float(np.median(array[:, border])) / 255
+    return level == 0 if form.kind == "digit" else abs(level - background) <= abs(level - 1 + background)
+
+
+def _light_of(image: Image.Image, size: int, channels: int) -> Float:
+    """The light (h, w, 1 or 3) of an opened image file of `size` bytes, upright and averaged down.
 
     It is in [0, 1], unless the file holds 32-bit numbers.
     """
     step = max(1, max(image.size) // _WORK_SIDE)
-    image.draft("L", (max(1, image.width // step), max(1, image.height // step)))  # decodes a JPEG at lower resolution
+    mode = "L" if channels == 1 else "RGB"
+    image.draft(mode, (max(1, image.width // step), max(1, image.height // step)))  # a JPEG at lower resolution
     _check_size(image, size)
     image.load()  # this turns a TIFF picture upright: width and height may change
     step = max(1, min(max(image.size) // _WORK_SIDE, *image.size))
@@ -207,24 +339,25 @@ def _grey(image: Image.Image, size: int) -> Float:
         tiles = []
         for left in range(0, image.width - step + 1, columns):
             box = (left, top, min(left + columns, image.width), min(top + rows, image.height))
-            tiles.append([_averaged(values, step) for values in _light(image.crop(box))])
+            tiles.append([_averaged(values, step) for values in _light(image.crop(box), channels)])
         strips.append([np.concatenate(parts, axis=1) for parts in zip(*tiles, strict=True)])
     light, opacity = (np.concatenate(parts) for parts in zip(*strips, strict=True))
     if image.mode.startswith("I"):  # integers, of 8 bits if all fit, else of 16
         light /= np.float32(255 if light.max() <= 255 else 65535)
     if opacity.min() < 1:
-        visible = opacity > 0.5 * opacity.max()
+        visible = opacity[..., 0] > 0.5 * opacity.max()
         colours = light[visible] / opacity[visible]
         if colours.size:
             # the background of ink alone contrasts with it; that of ink on paper is the paper's colour
-            background = colours.mean() < 0.5 if colours.std() < _ONE_COLOUR else np.median(colours)
-            light = light + (1 - opacity) * np.float32(background)
+            ink_alone = colours.std(axis=0).max() < _ONE_COLOUR
+            background = np.float32(colours.mean() < 0.5) if ink_alone else np.median(colours, axis=0)
+            light = light + (1 - opacity) * np.asarray(background, np.float32)
     upright = None if image.format == "TIFF" else _upright(image)
-    return light if upright is None else np.asarray(Image.fromarray(light).transpose(upright))
+    return light if upright is None else np.ascontiguousarray(upright(light))
 
 
-def _upright(image: Image.Image) -> Image.Transpose | None:
-    """What turns `image` upright; None where its EXIF block is damaged, for its pixels may be intact."""
+def _upright(image: Image.Image) -> Callable[[NDArray[Any]], NDArray[Any]] | None:
+    """What turns the pixels of `image` upright; None where its EXIF block is damaged, for they may be intact."""
     try:
         return _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # Pillow fails in many ways on damaged EXIF
@@ -243,19 +376,20 @@ def _check_size(image: Image.Image, size: int) -> None:
         )
 
 
-def _light(tile: Image.Image) -> tuple[Float, Float]:
-    """Brightness times opacity, and opacity, of each pixel, in [0, 1] unless the mode is I or F."""
+def _light(tile: Image.Image, channels: int) -> tuple[Float, Float]:
+    """Light times opacity (h, w, channels), and opacity (h, w, 1), in [0, 1] unless the mode is I or F."""
     if tile.mode[0] in "IF":  # I, I;16, F: more than 8 bits, which the conversion below would clip
-        values = np.asarray(tile).astype(np.float32)
-        return values, np.ones_like(values)
-    grey, opacity = np.moveaxis(np.divide(np.asarray(tile.convert("LA")), np.float32(255), dtype=np.float32), -1, 0)
-    return grey * opacity, opacity
+        values = np.asarray(tile).astype(np.float32)[..., np.newaxis]
+        return np.repeat(values, channels, axis=2), np.ones_like(values)
+    mode = "LA" if channels == 1 else "RGBA"
+    values = np.divide(np.asarray(tile.convert(mode)), np.float32(255), dtype=np.float32)
+    return values[..., :-1] * values[..., -1:], values[..., -1:]
 
 
 def _averaged(values: Float, step: int) -> Float:
-    """The mean of each square of `step` x `step` values."""
+    """The mean of each square of `step` x `step` pixels of an array (h, w, C)."""
     if step == 1:
         return values
-    height, width = (length // step for length in values.shape)
-    squares = values[: height * step, : width * step].reshape(height, step, width, step)
+    height, width = (length // step for length in values.shape[:2])
+    squares = values[: height * step, : width * step].reshape(height, step, width, step, values.shape[2])
     return squares.mean(axis=(1, 3))

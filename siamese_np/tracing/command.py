@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from siamese_np.datasets import Dataset, load_dataset, read_image
+from siamese_np.datasets import Dataset, InputForm, form_of, load_dataset, read_image
 from siamese_np.errors import DataError, OptionError
 from siamese_np.layer import Array
 from siamese_np.storage import load_model, write_atomically
@@ -25,7 +25,8 @@ def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     siamese = load_model(args.model)
     numbers = [name for name in (args.a, args.b) if name.removeprefix("-").isdecimal()]
     dataset = None if args.only and not numbers else load_dataset(args.data)
-    (a, of_a, class_a), (b, of_b, class_b) = (_image(name, dataset) for name in (args.a, args.b))
+    form = form_of(siamese)
+    (a, of_a, class_a), (b, of_b, class_b) = (_image(name, dataset, form) for name in (args.a, args.b))
     label = LABELS.get(args.label)
     if label is None and None not in (class_a, class_b):
         label = int(class_a != class_b)
@@ -36,7 +37,7 @@ def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     pairs = [Pair(own, title, of_a, of_b)]
     if dataset is not None and not args.only and dataset.test.images.shape[1:] == siamese.network.input_shape:
         for offer in offers(siamese, dataset.test):
-            (a, of_a, class_a), (b, of_b, class_b) = (_image(str(n), dataset) for n in (offer.a, offer.b))
+            (a, of_a, class_a), (b, of_b, class_b) = (_image(str(n), dataset, form) for n in (offer.a, offer.b))
             pairs.append(Pair(trace(siamese, a, b, int(class_a != class_b)), offer.title, of_a, of_b))
     content = page(siamese, pairs).encode()
     write_atomically(output, content)
@@ -52,10 +53,10 @@ def _said(output: Path, size: int, own: Trace) -> dict[str, Any]:
     return {"output": str(output), "bytes": size, "label": own.label, "margin": own.margin, **numbers}
 
 
-def _image(name: str, dataset: Dataset | None) -> tuple[Array, str, int | None]:
+def _image(name: str, dataset: Dataset | None, form: InputForm) -> tuple[Array, str, int | None]:
     """The image called `name`, a file or the number of a test image; what it is; and its class, if known."""
     if dataset is None or not name.removeprefix("-").isdecimal():
-        return read_image(name)[..., None], Path(name).name, None
+        return read_image(name, form), Path(name).name, None
     test, number = dataset.test, int(name)
     if not 0 <= number < len(test):
         raise DataError(f"{dataset.name} has the test images 0 to {len(test) - 1}, not {name}")
