@@ -7,10 +7,13 @@ user's mistake, 3 a check could not decide, 130 interrupted.
 import argparse
 import contextlib
 import dataclasses
+import difflib
 import json
+import logging
+import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, cast
@@ -21,6 +24,27 @@ from siamese_np.errors import OptionError, SiameseError
 if TYPE_CHECKING:
     from siamese_np.network import SiameseNetwork
 
+# Of each command, for its help
+EXAMPLES = {
+    "train": ["", "--recipe best --out runs/best", "--preset mlp --epochs 1", "--resume runs/cnn3-1"],
+    "evaluate": ["runs/cnn3-1", "runs/cnn3-1 --views"],
+    "embed": ["runs/cnn3-1 photo.jpg scans/ -o embeddings.npz"],
+    "compare": ["runs/cnn3-1 one.png other.png"],
+    "search": ["runs/cnn3-1 query.png --index embeddings.npz -k 3"],
+    "export": [
+        "runs/cnn3-1 -o model.onnx",
+        "runs/cnn3-1 --to projector -o projector",
+        "runs/cnn3-1 scans/ --to projector -o scanned",
+        "runs/cnn3-1 --to npz -o weights.npz",
+    ],
+    "gradcheck": ["", "conv2d --kernel 3,2 --stride 2,1", "mylayer.py:MyLayer --shape 4,10"],
+    "reproduce": ["--quick", "--main --seeds 3"],
+    "trace": ["runs/cnn3-1 3 18 -o trace.html", "runs/cnn3-1 one.png other.png --label similar"],
+    "bench": ["--quick", "--out results", "compare results/old results/new"],
+    "learn": ["start exercises", "check exercises/01_dense.py", "hint dense"],
+    "info": ["", "--warm-up"],
+}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status."""
@@ -29,13 +53,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with safe_streams():
         try:
             args = _parse(arguments)
-            if args.threads is not None:
-                from siamese_np import set_threads
+            with _progress(args.quiet):
+                if args.threads is not None:
+                    from siamese_np import set_threads
 
-                set_threads(args.threads)
-            status: int = args.command(args)
-            sys.stdout.flush()
-            return status
+                    set_threads(args.threads)
+                status: int = args.command(args)
+                sys.stdout.flush()
+                return status
         except SiameseError as error:
             return _mistake(args, arguments, str(error))
         except BrokenPipeError:  # the reader of our output has gone: nothing more to say to it
@@ -190,14 +215,58 @@ def gradcheck(args: argparse.Namespace) -> int:
 
 
 def export(args: argparse.Namespace) -> int:
-    """Write the embedding network of a saved model as an ONNX file."""
-    from siamese_np.export import export_onnx
+    """Write a saved model for other tools: an ONNX file, plain arrays, or its embeddings for TensorBoard."""
+    from siamese_np.export import export_npz, export_onnx
 
-    told = export_onnx(_load(args), args.output)
-    images, emb = (", ".join(map(str, told[end]["shape"])) for end in ("input", "output"))
-    lines = f"network of {told['parameters']:,} parameters written to {args.output}: "
-    _result(args, {"file": args.output, **told}, f"{lines}images ({images}) in, embeddings ({emb}) out")
+    output, model = Path(args.output), Path(args.model)
+    kind = args.to or ("npz" if output.suffix == ".npz" else "onnx")
+    if kind != "projector" and (args.input or args.index or args.data):
+        raise OptionError(f"images, --index and --data go with --to projector, not with --to {kind}")
+    siamese = _load(args)
+    if output.exists() and output.samefile(model / "model.npz" if model.is_dir() else model):
+        raise OptionError(f"{output} is the model itself: choose another name")
+    if kind == "onnx":
+        told = export_onnx(siamese, output)
+        images, emb = (", ".join(map(str, told[end]["shape"])) for end in ("input", "output"))
+        what, end = f"network of {told['parameters']:,} parameters", f": images ({images}) in, embeddings ({emb}) out"
+    elif kind == "npz":
+        told = export_npz(siamese, output, args.overwrite)
+        what, end = f"{len(told['arrays'])} arrays of {told['parameters']:,} parameters", ""
+    else:
+        told = _project(args, siamese, output)
+        what, end = (
+            f"{told['embeddings']:,} embeddings",
+            f": `tensorboard --logdir {shlex.quote(str(output))}` shows it",
+        )
+    _result(args, {"file": args.output, "to": kind, **told}, f"{what} written to {args.output}{end}")
     return 0
+
+
+def _project(args: argparse.Namespace, siamese: "SiameseNetwork", output: Path) -> dict[str, Any]:
+    """Write the projector's files of an index, of given images, or of the test images."""
+    from siamese_np.datasets import load_dataset, load_images
+    from siamese_np.export import check_new
+    from siamese_np.projector import export_projector
+    from siamese_np.storage import fingerprint, read_embeddings
+
+    check_new(output, args.overwrite)  # before images are read and embedded
+    if (args.input != []) + (args.index is not None) + (args.data is not None) > 1:
+        raise OptionError("choose one: images, --index or --data")
+    if args.index is not None:
+        emb, names = read_embeddings(Path(args.index), siamese.network.output_shape[0], fingerprint(siamese))
+        return export_projector(emb, output, columns={"name": names}, overwrite=args.overwrite)
+    if args.input:
+        images, names = load_images(args.input)
+        columns: dict[str, Sequence[Any]] = {"name": names}
+    else:
+        dataset = load_dataset(args.data)
+        images, classes = dataset.test.images, dataset.test.classes.tolist()
+        named = siamese.class_names if len(siamese.class_names or ()) > max(classes) else None
+        columns = {
+            "name": [f"test image {number}" for number in range(len(images))],
+            "class": [named[number] for number in classes] if named else classes,
+        }
+    return export_projector(siamese.embed(images), output, images, columns, args.overwrite)
 
 
 def reproduce(args: argparse.Namespace) -> int:
@@ -275,15 +344,35 @@ def info(args: argparse.Namespace) -> int:
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The command's arguments; what is wrong with them ends the process with status 2."""
-    parser = _parser(with_config=list(arguments[:1]) == ["train"])
+    parser, commands = _parser(with_config=list(arguments[:1]) == ["train"])
     for argument in arguments:
         if argument.startswith("--") and argument.endswith("=--"):  # of which argparse makes an empty list
             parser.error(f"argument {argument[:-3]}: expected a value, not --")
-    return parser.parse_args(arguments)
+    at = next((i for i, argument in enumerate(arguments) if not argument.startswith("-")), len(arguments))
+    name, *rest = arguments[at:] or [""]
+    if name and name not in commands:
+        parser.error(f"there is no command {name!r}{_did_you_mean(name, commands)}")
+    for argument in rest[: rest.index("--") if "--" in rest else None]:
+        given, options = argument.split("=")[0], commands[name].options()
+        if given.startswith("--") and not any(option.startswith(given) for option in options):
+            commands[name].error(f"there is no option {given}{_did_you_mean(given, options)}")
+    args, left = parser.parse_known_args(arguments)
+    if left and (not hasattr(args, "input") or any(argument.startswith("-") for argument in left)):
+        parser.error(f"unrecognized arguments: {' '.join(left)}")
+    if left:
+        args.input += left  # which follow an option; some versions of argparse do not gather them
+    return args
 
 
-def _parser(with_config: bool) -> argparse.ArgumentParser:
-    """All commands; the options of `TrainConfig` only when asked for, since to import it takes a second."""
+def _did_you_mean(given: str, names: Iterable[str]) -> str:
+    """A question for the end of a sentence: the name that was perhaps meant, such as --learning-rate by --lr."""
+    near = [name for name in names if given == "--" + "".join(word[:1] for word in name[2:].split("-"))]
+    near += difflib.get_close_matches(given, names, 1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _parser(with_config: bool) -> "tuple[_Parser, dict[str, _Parser]]":
+    """The parser, and that of each command; the options of `TrainConfig` only if asked for: it takes a second."""
     parser = _Parser(
         prog="siamese-np",
         description="Siamese networks on MNIST with contrastive loss, every gradient by hand, in NumPy and Numba.",
@@ -295,9 +384,13 @@ def _parser(with_config: bool) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(function: Any, description: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(function.__name__, help=description, description=description)
+        name = function.__name__
+        examples = "\n".join(["examples:", *(f"  siamese-np {name} {line}".rstrip() for line in EXAMPLES[name])])
+        told: dict[str, Any] = {"help": description, "description": description, "epilog": examples}
+        sub = commands.add_parser(name, formatter_class=argparse.RawDescriptionHelpFormatter, **told)
         sub.set_defaults(command=function)
         sub.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+        sub.add_argument("--quiet", action="store_true", help="no progress and no log, only results and mistakes")
         sub.add_argument("--threads", type=int, metavar="T", help="threads to use (all processors)")
         return sub
 
@@ -336,9 +429,18 @@ def _parser(with_config: bool) -> argparse.ArgumentParser:
     sub.add_argument("--index", metavar="FILE", required=True, help=".npz written by embed")
     sub.add_argument("-k", type=int, default=5, metavar="K", help="how many (5)")
 
-    sub = command(export, "write the embedding network of a saved model as an ONNX file, for other runtimes")
+    sub = command(export, "write a saved model, or its embeddings, for other tools")
     sub.add_argument("model", metavar="MODEL", help=model_help)
-    sub.add_argument("-o", "--output", metavar="FILE", required=True, help="ONNX file to write, such as model.onnx")
+    sub.add_argument("input", metavar="INPUT", nargs="*", help="of projector: images to embed (the test images)")
+    sub.add_argument(
+        "--to",
+        choices=("onnx", "projector", "npz"),
+        help="ONNX file, folder for TensorBoard's projector, or weights as plain arrays (onnx; of PATH.npz, npz)",
+    )
+    sub.add_argument("-o", "--output", metavar="PATH", required=True, help="file to write, or folder of projector")
+    sub.add_argument("--overwrite", action="store_true", help="replace it, if it exists; an ONNX file always is")
+    sub.add_argument("--index", metavar="FILE", help="of projector: embeddings written by embed")
+    sub.add_argument("--data", metavar="DIR", help="of projector: data whose test images to embed")
 
     sub = command(gradcheck, "check backward passes against differences: all of ours, one of them, or your own")
     sub.add_argument(
@@ -431,7 +533,7 @@ def _parser(with_config: bool) -> argparse.ArgumentParser:
 
     sub = command(info, "say what this installation is and uses")
     sub.add_argument("--warm-up", action="store_true", help="compile all kernels of the presets now")
-    return parser
+    return parser, cast(Any, commands.choices)
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
@@ -460,6 +562,14 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
 
 class _Parser(argparse.ArgumentParser):
     """A parser that tells a mistake in one sentence, as the commands do."""
+
+    def options(self) -> list[str]:
+        """All that start with ``--``, also those of the commands inside."""
+        inside = [
+            sub for action in self._actions if isinstance(action.choices, dict) for sub in action.choices.values()
+        ]
+        own = [name for action in self._actions for name in action.option_strings if name.startswith("--")]
+        return own + [name for sub in inside for name in sub.options()]
 
     def error(self, message: str) -> NoReturn:
         raise OptionError(f"{message} (`{self.prog} --help` says what is possible)")
@@ -503,6 +613,25 @@ def _result(args: argparse.Namespace, result: dict[str, Any], lines: str) -> Non
         discard(sys.stdout)
     except OSError as error:
         raise OSError(error.errno, error.strerror, "standard output") from None
+
+
+@contextlib.contextmanager
+def _progress(quiet: bool) -> Iterator[None]:
+    """Shows on standard error what the package logs; with `quiet` nothing comes there that a command writes."""
+    handler, log = logging.Handler(), logging.getLogger("siamese_np")
+    handler.emit = lambda record: _log(record.getMessage())  # type: ignore[method-assign]
+    level = log.level
+    with contextlib.ExitStack() as stack:
+        if quiet:
+            nowhere = stack.enter_context(open(os.devnull, "w"))
+            stack.enter_context(contextlib.redirect_stderr(nowhere))
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
+        try:
+            yield
+        finally:
+            log.removeHandler(handler)
+            log.setLevel(level)
 
 
 def _log(line: str) -> None:

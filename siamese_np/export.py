@@ -1,10 +1,11 @@
-"""ONNX files of embedding networks, which other runtimes and languages can run.
+"""Networks for other tools: ONNX files, which other runtimes and languages can run, and plain arrays.
 
-The graph takes the arrays that the network takes, images (N, H, W, C) in [0, 1] of any number N. ONNX wants them as
+An ONNX graph takes the arrays that the network takes, images (N, H, W, C) in [0, 1] of any number N. ONNX wants them as
 (N, C, H, W): they are transposed once, before the first convolution or pooling, and never back before a dense layer,
 whose rows are reordered instead. All numbers are float32, since runtimes lack convolutions in float64.
 """
 
+import io
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -46,14 +47,21 @@ def export_onnx(model: "SiameseNetwork | Sequential", path: str | Path) -> dict[
         The library onnx is missing, or `model` is no network.
     ModelError
         A layer is a user's own, a weight is NaN or infinity, or the weights need 2 GiB or more.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from siamese_np import SiameseNetwork, cnn
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     told = export_onnx(SiameseNetwork(cnn(seed=0)), Path(folder) / "model.onnx")
+    >>> told["output"]
+    {'name': 'embeddings', 'shape': ['N', 64]}
     """
     from siamese_np.description import package_layers
-    from siamese_np.network import Sequential, SiameseNetwork
+    from siamese_np.network import SiameseNetwork
     from siamese_np.storage import write_atomically
 
-    network = model.network if isinstance(model, SiameseNetwork) else model
-    if not isinstance(network, Sequential):
-        raise OptionError(f"export_onnx takes a SiameseNetwork or a Sequential, not {type(model).__name__}")
+    network = _network(model, "export_onnx")
     ours = package_layers()
     for layer in network.layers:
         if ours.get(type(layer).__name__) is not type(layer):
@@ -72,6 +80,63 @@ def export_onnx(model: "SiameseNetwork | Sequential", path: str | Path) -> dict[
         "parameters": network.params.size,
         "metadata": metadata,
     }
+
+
+def export_npz(model: "SiameseNetwork | Sequential", path: str | Path, overwrite: bool = False) -> dict[str, Any]:
+    """Write the weights as plain arrays under their names, an ``.npz`` file that NumPy alone reads.
+
+    `Sequential.load_params` takes it; so do others, with the layouts that ``docs/weights.md`` tells.
+
+    Parameters
+    ----------
+    model : SiameseNetwork or Sequential
+    path : str or Path
+    overwrite : bool, default False
+        Replace a file that exists.
+
+    Returns
+    -------
+    dict
+        ``"parameters"``, their number, and ``"arrays"``, the shape of each by its name.
+
+    Raises
+    ------
+    OptionError
+        The file exists, or `model` is no network.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from siamese_np import Dense, Sequential
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     told = export_npz(Sequential([Dense(4, 3, seed=0)], (4,)), Path(folder) / "weights.npz")
+    ...     weights = dict(np.load(Path(folder) / "weights.npz"))
+    >>> told["arrays"], weights["dense_1.w"].shape
+    ({'dense_1.w': [4, 3], 'dense_1.b': [3]}, (4, 3))
+    """
+    from siamese_np.storage import write_atomically
+
+    network, path = _network(model, "export_npz"), Path(path)
+    check_new(path, overwrite)
+    content, params = io.BytesIO(), network.named_params()
+    np.savez(content, **params)  # type: ignore[arg-type]
+    write_atomically(path, content.getvalue())
+    return {"parameters": network.params.size, "arrays": {name: list(array.shape) for name, array in params.items()}}
+
+
+def check_new(path: Path, overwrite: bool) -> None:
+    """OptionError where `path` exists, unless it is to be overwritten."""
+    if not overwrite and path.exists():
+        raise OptionError(f"{path} exists already: choose another name, or overwrite it with --overwrite")
+
+
+def _network(model: Any, function: str) -> "Sequential":
+    from siamese_np.network import Sequential, SiameseNetwork
+
+    network = model.network if isinstance(model, SiameseNetwork) else model
+    if not isinstance(network, Sequential):
+        raise OptionError(f"{function} takes a SiameseNetwork or a Sequential, not {type(model).__name__}")
+    return network
 
 
 def onnx_bytes(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import os
 import re
 import shlex
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,7 @@ import pytest
 from PIL import Image
 
 from siamese_np import load_dataset, load_model
-from siamese_np.cli import main
+from siamese_np.cli import EXAMPLES, _parse, _progress, main
 from siamese_np.config import TrainConfig
 from siamese_np.run import resumed
 from siamese_np.run_folder import make_folder
@@ -448,6 +450,110 @@ def test_unknown_options_and_commands_are_the_users_mistake():
     for arguments in (["train", "--epoch-count", "3"], ["fly"], [], ["train", "--epochs", "many"]):
         done = run(*arguments)
         assert done.returncode == 2 and "Traceback" not in done.stderr and done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["trian"], "there is no command 'trian'; did you mean train?"),
+        (["fly"], "there is no command 'fly' ("),
+        (["train", "--epoch-count", "3"], "there is no option --epoch-count; did you mean --epochs?"),
+        (["train", "--lr", "1e-3"], "there is no option --lr; did you mean --learning-rate?"),
+        (["train", "--wd=1"], "there is no option --wd; did you mean --weight-decay?"),
+        (["embed", "run", "scans", "--ouput", "e.npz"], "there is no option --ouput; did you mean --output?"),
+        (
+            ["bench", "compare", "a", "b", "--fial-over", "3%"],
+            "there is no option --fial-over; did you mean --fail-over?",
+        ),
+        (["info", "--zzz", "--json"], "there is no option --zzz ("),
+    ],
+)
+def test_what_was_perhaps_meant(arguments, sentence, capsys):
+    assert sentence in mistake(capsys, *arguments)
+
+
+def test_every_command_has_examples_in_its_help(capsys):
+    for name, lines in EXAMPLES.items():
+        with pytest.raises(SystemExit, match=r"^0$"):
+            main([name, "--help"])
+        told = capsys.readouterr().out
+        assert [line for line in told.splitlines() if line.startswith(f"  siamese-np {name}")] == [
+            f"  siamese-np {name} {line}".rstrip() for line in lines
+        ]
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main(["--help"])
+    told = re.findall(r"^    ([a-z]+)(?:  |$)", capsys.readouterr().out, re.MULTILINE)
+    assert sorted(told) == sorted(EXAMPLES)
+
+
+LONG = ["train", "train --recipe best --out runs/best", "evaluate runs/cnn3-1 --views", "gradcheck", "bench --quick"]
+LONG += ["bench --out results", "bench compare results/old results/new", "reproduce --quick", "info --warm-up"]
+LONG += ["reproduce --main --seeds 3", "train --resume runs/cnn3-1", "train --preset mlp --epochs 1"]
+LONG += ["evaluate runs/cnn3-1", "trace runs/cnn3-1 3 18 -o trace.html"]
+LONG += ["trace runs/cnn3-1 one.png other.png --label similar"]
+EXAMPLE_LINES = [f"{name} {line}".rstrip() for name, lines in EXAMPLES.items() for line in lines]
+
+
+@pytest.mark.parametrize("line", EXAMPLE_LINES)
+def test_examples_are_understood(line):
+    _parse(shlex.split(line))
+
+
+@pytest.fixture(scope="module")
+def at_home(tmp_path_factory) -> Path:
+    """A folder in which the examples of the help can run, one after another."""
+    from siamese_np import SiameseNetwork, cnn3, save_model
+
+    folder = tmp_path_factory.mktemp("home")
+    for name in ("runs/cnn3-1", "scans"):
+        (folder / name).mkdir(parents=True)
+    save_model(folder / "runs/cnn3-1/model.npz", SiameseNetwork(cnn3(seed=0)))
+    images = np.rint(load_dataset().test.images[:5, :, :, 0] * 255).astype(np.uint8)
+    for name, image in zip(("photo.jpg", "one.png", "other.png", "query.png", "scans/a.png"), images, strict=True):
+        Image.fromarray(image).save(folder / name)
+    (folder / "mylayer.py").write_text(
+        "from siamese_np import Dense\n\n\ndef MyLayer():\n    return Dense(10, 3, seed=0, dtype='float64')\n"
+    )
+    return folder
+
+
+def test_examples_run(at_home, monkeypatch, capsys):
+    """Those that are quick, in their order: each may use what one before it wrote."""
+    monkeypatch.chdir(at_home)
+    assert set(LONG) < set(EXAMPLE_LINES)
+    for line in EXAMPLE_LINES:
+        if line not in LONG and not (line.startswith("export") and line.endswith(".onnx") and not find_spec("onnx")):
+            status = main(shlex.split(line))
+            told = capsys.readouterr()
+            # an exercise that was not begun is not done
+            assert status == (1 if line == "learn check exercises/01_dense.py" else 0), f"{line}: {told.err}{told.out}"
+
+
+def test_quiet_leaves_results_and_mistakes(small_mnist, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("siamese_np.run_folder.draw", lambda *arguments: [])
+    options = ["train", "--preset", "mlp", "--epochs", "1", "--data", str(small_mnist), "--quiet"]
+    assert main([*options, "--out", str(tmp_path / "run")]) == 0
+    out, err = capsys.readouterr()
+    assert "pair accuracy" in out and err == ""
+    assert "is not empty" in mistake(capsys, *options, "--out", tmp_path / "run")
+    for quiet, told in ((True, ""), (False, "compiling\n"), (True, "")):
+        with _progress(quiet):
+            logging.getLogger("siamese_np").info("compiling")
+        assert capsys.readouterr().err == told
+
+
+def test_compiling_is_told_once_where_nothing_is_compiled_yet(tmp_path):
+    from siamese_np import Dense, Flatten, Sequential, SiameseNetwork, save_model
+
+    network = Sequential([Flatten(), Dense(784, 4, seed=0)], (28, 28, 1))
+    save_model(tmp_path / "model.npz", SiameseNetwork(network))
+    Image.fromarray(np.rint(load_dataset().test.images[0, :, :, 0] * 255).astype(np.uint8)).save(tmp_path / "7.png")
+    command = ["compare", tmp_path, tmp_path / "7.png", tmp_path / "7.png", "--json"]
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    for told in ("compiling kernels, once (about 10 s) ...\n", ""):
+        done = run(*command, env=environment)
+        assert done.returncode == 0 and json.loads(done.stdout)["distance"] == 0
+        assert done.stderr == told
 
 
 def test_warm_up_says_what_it_compiled(capsys):

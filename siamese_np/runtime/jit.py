@@ -39,12 +39,14 @@ Kernels consist of inlined functions, not of kernels, because Numba would optimi
 own, and once more in each that calls it, and again for each literal number. So they compile in a third of the time.
 """
 
+import logging
 from collections.abc import Callable
 from functools import lru_cache, partial, wraps
 from pathlib import Path
 from typing import Any
 
 import numba
+from numba.core import event
 
 from siamese_np.runtime import scheduler
 from siamese_np.runtime.cache import folder_for
@@ -108,3 +110,20 @@ def cache_folder() -> Path | None:
     except (OSError, RuntimeError) as error:
         warn_not_kept(error)
         return None
+
+
+class _FirstCompile(event.Listener):  # type: ignore[misc]
+    """Logs that kernels are being compiled, once in a process: it takes its time, and nothing else is to be seen."""
+
+    told = False
+
+    def on_start(self, event: Any) -> None:
+        if not self.told and str(event.data["dispatcher"].__module__).startswith("siamese_np."):
+            self.told = True
+            logging.getLogger("siamese_np").info("compiling kernels, once (about 10 s) ...")
+
+    def on_end(self, event: Any) -> None:
+        pass
+
+
+event.register("numba:compile", _FirstCompile())
