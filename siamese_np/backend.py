@@ -37,7 +37,9 @@ class use_kernels:
     Examples
     --------
     >>> with use_kernels("textbook"):
-    ...     out, cache = layer.forward(x)
+    ...     out, cache = Dense(4, 3, seed=0).forward(np.ones((2, 4), np.float32))
+    >>> out.shape
+    (2, 3)
     """
 
     def __init__(self, name: str) -> None:

@@ -36,6 +36,11 @@ class TrainConfig:
     ------
     OptionError
         In one sentence: which field is wrong, and what would be right.
+
+    Examples
+    --------
+    >>> TrainConfig(epochs=1).learning_rate, TrainConfig(protocol="notebook").learning_rate
+    (0.003, 0.001)
     """
 
     preset: str = _option(None, "P", "network to train", PRESETS)

@@ -15,7 +15,13 @@ Array = NDArray[np.floating]
 
 
 class EuclideanDistance:
-    """Distance between matching rows of two arrays of embeddings; its gradient at distance 0 is 0."""
+    """Distance between matching rows of two arrays of embeddings; its gradient at distance 0 is 0.
+
+    Examples
+    --------
+    >>> EuclideanDistance().forward(np.array([[0.0, 0.0]]), np.array([[3.0, 4.0]]))[0].tolist()
+    [5.0]
+    """
 
     def forward(self, emb_a: Array, emb_b: Array) -> tuple[Array, Any]:
         """Distances (N,) between emb_a (N, E) and emb_b (N, E), and the cache for backward."""

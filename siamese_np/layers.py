@@ -69,6 +69,11 @@ class Conv2D(_Weighted):
     Notes
     -----
     Weights are (KH, KW, C, F), as in Keras. ``OH = (H + 2 pad - KH) // stride + 1``.
+
+    Examples
+    --------
+    >>> Conv2D(1, 8, pad="same").output_shape((28, 28, 1)), Conv2D(1, 8).params["w"].shape
+    ((28, 28, 8), (3, 3, 1, 8))
     """
 
     def __init__(
@@ -158,6 +163,11 @@ class MaxPool2D(_Pool2D):
     window : int or (int, int), default 2
     stride : int or (int, int), optional
         By default the window, so that windows do not overlap.
+
+    Examples
+    --------
+    >>> MaxPool2D().forward(np.arange(8.0).reshape(1, 2, 4, 1))[0].ravel().tolist()
+    [5.0, 7.0]
     """
 
     @property
@@ -293,6 +303,12 @@ class Dense(_Weighted):
     Notes
     -----
     Weights are (D, E), as in Keras.
+
+    Examples
+    --------
+    >>> out, cache = Dense(4, 3, seed=0).forward(np.ones((2, 4), np.float32))
+    >>> out.shape
+    (2, 3)
     """
 
     def __init__(self, features: int, units: int, seed: Any = None, dtype: DTypeLike = np.float32) -> None:

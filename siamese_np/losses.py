@@ -40,6 +40,13 @@ class ContrastiveLoss:
     ----------
     margin : float, default 1.0
         Distance from which on a dissimilar pair is far enough; in units of the distance, > 0.
+
+    Examples
+    --------
+    >>> loss = ContrastiveLoss(margin=1.0)
+    >>> value, cache = loss.forward(np.array([0.5, 0.5]), [0, 1])
+    >>> value, loss.backward(cache).tolist()
+    (0.125, [0.25, -0.25])
     """
 
     def __init__(self, margin: float = 1.0) -> None:
@@ -82,6 +89,12 @@ class AllPairsContrastiveLoss:
     negatives : "all" or "active"
         Which dissimilar pairs the mean is over: all, or those within the margin. Of these few are left late in a
         training, and only they push.
+
+    Examples
+    --------
+    >>> value, cache = AllPairsContrastiveLoss().forward(np.array([[0.0], [0.4], [1.0]]), [0, 0, 1])
+    >>> round(value, 6)
+    0.06
     """
 
     def __init__(self, margin: float = 1.0, negatives: str = "all") -> None:
@@ -123,15 +136,21 @@ class AllPairsContrastiveLoss:
 class SupConLoss:
     """Supervised contrastive loss of a batch (Khosla et al. 2020, eq. 2), on embeddings brought to length 1.
 
-    With u = emb / |emb|, a softmax of u_i . u_j / temperature over all j but i says how likely image i picks image j.
-    The loss is ``-log`` of it, averaged over the others of its class, then over the images that have any; 0 where none
-    has. The gradient of an embedding of length 0, which has no direction, is 0. Compare embeddings by their directions
-    after training: divide each by its length. What `train_run` and the commands measure is of embeddings as they are.
+    With ``u = emb / |emb|``, a softmax of ``u_i . u_j / temperature`` over all j but i says how likely image i picks
+    image j. The loss is ``-log`` of it, averaged over the others of its class, then over the images that have any; 0
+    where none has. The gradient of an embedding of length 0, which has no direction, is 0. Compare embeddings by their
+    directions after training: divide each by its length. What `train_run` and the commands measure is of embeddings as
+    they are.
 
     Parameters
     ----------
     temperature : float, default 0.05
         From 0.01 to 100; the smaller, the more the nearest images of other classes count.
+
+    Examples
+    --------
+    >>> round(SupConLoss().forward(np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]), [0, 1, 0])[0], 6)
+    0.0
     """
 
     def __init__(self, temperature: float = 0.05) -> None:

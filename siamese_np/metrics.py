@@ -52,7 +52,7 @@ _BLOCK_VALUES = 1 << 16  # values whose corners of the ROC are made at once
 def pair_distances(emb: ArrayLike, pairs: ArrayLike) -> Floats:
     """Euclidean distance of each pair of embeddings.
 
-    Taken from the differences themselves. The shorter |a|^2 + |b|^2 - 2ab cancels for close pairs, which are the
+    Taken from the differences themselves. The shorter ``|a|^2 + |b|^2 - 2ab`` cancels for close pairs, which are the
     ones that matter here; this way two equal embeddings are at distance exactly 0.
 
     Parameters

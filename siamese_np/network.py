@@ -75,6 +75,13 @@ class Sequential:
         A layer is no `Layer`, belongs to another network, or is given twice.
     ShapeError
         A layer does not fit the output of the one before, or its arrays do not fit one another.
+
+    Examples
+    --------
+    >>> network = Sequential([Dense(4, 3, seed=0), ReLU(), Dense(3, 2, seed=1)], (4,))
+    >>> out, cache = network.forward(np.ones((5, 4), np.float32))
+    >>> network.backward(np.ones_like(out), cache).shape, list(network.named_params())
+    ((5, 4), ['dense_1.w', 'dense_1.b', 'dense_2.w', 'dense_2.b'])
     """
 
     def __init__(self, layers: Sequence[Layer], input_shape: Shape) -> None:
@@ -288,6 +295,12 @@ class SiameseNetwork:
         Embed each image as the mean of seven embeddings: of itself, shifted and turned a little
         (`siamese_np.augment.views`). It takes seven times as long, makes fewer mistakes, and wants a threshold of its
         own. No model file keeps it.
+
+    Examples
+    --------
+    >>> siamese, images = SiameseNetwork(cnn(seed=0)), load_dataset().test.images
+    >>> siamese.embed(images[:3]).shape, siamese.distances(images[:1], images[:1]).tolist()
+    ((3, 64), [0.0])
     """
 
     views = False

@@ -94,6 +94,13 @@ class SGD(Optimizer):
         In [0, 1).
     weight_decay : float, default 0
         As of `Optimizer`.
+
+    Examples
+    --------
+    >>> params, grads = np.array([1.0, 2.0]), np.array([0.5, -3.0])
+    >>> SGD(params, grads).step(learning_rate=0.1)
+    >>> params.round(6).tolist()
+    [0.95, 2.3]
     """
 
     def __init__(
@@ -130,6 +137,13 @@ class Adam(Optimizer):
         Added to the root of the mean square, > 0 (Keras' default).
     weight_decay : float, default 0
         As of `Optimizer` (decoupled: Loshchilov & Hutter 2019).
+
+    Examples
+    --------
+    >>> params, grads = np.array([1.0, 2.0]), np.array([0.5, -3.0])
+    >>> Adam(params, grads).step(learning_rate=0.1)
+    >>> params.round(6).tolist()
+    [0.9, 2.1]
     """
 
     def __init__(

@@ -35,6 +35,12 @@ def random_pairs(classes: ArrayLike, rng: np.random.Generator) -> tuple[NDArray[
         `classes` is not a 1-D array of whole numbers.
     DataError
         There are not two classes, or there is a class with a single image.
+
+    Examples
+    --------
+    >>> pairs, label = random_pairs([0, 0, 1, 1], np.random.default_rng(0))
+    >>> pairs.shape, sorted(label.tolist())
+    ((8, 2), [0, 0, 0, 0, 1, 1, 1, 1])
     """
     classes = check_pairable(classes)
     N = len(classes)
@@ -73,6 +79,11 @@ def balanced_batches(classes: ArrayLike, batch_size: int, rng: np.random.Generat
     ------
     ShapeError, OptionError
         As soon as the function is called.
+
+    Examples
+    --------
+    >>> [len(batch) for batch in balanced_batches([0, 0, 1, 1, 1], 3, np.random.default_rng(0))]
+    [3, 2]
     """
     classes = check_classes(classes)
     N = len(classes)

@@ -30,6 +30,11 @@ def cnn(
     seed : int
         Seed of the weights.
     dtype : dtype, default float32
+
+    Examples
+    --------
+    >>> cnn(seed=0).output_shape, cnn((8, 8, 3), embedding_size=16).input_shape
+    ((64,), (8, 8, 3))
     """
     return _blocks("cnn", (32, 64), 1, 128, input_shape, embedding_size, seed, dtype)
 

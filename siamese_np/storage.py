@@ -155,6 +155,14 @@ def save_model(path: str | Path, siamese: SiameseNetwork, notes: Mapping[str, An
         cannot hold the notes, or a weight is NaN or infinity.
     OptionError
         The margin, the threshold or a class name is not as `SiameseNetwork` takes it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_model(f"{folder}/model.npz", SiameseNetwork(mlp(seed=0), margin=2.0))
+    ...     load_model(folder).margin
+    2.0
     """
     if not isinstance(siamese, SiameseNetwork):
         raise OptionError(f"save_model takes a SiameseNetwork, as SiameseNetwork(network), not {found(siamese)}")
@@ -192,6 +200,14 @@ def load_model(model: str | Path) -> SiameseNetwork:
     ------
     ModelError
         In one sentence: what is wrong with the file.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as run:
+    ...     save_model(f"{run}/model.npz", SiameseNetwork(cnn(seed=0)))
+    ...     load_model(run).network.output_shape
+    (64,)
     """
     path = Path(model)
     if path.is_dir():

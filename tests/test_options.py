@@ -1,13 +1,11 @@
 """The configuration of a training: what is refused, and what is kept of a number."""
 
 import dataclasses
-import doctest
 import json
 
 import numpy as np
 import pytest
 
-from siamese_np import recipes
 from siamese_np.config import TrainConfig
 from siamese_np.errors import OptionError
 from siamese_np.protocols import PROTOCOLS
@@ -60,7 +58,6 @@ def test_a_recipe_is_changed_by_the_options_given():
     best = recipe("best", seed=3, epochs=2)
     assert (best.seed, best.epochs, best.augment, best.preset) == (3, 2, "mild", "cnn3")
     assert recipe(protocol="notebook") == TrainConfig(protocol="notebook")
-    assert doctest.testmod(recipes).failed == 0
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """Where a user's own network, loss, augmentation and data go into a training, and the states a run is resumed from."""
 
 import csv
-import doctest
 import json
 import shutil
 from dataclasses import replace
@@ -26,14 +25,11 @@ from siamese_np import (
     TrainConfig,
     checkpoint,
     cnn,
-    distances,
     load_model,
     mlp,
     register_layer,
     train_run,
 )
-from siamese_np import augment as augment_module
-from siamese_np import run as run_module
 from siamese_np._contract import loss_kind
 from siamese_np.augment import augmented
 from siamese_np.backend import BACKENDS, use_kernels
@@ -265,12 +261,6 @@ def test_an_augmentation_is_applied_to_a_copy():
 
 
 # --- A run in Python ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("module", [augment_module, distances, run_module])
-def test_the_examples_of_the_docstrings(module):
-    failed, tried = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
-    assert tried and not failed
 
 
 @pytest.mark.parametrize("kernels", BACKENDS)

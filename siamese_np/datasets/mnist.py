@@ -120,6 +120,12 @@ def load_dataset(folder: str | os.PathLike[str] | None = None) -> Dataset:
     ------
     DataError
         If the folder or a file is missing, given twice or damaged, or the files do not fit each other.
+
+    Examples
+    --------
+    >>> dataset = load_dataset()
+    >>> dataset.train.images.shape, dataset.test.classes[:5].tolist()
+    ((50000, 28, 28, 1), [7, 2, 1, 0, 4])
     """
     root = BUNDLED if folder is None else Path(folder)
     if not root.exists():

@@ -43,7 +43,7 @@ def rung(operation: str, name: str, **options: Any) -> Callable[[Function], Func
 
     Examples
     --------
-    >>> @rung("conv2d_forward", name="mine")
+    >>> @rung("conv2d_forward", name="mine")  # doctest: +SKIP
     ... @numba.njit(nogil=True)
     ... def forward(out, x, w, b, stride, pad): ...
     """
