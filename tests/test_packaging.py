@@ -82,7 +82,7 @@ def installed(clone, tmp_path_factory) -> Path:
 
 
 def test_sdist_holds_the_package_its_tests_and_what_they_read(clone, sdist):
-    folders = ("siamese_np", "tests", "benchmarks", "notebooks", ".ci")
+    folders = ("siamese_np", "tests", "benchmarks", "docs", "notebooks", ".ci")
     wanted = files(clone, *folders)
     assert {"tests/conftest.py", "tests/mutants.py", ".ci/run", "siamese_np/py.typed"} <= wanted
     assert files(sdist, *folders) == wanted
