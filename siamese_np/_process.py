@@ -4,6 +4,7 @@ import codecs
 import contextlib
 import io
 import os
+import re
 import signal
 import sys
 import threading
@@ -70,6 +71,11 @@ def _escape(error: UnicodeError) -> tuple[str | bytes, int]:
 
 
 codecs.register_error("siamese_np.escape", _escape)
+
+
+def printed(text: str) -> str:
+    """`text` with each control character as an escape: the name of a file may hold new lines, or move the cursor."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", lambda found: ascii(found[0])[1:-1], text)
 
 
 @contextlib.contextmanager

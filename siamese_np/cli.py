@@ -123,67 +123,31 @@ def evaluate(args: argparse.Namespace) -> int:
 
 
 def embed(args: argparse.Namespace) -> int:
-    """Write the embeddings of image files, folders and IDX files."""
-    import time
+    """Embed pictures into a collection, or one file."""
+    from siamese_np.collection.embed import run
 
-    from siamese_np.datasets import form_of, load_images
-    from siamese_np.storage import EMBEDDING_SUFFIXES, fingerprint, write_embeddings
-
-    output = Path(args.output)
-    if output.suffix not in EMBEDDING_SUFFIXES:
-        raise OptionError(f"--output must end in one of {', '.join(EMBEDDING_SUFFIXES)}, not {output.name!r}")
-    if not output.parent.is_dir():
-        raise OptionError(f"there is no folder {output.parent} for --output")
-    siamese = _load(args)
-    images, names = load_images(args.input, form_of(siamese))
-    siamese.embed(images[:1])
-    start = time.perf_counter()
-    emb = siamese.embed(images)
-    seconds = time.perf_counter() - start
-    write_embeddings(output, emb, names, fingerprint(siamese))
-    result = {
-        "images": len(emb),
-        "embedding_size": emb.shape[1],
-        "output": str(output),
-        "seconds": seconds,
-        "images_per_second": len(emb) / seconds,
-    }
-    _result(args, result, f"{len(emb):,} embeddings of {emb.shape[1]} numbers written to {output}")
-    return 0
+    return _answer(args, *run(args))
 
 
 def compare(args: argparse.Namespace) -> int:
     """Say how far apart two images are."""
-    from siamese_np.datasets import form_of, read_image
+    from siamese_np.collection.search import compare
 
-    siamese = _load(args)
-    a, b = (read_image(path, form_of(siamese))[None] for path in (args.a, args.b))
-    distance = float(siamese.distances(a, b)[0])
-    result = {"distance": distance, "threshold": siamese.threshold, "similar": distance < siamese.threshold}
-    verdict, sign = ("similar", "below") if result["similar"] else ("dissimilar", "not below")
-    _result(args, result, f"{verdict}: distance {distance:.4f} is {sign} the threshold {siamese.threshold:.4f}")
-    return 0
+    return _answer(args, *compare(args))
 
 
 def search(args: argparse.Namespace) -> int:
-    """List the images of an index that are nearest to a query image."""
-    from siamese_np.datasets import form_of, read_image
-    from siamese_np.metrics import nearest
-    from siamese_np.storage import fingerprint, read_embeddings
+    """List the pictures of a collection that are nearest to others."""
+    from siamese_np.collection.search import search
 
-    siamese = _load(args)
-    emb, paths = read_embeddings(Path(args.index), siamese.network.output_shape[0], fingerprint(siamese))
-    query = siamese.embed(read_image(args.query, form_of(siamese))[None])
-    indices, distances = nearest(query, emb, min(args.k, len(emb)) if args.k > 0 else args.k)
-    threshold = None if siamese.views else siamese.threshold  # which is of single embeddings
-    found = [
-        {"path": paths[i], "distance": float(d), "similar": None if threshold is None else bool(d < threshold)}
-        for i, d in zip(indices[0], distances[0], strict=True)
-    ]
-    said = {True: "  similar   ", False: "  dissimilar", None: ""}
-    lines = [f"{hit['distance']:8.4f}{said[hit['similar']]}  {hit['path']}" for hit in found]
-    _result(args, {"threshold": threshold, "nearest": found}, "\n".join(lines))
-    return 0
+    return _answer(args, *search(args))
+
+
+def classify(args: argparse.Namespace) -> int:
+    """Say the class of pictures."""
+    from siamese_np.collection.search import classify
+
+    return _answer(args, *classify(args))
 
 
 def gradcheck(args: argparse.Namespace) -> int:
@@ -304,8 +268,7 @@ def learn(args: argparse.Namespace) -> int:
     from siamese_np.learn.command import run
 
     status, result, lines = run(args)
-    _result(args, result, "\n".join(lines))
-    return status
+    return _answer(args, status, result, "\n".join(lines))
 
 
 def info(args: argparse.Namespace) -> int:
@@ -411,23 +374,45 @@ def _parser(with_config: bool) -> "tuple[_Parser, dict[str, _Parser]]":
     sub.add_argument("--views", action="store_true", help=f"{views_help}; the threshold is calibrated anew")
     sub.add_argument("--data", metavar="DIR", help=data_help)
 
-    sub = command(embed, "write the embeddings of images")
+    inputs_help = "image file, folder, pattern such as 'scans/*.png', IDX file, or - for names on standard input"
+    show_help = "write a sheet of the pictures beside what the network sees of them, as PNG"
+
+    sub = command(embed, "embed pictures into a collection, which can be appended to and searched, or one file")
     sub.add_argument("model", metavar="MODEL", help=model_help)
     sub.add_argument("--views", action="store_true", help=views_help)
-    sub.add_argument("input", metavar="INPUT", nargs="+", help="image file, folder of images, or IDX file")
-    sub.add_argument("-o", "--output", metavar="FILE", required=True, help=".npy, .npz (with paths) or .csv")
+    sub.add_argument("input", metavar="INPUT", nargs="+", help=f"{inputs_help}; subfolders of a folder are classes")
+    sub.add_argument(
+        "-o",
+        "--output",
+        metavar="OUT",
+        required=True,
+        help="folder of a collection, which keeps what it has; or a .npy, .npz (with paths) or .csv file",
+    )
+    sub.add_argument("--labels", metavar="FILE", help="classes of one IDX file's images: IDX, or last column of a CSV")
+    sub.add_argument("--show", metavar="PNG", help=show_help)
 
     sub = command(compare, "say how far apart two images are, and whether they are similar")
     sub.add_argument("model", metavar="MODEL", help=model_help)
     sub.add_argument("a", metavar="A", help="image file")
     sub.add_argument("b", metavar="B", help="image file")
+    sub.add_argument("--show", metavar="PNG", help=show_help)
 
-    sub = command(search, "list the images of an index nearest to a query image")
+    sub = command(search, "list the pictures of a collection nearest to each query")
     sub.add_argument("model", metavar="MODEL", help=model_help)
-    sub.add_argument("query", metavar="QUERY", help="image file")
+    sub.add_argument("query", metavar="QUERY", nargs="+", help=inputs_help)
     sub.add_argument("--views", action="store_true", help="the index was written with --views")
-    sub.add_argument("--index", metavar="FILE", required=True, help=".npz written by embed")
+    sub.add_argument("--index", metavar="INDEX", required=True, help="collection or .npz written by embed")
     sub.add_argument("-k", type=int, default=5, metavar="K", help="how many (5)")
+    sub.add_argument("--show", metavar="PNG", help=show_help)
+
+    sub = command(
+        classify, "say the class of pictures: their neighbours' in a collection, or by the model's class means"
+    )
+    sub.add_argument("model", metavar="MODEL", help=model_help)
+    sub.add_argument("input", metavar="INPUT", nargs="+", help=inputs_help)
+    sub.add_argument("--views", action="store_true", help="the index was written with --views")
+    sub.add_argument("--index", metavar="INDEX", help="collection with classes (the model's class means)")
+    sub.add_argument("-k", type=int, default=5, metavar="K", help="how many of its pictures vote (5)")
 
     sub = command(export, "write a saved model, or its embeddings, for other tools")
     sub.add_argument("model", metavar="MODEL", help=model_help)
@@ -632,6 +617,11 @@ def _progress(quiet: bool) -> Iterator[None]:
         finally:
             log.removeHandler(handler)
             log.setLevel(level)
+
+
+def _answer(args: argparse.Namespace, status: int, result: dict[str, Any], lines: str) -> int:
+    _result(args, result, lines)
+    return status
 
 
 def _log(line: str) -> None:

@@ -421,8 +421,9 @@ def test_a_model_for_images_of_another_size(small_mnist, tmp_path, digits, capsy
     from siamese_np import SiameseNetwork, mlp, save_model
 
     save_model(tmp_path / "model.npz", SiameseNetwork(mlp((8, 8, 1))))
-    for arguments in (["evaluate", tmp_path, "--data", small_mnist], ["compare", tmp_path, *[digits / "0-0.png"] * 2]):
-        assert "was made for images (N, 8, 8, 1)" in mistake(capsys, *arguments)
+    assert "was made for images (N, 8, 8, 1)" in mistake(capsys, "evaluate", tmp_path, "--data", small_mnist)
+    both = [digits / "0-0.png"] * 2
+    assert "0-0.png cannot be used: it has 28x28 pixels" in mistake(capsys, "compare", tmp_path, *both)
 
 
 # --- around it --------------------------------------------------------------------------------------------

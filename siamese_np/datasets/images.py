@@ -108,6 +108,7 @@ def read_images(
     inputs: Iterable[str | os.PathLike[str]],
     form: InputForm = DIGIT,
     on_unreadable: Literal["raise"] | Callable[[Picture], object] = "raise",
+    skip: Callable[[str], bool] = lambda name: False,
 ) -> Iterator[Picture]:
     """Read pictures one after the other, in constant memory.
 
@@ -120,6 +121,8 @@ def read_images(
     form : InputForm
     on_unreadable : "raise" or callable
         A callable is given each `Picture` that cannot be read, without image, and the next ones follow.
+    skip : callable
+        Given the name of each picture before it is decoded; where it says True, the picture is left out.
 
     Yields
     ------
@@ -141,7 +144,10 @@ def read_images(
         for path in paths:
             kind = class_of(path, name)
             try:
-                found = _idx_pictures(path, form) if is_idx(path) else iter([_read(path, form)])
+                if is_idx(path):
+                    found = _idx_pictures(path, form, skip)
+                else:
+                    found = iter([] if skip(path) else [_read(path, form)])
             except DataError as error:
                 _refused(Picture(path, None, class_name=kind, error=str(error)), on_unreadable)
                 continue
@@ -285,7 +291,7 @@ def is_idx(path: str) -> bool:
     return start[:2] == GZIP_MAGIC or (start[:2] == b"\0\0" and len(start) == 4 and start[2] in DTYPES and start[3] > 0)
 
 
-def _idx_pictures(path: str, form: InputForm) -> Iterator[Picture]:
+def _idx_pictures(path: str, form: InputForm, skip: Callable[[str], bool]) -> Iterator[Picture]:
     """The images of an IDX file."""
     array = read_idx(path)
     if array.ndim not in (3, 4) or array.size == 0 or array.shape[3:] not in ((), (1,), (3,), form.shape[2:]):
@@ -296,7 +302,8 @@ def _idx_pictures(path: str, form: InputForm) -> Iterator[Picture]:
     if height * width > _MAX_IDX_PIXELS:
         raise DataError(f"{path} holds images of {width}x{height} pixels, more than the {_MAX_IDX_PIXELS} one may have")
     in_form = _are_in_form(array, form)
-    return (_idx_picture(f"{path}#{i}", image, form, in_form) for i, image in enumerate(array))
+    named = ((f"{path}#{i}", image) for i, image in enumerate(array))
+    return (_idx_picture(name, image, form, in_form) for name, image in named if not skip(name))
 
 
 def _idx_picture(name: str, pixels: NDArray[Any], form: InputForm, in_form: bool) -> Picture:

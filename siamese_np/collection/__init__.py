@@ -1,0 +1,1 @@
+"""Collections of embeddings: made of any number of pictures, appended to, searched, and pictures classified by them."""

@@ -1,0 +1,140 @@
+"""`siamese-np embed`: the embeddings of pictures, into a collection or one file."""
+
+import argparse
+import contextlib
+import csv
+import os
+import sys
+import time
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from siamese_np._process import on_interrupt, printed
+from siamese_np.collection.pictures import count, embedded, expanded, idx_count, model_and_form, status_of
+from siamese_np.collection.sheet import Sheet
+from siamese_np.collection.store import Row, Writer
+from siamese_np.datasets import Picture, read_idx, read_images
+from siamese_np.datasets.images import is_idx
+from siamese_np.errors import DataError, OptionError
+from siamese_np.network import SiameseNetwork
+from siamese_np.reading import open_regular
+from siamese_np.storage import EMBEDDING_SUFFIXES, fingerprint, write_embeddings
+
+
+def run(args: argparse.Namespace) -> tuple[int, dict[str, Any], str]:
+    """Embed what `args` name; the exit status, and what to say as JSON values and as text."""
+    output = Path(args.output)
+    one_file = output.suffix in EMBEDDING_SUFFIXES and not output.is_dir()
+    if output.suffix and not one_file and not output.is_dir():
+        wanted = ", ".join(EMBEDDING_SUFFIXES)
+        raise OptionError(f"--output must end in one of {wanted}, or be a folder (no ending), not {output.name!r}")
+    if not output.parent.is_dir():
+        raise OptionError(f"there is no folder {output.parent} for --output")
+    siamese, form = model_and_form(args)
+    sheet = Sheet(args.show, ["picture", "the network sees"]) if args.show else None
+    labels = _labels(args, siamese) if args.labels else None
+    unreadable: list[Picture] = []
+    pending: dict[str, list[int]] = {}  # the stamps of pictures in the batch being read
+    names, parts, done, there, start = [], [], 0, 0, time.perf_counter()
+
+    with contextlib.ExitStack() as stack:
+        stop = stack.enter_context(on_interrupt())
+        writer = None if one_file else stack.enter_context(Writer(output, siamese, form))
+        quiet = args.json or not sys.stderr.isatty()
+        bar = stack.enter_context(tqdm(total=None if quiet else count(args.input), unit=" pictures", disable=quiet))
+
+        def known(name: str) -> bool:
+            """Whether the collection has it already."""
+            nonlocal there
+            path, stamp = os.path.abspath(name), _stamp(name)
+            if writer is not None and (pending.get(path) == stamp or writer.holds(path, stamp)):
+                there += 1
+                bar.update()
+                return True
+            pending[path] = stamp
+            return False
+
+        pictures = read_images(expanded(args.input), form, unreadable.append, skip=known)
+        for batch in embedded(siamese, takewhile(lambda _: not stop.is_set(), pictures), sheet):
+            rows = []
+            for picture, _, unlike in batch:
+                name, path = picture.name, os.path.abspath(picture.name)
+                kind = picture.class_name if labels is None else labels[int(name.rpartition("#")[2])]
+                rows.append(Row(path, kind, unlike, pending[path]))
+                if sheet is not None:
+                    sheet.add([(picture.original, f"{os.path.basename(name)}  {kind or ''}"), (picture.image, "")])
+            emb = np.stack([one.emb for one in batch])
+            if writer is None:
+                names += [one.picture.name for one in batch]
+                parts.append(emb)
+            else:
+                writer.append(emb, rows)
+            for row in rows:
+                pending.pop(row.path, None)
+            bar.update(len(rows))
+            done += len(rows)
+    if one_file and stop.is_set():
+        raise KeyboardInterrupt
+    status, told = status_of(unreadable, done + there + stop.is_set())
+    if one_file:
+        write_embeddings(output, np.concatenate(parts), names, fingerprint(siamese))
+
+    seconds = time.perf_counter() - start
+    result = {
+        "images": done,
+        "embedding_size": siamese.network.output_shape[0],
+        "output": str(output),
+        "seconds": seconds,
+        "images_per_second": done / seconds,
+        "already_there": there,
+        "unreadable": told,
+    }
+    text = (
+        f"{done:,} embedding{'s' * (done != 1)} of {result['embedding_size']} numbers written to {printed(args.output)}"
+    )
+    if writer is not None:
+        result["rows"] = writer.state["rows"] - len(writer.state["replaced"])
+        text += f", which holds {result['rows']:,}"
+    if unreadable:
+        text += f"; {len(unreadable):,} could not be read"
+    if sheet is not None:
+        text += f"\n{sheet.save()}"
+    if stop.is_set():
+        print("siamese-np: interrupted; the same command goes on where it stopped", file=sys.stderr)
+    return 130 if stop.is_set() else status, result, text
+
+
+def _stamp(name: str) -> list[int]:
+    """Size and time of change of a picture's file."""
+    try:
+        status = os.stat(name if os.path.lexists(name) else name.rpartition("#")[0])
+    except (OSError, ValueError):
+        return []  # reading will say what is wrong
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _labels(args: argparse.Namespace, siamese: SiameseNetwork) -> list[str]:
+    """The class of each image of the one IDX file that is embedded."""
+    if len(args.input) != 1 or not is_idx(args.input[0]):
+        raise OptionError("--labels needs one IDX file of images as the only INPUT")
+    images, path = idx_count(args.input[0]), args.labels
+    if is_idx(path):
+        numbers, names = read_idx(path), siamese.class_names or []
+        if numbers.ndim != 1 or numbers.dtype.kind not in "iu":
+            raise DataError(f"{path} holds {numbers.dtype} {numbers.shape}, but labels are whole numbers (N,)")
+        labels = [names[n] if 0 <= n < len(names) else str(n) for n in numbers.tolist()]
+    else:
+        try:
+            with open_regular(path) as file:
+                lines = file.read().decode("utf-8-sig").splitlines()
+            labels = [row[-1].strip() for row in csv.reader(lines) if row]
+        except (OSError, UnicodeError, csv.Error) as error:
+            raise DataError(f"{path} is no CSV file with the class in its last column ({error})") from None
+        labels = labels[1:] if len(labels) == images + 1 else labels  # below a heading
+    if len(labels) != images:
+        raise DataError(f"{path} holds {len(labels)} labels, but {args.input[0]} holds {images} images")
+    return labels

@@ -1,0 +1,279 @@
+"""A collection: a folder of embeddings that is appended to, and searched without being read whole.
+
+    embeddings.f32   little-endian float32 (N, E) and nothing else, so that it can be mapped into memory
+    rows.jsonl       one JSON object for each: path, class, unlike, stamp (size and time of the file)
+    state.json       how many rows are whole, and which model made them
+    lock             held by the one process that writes
+
+Rows are appended first and the state is replaced after them, so a kill at any point leaves all that the state counts
+whole. What lies behind is cut off by the next writer. A picture that has changed is appended again, and the state lists
+its old row as replaced.
+"""
+
+import contextlib
+import errno
+import json
+import os
+import stat
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from siamese_np.datasets import InputForm
+from siamese_np.errors import DataError, ModelError
+from siamese_np.network import SiameseNetwork
+from siamese_np.reading import file_size, open_regular
+from siamese_np.storage import fingerprint, versions, write_atomically
+
+FORMAT = "siamese_np collection 1"
+EMBEDDINGS, ROWS, STATE, LOCK = "embeddings.f32", "rows.jsonl", "state.json", "lock"
+COMMIT_SECONDS = 5.0  # of work that a kill may cost; to be safe on the disk costs up to a tenth of a second
+DTYPE = np.dtype("<f4")
+_MAX_STATE = 64 << 20
+_SCAN = 1 << 24  # bytes searched for line ends at a time
+
+
+class Row(NamedTuple):
+    """What is known of a picture: `unlike` is None where the model cannot tell, `stamp` changes with the file."""
+
+    path: str
+    class_name: str | None = None
+    unlike: float | None = None
+    stamp: Sequence[int] = ()
+
+
+class Collection:
+    """What a folder holds, as far as its state goes; DataError where it is damaged or no collection.
+
+    Attributes
+    ----------
+    emb : (N, E) array of float32
+        Mapped into memory: what is not looked at is not read.
+    state : dict
+        What ``state.json`` holds; of the rows ``"replaced"`` there are newer ones.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.state = folder, _read_state(folder)
+        rows, E = self.state["rows"], self.state["embedding_size"]
+        self.emb = _mapped(folder / EMBEDDINGS, DTYPE, rows * E).reshape(rows, E)
+        self._lines = _mapped(folder / ROWS, np.dtype(np.uint8), self.state["row_bytes"])
+        ends = [
+            start + 1 + np.flatnonzero(self._lines[start : start + _SCAN] == ord("\n"))
+            for start in range(0, len(self._lines), _SCAN)
+        ]
+        self._starts = np.concatenate([np.zeros(1, np.int64), *ends])
+        if len(self._starts) != rows + 1 or self._starts[-1] != len(self._lines):
+            raise DataError(f"{folder / ROWS} was changed: its lines are not the {rows} that its state counts")
+
+    def __len__(self) -> int:
+        return len(self.emb)
+
+    @property
+    def replaced(self) -> list[int]:
+        """Rows that are not to be found."""
+        return list(self.state["replaced"])
+
+    def row(self, i: int) -> Row:
+        """Row number `i`."""
+        with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
+            line = json.loads(self._lines[self._starts[i] : self._starts[i + 1]].tobytes())
+            row = Row(line["path"], line["class"], line["unlike"], line["stamp"])
+            if isinstance(row.path, str) and isinstance(row.class_name, (str, type(None))):
+                return row
+        raise DataError(f"{self.folder / ROWS} was changed: line {i + 1} describes no picture")
+
+    def check_made_by(self, siamese: SiameseNetwork, form: InputForm) -> None:
+        """DataError unless this model made it, and from pictures read so."""
+        how = {
+            "views": f"with{'' if self.state['views'] else 'out'} --views",
+            "model": "by another model: embed its pictures again with this one",
+            "input": f"of pictures read as {self.state['input']}",
+        }
+        for name, value in _made_by(siamese, form).items():
+            if self.state[name] != value:
+                raise DataError(f"{self.folder} was made {how[name]}")
+
+
+class Writer:
+    """Appends to a collection, or makes one in a new or empty folder. Use it in ``with``: it keeps what was appended.
+
+    Attributes
+    ----------
+    state : dict
+        As of a `Collection`, with what was appended.
+
+    Raises
+    ------
+    DataError
+        The folder holds other things, another process writes to it, a file in it is a link, or the collection is
+        damaged, of another model, or of pictures read in another way.
+    """
+
+    def __init__(self, folder: Path, siamese: SiameseNetwork, form: InputForm) -> None:
+        self.folder = folder
+        with contextlib.ExitStack() as opened:
+            _make_folder(folder)
+            opened.callback(os.close, _locked(folder))
+            if self_made := not (folder / STATE).exists():
+                size = {"embedding_size": siamese.network.output_shape[0], "rows": 0, "row_bytes": 0}
+                self.state = {
+                    "format": FORMAT,
+                    **_made_by(siamese, form),
+                    **size,
+                    "replaced": [],
+                    "versions": versions(),
+                }
+                self._write_state()
+            there = Collection(folder)
+            there.check_made_by(siamese, form)
+            self._files = [
+                opened.enter_context(open(folder / name, "r+b", buffering=0, opener=_open_own))
+                for name in (EMBEDDINGS, ROWS)
+            ]
+            self.state, self._new = there.state, self_made
+            self._stamps = {(row := there.row(i)).path: (i, list(row.stamp)) for i in range(len(there))}
+            for file, size in zip(self._files, (there.emb.nbytes, self.state["row_bytes"]), strict=True):
+                file.truncate(size)
+                file.seek(size)
+            self._committed, self._open = time.monotonic(), opened.pop_all()
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        with self._open:
+            if self._new and not self.state["rows"]:  # nothing came: no empty collection is left
+                for name in (EMBEDDINGS, ROWS, STATE, LOCK):
+                    (self.folder / name).unlink()
+                self.folder.rmdir()
+            else:
+                self._commit()
+
+    def holds(self, path: str, stamp: Sequence[int]) -> bool:
+        """Whether the embedding of `path` is there, as the file is now."""
+        return path in self._stamps and self._stamps[path][1] == list(stamp)
+
+    def append(self, emb: NDArray[np.floating], rows: Sequence[Row]) -> None:
+        """Append embeddings (N, E) and their rows; ModelError where one is NaN or infinity."""
+        values = np.ascontiguousarray(emb, DTYPE)
+        if not np.isfinite(values).all():
+            bad = int(np.isfinite(values).all(axis=1).argmin())
+            raise ModelError(f"the model's embedding of {rows[bad].path} is NaN or infinity")
+        lines = [dict(zip(("path", "class", "unlike", "stamp"), row, strict=True)) for row in rows]
+        content = "".join(json.dumps(line) + "\n" for line in lines).encode()
+        _write(self._files[0], values.tobytes())
+        _write(self._files[1], content)
+        first, replaced = self.state["rows"], list(self.state["replaced"])
+        for i, row in enumerate(rows, first):
+            replaced += [self._stamps[row.path][0]] if row.path in self._stamps else []
+            self._stamps[row.path] = i, list(row.stamp)
+        counts = {"rows": first + len(rows), "row_bytes": self.state["row_bytes"] + len(content)}
+        self.state = {**self.state, **counts, "replaced": replaced}  # in one go: Ctrl-C may come
+        if time.monotonic() - self._committed >= COMMIT_SECONDS:
+            self._commit()
+
+    def _commit(self) -> None:
+        for file in self._files:
+            os.fsync(file.fileno())
+        self._write_state()
+        self._committed = time.monotonic()
+
+    def _write_state(self) -> None:
+        write_atomically(self.folder / STATE, (json.dumps(self.state, indent=1) + "\n").encode())
+
+
+def _made_by(siamese: SiameseNetwork, form: InputForm) -> dict[str, Any]:
+    return {"views": siamese.views, "model": fingerprint(siamese), "input": form.config()}
+
+
+def _read_state(folder: Path) -> dict[str, Any]:
+    if not (folder / STATE).exists():
+        raise DataError(f"{folder} is no collection, a folder with a {STATE}, as `siamese-np embed` writes it")
+    with _reading(folder / STATE) as file:
+        content = file.read(_MAX_STATE)
+    with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
+        state = json.loads(content)
+        counts = [state["rows"], state["row_bytes"], state["embedding_size"] - 1, *state["replaced"]]
+        right = all(type(count) is int and count >= 0 for count in counts)
+        right = right and all(row < state["rows"] for row in state["replaced"]) and state["format"] == FORMAT
+        if right and {"views", "model", "input"} <= set(state):
+            return dict(state)
+    raise DataError(f"{folder / STATE} is damaged, or not of the format {FORMAT!r}")
+
+
+def _mapped(path: Path, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
+    """The first `count` numbers of a file, mapped into memory."""
+    if not count:
+        return np.empty(0, dtype)
+    with _reading(path) as file:
+        if (size := file_size(file)) < count * dtype.itemsize:
+            raise DataError(f"{path} is truncated: it has {size} bytes, but its state counts {count * dtype.itemsize}")
+        return np.asarray(np.memmap(file, dtype, "r", shape=(count,)))
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[IO[bytes]]:
+    try:
+        with open_regular(path) as file:
+            yield file
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+def _make_folder(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder} is a file, but a collection is a folder")
+    folder.mkdir(exist_ok=True)
+    left = {path.name for path in folder.iterdir()} - {LOCK}  # where a kill came before the first state
+    if STATE not in left and any(not name.startswith(f".{STATE}-") for name in left):
+        raise DataError(f"{folder} holds other files, but no {STATE}: a collection needs a folder of its own")
+
+
+def _locked(folder: Path) -> int:
+    """The descriptor of the lock file, locked while it is open, so also a kill unlocks it."""
+    descriptor = _open_own(folder / LOCK)
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined, unused-ignore]
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise DataError(f"another process is writing to {folder}") from None
+    for left in folder.glob(f".{STATE}-????????"):  # by a writer that was killed
+        left.unlink(missing_ok=True)
+    return descriptor
+
+
+def _open_own(path: str | Path, flags: int = 0) -> int:
+    """Open or make a file of the collection, to write; never what a link of its name leads to."""
+    flags = os.O_RDWR | os.O_CREAT | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
+    try:
+        descriptor = os.open(path, flags, 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise DataError(f"{path} is a link, but a collection writes only to files of its own") from None
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise DataError(f"{path} is no regular file")
+    return descriptor
+
+
+def _write(file: Any, content: bytes) -> None:
+    """All of `content`: one write may take a part."""
+    left = memoryview(content)
+    try:
+        while left:
+            left = left[file.write(left) :]
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(file.name)) from None
