@@ -194,7 +194,7 @@ def _section(name: str, options: dict[str, Any], log: Log) -> Any:
             child.update(points.avx2_environment())
         answer = Path(folder) / "answer.json"
         command = [sys.executable, "-m", "siamese_np.bench.suite", name, json.dumps(options), str(answer)]
-        done = subprocess.run(command, env=child, stdout=sys.stderr)
+        done = subprocess.run(command, env=child, stdout=sys.stderr, stderr=sys.stderr)
         if not answer.exists():
             how = f"signal {-done.returncode}" if done.returncode < 0 else f"exit status {done.returncode}"
             whose = f", in a kernel of {options['user_file']} perhaps" if options["user_file"] else ""
