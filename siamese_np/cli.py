@@ -374,44 +374,33 @@ def _parser(with_config: bool) -> "tuple[_Parser, dict[str, _Parser]]":
     sub.add_argument("--views", action="store_true", help=f"{views_help}; the threshold is calibrated anew")
     sub.add_argument("--data", metavar="DIR", help=data_help)
 
-    inputs_help = "image file, folder, pattern such as 'scans/*.png', IDX file, or - for names on standard input"
-    show_help = "write a sheet of the pictures beside what the network sees of them, as PNG"
+    def on_pictures(function: Any, description: str, *names: str) -> argparse.ArgumentParser:
+        sub = command(function, description)
+        sub.add_argument("model", metavar="MODEL", help=model_help)
+        for name in names:
+            kinds = "image file, folder, pattern as 'scans/*.png', IDX file, or - for names on standard input"
+            one, many = {"help": "image file"}, {"help": kinds, "nargs": "+"}
+            sub.add_argument(name, metavar=name.upper(), **cast(Any, many if len(names) == 1 else one))
+        sub.add_argument("--as", dest="form", metavar="F", help="read them as digit, resize or as-is (the model's)")
+        sub.add_argument("--show", metavar="PNG", help="draw a sheet: each picture beside what the network sees of it")
+        return sub
 
-    sub = command(embed, "embed pictures into a collection, which can be appended to and searched, or one file")
-    sub.add_argument("model", metavar="MODEL", help=model_help)
+    sub = on_pictures(embed, "embed pictures into a collection, to be appended to and searched, or a file", "input")
     sub.add_argument("--views", action="store_true", help=views_help)
-    sub.add_argument("input", metavar="INPUT", nargs="+", help=f"{inputs_help}; subfolders of a folder are classes")
-    sub.add_argument(
-        "-o",
-        "--output",
-        metavar="OUT",
-        required=True,
-        help="folder of a collection, which keeps what it has; or a .npy, .npz (with paths) or .csv file",
-    )
-    sub.add_argument("--labels", metavar="FILE", help="classes of one IDX file's images: IDX, or last column of a CSV")
-    sub.add_argument("--show", metavar="PNG", help=show_help)
+    output_help = "folder of a collection, new or to append to; or .npy, .npz (with paths) or .csv file"
+    sub.add_argument("-o", "--output", metavar="OUT", required=True, help=output_help)
+    sub.add_argument("--labels", metavar="FILE", help="classes of an IDX file's images, as IDX or CSV (subfolders)")
 
-    sub = command(compare, "say how far apart two images are, and whether they are similar")
-    sub.add_argument("model", metavar="MODEL", help=model_help)
-    sub.add_argument("a", metavar="A", help="image file")
-    sub.add_argument("b", metavar="B", help="image file")
-    sub.add_argument("--show", metavar="PNG", help=show_help)
+    on_pictures(compare, "say how far apart two images are, and whether they are similar", "a", "b")
 
-    sub = command(search, "list the pictures of a collection nearest to each query")
-    sub.add_argument("model", metavar="MODEL", help=model_help)
-    sub.add_argument("query", metavar="QUERY", nargs="+", help=inputs_help)
+    sub = on_pictures(search, "list the pictures of a collection nearest to each query", "query")
     sub.add_argument("--views", action="store_true", help="the index was written with --views")
     sub.add_argument("--index", metavar="INDEX", required=True, help="collection or .npz written by embed")
     sub.add_argument("-k", type=int, default=5, metavar="K", help="how many (5)")
-    sub.add_argument("--show", metavar="PNG", help=show_help)
 
-    sub = command(
-        classify, "say the class of pictures: their neighbours' in a collection, or by the model's class means"
-    )
-    sub.add_argument("model", metavar="MODEL", help=model_help)
-    sub.add_argument("input", metavar="INPUT", nargs="+", help=inputs_help)
+    sub = on_pictures(classify, "say the class of pictures, by that of their nearest ones", "input")
     sub.add_argument("--views", action="store_true", help="the index was written with --views")
-    sub.add_argument("--index", metavar="INDEX", help="collection with classes (the model's class means)")
+    sub.add_argument("--index", metavar="INDEX", help="collection with classes (the means of the model's own classes)")
     sub.add_argument("-k", type=int, default=5, metavar="K", help="how many of its pictures vote (5)")
 
     sub = command(export, "write a saved model, or its embeddings, for other tools")

@@ -188,6 +188,47 @@ def test_names_on_standard_input_and_patterns(model, digits, tmp_path):
     assert json.loads(done.stdout)["images"] == 5
 
 
+@pytest.mark.long
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="peak memory is read from /proc")
+def test_a_hundred_thousand_pictures_in_little_memory_killed_on_the_way(model, tmp_path):
+    """Of an IDX file of 78 MB, which is read whole; what was embedded before the kill is not embedded again."""
+    images = np.rint(load_dataset().all_train.images[..., 0] * 255).astype(np.uint8)
+    write_idx(tmp_path / "large.idx", np.concatenate([images, images[:40_000]]))
+    write_idx(tmp_path / "small.idx", images[:1000])
+    script = """if True:
+        import sys
+        from siamese_np.cli import main
+        assert main(sys.argv[1:]) == 0
+        status = open("/proc/self/status").read()
+        print(int(status.partition("VmHWM:")[2].split()[0]) / 1024)"""
+
+    def command(name: str) -> list[str]:
+        given = ["embed", "--json", model, tmp_path / f"{name}.idx", "-o", tmp_path / name]
+        return [sys.executable, "-c", script, *map(str, given)]
+
+    def embed(name: str) -> tuple[dict, float]:
+        done = subprocess.run(command(name), capture_output=True, text=True, check=True)
+        said, megabytes = done.stdout.splitlines()
+        return json.loads(said), float(megabytes)
+
+    process = subprocess.Popen(command("large"), stdout=subprocess.DEVNULL)
+    while not (tmp_path / "large" / "state.json").exists() or len(Collection(tmp_path / "large")) == 0:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    there = len(Collection(tmp_path / "large"))
+    (_, less), (large, more) = embed("small"), embed("large")
+    assert (large["already_there"], large["images"], large["rows"]) == (there, 100_000 - there, 100_000)
+    print(f"{there} before the kill, then {large['images_per_second']:.0f} a second; {less:.0f} and {more:.0f} MB")
+    assert more - less < 78 + 80
+    collection = Collection(tmp_path / "large")
+    assert [collection.row(i).path for i in (0, 99_999)] == [f"{tmp_path}/large.idx#{i}" for i in (0, 99_999)]
+    some = np.arange(0, 100_000, 997)
+    expected = load_model(model).embed(np.float32(images[some % 60_000, ..., None]) / np.float32(255))
+    np.testing.assert_array_equal(collection.emb[some], expected)
+
+
 # --- kills, Ctrl-C, and other writers -----------------------------------------------------------------------
 
 # Kills itself before, in or after the write of a given number; each batch is one commit.
@@ -352,6 +393,8 @@ def change(path: Path, old: str, new: str) -> None:
         (lambda folder: change(folder / store.STATE, '"rows": 2', '"rows": 1'), "rows.jsonl was changed"),
         (lambda folder: change(folder / store.STATE, '"rows": 2', '"rows": -2'), "state.json is damaged"),
         (lambda folder: change(folder / store.STATE, '"rows": 2', '"rows": 2e0'), "state.json is damaged"),
+        (lambda folder: change(folder / store.STATE, '"rows": 2', f'"rows": {10**40}'), "state.json is damaged"),
+        (lambda folder: change(folder / store.ROWS, "[1, 2]", "   1.0"), "line 1 describes no picture"),
         (lambda folder: change(folder / store.STATE, '"replaced": []', '"replaced": [2]'), "state.json is damaged"),
         (lambda folder: change(folder / store.STATE, "collection 1", "collection 9"), "state.json is damaged"),
         (lambda folder: change(folder / store.STATE, "{", "[" * 100_000), "state.json is damaged"),
@@ -405,9 +448,9 @@ def test_a_collection_of_another_model_views_or_form_is_refused(model, digits, t
             assert words in mistake(capsys, *command, *extra)
     siamese = load_model(model)
     for form in (InputForm("as-is", (28, 28, 1)), InputForm("resize", (28, 28, 1), 0.0)):
-        with pytest.raises(DataError, match="was made of pictures read as"):
+        with pytest.raises(DataError, match="was made of pictures read in another way, --as digit"):
             open_collection(out, siamese, form)
-        with pytest.raises(DataError, match="was made of pictures read as"):
+        with pytest.raises(DataError, match="was made of pictures read in another way, --as digit"):
             Writer(out, siamese, form)
 
 
@@ -507,6 +550,18 @@ def test_equal_votes_go_to_the_nearest_and_unknown_classes_have_none(model, digi
     assert (said[0]["class"], said[0]["share"]) == ("a", 2 / 3)
     assert said[0]["distance"] == pytest.approx(0.002 * 4, rel=0.01)
     assert "knows no classes" in mistake(capsys, "classify", model, paths[0], "--index", tmp_path / "c", "-k", 1)
+
+
+def test_pictures_are_read_in_the_form_that_is_asked_for(model, digits, tmp_path, capsys):
+    query, form = digits / "1" / "2.png", InputForm("as-is", (28, 28, 1))
+    Image.fromarray(255 - np.asarray(Image.open(query))).save(query)  # a digit is inverted, as-is it is not
+    told(capsys, "embed", model, query, "-o", tmp_path / "c", "--as", "as-is")
+    expected = load_model(model).embed(read_image(query, form)[np.newaxis])
+    np.testing.assert_array_equal(Collection(tmp_path / "c").emb, expected)
+    assert "read in another way, --as as-is" in mistake(capsys, "search", model, query, "--index", tmp_path / "c")
+    found = told(capsys, "search", model, query, "--index", tmp_path / "c", "--as", "as-is")
+    assert found["nearest"][0]["distance"] == 0
+    assert "no input form 'photo'" in mistake(capsys, "compare", model, query, query, "--as", "photo")
 
 
 def test_a_model_without_classes_cannot_classify(model, digits, capsys):

@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> tuple[int, dict[str, Any], str]:
     if not output.parent.is_dir():
         raise OptionError(f"there is no folder {output.parent} for --output")
     siamese, form = model_and_form(args)
-    sheet = Sheet(args.show, ["picture", "the network sees"]) if args.show else None
+    sheet = Sheet(args.show, ["picture", "the network sees"])
     labels = _labels(args, siamese) if args.labels else None
     unreadable: list[Picture] = []
     pending: dict[str, list[int]] = {}  # the stamps of pictures in the batch being read
@@ -65,8 +65,7 @@ def run(args: argparse.Namespace) -> tuple[int, dict[str, Any], str]:
                 name, path = picture.name, os.path.abspath(picture.name)
                 kind = picture.class_name if labels is None else labels[int(name.rpartition("#")[2])]
                 rows.append(Row(path, kind, unlike, pending[path]))
-                if sheet is not None:
-                    sheet.add([(picture.original, f"{os.path.basename(name)}  {kind or ''}"), (picture.image, "")])
+                sheet.add([(picture.original, os.path.basename(name)), (picture.image, kind or "")])
             emb = np.stack([one.emb for one in batch])
             if writer is None:
                 names += [one.picture.name for one in batch]
@@ -101,11 +100,9 @@ def run(args: argparse.Namespace) -> tuple[int, dict[str, Any], str]:
         text += f", which holds {result['rows']:,}"
     if unreadable:
         text += f"; {len(unreadable):,} could not be read"
-    if sheet is not None:
-        text += f"\n{sheet.save()}"
     if stop.is_set():
         print("siamese-np: interrupted; the same command goes on where it stopped", file=sys.stderr)
-    return 130 if stop.is_set() else status, result, text
+    return 130 if stop.is_set() else status, result, "\n".join([text, *sheet.save()])
 
 
 def _stamp(name: str) -> list[int]:

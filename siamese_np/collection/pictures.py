@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,10 +45,11 @@ class Embedded(NamedTuple):
 
 
 def model_and_form(args: argparse.Namespace) -> tuple[SiameseNetwork, InputForm]:
-    """The model that a command was given, and how it reads pictures."""
+    """The model that a command was given, and how pictures are read for it."""
     siamese = load_model(args.model)
     siamese.views = getattr(args, "views", False)
-    return siamese, form_of(siamese)
+    form = form_of(siamese)
+    return siamese, form if args.form is None else replace(form, kind=args.form)
 
 
 def expanded(inputs: Iterable[str]) -> Iterator[str]:
@@ -80,15 +82,12 @@ def idx_count(path: str) -> int:
     return int.from_bytes(start[4:], "big")
 
 
-def embedded(
-    siamese: SiameseNetwork, pictures: Iterable[Picture], sheet: Sheet | None = None
-) -> Iterator[list[Embedded]]:
+def embedded(siamese: SiameseNetwork, pictures: Iterable[Picture], sheet: Sheet) -> Iterator[list[Embedded]]:
     """Batches of embedded pictures; an original is only kept for a sheet that has room."""
     batch: list[Picture] = []
     start = time.monotonic()
     for picture in pictures:
-        keep = sheet is not None and not sheet.full and picture.original is not None
-        batch.append(picture._replace(original=thumbnail(picture.original) if keep else None))
+        batch.append(picture._replace(original=None if sheet.full else thumbnail(picture.original)))
         if len(batch) == BATCH or time.monotonic() - start > BATCH_SECONDS:
             yield embed_batch(siamese, batch)
             batch, start = [], time.monotonic()

@@ -12,7 +12,7 @@ import numpy as np
 from siamese_np._process import printed
 from siamese_np.collection.index import Index, ListIndex, nearest_rows, open_collection
 from siamese_np.collection.pictures import Embedded, embed_batch, embedded, expanded, model_and_form, status_of
-from siamese_np.collection.sheet import MAX_ROWS, Sheet, original
+from siamese_np.collection.sheet import MAX_ROWS, Cell, Sheet, original
 from siamese_np.collection.store import Row
 from siamese_np.datasets import InputForm, Picture, read_image, read_images
 from siamese_np.errors import DataError, ModelError
@@ -27,7 +27,7 @@ def search(args: argparse.Namespace) -> Answer:
     """The nearest pictures of a collection, and the class that they vote for."""
     siamese, form = model_and_form(args)
     index = open_collection(Path(args.index), siamese, form)
-    sheet = Sheet(args.show, ["query", "the network sees", "nearest"]) if args.show else None
+    sheet = Sheet(args.show, ["query", "the network sees", "nearest"])
     queries, told, status = _read(siamese, args.query, form, sheet)
     threshold = None if siamese.views else siamese.threshold  # which is of single embeddings
     answers, lines = [], []
@@ -45,21 +45,20 @@ def search(args: argparse.Namespace) -> Answer:
             for (row, d), alike in zip(hits, similar, strict=True)
         ]
         answers.append(answer)
-        if sheet is not None:
-            shown = [] if sheet.full else hits
-            cells = [(original(row.path, form.shape[2]), f"{d:.4f}  {row.class_name or ''}") for row, d in shown]
-            name = os.path.basename(query.picture.name)
-            sheet.add([(query.picture.original, name), (query.picture.image, _summary(answer)), *cells])
+        shown = [] if sheet.full else hits
+        cells = [(original(row.path, form.shape[2]), f"{d:.4f}  {row.class_name or ''}") for row, d in shown]
+        sheet.add([*_seen(query, _summary(answer)), *cells])
     result = {"threshold": threshold, "queries": answers, "unreadable": told}
     result |= answers[0] if len(answers) == 1 else {}
-    return status, result, "\n".join(lines + ([] if sheet is None else [sheet.save()]))
+    return status, result, "\n".join(lines + sheet.save())
 
 
 def classify(args: argparse.Namespace) -> Answer:
     """The class of pictures: that of most neighbours in a collection, or of the nearest of the model's class means."""
     siamese, form = model_and_form(args)
     index = open_collection(Path(args.index), siamese, form) if args.index else _class_means(args, siamese)
-    queries, told, status = _read(siamese, args.input, form)
+    sheet = Sheet(args.show, ["picture", "the network sees"])
+    queries, told, status = _read(siamese, args.input, form, sheet)
     answers, lines = [], []
     for query, hits in zip(queries, _hits(queries, index, args.k if args.index else 1), strict=True):
         vote = _vote(hits)
@@ -71,14 +70,16 @@ def classify(args: argparse.Namespace) -> Answer:
         answer = {"path": query.picture.name, **vote, "distance": distance, **query.verdict(siamese)}
         answers.append(answer)
         lines.append(f"{printed(query.picture.name)}: {_summary(answer)} (distance {distance:.4f})")
-    return status, {"pictures": answers, "unreadable": told}, "\n".join(lines)
+        sheet.add(_seen(query, _summary(answer)))
+    return status, {"pictures": answers, "unreadable": told}, "\n".join(lines + sheet.save())
 
 
 def compare(args: argparse.Namespace) -> Answer:
     """How far apart two pictures are, and whether they are similar."""
     siamese, form = model_and_form(args)
-    sheet = Sheet(args.show, ["picture", "the network sees"]) if args.show else None
-    both = embed_batch(siamese, [Picture(name, read_image(name, form)) for name in (args.a, args.b)])
+    sheet = Sheet(args.show, ["picture", "the network sees"])
+    shown = {name: None if sheet.full else original(name, form.shape[2]) for name in (args.a, args.b)}
+    both = embed_batch(siamese, [Picture(name, read_image(name, form), shown[name]) for name in (args.a, args.b)])
     images = np.stack([one.picture.image for one in both])  # type: ignore[misc]
     distance = float(siamese.distances(images[:1], images[1:])[0])
     similar = distance < siamese.threshold
@@ -89,23 +90,20 @@ def compare(args: argparse.Namespace) -> Answer:
     if verdicts[0]["unlike"] is not None:
         result |= {name: [said[name] for said in verdicts] for name in ("unlike", "verdict")}
     for one, said in zip(both, verdicts, strict=True):
-        name = one.picture.name
-        lines += [f"{printed(name)} is {said['verdict']}"] if said["verdict"] else []
-        if sheet is not None:
-            before = original(name, form.shape[2]), os.path.basename(name)
-            sheet.add([before, (one.picture.image, said["verdict"] or "")])
-    return 0, result, "\n".join(lines + ([] if sheet is None else [sheet.save()]))
+        lines += [f"{printed(one.picture.name)} is {said['verdict']}"] if said["verdict"] else []
+        sheet.add(_seen(one, said["verdict"] or ""))
+    return 0, result, "\n".join(lines + sheet.save())
 
 
 def _read(
-    siamese: SiameseNetwork, inputs: Sequence[str], form: InputForm, sheet: Sheet | None = None
+    siamese: SiameseNetwork, inputs: Sequence[str], form: InputForm, sheet: Sheet
 ) -> tuple[list[Embedded], list[dict[str, Any]], int]:
     """The pictures that could be read, of which only the first keep their pixels; the others; and the exit status."""
     queries: list[Embedded] = []
     unreadable: list[Picture] = []
     for batch in embedded(siamese, read_images(expanded(inputs), form, unreadable.append), sheet):
         for one in batch:
-            name_only = sheet is None or len(queries) >= MAX_ROWS
+            name_only = sheet.full or len(queries) >= MAX_ROWS
             queries.append(one._replace(picture=Picture(one.picture.name, None)) if name_only else one)
     status, told = status_of(unreadable, len(queries))
     return queries, told, status
@@ -115,6 +113,11 @@ def _hits(queries: Sequence[Embedded], index: Index, k: int) -> Iterator[Hits]:
     """For each query its nearest rows and their distances."""
     for rows, distances in zip(*nearest_rows(np.stack([one.emb for one in queries]), index, k), strict=True):
         yield [(index.row(i), float(d)) for i, d in zip(rows, distances, strict=True)]
+
+
+def _seen(query: Embedded, text: str) -> list[Cell]:
+    """The first two pictures of a row of the sheet."""
+    return [(query.picture.original, os.path.basename(query.picture.name)), (query.picture.image, text)]
 
 
 def _vote(hits: Hits) -> dict[str, Any]:

@@ -32,23 +32,20 @@ Cell = tuple[NDArray[Any] | None, str]
 class Sheet:
     """Rows of at most `MAX_COLUMNS` pictures with text below each; those after `MAX_ROWS` are only counted.
 
-    OptionError where `path` does not end in ``.png``, has no folder, or is a file that is no such sheet.
+    OptionError where `path` does not end in ``.png``, has no folder, or is a file that is no such sheet. Of None no
+    sheet is made.
     """
 
-    def __init__(self, path: str, heads: Sequence[str]) -> None:
-        self.path, self.cut = Path(path), 0
+    def __init__(self, path: str | None, heads: Sequence[str]) -> None:
+        self.path, self.cut = None if path is None else Path(path), 0
         self.rows: list[Sequence[Cell]] = [[(None, head) for head in heads]]
-        if self.path.suffix.lower() != ".png":
-            raise OptionError(f"--show must end in .png, not {self.path.name!r}")
-        if not self.path.parent.is_dir():
-            raise OptionError(f"there is no folder {self.path.parent} for --show")
-        if os.path.lexists(self.path) and not _is_sheet(self.path):
-            raise OptionError(f"{self.path} was not written by --show, and is not replaced")
+        if self.path is not None:
+            _check(self.path)
 
     @property
     def full(self) -> bool:
         """Whether the next row is only counted."""
-        return len(self.rows) > MAX_ROWS
+        return self.path is None or len(self.rows) > MAX_ROWS
 
     def add(self, cells: Sequence[Cell]) -> None:
         """Add a row of pictures (None where there is none), each with its text."""
@@ -57,8 +54,10 @@ class Sheet:
         else:
             self.rows.append(cells[:MAX_COLUMNS])
 
-    def save(self) -> str:
-        """Write the file; a sentence that says so."""
+    def save(self) -> list[str]:
+        """Write the file; a line that says so."""
+        if self.path is None:
+            return []
         import matplotlib  # which comes with a font
 
         font = ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSansMono.ttf", 10)
@@ -80,7 +79,16 @@ class Sheet:
         sheet.save(content, "PNG", pnginfo=mark)
         write_atomically(self.path, content.getvalue())
         cut = f", the first {MAX_ROWS} of {MAX_ROWS + self.cut:,} pictures" if self.cut else ""
-        return f"sheet: {printed(str(self.path))}{cut}"
+        return [f"sheet: {printed(str(self.path))}{cut}"]
+
+
+def _check(path: Path) -> None:
+    if path.suffix.lower() != ".png":
+        raise OptionError(f"--show must end in .png, not {path.name!r}")
+    if not path.parent.is_dir():
+        raise OptionError(f"there is no folder {path.parent} for --show")
+    if os.path.lexists(path) and not _is_sheet(path):
+        raise OptionError(f"{path} was not written by --show, and is not replaced")
 
 
 def _is_sheet(path: Path) -> bool:

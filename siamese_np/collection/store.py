@@ -83,7 +83,7 @@ class Collection:
         with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
             line = json.loads(self._lines[self._starts[i] : self._starts[i + 1]].tobytes())
             row = Row(line["path"], line["class"], line["unlike"], line["stamp"])
-            if isinstance(row.path, str) and isinstance(row.class_name, (str, type(None))):
+            if isinstance(row.path, str) and isinstance(row.class_name, str | None) and isinstance(row.stamp, list):
                 return row
         raise DataError(f"{self.folder / ROWS} was changed: line {i + 1} describes no picture")
 
@@ -92,7 +92,7 @@ class Collection:
         how = {
             "views": f"with{'' if self.state['views'] else 'out'} --views",
             "model": "by another model: embed its pictures again with this one",
-            "input": f"of pictures read as {self.state['input']}",
+            "input": f"of pictures read in another way, --as {self.state['input'].get('kind')}",
         }
         for name, value in _made_by(siamese, form).items():
             if self.state[name] != value:
@@ -116,10 +116,12 @@ class Writer:
 
     def __init__(self, folder: Path, siamese: SiameseNetwork, form: InputForm) -> None:
         self.folder = folder
+        self._made = not folder.exists()
         with contextlib.ExitStack() as opened:
             _make_folder(folder)
             opened.callback(os.close, _locked(folder))
-            if self_made := not (folder / STATE).exists():
+            self._new = not (folder / STATE).exists()
+            if self._new:
                 size = {"embedding_size": siamese.network.output_shape[0], "rows": 0, "row_bytes": 0}
                 self.state = {
                     "format": FORMAT,
@@ -135,7 +137,7 @@ class Writer:
                 opened.enter_context(open(folder / name, "r+b", buffering=0, opener=_open_own))
                 for name in (EMBEDDINGS, ROWS)
             ]
-            self.state, self._new = there.state, self_made
+            self.state = there.state
             self._stamps = {(row := there.row(i)).path: (i, list(row.stamp)) for i in range(len(there))}
             for file, size in zip(self._files, (there.emb.nbytes, self.state["row_bytes"]), strict=True):
                 file.truncate(size)
@@ -150,7 +152,8 @@ class Writer:
             if self._new and not self.state["rows"]:  # nothing came: no empty collection is left
                 for name in (EMBEDDINGS, ROWS, STATE, LOCK):
                     (self.folder / name).unlink()
-                self.folder.rmdir()
+                if self._made:
+                    self.folder.rmdir()
             else:
                 self._commit()
 
@@ -199,9 +202,9 @@ def _read_state(folder: Path) -> dict[str, Any]:
     with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
         state = json.loads(content)
         counts = [state["rows"], state["row_bytes"], state["embedding_size"] - 1, *state["replaced"]]
-        right = all(type(count) is int and count >= 0 for count in counts)
+        right = all(type(count) is int and 0 <= count < 1 << 48 for count in counts)
         right = right and all(row < state["rows"] for row in state["replaced"]) and state["format"] == FORMAT
-        if right and {"views", "model", "input"} <= set(state):
+        if right and {"views", "model"} <= set(state) and isinstance(state["input"], dict):
             return dict(state)
     raise DataError(f"{folder / STATE} is damaged, or not of the format {FORMAT!r}")
 
