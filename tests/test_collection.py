@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -566,6 +567,45 @@ def test_pictures_are_read_in_the_form_that_is_asked_for(model, digits, tmp_path
 
 def test_a_model_without_classes_cannot_classify(model, digits, capsys):
     assert "has no class names: give --index" in mistake(capsys, "classify", model, digits / "0")
+
+
+@pytest.fixture
+def knowing(model, monkeypatch) -> SiameseNetwork:
+    """The model with class names, class means and a calibration by which an image is the more unlike, the darker."""
+    siamese = load_model(model)
+    siamese.class_names = ["zero", "one", "two"]
+    means = [siamese.embed(TEST.images[TEST.classes == digit]).mean(axis=0) for digit in range(3)]
+    monkeypatch.setattr(siamese, "novelty", SimpleNamespace(limit=0.9, class_means=np.stack(means)), raising=False)
+    unlike = lambda images: 1.0 - images.mean(axis=(1, 2, 3))  # noqa: E731
+    monkeypatch.setattr(siamese, "embed_scored", lambda images: (siamese.embed(images), unlike(images)), raising=False)
+    monkeypatch.setattr("siamese_np.collection.pictures.load_model", lambda path: siamese)
+    return siamese
+
+
+def test_a_model_that_knows_its_classes_classifies_by_their_means(knowing, model, digits, capsys):
+    paths = sorted((digits / "1").iterdir())
+    said = told(capsys, "classify", model, digits / "1")["pictures"]
+    images = np.stack([read_image(path) for path in paths])
+    indices, distances = nearest(knowing.embed(images), knowing.novelty.class_means, 1)
+    assert [one["class"] for one in said] == [knowing.class_names[i] for i in indices[:, 0]]
+    assert [one["distance"] for one in said] == list(distances[:, 0]) and said[0]["share"] is None
+    assert "--views has no class means" in mistake(capsys, "classify", model, digits / "1", "--views")
+
+
+def test_what_is_unlike_anything_gets_a_verdict(knowing, model, digits, tmp_path, capsys):
+    (one, zero), out = (sorted((digits / name).iterdir())[0] for name in "10"), tmp_path / "c"
+    told(capsys, "embed", model, digits, "-o", out)
+    said = {row.path: row.unlike for row in rows_of(out)}
+    assert said[str(one)] > 0.9 > said[str(zero)] == pytest.approx(1 - read_image(zero).mean(), abs=1e-6)
+    for query, verdict in ((one, "unlike anything it was trained on"), (zero, None)):
+        found = told(capsys, "search", model, query, "--index", out)
+        assert (found["unlike"], found["verdict"]) == (said[str(query)], verdict)
+        assert told(capsys, "classify", model, query)["pictures"][0]["verdict"] == verdict
+    both = told(capsys, "compare", model, one, zero)
+    assert both["unlike"] == [said[str(one)], said[str(zero)]] and both["verdict"][1] is None
+    for command in (["search", model, one, "--index", out], ["compare", model, one, zero], ["classify", model, one]):
+        assert main([*map(str, command)]) == 0
+        assert capsys.readouterr().out.count("unlike anything it was trained on") == 1
 
 
 def test_k_that_is_no_number_of_rows(model, digits, tmp_path, capsys):

@@ -40,7 +40,8 @@ class Embedded(NamedTuple):
 
     def verdict(self, siamese: SiameseNetwork) -> dict[str, Any]:
         """`unlike`, and what to say of it."""
-        far = self.unlike is not None and self.unlike > siamese.novelty.limit  # type: ignore[attr-defined]
+        novelty: Any = getattr(siamese, "novelty", None)
+        far = self.unlike is not None and self.unlike > novelty.limit
         return {"unlike": self.unlike, "verdict": UNLIKE if far else None}
 
 

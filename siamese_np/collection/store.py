@@ -122,14 +122,9 @@ class Writer:
             opened.callback(os.close, _locked(folder))
             self._new = not (folder / STATE).exists()
             if self._new:
-                size = {"embedding_size": siamese.network.output_shape[0], "rows": 0, "row_bytes": 0}
-                self.state = {
-                    "format": FORMAT,
-                    **_made_by(siamese, form),
-                    **size,
-                    "replaced": [],
-                    "versions": versions(),
-                }
+                self.state = {"format": FORMAT, "versions": versions(), **_made_by(siamese, form)}
+                self.state |= {"embedding_size": siamese.network.output_shape[0]}
+                self.state |= {"rows": 0, "row_bytes": 0, "replaced": []}
                 self._write_state()
             there = Collection(folder)
             there.check_made_by(siamese, form)
@@ -137,9 +132,10 @@ class Writer:
                 opened.enter_context(open(folder / name, "r+b", buffering=0, opener=_open_own))
                 for name in (EMBEDDINGS, ROWS)
             ]
-            self.state = there.state
+            self.state, sizes = there.state, (there.emb.nbytes, there.state["row_bytes"])
             self._stamps = {(row := there.row(i)).path: (i, list(row.stamp)) for i in range(len(there))}
-            for file, size in zip(self._files, (there.emb.nbytes, self.state["row_bytes"]), strict=True):
+            del there  # a file that is mapped cannot be cut on every system
+            for file, size in zip(self._files, sizes, strict=True):
                 file.truncate(size)
                 file.seek(size)
             self._committed, self._open = time.monotonic(), opened.pop_all()
@@ -148,14 +144,15 @@ class Writer:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        left = self.state["rows"] or not self._new
         with self._open:
-            if self._new and not self.state["rows"]:  # nothing came: no empty collection is left
-                for name in (EMBEDDINGS, ROWS, STATE, LOCK):
-                    (self.folder / name).unlink()
-                if self._made:
-                    self.folder.rmdir()
-            else:
+            if left:
                 self._commit()
+        if not left:  # nothing came, so there is no collection
+            for name in (EMBEDDINGS, ROWS, STATE, LOCK):
+                (self.folder / name).unlink()
+            if self._made:
+                self.folder.rmdir()
 
     def holds(self, path: str, stamp: Sequence[int]) -> bool:
         """Whether the embedding of `path` is there, as the file is now."""
