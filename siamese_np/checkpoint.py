@@ -5,7 +5,6 @@ Checkpoints from before there were parts of the user's lack "own", "network", "d
 """
 
 import dataclasses
-import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +16,8 @@ from numpy.typing import NDArray
 
 from siamese_np._checks import as_number
 from siamese_np.augment import check_augmentation
-from siamese_np.datasets import Dataset
+from siamese_np.datasets import Dataset, InputForm, load_dataset
+from siamese_np.datasets.dataset import check_trained_on
 from siamese_np.description import registered_layer
 from siamese_np.errors import ModelError, OptionError, ShapeError
 from siamese_np.network import Sequential
@@ -91,6 +91,25 @@ def load_checkpoint(
     if len(training.history) == training.config.epochs and (folder / "metrics.json").exists():
         raise ModelError(f"the run in {folder} is complete: all its {training.config.epochs} epochs are done")
     return training
+
+
+def load_data_of_run(folder: Path, source: Any = None, split: str | None = None) -> Dataset:
+    """The data that the run in `folder` was trained on, or those of `source` and `split` in the same form.
+
+    Raises
+    ------
+    DataError, ModelError
+        The checkpoint is damaged, or its data cannot be loaded.
+    """
+    if not (folder / "checkpoint.npz").exists():  # `load_checkpoint` will say so
+        return load_dataset(source, split)
+    header, _ = load_arrays(folder / "checkpoint.npz", CHECKPOINT_FORMAT, lambda header: {})
+    form = None if header.get("input") is None else InputForm.from_config(header["input"])
+    if source is not None or header.get("source") is None:
+        return load_dataset(source, split, form=form)
+    origin = check_trained_on({**header["source"], "sha256": None})
+    assert origin is not None
+    return load_dataset(origin["source"], origin["split"], form=form, seed=origin["seed"])
 
 
 def _arrays(training: "Training") -> dict[str, NDArray[Any]]:
@@ -170,7 +189,13 @@ def describe(config: "TrainConfig", own: Mapping[str, Any]) -> dict[str, Any]:
 
 def identity(config: "TrainConfig", dataset: Dataset, own: Mapping[str, Any], network: Sequential) -> dict[str, Any]:
     """The part of a header that stays the same from the first step to the last."""
-    same = {"options": dataclasses.asdict(config), "own": own, "dataset": dataset.name, **_digests(dataset)}
+    same: dict[str, Any] = {
+        "options": dataclasses.asdict(config),
+        "own": own,
+        "dataset": dataset.name,
+        **_digests(dataset),
+    }
+    same |= {"source": dataset.source, "input": dataset.form and dataset.form.config()}
     return {**same, "network": _network_identity(network)} if "network" in own else same
 
 
@@ -234,9 +259,4 @@ def _is_history(rows: list[Any], health: list[str]) -> bool:
 
 
 def _digests(dataset: Dataset) -> dict[str, str]:
-    """Hashes of the classes, with the image size, and of the pixels of the images for training and validation."""
-    data, images = hashlib.sha256(json.dumps(dataset.train.images.shape[1:]).encode()), hashlib.sha256()
-    for split in (dataset.train, dataset.validation):
-        data.update(np.ascontiguousarray(split.classes).data)
-        images.update(np.ascontiguousarray(split.images).data)
-    return {"data": data.hexdigest(), "images": images.hexdigest()}
+    return {name: dataset.digests[name] for name in ("data", "images")}

@@ -22,15 +22,18 @@ from siamese_np._process import discard, safe_streams
 from siamese_np.errors import OptionError, SiameseError
 
 if TYPE_CHECKING:
+    from siamese_np.config import TrainConfig
+    from siamese_np.datasets import Dataset
     from siamese_np.network import SiameseNetwork
 
 # Of each command, for its help
 EXAMPLES = {
     "train": ["", "--recipe best --out runs/best", "--preset mlp --epochs 1", "--resume runs/cnn3-1"],
     "evaluate": ["runs/cnn3-1", "runs/cnn3-1 --views"],
-    "embed": ["runs/cnn3-1 photo.jpg scans/ -o embeddings.npz"],
+    "embed": ["runs/cnn3-1 photo.jpg scans/ -o collected", "runs/cnn3-1 scans/ -o embeddings.csv --show sheet.png"],
     "compare": ["runs/cnn3-1 one.png other.png"],
-    "search": ["runs/cnn3-1 query.png --index embeddings.npz -k 3"],
+    "search": ["runs/cnn3-1 query.png --index collected -k 3"],
+    "classify": ["runs/cnn3-1 scans/", "runs/cnn3-1 one.png --index collected"],
     "export": [
         "runs/cnn3-1 -o model.onnx",
         "runs/cnn3-1 --to projector -o projector",
@@ -75,6 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def train(args: argparse.Namespace) -> int:
     """Train, evaluate on the test images, draw, save."""
+    from siamese_np.checkpoint import load_data_of_run
     from siamese_np.config import TrainConfig
     from siamese_np.datasets import load_dataset
     from siamese_np.evaluation import text
@@ -86,15 +90,19 @@ def train(args: argparse.Namespace) -> int:
     config = None
     if args.resume is None:
         config = recipe(args.recipe or "default", **given)
+        dataset = load_dataset(args.data, args.split, args.size, args.channels, args.form)
+        config = _fitted(config, dataset, given)
         folder = Path("runs") / f"{config.preset}-*" if args.out is None else Path(args.out)
-    elif given or args.recipe is not None or args.out is not None:
-        wrong = "--" + next(iter([*given, "out" if args.recipe is None else "recipe"])).replace("_", "-")
-        raise OptionError(f"{wrong} cannot go with --resume: a resumed run keeps its options and its folder")
     else:
+        kept = {"recipe": args.recipe, "size": args.size, "colour": args.channels, "as": args.form, "out": args.out}
+        if wrong := [*given, *(name for name, value in kept.items() if value is not None)]:
+            option = "--" + wrong[0].replace("_", "-")
+            raise OptionError(f"{option} cannot go with --resume: a resumed run keeps its options and its folder")
         folder = Path(args.resume)
+        dataset = load_data_of_run(folder, args.data, args.split)
     run = train_run(
         config,
-        load_dataset(args.data),
+        dataset,
         folder,
         resume=args.resume is not None,
         overwrite=args.overwrite,
@@ -103,8 +111,7 @@ def train(args: argparse.Namespace) -> int:
         show_bar=sys.stderr.isatty(),
     )
     if run.interrupted:
-        again = ["--resume", str(run.folder), *(["--data", args.data] if args.data else [])]
-        _log(f"`siamese-np train {shlex.join(again)}` goes on")
+        _log(f"`siamese-np train {shlex.join(['--resume', str(run.folder)])}` goes on")
         return 130
     return 0
 
@@ -112,9 +119,10 @@ def train(args: argparse.Namespace) -> int:
 def evaluate(args: argparse.Namespace) -> int:
     """Measure a saved model on the test images."""
     from siamese_np import evaluation
-    from siamese_np.datasets import load_dataset
+    from siamese_np.datasets import load_data_of
 
-    siamese, dataset = _load(args), load_dataset(args.data)
+    siamese = _load(args)
+    dataset = load_data_of(siamese, args.data, args.split, _log)
     if siamese.views:  # the model's threshold is of single embeddings
         siamese.threshold = evaluation.calibrated(siamese.embed, dataset)
     metrics = {"views": siamese.views, **evaluation.evaluate(siamese, dataset).metrics}
@@ -359,12 +367,33 @@ def _parser(with_config: bool) -> "tuple[_Parser, dict[str, _Parser]]":
 
     model_help = "run folder, or a model.npz"
     views_help = "embed each image as the mean of seven: itself, shifted and turned a little"
-    data_help = "folder of IDX files with MNIST's names (the bundled MNIST)"
+    data_help = "other data than the model was trained on, as `siamese-np train` takes them; may be given several times"
+    split_help = "which of several data sets in a folder of IDX files, such as EMNIST's letters"
 
     sub = command(train, "train a network, evaluate it on the test images, draw and save the results")
     if with_config:
         _add_config(sub)
-    sub.add_argument("--data", metavar="DIR", help=data_help)
+    sub.add_argument(
+        "--data",
+        metavar="PATH",
+        nargs="+",
+        action="extend",
+        help="folder with a subfolder of pictures for each class (perhaps in train, val, test), folder of IDX files "
+        "with MNIST's names, .npz, or .csv; several become one (the bundled MNIST)",
+    )
+    sub.add_argument("--split", metavar="S", help=split_help)
+    sub.add_argument("--size", metavar="HxW", type=_size, help="height and width of images (as they are, at most 64)")
+    colour = sub.add_mutually_exclusive_group()
+    for flag, channels in (("--colour", 3), ("--grey", 1)):
+        colour.add_argument(
+            flag, dest="channels", action="store_const", const=channels, help=f"{flag[2:]} images (as the data)"
+        )
+    sub.add_argument(
+        "--as",
+        dest="form",
+        metavar="FORM",
+        help="how pictures become images: digit, its digit found; resize; as-is (digit if the data look like MNIST)",
+    )
     sub.add_argument("--out", metavar="RUN", help="run folder to write; * stands for a free number (runs/PRESET-*)")
     sub.add_argument("--overwrite", action="store_true", help="write into --out though it holds a run")
     sub.add_argument("--resume", metavar="RUN", help="go on with an interrupted run")
@@ -372,7 +401,8 @@ def _parser(with_config: bool) -> "tuple[_Parser, dict[str, _Parser]]":
     sub = command(evaluate, "measure a saved model on the test images")
     sub.add_argument("model", metavar="MODEL", help=model_help)
     sub.add_argument("--views", action="store_true", help=f"{views_help}; the threshold is calibrated anew")
-    sub.add_argument("--data", metavar="DIR", help=data_help)
+    sub.add_argument("--data", metavar="PATH", action="append", help=data_help)
+    sub.add_argument("--split", metavar="S", help=split_help)
 
     def on_pictures(function: Any, description: str, *names: str) -> argparse.ArgumentParser:
         sub = command(function, description)
@@ -451,7 +481,8 @@ def _parser(with_config: bool) -> "tuple[_Parser, dict[str, _Parser]]":
     sub.add_argument("-o", "--output", metavar="FILE", default="trace.html", help="page to write (trace.html)")
     sub.add_argument("--label", choices=("similar", "dissimilar"), help="what the pair is (by class, or as judged)")
     sub.add_argument("--only", action="store_true", help="no other pairs on the page")
-    sub.add_argument("--data", metavar="DIR", help=data_help)
+    sub.add_argument("--data", metavar="PATH", action="append", help=data_help)
+    sub.add_argument("--split", metavar="S", help=split_help)
 
     sub = command(reproduce, "train and measure the accuracy tables of the README anew")
     sub.add_argument("--quick", action="store_true", help="hardly any training, one seed: to see that it works")
@@ -556,11 +587,32 @@ def _pair(text: str) -> tuple[int, ...]:
     return pair
 
 
+def _size(text: str) -> tuple[int, ...]:
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.isdecimal() and int(part) for part in parts):
+        raise argparse.ArgumentTypeError(f"a size is height x width, such as 60x40, not {text!r}")
+    return tuple(int(part) for part in parts)
+
+
 def _shape(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(length) for length in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(f"a shape is whole numbers such as 4,10, not {text!r}") from None
+
+
+def _fitted(config: "TrainConfig", dataset: "Dataset", given: dict[str, Any]) -> "TrainConfig":
+    """`config` with a smaller preset for small images and smaller batches for few, where none was `given`."""
+    import numpy as np
+
+    from siamese_np.presets import fitting
+
+    train = dataset.train
+    fit: dict[str, Any] = {"preset": fitting(config.preset, train.images.shape[1:])}
+    if config.protocol == "batch":
+        few = max(2 * len(np.unique(train.classes)), len(train) // 4)
+        fit["batch_size"] = min(config.batch_size, few, len(train))
+    return dataclasses.replace(config, **{name: value for name, value in fit.items() if name not in given})
 
 
 def _load(args: argparse.Namespace) -> "SiameseNetwork":

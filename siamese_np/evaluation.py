@@ -109,6 +109,7 @@ def measure(emb: NDArray[Any], gallery: NDArray[Any], dataset: Dataset, threshol
     metrics["knn_accuracy"] = float(np.mean(voted == test.classes))
     metrics["margin"] = margin
     metrics["data"] = dataset.name
+    metrics["class_names"] = dataset.class_names
     metrics["test_images"], metrics["test_pairs"] = len(emb), len(pairs)
     metrics["demonstration"] = _demonstration(emb, test, threshold)
     return Evaluation(metrics, emb, gallery, neighbours, near, voted, pairs, label, dist)
@@ -156,8 +157,16 @@ def text(metrics: Mapping[str, Any]) -> str:
         )
     for pair in metrics["demonstration"]:
         (one, other), distance = pair["classes"], pair["distance"]
-        lines.append(f"  an image of a {one} and one of a {other}: distance {distance:.3f}, {verdict(pair)}")
+        of, to = class_words(metrics, one), class_words(metrics, other)
+        lines.append(f"  an image of {of} and one of {to}: distance {distance:.3f}, {verdict(pair)}")
     return "\n".join(lines)
+
+
+def class_words(metrics: Mapping[str, Any], number: int) -> str:
+    """A class in a sentence: "a 3", or its name."""
+    names = metrics.get("class_names")
+    name = str(number) if names is None else names[number]
+    return f"a {name}" if name.isdecimal() else repr(name)
 
 
 def verdict(pair: Mapping[str, Any]) -> str:

@@ -291,6 +291,9 @@ class SiameseNetwork:
 
     Attributes
     ----------
+    trained_on : dict or None
+        The data that it was trained on, if `load_dataset` loaded them: ``source``, ``split`` and ``seed`` are its
+        arguments, ``sha256`` is the hash of all images. Kept in model files.
     views : bool, False at first
         Embed each image as the mean of seven embeddings: of itself, shifted and turned a little
         (`siamese_np.augment.views`). It takes seven times as long, makes fewer mistakes, and wants a threshold of its
@@ -324,6 +327,7 @@ class SiameseNetwork:
         self.input_form = default_form(network.input_shape) if input_form is None else input_form
         if self.input_form is not None and self.input_form.shape != network.input_shape:
             raise ShapeError(f"pictures of {self.input_form.shape} are no input of a network of {network.input_shape}")
+        self.trained_on: dict[str, Any] | None = None
         self._distance = EuclideanDistance()
 
     def forward(self, images_a: Array, images_b: Array) -> tuple[Array, Any]:

@@ -106,9 +106,7 @@ def _blocks(
 ) -> Sequential:
     """Blocks of 3x3 convolution, ReLU and 2x2 max-pooling, then two dense layers."""
     H, W, C = _image_shape(input_shape)
-    smallest = 1
-    for _ in filters:
-        smallest = 2 * smallest + 2 - 2 * pad
+    smallest = _smallest(len(filters), pad)
     if min(H, W) < smallest:
         raise ShapeError(f"the {name} preset needs images of at least {smallest}x{smallest} pixels, not {H}x{W}")
     seeds = seeded(np.random.SeedSequence, seed).spawn(len(filters) + 2)
@@ -118,6 +116,22 @@ def _blocks(
         H, W, C = (H - 2 + 2 * pad) // 2, (W - 2 + 2 * pad) // 2, F
     layers += [Flatten(), Dense(H * W * C, hidden, seed=seeds[-2], dtype=dtype), ReLU()]
     return Sequential([*layers, Dense(hidden, embedding_size, seed=seeds[-1], dtype=dtype)], input_shape)
+
+
+def _smallest(blocks: int, pad: int) -> int:
+    """The least height and width of images of which something is left after so many blocks."""
+    smallest = 1
+    for _ in range(blocks):
+        smallest = 2 * smallest + 2 - 2 * pad
+    return smallest
+
+
+_SMALLEST = {"cnn3": _smallest(3, 1), "slim": _smallest(2, 0), "cnn": _smallest(2, 1), "mlp": 1}
+
+
+def fitting(preset: str, shape: Shape) -> str:
+    """`preset`, or, where images of this shape are too small for it, the next smaller one that takes them."""
+    return next(name for name in (preset, "cnn", "mlp") if min(shape[:2]) >= _SMALLEST[name])
 
 
 def _image_shape(shape: Shape) -> tuple[int, int, int]:

@@ -32,6 +32,8 @@ from siamese_np.run_folder import check_folder, make_folder, remove_leftovers, w
 from siamese_np.storage import save_model, versions
 from siamese_np.training import Training
 
+FEW_STEPS = 100
+
 Log = Callable[[str], None]
 
 
@@ -123,7 +125,8 @@ def _save_model(training: Training, folder: Path | None) -> None:
     """Write the best weights to ``model.npz``."""
     if folder is None:
         return
-    network = training.siamese.network
+    network, data = training.siamese.network, training.dataset
+    training.siamese.trained_on = data.source and {**data.source, "sha256": data.digests["all"]}
     now = network.params.copy()
     training.use_best()
     try:
@@ -294,6 +297,11 @@ def train_run(
     options = describe(training.config, training.own)
     log("options: " + ", ".join(f"{name} {value}" for name, value in options.items()))
     classes = len(np.unique(dataset.train.classes))
+    if (form := dataset.form) and dataset.source and dataset.source["source"]:
+        H, W, C = form.shape
+        log(f"data: {classes} classes, images of {H}x{W} {'colour' if C == 3 else 'grey'} pixels, read as {form.kind}")
+        if training.total_steps < FEW_STEPS:
+            log(f"warning: {training.total_steps} steps are few to learn from; more epochs may help (--epochs)")
     if training.protocol.loss_kind == "batch" and training.config.batch_size <= classes:
         log(
             f"warning: batches of {training.config.batch_size} images of {classes} classes hold hardly any similar pair"
@@ -324,6 +332,8 @@ def train_run(
         "compile_seconds": training.compile_seconds,
         "epoch": training.best_epoch,
         "options": options,
+        "source": siamese.trained_on,
+        "input": dataset.form and dataset.form.config(),
         "versions": versions(),
         "run": str(written) if written else None,
     }

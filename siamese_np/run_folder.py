@@ -65,8 +65,9 @@ def draw(folder: Path, evaluation: Evaluation, dataset: Dataset, history: Sequen
     e, test, threshold = evaluation, dataset.test, evaluation.metrics["threshold"]
     shown = np.sort(np.unique(test.classes, return_index=True)[1])
     indices, distances = nearest(e.emb[shown], e.gallery, min(8, len(e.gallery)))
-    pair_arrays = (drawable(test.images), e.pairs, e.dist, e.label, threshold, test.classes)
-    plots.plot_embedding_map(folder / "embedding_map.png", e.emb, test.classes)
+    names, gallery_names = dataset.named(test.classes), dataset.named(dataset.train.classes)
+    pair_arrays = (drawable(test.images), e.pairs, e.dist, e.label, threshold, names)
+    plots.plot_embedding_map(folder / "embedding_map.png", e.emb, names)
     plots.plot_distances(folder / "distances.png", e.dist, e.label, threshold, e.metrics["margin"])
     plots.plot_roc(folder / "roc.png", e.dist, e.label)
     plots.plot_history(folder / "history.png", history)
@@ -74,9 +75,9 @@ def draw(folder: Path, evaluation: Evaluation, dataset: Dataset, history: Sequen
     plots.plot_neighbours(
         folder / "neighbours.png",
         drawable(test.images[shown]),
-        test.classes[shown],
+        names[shown],
         drawable(dataset.train.images),
-        dataset.train.classes,
+        gallery_names,
         indices,
         distances,
     )

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamese_np._checks import as_dtype, check_class_names, check_margin, check_saved_threshold, found
+from siamese_np.datasets.dataset import check_trained_on
 from siamese_np.datasets.input_form import InputForm
 from siamese_np.description import param_shapes, registered_layer
 from siamese_np.errors import DataError, ModelError, OptionError
@@ -185,6 +186,7 @@ def save_model(path: str | Path, siamese: SiameseNetwork, notes: Mapping[str, An
         "dtype": network.params.dtype.name,
         "class_names": check_class_names(siamese.class_names),
         "input": siamese.input_form and siamese.input_form.config(),
+        "trained_on": check_trained_on(siamese.trained_on),
         "margin": check_margin(siamese.margin),
         "threshold": check_saved_threshold(siamese.threshold),
         "versions": versions(),
@@ -228,7 +230,9 @@ def load_model(model: str | Path) -> SiameseNetwork:
             raise ModelError(f"dtype is {header['dtype']}, but its layers have {network.params.dtype}")
         threshold = check_saved_threshold(header["threshold"])  # None would be one by default
         form = None if header.get("input") is None else InputForm.from_config(header["input"])
-        return SiameseNetwork(network, header["margin"], threshold, header.get("class_names"), form)
+        siamese = SiameseNetwork(network, header["margin"], threshold, header.get("class_names"), form)
+        siamese.trained_on = check_trained_on(header.get("trained_on"))
+        return siamese
 
 
 def fingerprint(siamese: SiameseNetwork) -> str:

@@ -67,7 +67,9 @@ class Training:
             network = make_network(config.preset, input_shape=shape, seed=config.seed)
         elif network.input_shape != shape:
             raise ShapeError(f"the images of {dataset.name} are {shape}, but the network takes {network.input_shape}")
-        self.siamese = SiameseNetwork(network, config.margin)
+        form = dataset.form if shape == network.input_shape else None
+        self.siamese = SiameseNetwork(network, config.margin, None, dataset.class_names, form)
+        self.siamese.trained_on = dataset.source and {**dataset.source, "sha256": None}
         _check_images(dataset, network)
         check_pairable(dataset.validation.classes, f"validation images of {dataset.name}")
         self.optimizer = OPTIMIZERS[config.optimizer](network, weight_decay=config.weight_decay)

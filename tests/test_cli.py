@@ -174,9 +174,9 @@ def test_ctrl_c_keeps_the_weights_and_a_resumed_run_ends_as_if_never_stopped(tra
     rest = process.communicate(timeout=60)[1]
     assert process.returncode == 130, rest
     assert "interrupted" in rest and "Traceback" not in rest
-    assert f"`siamese-np train --resume {folder} --data {small_mnist}` goes on" in rest
+    assert f"`siamese-np train --resume {folder}` goes on" in rest
     assert load_model(folder).network.params.any()
-    assert main(["train", "--resume", str(folder), "--data", str(small_mnist)]) == 0
+    assert main(["train", "--resume", str(folder)]) == 0
     np.testing.assert_array_equal(load_model(folder).network.params, load_model(trained[0]).network.params)
     assert len((folder / "history.csv").read_text().splitlines()) == 4
     assert "is complete" in mistake(capsys, "train", "--resume", folder, "--data", small_mnist)
@@ -228,8 +228,8 @@ def test_train_refuses(options, sentence, small_mnist, tmp_path, monkeypatch, ca
 
 
 def test_train_refuses_unusable_data_and_folders(small_mnist, tmp_path, capsys):
-    assert "no folder" in mistake(capsys, "train", "--data", tmp_path / "nowhere")
-    assert "holds no file" in mistake(capsys, "train", "--data", tmp_path)
+    assert "no file or folder" in mistake(capsys, "train", "--data", tmp_path / "nowhere")
+    assert "holds no pictures" in mistake(capsys, "train", "--data", tmp_path)
     file = tmp_path / "file"
     file.touch()
     assert "is a file" in mistake(capsys, "train", "--data", small_mnist, "--out", file)
@@ -421,9 +421,8 @@ def test_a_model_for_images_of_another_size(small_mnist, tmp_path, digits, capsy
     from siamese_np import SiameseNetwork, mlp, save_model
 
     save_model(tmp_path / "model.npz", SiameseNetwork(mlp((8, 8, 1))))
-    assert "was made for images (N, 8, 8, 1)" in mistake(capsys, "evaluate", tmp_path, "--data", small_mnist)
-    both = [digits / "0-0.png"] * 2
-    assert "0-0.png cannot be used: it has 28x28 pixels" in mistake(capsys, "compare", tmp_path, *both)
+    for arguments in (["evaluate", tmp_path, "--data", small_mnist], ["compare", tmp_path, *[digits / "0-0.png"] * 2]):
+        assert "28x28 pixels (height x width), but the model takes 8x8" in mistake(capsys, *arguments)
 
 
 # --- around it --------------------------------------------------------------------------------------------
@@ -492,6 +491,7 @@ LONG += ["bench --out results", "bench compare results/old results/new", "reprod
 LONG += ["reproduce --main --seeds 3", "train --resume runs/cnn3-1", "train --preset mlp --epochs 1"]
 LONG += ["evaluate runs/cnn3-1", "trace runs/cnn3-1 3 18 -o trace.html"]
 LONG += ["trace runs/cnn3-1 one.png other.png --label similar"]
+LONG += ["classify runs/cnn3-1 scans/", "classify runs/cnn3-1 one.png --index collected"]
 EXAMPLE_LINES = [f"{name} {line}".rstrip() for name, lines in EXAMPLES.items() for line in lines]
 
 

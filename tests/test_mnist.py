@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import write_idx
 
-from siamese_np.datasets import load_dataset, mnist
+from siamese_np.datasets import Dataset, load_dataset, mnist
 from siamese_np.errors import DataError
 
 COUNTS = {  # published, of the 60,000 training and 10,000 test images
@@ -106,7 +106,7 @@ def test_names(folder, train, test):
 
 def test_all_train_of_a_data_set_made_by_hand(folder):
     loaded = load_dataset(folder)
-    made = mnist.Dataset("made", loaded.train, loaded.validation, loaded.test)
+    made = Dataset("made", loaded.train, loaded.validation, loaded.test)
     assert np.array_equal(made.all_train.images, loaded.all_train.images)
     assert np.array_equal(made.all_train.classes, loaded.all_train.classes)
 
@@ -196,7 +196,7 @@ def test_test_images_without_pairs_can_be_embedded(folder):
 
 
 def test_not_a_folder(tmp_path):
-    fails(tmp_path / "absent", "there is no folder .*absent")
+    fails(tmp_path / "absent", "there is no file or folder .*absent")
     (tmp_path / "file").touch()
     fails(tmp_path / "file", "file is not a folder")
-    fails(tmp_path, "holds no file with the images for train")
+    fails(tmp_path, "holds no pictures in subfolders")

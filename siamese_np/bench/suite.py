@@ -221,7 +221,8 @@ def _measure(name: str, options: dict[str, Any]) -> Any:
     dataset = load_dataset()
     if count := options["data"]:
         parts = (dataset.train, dataset.validation, dataset.test)
-        dataset = Dataset(dataset.name, *(Split(part.images[:count], part.classes[:count]) for part in parts))
+        train, validation, test = (Split(part.images[:count], part.classes[:count]) for part in parts)
+        dataset = Dataset(dataset.name, train, validation, test)
     if name == "ladder":
         from siamese_np.ladder import climb, rung
 

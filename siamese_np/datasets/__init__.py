@@ -1,16 +1,17 @@
-"""Where images come from: IDX files, the bundled MNIST, and the user's own pictures."""
+"""Where images come from: the bundled MNIST, and the user's own data and pictures."""
 
 from typing import TYPE_CHECKING, Any
 
+from siamese_np.datasets.dataset import Dataset, Split
 from siamese_np.datasets.idx import read_idx
 from siamese_np.datasets.input_form import DIGIT, InputForm, form_of
-from siamese_np.datasets.mnist import Dataset, Split, load_dataset
+from siamese_np.datasets.sources import load_data_of, load_dataset
 
 if TYPE_CHECKING:
     from siamese_np.datasets.images import Picture, load_images, read_image, read_images
 
-__all__ = ["DIGIT", "Dataset", "InputForm", "Picture", "Split", "form_of", "load_dataset", "load_images", "read_idx"]
-__all__ += ["read_image", "read_images"]
+__all__ = ["DIGIT", "Dataset", "InputForm", "Picture", "Split", "form_of", "load_data_of", "load_dataset"]
+__all__ += ["load_images", "read_idx", "read_image", "read_images"]
 
 
 def __getattr__(name: str) -> Any:

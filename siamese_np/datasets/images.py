@@ -44,8 +44,8 @@ _UPRIGHT: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
     7: lambda picture: np.rot90(picture, 2).swapaxes(0, 1),
     8: np.rot90,
 }
-PARTS = {"train": "train", "training": "train", "val": "validation", "valid": "validation"}
-PARTS |= {"validation": "validation", "test": "test", "testing": "test"}  # folders, and what is in them
+PART_FOLDERS = {"train": "train", "training": "train", "val": "validation", "valid": "validation"}
+PART_FOLDERS |= {"validation": "validation", "test": "test", "testing": "test"}  # folders, and what is in them
 
 Float = NDArray[np.float32]
 
@@ -168,7 +168,7 @@ def _refused(picture: Picture, on_unreadable: Literal["raise"] | Callable[[Pictu
 def class_of(path: str, folder: str) -> str | None:
     """The subfolder of `folder` that `path` is in; of folders ``train``, ``val`` and ``test`` the one below them."""
     parts = os.path.relpath(path, folder).split(os.sep)[:-1]
-    if len(parts) > 1 and parts[0].casefold() in PARTS:
+    if len(parts) > 1 and parts[0].casefold() in PART_FOLDERS:
         parts = parts[1:]
     return parts[0] if parts and parts[0] != os.pardir else None
 
@@ -221,6 +221,15 @@ def decoded(name: str, channels: int) -> Float:
     return light if channels == 3 else light[..., 0]
 
 
+def header(name: str) -> tuple[tuple[int, int], bool]:
+    """Height and width of the picture in an image file, upright, and whether it may have colour; nothing is decoded."""
+    with open_image(name) as (image, size):
+        _check_size(image, size)
+        turned = image.format in ("JPEG", "WEBP") and image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+        shape = image.size if turned else image.size[::-1]
+        return shape, image.mode not in ("1", "L", "LA", "La", "F") and image.mode[0] != "I"
+
+
 @contextmanager
 def open_image(name: str) -> Iterator[tuple[Image.Image, int]]:
     """The image file `name`, opened, and its bytes; what is wrong with it, then or later, becomes a DataError."""
@@ -257,8 +266,11 @@ def _in_form(picture: NDArray[Any], form: InputForm, name: str) -> Float:
         raise DataError(f"{name} {'shows no digit' if form.kind == 'digit' else 'cannot be used'}: {error}") from None
 
 
-def image_files(folder: str) -> list[str]:
-    """The image files in `folder` and the folders inside it, sorted; a folder that links lead to twice is read once."""
+def image_files(folder: str, none: bool = False) -> list[str]:
+    """The image files in `folder` and the folders inside it, sorted; a folder that links lead to twice is read once.
+
+    DataError where there is none, unless `none` is allowed.
+    """
 
     def unreadable(error: OSError) -> None:
         raise DataError(f"cannot read {error.filename}: {error.strerror}") from error
@@ -276,7 +288,7 @@ def image_files(folder: str) -> list[str]:
             for name in files
             if name.lower().endswith(EXTENSIONS) and not name.startswith(".")  # macOS adds ._name.png
         ]
-    if not found:
+    if not found and not none:
         raise DataError(f"{folder} holds no image file, whose name would end in one of {' '.join(EXTENSIONS)}")
     return sorted(found)
 
@@ -301,7 +313,7 @@ def _idx_pictures(path: str, form: InputForm, skip: Callable[[str], bool]) -> It
     height, width = array.shape[1:3]
     if height * width > _MAX_IDX_PIXELS:
         raise DataError(f"{path} holds images of {width}x{height} pixels, more than the {_MAX_IDX_PIXELS} one may have")
-    in_form = _are_in_form(array, form)
+    in_form = form.holds(array)
     named = ((f"{path}#{i}", image) for i, image in enumerate(array))
     return (_idx_picture(name, image, form, in_form) for name, image in named if not skip(name))
 
@@ -312,20 +324,6 @@ def _idx_picture(name: str, pixels: NDArray[Any], form: InputForm, in_form: bool
     except DataError as error:
         return Picture(name, None, pixels, error=str(error))
     return Picture(name, image, pixels)
-
-
-def _are_in_form(array: NDArray[Any], form: InputForm) -> bool:
-    """Whether the images (N, H, W) or (N, H, W, C) of a file are in `form` already: of its size, on its background."""
-    shape = array.shape[1:] if array.ndim == 4 else (*array.shape[1:], 1)
-    background = 0.0 if form.kind == "digit" else form.background
-    if array.dtype != np.uint8 or shape != form.shape:
-        return False
-    if background is None or shape[2] != 1:
-        return True
-    border = np.ones(shape[:2], bool)
-    border[1:-1, 1:-1] = False
-    level = float(np.median(array[:, border])) / 255
-    return level == 0 if form.kind == "digit" else abs(level - background) <= abs(level - 1 + background)
 
 
 def _light_of(image: Image.Image, size: int, channels: int) -> Float:

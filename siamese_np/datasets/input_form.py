@@ -130,12 +130,38 @@ class InputForm:
             raise ModelError(f"it describes no form of pictures: {error}") from None
 
     @classmethod
-    def like(cls, images: Float) -> "InputForm":
-        """The form ``resize`` that makes pictures like the training images (N, H, W, C), or like a sample of them."""
+    def like(cls, images: Float, kind: str | None = None) -> "InputForm":
+        """The form that makes pictures like the training images (N, H, W, C), or like a sample of them.
+
+        By default ``digit`` where the images have MNIST's form, else ``resize``.
+        """
+        shape = images.shape[1:]
+        if kind == "digit" or (kind is None and shape == DIGIT.shape and _are_digits(images[..., 0])):
+            return DIGIT
+        if kind == "as-is":
+            return cls("as-is", shape)
         levels = np.array([_commonest(_corners(_grey(image))) for image in images])
         background = float(np.median(levels))
         common = (np.abs(levels - background) <= _NEAR).mean() >= _ALIKE and abs(background - 0.5) > _NEAR
-        return cls("resize", images.shape[1:], background if common else None, _common_fill(images) if common else None)
+        return cls(kind or "resize", shape, background if common else None, _common_fill(images) if common else None)
+
+    def holds(self, array: NDArray[Any]) -> bool:
+        """Whether images (N, H, W) or (N, H, W, C) are in this form already: of its size, on its background.
+
+        The images as a whole decide: some garments fill the border of their image.
+        """
+        shape = array.shape[1:] if array.ndim == 4 else (*array.shape[1:], 1)
+        if shape != self.shape or (self.kind == "digit" and array.dtype != np.uint8):
+            return False
+        background = 0.0 if self.kind == "digit" else self.background
+        if background is None or shape[2] != 1:
+            return True
+        border = np.ones(shape[:2], bool)
+        border[1:-1, 1:-1] = False
+        level = float(np.median(array[:: max(1, len(array) // 1000), border])) / (
+            np.iinfo(array.dtype).max if array.dtype.kind == "u" else 1
+        )
+        return level == 0 if self.kind == "digit" else abs(level - background) <= abs(level - 1 + background)
 
 
 DIGIT = InputForm("digit", (28, 28, 1))
@@ -185,6 +211,18 @@ def with_channels(picture: Float, channels: int) -> Float:
     if {picture.shape[2], channels} != {1, 3}:
         raise DataError(f"it has {picture.shape[2]} channels, but the model takes {channels}")
     return np.repeat(picture, 3, axis=2) if channels == 3 else _grey(picture)[..., np.newaxis]
+
+
+def _are_digits(images: Float) -> bool:
+    """Whether images (N, 28, 28) are in MNIST's form: 20 pixels large, the centre of mass in the middle."""
+    mass, places = images.sum(axis=(1, 2)), np.arange(28)
+    sizes, centred = np.zeros(len(images)), mass > 0
+    for axis in (1, 2):
+        seen = images.max(axis=axis) > 0
+        sizes = np.maximum(sizes, 28 - seen.argmax(axis=1) - seen[:, ::-1].argmax(axis=1))
+        centre = (images.sum(axis=axis) * places).sum(axis=1) / np.maximum(mass, 1e-9)
+        centred &= np.abs(centre - 14) <= 1
+    return bool((centred & (np.abs(sizes - 20) <= 1)).mean() >= 0.9)
 
 
 def _grey(picture: Float) -> Float:

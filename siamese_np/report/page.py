@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from siamese_np.augment import AUGMENTATIONS
 from siamese_np.datasets import Dataset
-from siamese_np.evaluation import Evaluation, figures, verdict
+from siamese_np.evaluation import Evaluation, class_words, figures, verdict
 from siamese_np.metrics import pca_2d
 from siamese_np.pages import filled
 from siamese_np.report.shown import SEED, SHOWN, Shown, shown, tsne_2d
@@ -49,7 +49,7 @@ def page(
     tsne = tsne_2d(evaluation.emb[n], pca[n])
     cells, counts = np.unique(np.stack([test, evaluation.voted]), axis=1, return_counts=True)
     data = {
-        "classes": [str(name) for name in classes],
+        "classes": [str(name) for name in dataset.named(classes)],
         "tests": len(test),
         "points": {"number": n.tolist(), "class": number_of(test[n]), "knn": number_of(evaluation.voted[n])},
         "near": np.searchsorted(here.gallery, evaluation.neighbours[n]).tolist(),
@@ -80,7 +80,7 @@ def _measured(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = [(words, figure) for figure, words in figures(metrics)]
     for pair in metrics["demonstration"]:
         (a, b), (one, other) = pair["images"], pair["classes"]
-        words = f"test images {a} (a {one}) and {b} (a {other})"
+        words = f"test images {a} ({class_words(metrics, one)}) and {b} ({class_words(metrics, other)})"
         rows.append((words, f"{verdict(pair)}, {pair['distance']:.3f}"))
     return rows
 
@@ -94,7 +94,7 @@ def _run(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     if options.get("augment", "none") not in AUGMENTATIONS:
         own.append("augment")
     words = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", str(value))]
-    command = f"siamese-np train {shlex.join(words)}"
+    command = f"siamese-np train {shlex.join(words + _data_options(metrics))}"
     if own:
         described = ", ".join(f"{name} {value}" for name, value in options.items())
         command = f"train_run in Python, with {' and '.join(own)} of the user's: {described}"
@@ -110,6 +110,16 @@ def _run(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
         "machine": f"{os.cpu_count()} cores, {get_threads()} threads, {platform.machine()}, {platform.system()}",
     }
     return [(name, value) for name, value in found.items() if value]
+
+
+def _data_options(metrics: Mapping[str, Any]) -> list[str]:
+    """The options of the command line that name data of the user's, and how their pictures are read."""
+    source, form = metrics.get("source"), metrics.get("input")
+    if not source or not source["source"] or not form:
+        return []
+    H, W, C = form["shape"]
+    words = ["--data", *source["source"], *(["--split", source["split"]] if source["split"] else [])]
+    return [*words, "--as", form["kind"], "--size", f"{H}x{W}", "--colour" if C == 3 else "--grey"]
 
 
 def _table(rows: Sequence[tuple[str, str]]) -> str:

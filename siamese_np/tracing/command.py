@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from siamese_np.datasets import Dataset, InputForm, form_of, load_dataset, read_image
+from siamese_np.datasets import Dataset, InputForm, form_of, load_data_of, read_image
 from siamese_np.errors import DataError, OptionError
 from siamese_np.layer import Array
 from siamese_np.storage import load_model, write_atomically
@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
         raise OptionError(f"there is no folder {output.parent} for --output")
     siamese = load_model(args.model)
     numbers = [name for name in (args.a, args.b) if name.removeprefix("-").isdecimal()]
-    dataset = None if args.only and not numbers else load_dataset(args.data)
+    dataset = None if args.only and not numbers else load_data_of(siamese, args.data, args.split)
     form = form_of(siamese)
     (a, of_a, class_a), (b, of_b, class_b) = (_image(name, dataset, form) for name in (args.a, args.b))
     label = LABELS.get(args.label)
