@@ -13,7 +13,7 @@ from siamese_np import Dataset, Split, load_dataset, load_images, load_model, re
 from siamese_np.cli import main
 from siamese_np.datasets import DIGIT, InputForm
 from siamese_np.datasets.pictures import Files, Stack
-from siamese_np.errors import DataError, OptionError
+from siamese_np.errors import DataError, ModelError, OptionError
 from siamese_np.presets import PRESETS, fitting
 
 COLOURS = {"blue": (30, 40, 220), "green": (20, 190, 40), "red": (220, 30, 30), "stripes": (120, 120, 120)}
@@ -169,6 +169,8 @@ def test_folders_without_classes(tmp_path):
     (tmp_path / "note.txt").write_text("none")
     fails(r"note\.txt is not a folder, nor an \.npz or \.csv", tmp_path / "note.txt")
     fails("list of sources is empty", [], error=OptionError)
+    for wrong in (5, [None]):
+        fails("loaded from a path", wrong, error=OptionError)
 
 
 def test_odd_names_and_links(tmp_path):
@@ -190,6 +192,9 @@ def test_odd_names_and_links(tmp_path):
         ({"form": "digit", "channels": 3}, "28x28 and grey"),
         ({"form": DIGIT, "size": (28, 28)}, "its own size"),
         ({"split": "letters"}, "split"),
+        ({"split": 5}, "split is named by text"),
+        ({"seed": -1}, "seed must be a whole number"),
+        ({"form": ["digit"]}, "no input form"),
     ],
 )
 def test_wrong_options(rgb, options, words):
@@ -491,6 +496,32 @@ def test_a_model_that_does_not_know_its_data(tmp_path, rgb, capsys):
     assert "does not say what it was trained on; name" in run(capsys, "evaluate", tmp_path / "m.npz", status=2)["error"]
     fails_with = run(capsys, "evaluate", tmp_path / "m.npz", "--data", rgb, status=2)["error"]
     assert "60x40 pixels (height x width), but the model takes 9x8" in fails_with
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        5,
+        {},
+        {"source": "x", "split": None, "seed": 0, "sha256": None},
+        {"source": [1], "split": None, "seed": 0, "sha256": None},
+    ],
+)
+def test_a_file_with_a_wrong_origin_is_no_model(tmp_path, wrong):
+    from siamese_np import SiameseNetwork, mlp, save_model
+
+    siamese = SiameseNetwork(mlp((2, 2, 1)))
+    save_model(tmp_path / "m.npz", siamese)
+    with np.load(tmp_path / "m.npz") as file:
+        arrays = dict(file)
+    header = json.loads(str(arrays.pop("header")))
+    assert header["trained_on"] is None
+    write_npz(tmp_path / "m.npz", header=np.array(json.dumps({**header, "trained_on": wrong})), **arrays)
+    with pytest.raises(ModelError, match="trained_on must"):
+        load_model(tmp_path / "m.npz")
+    siamese.trained_on = wrong
+    with pytest.raises(ModelError, match="trained_on must"):
+        save_model(tmp_path / "m.npz", siamese)
 
 
 def test_presets_follow_the_input():

@@ -88,11 +88,9 @@ def load_dataset(
     >>> dataset.train.images.shape, dataset.test.classes[:5].tolist()
     ((50000, 28, 28, 1), [7, 2, 1, 0, 4])
     """
-    _check_options(size, channels, form)
-    paths = None if source is None else [source] if isinstance(source, (str, os.PathLike)) else list(source)
-    if paths == []:
-        raise OptionError("a data set needs a source, but the list of sources is empty")
-    found = [idx_source(None, split)] if paths is None else [_found(os.fspath(path), split, size) for path in paths]
+    _check_options(split, size, channels, form, seed)
+    paths = _paths(source)
+    found = [idx_source(None, split)] if paths is None else [_found(path, split, size) for path in paths]
     names = _one_numbering(found)
     rows = [_divided(one, seed) for one in found]
     chosen = form if isinstance(form, InputForm) else _chosen(found, rows, size, channels, form)
@@ -100,7 +98,7 @@ def load_dataset(
     here = {
         "source": None if paths is None else [os.path.abspath(path) for path in paths],
         "split": split,
-        "seed": seed,
+        "seed": int(seed),
     }
     dataset = Dataset(" + ".join(one.name for one in found), *splits[:3], names, chosen, here)
     vars(dataset)["all_train"] = splits[3]  # what the cached property would have to copy together
@@ -149,7 +147,24 @@ def load_data_of(
     return dataset
 
 
-def _check_options(size: Any, channels: Any, form: Any) -> None:
+def _paths(source: Any) -> list[str] | None:
+    """The paths of `source`, as `load_dataset` takes it."""
+    if source is None:
+        return None
+    try:
+        paths = [os.fsdecode(path) for path in ([source] if isinstance(source, (str, os.PathLike)) else source)]
+    except TypeError:
+        raise OptionError(f"a data set is loaded from a path, or from several in a list, not {source!r}") from None
+    if not paths:
+        raise OptionError("a data set needs a source, but the list of sources is empty")
+    return paths
+
+
+def _check_options(split: Any, size: Any, channels: Any, form: Any, seed: Any) -> None:
+    if split is not None and not isinstance(split, str):
+        raise OptionError(f"a split is named by text, not {split!r}")
+    if not is_whole(seed) or seed < 0:
+        raise OptionError(f"seed must be a whole number of at least 0, not {seed!r}")
     whole = isinstance(size, (tuple, list)) and len(size) == 2 and all(is_whole(n) and n >= 1 for n in size)
     if size is not None and not whole:
         raise OptionError(f"the size of images is a height and a width, such as (60, 40), not {size!r}")
@@ -158,7 +173,7 @@ def _check_options(size: Any, channels: Any, form: Any) -> None:
     if isinstance(form, InputForm):
         if size is not None or channels is not None:
             raise OptionError("a form has its own size and channels: give no others beside it")
-    elif form is not None and form not in KINDS:
+    elif form is not None and (not isinstance(form, str) or form not in KINDS):
         raise OptionError(f"there is no input form {form!r}; choose one of {', '.join(KINDS)}")
     elif form == "digit" and (size not in (None, DIGIT.shape[:2]) or channels == 3):
         raise OptionError("pictures of digits are made 28x28 and grey: give no other size or colour")
@@ -171,10 +186,12 @@ def _found(path: str, split: str | None, size: tuple[int, int] | None) -> Source
     if not os.path.exists(path):
         raise DataError(f"there is no file or folder {path}")
     if os.path.isdir(path):
-        folder = idx_folder(Path(path))
+        try:
+            folder, names = idx_folder(Path(path)), {name.lower() for name in os.listdir(path)}
+        except OSError as error:
+            raise DataError(f"cannot read {error.filename or path}: {error.strerror}") from error
         if folder is not None:
             return idx_source(folder, split)
-        names = {name.lower() for name in os.listdir(path)}
     if split is not None:
         raise OptionError(f"a split is chosen of a folder of IDX files, but {path} is none")
     if not os.path.isdir(path):
@@ -202,8 +219,9 @@ def _one_numbering(found: list[Source]) -> list[str]:
             raise DataError(
                 f"the classes {other!r} and {name!r} have the same name but for capitals or accents: rename one"
             )
+    places = {name: i for i, name in enumerate(names)}
     for i, one in enumerate(found):
-        number = np.array([names.index(name) for name in one.class_names], np.int64)
+        number = np.array([places[name] for name in one.class_names], np.int64)
         found[i] = replace(one, classes={part: number[own] for part, own in one.classes.items()}, class_names=names)
     return names
 
@@ -220,8 +238,9 @@ def _divided(source: Source, seed: int) -> Divided:
         _check_sizes(source, {"all": 3 * _PAIR}, f"{_PAIR} for each of training, validation and testing")
         classes, rng = source.classes["all"], np.random.default_rng(seed)
         rows: dict[str, list[Rows]] = {part: [] for part in PARTS}
-        for kind in np.unique(classes):
-            own = rng.permutation(np.flatnonzero(classes == kind))
+        by_class = np.argsort(classes, kind="stable")
+        for of_class in np.split(by_class, np.flatnonzero(np.diff(classes[by_class])) + 1):
+            own = rng.permutation(of_class)
             aside = max(_PAIR, len(own) // _SHARE)
             for part, chosen in zip(PARTS, np.split(own, [len(own) - 2 * aside, len(own) - aside]), strict=True):
                 rows[part].append(chosen)
