@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from conftest import write_idx, write_npz
 from PIL import Image
+from test_images import png_claiming
 
 from siamese_np import Dataset, Split, load_dataset, load_images, load_model, read_image
 from siamese_np.cli import main
@@ -159,6 +160,12 @@ def test_every_unreadable_picture_is_told_of(rgb):
     os.remove(rgb / "red" / "000.png")
     os.mkfifo(rgb / "red" / "pipe.png")
     fails(r"pipe\.png: it is a pipe", rgb)
+
+
+def test_a_file_that_would_fill_the_memory_is_told_of_before_it_is_decoded(rgb):
+    (rgb / "red" / "large.png").write_bytes(png_claiming(13_000, 13_000))
+    (rgb / "red" / "long.png").write_bytes(png_claiming(1, 170_000_000))
+    fails(r"large\.png has 13000x13000 pixels in .*long\.png has 1x170000000 pixels", rgb)
 
 
 def test_folders_without_classes(tmp_path):
