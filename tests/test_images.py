@@ -21,7 +21,7 @@ from PIL import EpsImagePlugin, Image, ImageDraw, ImageFilter
 
 from siamese_np import datasets
 from siamese_np.datasets import images, load_dataset, load_images
-from siamese_np.datasets.mnist_form import BOX, CENTRE, to_mnist_form
+from siamese_np.datasets.mnist_form import BOX, CENTRE, as_mnist_form, to_mnist_form
 from siamese_np.errors import DataError
 
 
@@ -86,8 +86,12 @@ def fails(path, words, read=read_image):
 
 
 def test_mnist_images_pass_unchanged(mnist):
-    for image in mnist[0]:
-        assert np.array_equal(to_mnist_form(image), image / np.float32(255))
+    """But for one in a thousand, whose strokes are so thin that they are thickened."""
+    scaled = mnist[0] / np.float32(255)
+    forms = as_mnist_form(mnist[0])
+    assert (forms != scaled).any((1, 2)).mean() < 0.002
+    for image, form in zip(mnist[0][:500], forms, strict=False):
+        assert np.array_equal(to_mnist_form(image), form)
 
 
 @pytest.mark.parametrize("suffix", ["png", "bmp", "tif", "pgm", "gif", "webp"])

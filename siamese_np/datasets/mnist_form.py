@@ -6,31 +6,27 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
+from siamese_np.datasets.digit_ink import Float, border_of, dilated, ink_is_light, ink_of, on_its_ground, resized
+from siamese_np.datasets.digit_pieces import digit_of
 from siamese_np.errors import DataError
 
 SIDE = 28
 BOX = 20  # the digit's longer side
-CENTRE = 14  # pixel index of the centre of mass: its mean over MNIST's own files is 14.00
+CENTRE = 14  # pixel index of the centre of mass: between 13.5 and 14.5 in all of MNIST's own files
 
-_BLANK_BORDER = 0.75  # least share of blank border pixels of a 28x28 picture in MNIST's form; MNIST's images have 0.94
-_LIGHTEST = 0.5  # least maximum of a picture in MNIST's form; MNIST's images have 0.99
-
-# Sides in pixels to which a picture is averaged down, which also reduces noise:
-_FIND_SIDE = 256  # to find the digit: 5 percent of the side is 12 pixels
-_SEE_SIDE = 128  # to extract the digit with its margin: four times the side of MNIST's form
-_FIT_SIDE = 64  # to fit the background, which is smooth
-
-_MARGIN = 0.25  # around the digit, as a share of its size
-_DARKEST = 0.05  # least brightness of the background that ink is divided by; below it only noise would grow
-_SIGNIFICANT = 5  # least brightness of ink, in standard deviations of the noise; noise alone does not reach it
-_FAINTEST = 0.05  # least brightness of ink, of the picture's range; what is fainter comes from compression
-_STROKE = 0.5  # of the strongest ink, later of full ink: strokes exceed it, edges of shadows seldom do
+_FIND_SIDE = 256  # pixels of the longer side of the picture in which the digit is searched for
+_FORM_SIDE = 128  # and of that from which its form is taken
+_CLOSE = 0.5  # of that picture's side: a smaller digit is looked at again, closer
+_AROUND = 0.25  # margin around the digit when it is looked at closer, as a share of its size
+_FAINT = 0.08  # range of brightness below which a picture is stretched; others keep the share of light that ink takes
+_BLANK_BORDER = 0.75  # least share of blank border pixels of a picture in MNIST's form; MNIST's images have 0.94
+_BLOCK = 4096  # pictures looked at together
 _SOFT = 0.1  # of full ink; below it the soft edge of a stroke is background
-_SPECK = 0.05  # of the largest component's ink; smaller components are dirt
-_SMALLEST = 0.05  # least size of the digit, as a share of the picture
-_THINNEST = 1.4  # least width of strokes in MNIST's pixels; one in a hundred of MNIST's images has thinner ones
-
-Float = NDArray[np.float32]
+_LIGHTEST = 0.5  # least maximum of a picture in MNIST's form; MNIST's images have 0.99
+_CENTRED = 0.6  # pixels from the centre to the centre of mass, at most: 0.5 in MNIST's images
+_BLACK = 0.1  # least share of black pixels in a picture of that kind, which touches the border
+_THIN = 1.3  # width of strokes in MNIST's pixels; one in a thousand of MNIST's images has thinner ones
+_THINNEST = 1.8  # what thinner strokes are thickened to
 
 
 def to_mnist_form(grey: ArrayLike) -> Float:
@@ -59,20 +55,112 @@ def to_mnist_form(grey: ArrayLike) -> Float:
         If `grey` is not a picture, or nothing is drawn on it.
     """
     picture = _checked(grey)
-    if picture.shape == (SIDE, SIDE):
-        border = np.concatenate((picture[0], picture[-1], picture[1:-1, 0], picture[1:-1, -1]))
-        if (border <= _SOFT).mean() >= _BLANK_BORDER and picture.max() >= _LIGHTEST:
-            return picture
-        if (border >= 1 - _SOFT).mean() >= _BLANK_BORDER and picture.min() <= 1 - _LIGHTEST:
-            return 1 - picture
-    picture = _rescaled(picture)
-    rows, columns = _bounding_box(_ink(_averaged_down(picture, _FIND_SIDE)))
-    scale = max(1, max(picture.shape) / _FIND_SIDE)
-    margin = _MARGIN * max(rows[1] - rows[0], columns[1] - columns[0]) + 1
-    top, left = (max(0, int((span[0] - margin) * scale)) for span in (rows, columns))
-    bottom, right = (int((span[1] + margin) * scale) for span in (rows, columns))
-    closer = picture[top:bottom, left:right]  # at a higher resolution, and with a background that is easier to fit
-    return _centred(_thickened(_ink(_averaged_down(closer, _SEE_SIDE))))
+    if min(picture.shape) < 3:
+        picture = np.pad(picture, 1, mode="edge")
+    for looked_at in (picture, 1 - picture):
+        form = _shifted(looked_at)
+        if form is not None:
+            return form
+    picture = _rescaled(picture) if np.ptp(picture) < _FAINT else picture / picture.max()
+    picture, border = on_its_ground(picture)
+    side = min(_FIND_SIDE, max(_FORM_SIDE, max(picture.shape)))
+    small = resized(picture, side)
+    scale = side / max(picture.shape)
+    digit = digit_of(*ink_of(small), tuple(edge * scale for edge in border))
+    spans = _bounding_box(digit)
+    margin = _AROUND * max(end - start for start, end in spans)
+    cut = tuple(slice(max(0, int(start - margin)), int(np.ceil(end + margin))) for start, end in spans)
+    if max(digit[cut].shape) < _CLOSE * side:
+        digit = _closer(picture, digit, cut)
+    return _centred(_thickened(digit))
+
+
+def as_mnist_form(stack: ArrayLike) -> Float:
+    """Bring many pictures into MNIST's form: `to_mnist_form` of each, but at once those that are in it already.
+
+    Parameters
+    ----------
+    stack : array_like (N, H, W)
+        Pictures of one size, each as `to_mnist_form` takes it.
+
+    Returns
+    -------
+    images : ndarray (N, 28, 28) of float32 in [0, 1]
+
+    Raises
+    ------
+    DataError
+        If `stack` is not such an array, or nothing is drawn on a picture; the sentence starts with its number.
+    """
+    array = np.asarray(stack)
+    if array.ndim != 3 or array.dtype.kind not in "buif":
+        raise DataError(f"pictures must be a 3-D array of numbers, not {array.dtype} of shape {array.shape}")
+    images = np.empty((len(array), SIDE, SIDE), np.float32)
+    for start in range(0, len(array), _BLOCK):
+        block = array[start : start + _BLOCK]
+        done = np.zeros(len(block), bool)
+        if block.shape[1:] == (SIDE, SIDE) and block.dtype == np.uint8:
+            scaled = np.divide(block, np.float32(255), dtype=np.float32)
+            done = _in_form(scaled)
+            images[start : start + len(block)] = scaled
+        for i in np.flatnonzero(~done):
+            try:
+                images[start + i] = to_mnist_form(block[i])
+            except DataError as error:
+                raise DataError(f"picture {start + i}: {error}") from None
+    return images
+
+
+def _in_form(stack: Float) -> NDArray[Any]:
+    """Which pictures (N, 28, 28) are in MNIST's form: light on black, of its size, at its place, not too thin."""
+    ink = stack > _SOFT
+    border = np.ones((SIDE, SIDE), bool)
+    border[1:-1, 1:-1] = False
+    found: NDArray[Any] = (ink[:, border].mean(1) <= 1 - _BLANK_BORDER) & (stack.max((1, 2)) >= _LIGHTEST)
+    sizes = []
+    mass = np.where(ink, stack, 0)
+    total = np.maximum(mass.sum((1, 2)), 1e-6)
+    for axis in (1, 2):
+        lines = np.asarray(ink.any(axis))
+        sizes.append(SIDE - lines[:, ::-1].argmax(1) - lines.argmax(1))
+        found &= np.abs(mass.sum(axis) @ np.arange(SIDE, dtype=np.float32) / total - CENTRE) <= _CENTRED
+    size = np.maximum(*sizes)
+    return found & (size >= BOX - 1) & (size <= BOX) & (_stroke_width(stack) >= _THIN)
+
+
+def _closer(picture: Float, digit: Float, cut: tuple[slice, ...]) -> Float:
+    """The digit at a higher resolution."""
+    scale = max(picture.shape) / max(digit.shape)
+    close = picture[tuple(slice(int(part.start * scale), int(part.stop * scale)) for part in cut)]
+    close = resized(close, _FORM_SIDE)
+    near = Image.fromarray(dilated(digit[cut])).resize(close.shape[::-1], Image.Resampling.BILINEAR)
+    ink, noise = ink_of(close)
+    ink[np.asarray(near) <= 0] = 0
+    border = (0, close.shape[0], 0, close.shape[1])
+    return digit_of(ink, noise, border)
+
+
+def _shifted(picture: Float) -> Float | None:
+    """Light ink on black of MNIST's size, moved to its place without a change to any pixel; None if it is not that."""
+    if picture.shape == (SIDE, SIDE) and _in_form(picture[np.newaxis])[0]:
+        return picture
+    ink = picture > _SOFT
+    if picture.max() < _LIGHTEST or ink.mean() > 1 - _BLACK:
+        return None
+    rows, columns = (np.flatnonzero(ink.any(axis)) for axis in (1, 0))
+    digit = picture[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    if not BOX - 1 <= max(digit.shape) <= BOX or _stroke_width(digit[np.newaxis])[0] < _THIN:
+        return None
+    if border_of(ink).mean() > 1 - _BLANK_BORDER and not ink_is_light(picture):
+        return None
+    places = []
+    for axis, length in enumerate(digit.shape):
+        mass = digit.sum(1 - axis)
+        start = round(CENTRE - float(mass @ np.arange(length) / mass.sum()))
+        places.append(slice(min(max(start, 0), SIDE - length), min(max(start, 0), SIDE - length) + length))
+    form = np.zeros((SIDE, SIDE), np.float32)
+    form[places[0], places[1]] = digit
+    return form
 
 
 def _checked(grey: ArrayLike) -> Float:
@@ -98,87 +186,6 @@ def _rescaled(array: NDArray[Any]) -> Float:
     return ((halves - low) / (high - low)).astype(np.float32)
 
 
-def _ink(picture: Float) -> Float:
-    """The digit alone: about 1 where there is ink, exactly 0 elsewhere."""
-    background = _background(picture)
-    residual = picture - background
-    if (residual.astype(np.float64) ** 3).sum() < 0:  # ink is the heavier tail
-        residual = -residual / np.maximum(background, _DARKEST)  # dark ink absorbs a share of the light
-    steps = np.concatenate([np.diff(residual, axis=axis).ravel() for axis in (0, 1)])
-    noise = np.median(np.abs(steps)) / 0.95  # the median of |a - b| for two normal variables of deviation 1
-    strong = residual[residual > max(_SIGNIFICANT * noise, _STROKE * residual.max(), _FAINTEST)]
-    if not strong.size:
-        raise DataError("nothing on it stands out from the background")
-    full = np.quantile(strong, 0.75)  # the middle of a stroke, without its soft edges
-    ink = residual / full
-    kept = _components(ink, max(_SIGNIFICANT * noise / full, _STROKE))
-    for _ in range(2):
-        kept = _dilated(kept)  # the soft edges of the strokes
-    return np.where(kept, np.clip((ink - _SOFT) / (1 - _SOFT), 0, 1), 0).astype(np.float32)
-
-
-def _background(picture: Float) -> Float:
-    """A quadratic surface fitted by least absolute deviations, which ink hardly moves.
-
-    By iteratively reweighted least squares (Schlossmacher, "An iterative technique for absolute deviations curve
-    fitting", Journal of the American Statistical Association, 1973).
-    """
-    small = _averaged_down(picture, _FIT_SIDE)
-    terms, values = _quadratic(*small.shape), small.ravel().astype(np.float64)
-    weights = np.ones_like(values)
-    for _ in range(20):
-        weighted = terms * weights[:, np.newaxis]
-        coefficients = np.linalg.lstsq(weighted.T @ terms, weighted.T @ values, rcond=None)[0]
-        weights = 1 / np.maximum(np.abs(values - terms @ coefficients), 1e-3)
-    surface: Float = (_quadratic(*picture.shape) @ coefficients).reshape(picture.shape).astype(np.float32)
-    return surface
-
-
-def _quadratic(height: int, width: int) -> NDArray[np.float64]:
-    """The terms 1, x, y, x², xy, y² at each pixel of a picture that spans -1 to 1."""
-    y, x = np.meshgrid(*((np.arange(n) + 0.5) / n * 2 - 1 for n in (height, width)), indexing="ij")
-    return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1).reshape(-1, 6)
-
-
-def _components(ink: Float, floor: float) -> NDArray[np.bool_]:
-    """Where the digit is: the connected components of `ink` above `floor`, without specks and what touches the edge."""
-    values = np.pad(ink, 1)  # with a frame, neighbours do not wrap around
-    width = values.shape[1]
-    around = (-width - 1, -width, -width + 1, -1, 1, width - 1, width, width + 1)
-    edge = np.ones_like(values, bool)
-    edge[2:-2, 2:-2] = False
-    values, edge = values.ravel(), edge.ravel()
-
-    todo = set(np.flatnonzero(values > floor).tolist())
-    components = []
-    while todo:
-        component = [todo.pop()]
-        for pixel in component:  # the list grows during the loop
-            for step in around:
-                if pixel + step in todo:
-                    todo.remove(pixel + step)
-                    component.append(pixel + step)
-        components.append(component)
-
-    weights = np.array([values[component].sum() for component in components])
-    spans = np.array([np.ptp(np.divmod(component, width), axis=1).max() for component in components])
-    inside = np.array([not edge[component].any() for component in components])
-    if spans[inside].max(initial=0) >= _SMALLEST * max(ink.shape):  # otherwise the digit itself touches the edge
-        weights[~inside] = 0
-    kept = np.zeros(values.size, bool)
-    for component, weight in zip(components, weights, strict=True):
-        if weight >= _SPECK * weights.max():
-            kept[component] = True
-    return kept.reshape(-1, width)[1:-1, 1:-1]
-
-
-def _dilated(picture: NDArray[Any]) -> NDArray[Any]:
-    """Grey dilation: each pixel becomes the largest of its 3x3 neighbourhood."""
-    wide = np.pad(picture, 1)
-    tall = np.maximum(np.maximum(wide[:-2], wide[1:-1]), wide[2:])
-    return np.maximum(np.maximum(tall[:, :-2], tall[:, 1:-1]), tall[:, 2:])
-
-
 def _bounding_box(ink: Float) -> tuple[tuple[int, int], tuple[int, int]]:
     """Bounding box of the digit: first row and row past the last, first column and column past the last."""
     rows, columns = (np.flatnonzero(ink.max(axis) > _SOFT) for axis in (1, 0))
@@ -187,16 +194,17 @@ def _bounding_box(ink: Float) -> tuple[tuple[int, int], tuple[int, int]]:
 
 def _thickened(ink: Float) -> Float:
     """`ink` with strokes wide enough to stay visible when the digit is 20 pixels large."""
-    while _stroke_width(ink) < _THINNEST * max(end - start for start, end in _bounding_box(ink)) / BOX:
-        ink = _dilated(np.pad(ink, 1))
+    least = _THIN
+    while _stroke_width(ink[np.newaxis])[0] < least * max(end - start for start, end in _bounding_box(ink)) / BOX:
+        ink, least = dilated(np.pad(ink, 1)), _THINNEST
     return ink
 
 
-def _stroke_width(ink: Float) -> float:
-    """Mean width of the strokes: a long stroke of width w has the area w·length and the outline 2·length."""
-    framed = np.pad(ink, 1)
-    outline = np.hypot(np.diff(framed, axis=0)[:, :-1], np.diff(framed, axis=1)[:-1]).sum()
-    return float(2 * ink.sum() / outline)
+def _stroke_width(stack: Float) -> NDArray[np.float32]:
+    """Mean width of the strokes of each picture: one of width w has the area w·length and the outline 2·length."""
+    framed = np.pad(stack, ((0, 0), (1, 1), (1, 1)))
+    outline = np.hypot(np.diff(framed, axis=1)[:, :, :-1], np.diff(framed, axis=2)[:, :-1]).sum((1, 2))
+    return 2 * stack.sum((1, 2)) / np.maximum(outline, 1e-6)
 
 
 def _centred(ink: Float) -> Float:
@@ -215,12 +223,3 @@ def _centred(ink: Float) -> Float:
     )
     image = np.clip(np.asarray(field), 0, 1)
     return image / image.max()
-
-
-def _averaged_down(picture: Float, side: int) -> Float:
-    """`picture`, averaged down until its longer side is at most `side`."""
-    factor = max(picture.shape) / side
-    if factor <= 1:
-        return picture
-    height, width = (max(1, round(length / factor)) for length in picture.shape)
-    return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BOX))
