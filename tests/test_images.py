@@ -400,7 +400,20 @@ def test_idx_of_a_data_set_that_fills_its_border(tmp_path, digits):
     wide = digits.copy()
     wide[2] = np.maximum(wide[2], 90)
     write_idx(tmp_path / "a", wide)
-    assert np.array_equal(load_images([tmp_path / "a"])[0][..., 0], wide / np.float32(255))
+    garments = datasets.InputForm("resize", (28, 28, 1), 0.0)
+    assert np.array_equal(load_images([tmp_path / "a"], garments)[0][..., 0], wide / np.float32(255))
+
+
+def test_idx_and_image_files_are_read_alike(tmp_path, digits):
+    """Also a digit that is not in MNIST's form, in a file of others that are."""
+    moved = digits.copy()
+    moved[3] = np.roll(moved[3], 4, axis=0)
+    write_idx(tmp_path / "a", moved)
+    found = load_images([tmp_path / "a"])[0]
+    for i, image in enumerate(moved):
+        Image.fromarray(image).save(tmp_path / f"{i}.png")
+        assert np.array_equal(datasets.read_image(tmp_path / f"{i}.png"), found[i])
+    assert np.abs(found[3, ..., 0] - digits[3] / 255).max() < 0.02
 
 
 def test_images_that_start_like_idx_files(tmp_path):

@@ -6,7 +6,8 @@ A file is first decoded to brightness or colour (`decoded`); an `InputForm` then
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import islice
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 from siamese_np.datasets.idx import DTYPES, GZIP_MAGIC, read_idx
 from siamese_np.datasets.input_form import DIGIT, InputForm, scaled
+from siamese_np.datasets.mnist_form import as_mnist_form
 from siamese_np.errors import DataError
 from siamese_np.reading import file_size, open_regular
 
@@ -32,6 +34,7 @@ _MAX_ASPECT = 100  # longer side to shorter, or a picture of 1x100,000,000 pixel
 _MAX_SPARSE_PIXELS = 40_000_000  # Pillow needs up to 4 bytes for each; more are read only from files with at least
 _MIN_DENSITY = 0.01  # bytes for each pixel; photographs have at least 0.1
 _MAX_IDX_PIXELS = (2 * _WORK_SIDE) ** 2  # of one image in an IDX file: what other pictures are averaged down to
+_BLOCK = 1024  # images of an IDX file that are looked for digits at a time
 _ONE_COLOUR = 0.1  # standard deviation of brightness up to which all that is visible is taken for ink
 
 _ORIENTATION = 0x0112  # EXIF tag: how the camera was held. The turns undo it
@@ -117,7 +120,8 @@ def read_images(
     inputs : iterable of str or path-like
         Image files (see `read_image`); folders, of which every image file is taken, also from folders inside, in
         sorted order, but nothing hidden, links followed; and IDX files of images (N, H, W) or (N, H, W, C), gzipped or
-        not. Images of an IDX file that are of the form's size, and on its background, are only divided by 255.
+        not. Images of an IDX file that are in the form already are only divided by 255: each digit by itself is, others
+        are where the file has the form's size and background.
     form : InputForm
     on_unreadable : "raise" or callable
         A callable is given each `Picture` that cannot be read, without image, and the next ones follow.
@@ -313,17 +317,29 @@ def _idx_pictures(path: str, form: InputForm, skip: Callable[[str], bool]) -> It
     height, width = array.shape[1:3]
     if height * width > _MAX_IDX_PIXELS:
         raise DataError(f"{path} holds images of {width}x{height} pixels, more than the {_MAX_IDX_PIXELS} one may have")
-    in_form = form.holds(array)
-    named = ((f"{path}#{i}", image) for i, image in enumerate(array))
-    return (_idx_picture(name, image, form, in_form) for name, image in named if not skip(name))
+    rows = (row for row in range(len(array)) if not skip(f"{path}#{row}"))
+    in_form = form.kind != "digit" and form.holds(array)
+    blocks = iter(lambda: list(islice(rows, _BLOCK)), [])
+    return (picture for block in blocks for picture in _idx_block(path, array, block, form, in_form))
 
 
-def _idx_picture(name: str, pixels: NDArray[Any], form: InputForm, in_form: bool) -> Picture:
-    try:
-        image = scaled(pixels).reshape(form.shape) if in_form else _in_form(pixels, form, name)
-    except DataError as error:
-        return Picture(name, None, pixels, error=str(error))
-    return Picture(name, image, pixels)
+def _idx_block(path: str, array: NDArray[Any], rows: list[int], form: InputForm, in_form: bool) -> Iterator[Picture]:
+    """The images `rows` of an IDX file."""
+    made = None
+    if form.kind == "digit" and array.ndim == 3:
+        with suppress(DataError):  # one of them; each is read by itself, then
+            made = as_mnist_form(array[rows])
+    for i, row in enumerate(rows):
+        name, pixels = f"{path}#{row}", array[row]
+        try:
+            if made is not None:
+                image = made[i][..., np.newaxis]
+            else:
+                image = scaled(pixels).reshape(form.shape) if in_form else _in_form(pixels, form, name)
+        except DataError as error:
+            yield Picture(name, None, pixels, error=str(error))
+        else:
+            yield Picture(name, image, pixels)
 
 
 def _light_of(image: Image.Image, size: int, channels: int) -> Float:
