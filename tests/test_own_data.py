@@ -570,3 +570,41 @@ def test_colour_is_seen_in_files(tmp_path):
         image.save(tmp_path / f"{name}.tif")
         files = Files([str(tmp_path / f"{name}.tif")])
         assert files.look() == [] and not files.colour and files.sizes.tolist() == [[4, 4]]
+
+
+# --- A model of garments reads other pictures of garments -------------------------------------------------------------
+
+
+def garment(kind, rng, side=28):
+    """A light coat, pair of trousers, bag or shoe on black, that touches the field above and below or on both sides."""
+    y, x = (np.mgrid[:side, :side] + 0.5) / side
+    x = x - 0.5
+    wide = 0.02 * rng.standard_normal()
+    cloth = [
+        np.abs(x) < 0.25 + wide + 0.2 * y,
+        (np.abs(np.abs(x) - 0.14 - 0.08 * y) < 0.09 + wide / 2) | ((np.abs(x) < 0.24) & (y < 0.2)),
+        (y > 0.4) & (y < 0.8 + wide) | ((np.abs(np.hypot(x, y - 0.45) - 0.25) < 0.04) & (y < 0.45)),
+        (y > 0.62) & (y < 0.85 + wide) | ((x > 0.12) & (y > 0.3) & (y < 0.85)),
+    ][kind]
+    texture = 0.5 + rng.uniform(0, 0.25) + 0.2 * np.cos(rng.uniform(8, 14) * x) * np.sin(rng.uniform(8, 14) * y)
+    return (cloth * texture).astype(np.float32)
+
+
+def test_a_model_of_garments_reads_dark_ones_on_light_ground_of_another_size(tmp_path):
+    from siamese_np import TrainConfig, train_run
+    from siamese_np.metrics import knn_vote, nearest
+
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 240), ("t10k", 40)):
+        images = np.stack([garment(i % 4, rng) for i in range(count)])
+        write_idx(tmp_path / f"{part}-images-idx3-ubyte", images * 255)
+        write_idx(tmp_path / f"{part}-labels-idx1-ubyte", np.arange(count) % 4)
+    data = load_dataset(tmp_path)
+    assert data.form == InputForm("resize", (28, 28, 1), 0.0, 1.0)
+    siamese = train_run(TrainConfig(preset="mlp", epochs=3, batch_size=20), data).siamese
+    for i in range(40):
+        large = np.pad(garment(i % 4, rng, 112), ((9, 20), (30, 4)))
+        Image.fromarray(np.uint8(255 - 230 * large)).save(tmp_path / f"{i:02}.png")
+    images, _ = load_images(sorted(tmp_path.glob("*.png")), siamese.input_form)
+    near, _ = nearest(siamese.embed(images), siamese.embed(data.train.images), 5)
+    assert (knn_vote(data.train.classes[near]) == np.arange(40) % 4).mean() >= 0.97
