@@ -178,7 +178,8 @@ def load_params(own: "Mapping[str, Array]", params: Mapping[str, Any] | str | Pa
         raise OptionError(f"load_params takes arrays by name, or the path of a file, not {type(params).__name__}")
     else:
         with open_npz(Path(params), ModelError, "an .npz file of arrays") as archive:
-            _check_names(own, {name: archive.announced(name)[0] for name in archive if name != "header"})
+            names = [name for name in archive if name != "header" and not name.startswith("novelty.")]
+            _check_names(own, {name: archive.announced(name)[0] for name in names})
             given = {name: archive.read(name) for name in own}
     for name, array in given.items():
         dtype = own[name].dtype

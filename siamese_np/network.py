@@ -41,6 +41,7 @@ from siamese_np.runtime.scheduler import chunks_of
 
 if TYPE_CHECKING:
     from siamese_np.ledger import Ledger
+    from siamese_np.novelty import Novelty
 
 EMBED_BATCH = 256  # images embedded at a time: bounds the memory of the activations
 
@@ -139,6 +140,21 @@ class Sequential:
             out, cache = call_forward(step, out, shape)
             caches.append(cache)
         return out, (steps, caches, np.shape(x))
+
+    def forward_with_inputs(self, x: Array) -> tuple[Array, list[Array]]:
+        """Output for a batch x (N, ...), with the bits of `forward`, and what each layer with weights was given."""
+        steps: Sequence[Any] = self._fused if ops.name == "compiled" else self.layers
+        out, inputs = as_array("the input of the network", x), []
+        for step, shape in zip(steps, self._shapes_of(steps, out.shape[1:])[1:], strict=True):
+            if step.params:
+                inputs.append(out)
+            out, _ = call_forward(step, out, shape)
+        return out, inputs
+
+    @property
+    def weighted_shapes(self) -> list[Shape]:
+        """The shape of one input of each layer with weights."""
+        return [self._shapes[0][i] for i in self._weighted[0]]
 
     def backward(self, dout: Array, cache: Any, need_dx: bool = True) -> Array | None:
         """Add to `grads`; return the gradient of the input (None unless `need_dx`)."""
@@ -298,6 +314,8 @@ class SiameseNetwork:
         Embed each image as the mean of seven embeddings: of itself, shifted and turned a little
         (`siamese_np.augment.views`). It takes seven times as long, makes fewer mistakes, and wants a threshold of its
         own. No model file keeps it.
+    novelty : Novelty or None, None at first
+        What `embed_scored` scores by (`siamese_np.novelty.Novelty.fit`), kept in model files.
 
     Examples
     --------
@@ -307,6 +325,7 @@ class SiameseNetwork:
     """
 
     views = False
+    novelty: "Novelty | None" = None
 
     def __init__(
         self,
@@ -408,6 +427,24 @@ class SiameseNetwork:
         if not self.views:
             return self.network.forward(images)[0]
         return np.mean([self.network.forward(view)[0] for view in views(images)], axis=0)
+
+    def embed_scored(self, images: Array) -> tuple[Array, NDArray[np.float64]]:
+        """Embeddings (N, E), as `embed`, and how unlike the training images each image is (N,), in one pass.
+
+        The second is the share of validation images that look more familiar, from 0 to 1; an image beyond
+        ``novelty.limit`` is unlike anything the network was trained on. It is NaN where `novelty` is None.
+        """
+        if self.novelty is None:
+            emb = self.embed(images)
+            return emb, np.full(len(emb), np.nan)
+        images = check_finite(self._images(images))
+        emb, unlike = np.empty((len(images), *self.network.output_shape), self.network.params.dtype), []
+        for start in range(0, len(images), EMBED_BATCH):
+            part = slice(start, start + EMBED_BATCH)
+            out, inputs = self.network.forward_with_inputs(images[part])
+            unlike.append(self.novelty.unlike(out, inputs))
+            emb[part] = self._embed(images[part]) if self.views else out
+        return emb, np.concatenate([np.empty(0), *unlike])
 
     def distances(self, images_a: Array, images_b: Array) -> Array:
         """Distances (N,) between matching images of two batches (N, H, W, C)."""

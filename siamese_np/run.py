@@ -6,6 +6,7 @@ whole or not at all; from each state `train_run` with ``resume=True`` goes on, t
     started, trained to epoch k      checkpoint.npz, after model.npz and history.csv of the k epochs
     interrupted by Ctrl-C            checkpoint.npz, in the middle of an epoch
     trained                          checkpoint.npz, of the last epoch
+    able to tell what is unlike it   model.npz, with novelty
     evaluated                        none: the measurements are repeated
     drawn                            metrics.json, after the pictures and report.html
 """
@@ -27,6 +28,7 @@ from siamese_np.datasets import Dataset
 from siamese_np.errors import OptionError
 from siamese_np.evaluation import evaluate
 from siamese_np.network import Sequential, SiameseNetwork
+from siamese_np.novelty import Novelty
 from siamese_np.report.health import health
 from siamese_np.run_folder import check_folder, make_folder, remove_leftovers, write_history, write_run
 from siamese_np.storage import save_model, versions
@@ -313,6 +315,10 @@ def train_run(
         log(f"run folder: {written}")
     done = train(training, written, log, show_bar)
     siamese, history = training.siamese, training.history
+    siamese.novelty = Novelty.fit(
+        siamese.network, dataset.train.images, dataset.train.classes, dataset.validation.images
+    )
+    _save_model(training, written)
     if not done:
         log(
             f"interrupted after {training.optimizer.steps} of {training.total_steps} steps; "

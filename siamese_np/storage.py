@@ -28,9 +28,11 @@ from siamese_np.datasets.input_form import InputForm
 from siamese_np.description import param_shapes, registered_layer
 from siamese_np.errors import DataError, ModelError, OptionError
 from siamese_np.network import Sequential, SiameseNetwork
+from siamese_np.novelty import array_forms, from_arrays
 from siamese_np.reading import Npz, open_npz
 
 LARGEST_HEADER = 1 << 20
+NOVELTY = "novelty."  # starts the names of its arrays
 MODEL_FORMAT, OLD_MODEL_FORMAT = "siamese_np model 2", "siamese_np model 1"
 EMBEDDING_SUFFIXES = (".npy", ".npz", ".csv")
 
@@ -172,7 +174,11 @@ def save_model(path: str | Path, siamese: SiameseNetwork, notes: Mapping[str, An
     except (TypeError, ValueError) as error:
         raise ModelError(f"notes must be a mapping of what JSON can hold: {error}") from None
     network = siamese.network
-    for name, array in network.named_params().items():
+    novelty, known = siamese.novelty, {}
+    if novelty is not None:
+        known = {name: getattr(novelty, name) for name in array_forms(novelty.config())}
+    arrays = {**network.named_params(), **{f"{NOVELTY}{name}": array for name, array in known.items()}}
+    for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise ModelError(f"a model cannot be saved with NaN or infinity in {name!r}")
     for layer in network.layers:
@@ -189,10 +195,11 @@ def save_model(path: str | Path, siamese: SiameseNetwork, notes: Mapping[str, An
         "trained_on": check_trained_on(siamese.trained_on),
         "margin": check_margin(siamese.margin),
         "threshold": check_saved_threshold(siamese.threshold),
+        "novelty": None if novelty is None else novelty.config(),
         "versions": versions(),
         "notes": notes,
     }
-    save_arrays(Path(path), header, network.named_params())
+    save_arrays(Path(path), header, arrays)
 
 
 def load_model(model: str | Path) -> SiameseNetwork:
@@ -215,14 +222,19 @@ def load_model(model: str | Path) -> SiameseNetwork:
     if path.is_dir():
         path = path / "model.npz"
 
-    def params_of(header: dict[str, Any]) -> dict[str, ArraySpec]:
+    def arrays_of(header: dict[str, Any]) -> dict[str, ArraySpec]:
         with _described_by(path):
             if header["format"] == OLD_MODEL_FORMAT:
                 header.update(_preset_config(**{name: header[name] for name in _PRESET_KEYS}))
             dtype = as_dtype(header["dtype"])
-            return {name: ArraySpec(shape, dtype) for name, shape in param_shapes(header).items()}
+            specs = {name: ArraySpec(shape, dtype) for name, shape in param_shapes(header).items()}
+            if header.get("novelty") is not None:
+                forms = array_forms(header["novelty"])
+                specs |= {f"{NOVELTY}{name}": ArraySpec(*form) for name, form in forms.items()}
+            return specs
 
-    header, arrays = load_arrays(path, (MODEL_FORMAT, OLD_MODEL_FORMAT), params_of)
+    header, arrays = load_arrays(path, (MODEL_FORMAT, OLD_MODEL_FORMAT), arrays_of)
+    known = {name.removeprefix(NOVELTY): arrays.pop(name) for name in [*arrays] if name.startswith(NOVELTY)}
     with _described_by(path):
         network = Sequential.from_config(header)
         network.load_params(arrays)
@@ -232,6 +244,7 @@ def load_model(model: str | Path) -> SiameseNetwork:
         form = None if header.get("input") is None else InputForm.from_config(header["input"])
         siamese = SiameseNetwork(network, header["margin"], threshold, header.get("class_names"), form)
         siamese.trained_on = check_trained_on(header.get("trained_on"))
+        siamese.novelty = from_arrays(header["novelty"], known, network) if known else None
         return siamese
 
 
