@@ -365,7 +365,7 @@ def _parser(with_config: bool) -> "tuple[_Parser, dict[str, _Parser]]":
         sub.add_argument("--threads", type=int, metavar="T", help="threads to use (all processors)")
         return sub
 
-    model_help = "run folder, or a model.npz"
+    model_help = "run folder, a model.npz, or mnist, the model that comes with the package"
     views_help = "embed each image as the mean of seven: itself, shifted and turned a little"
     data_help = "other data than the model was trained on, as `siamese-np train` takes them; may be given several times"
     split_help = "which of several data sets in a folder of IDX files, such as EMNIST's letters"

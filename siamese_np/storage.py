@@ -27,6 +27,7 @@ from siamese_np.datasets.dataset import check_trained_on
 from siamese_np.datasets.input_form import InputForm
 from siamese_np.description import param_shapes, registered_layer
 from siamese_np.errors import DataError, ModelError, OptionError
+from siamese_np.models import SHIPPED, shipped
 from siamese_np.network import Sequential, SiameseNetwork
 from siamese_np.novelty import array_forms, from_arrays
 from siamese_np.reading import Npz, open_npz
@@ -203,7 +204,9 @@ def save_model(path: str | Path, siamese: SiameseNetwork, notes: Mapping[str, An
 
 
 def load_model(model: str | Path) -> SiameseNetwork:
-    """Read a model from a ``model.npz`` or from the run folder that holds one.
+    """Read a model from a ``model.npz``, from the run folder that holds one, or by the name of a shipped one, "mnist".
+
+    A file or folder of that name in the current folder comes first.
 
     Raises
     ------
@@ -221,6 +224,8 @@ def load_model(model: str | Path) -> SiameseNetwork:
     path = Path(model)
     if path.is_dir():
         path = path / "model.npz"
+    elif str(model) in SHIPPED and not path.exists():
+        path = shipped(str(model))
 
     def arrays_of(header: dict[str, Any]) -> dict[str, ArraySpec]:
         with _described_by(path):
