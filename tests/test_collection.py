@@ -20,6 +20,7 @@ from siamese_np.cli import main
 from siamese_np.collection import index as index_module
 from siamese_np.collection import store
 from siamese_np.collection.index import ListIndex, nearest_rows, open_collection
+from siamese_np.collection.pictures import count
 from siamese_np.collection.store import Collection, Row, Writer
 from siamese_np.datasets import DIGIT, InputForm, read_image
 from siamese_np.errors import DataError, ModelError
@@ -575,7 +576,8 @@ def knowing(model, monkeypatch) -> SiameseNetwork:
     siamese = load_model(model)
     siamese.class_names = ["zero", "one", "two"]
     means = [siamese.embed(TEST.images[TEST.classes == digit]).mean(axis=0) for digit in range(3)]
-    monkeypatch.setattr(siamese, "novelty", SimpleNamespace(limit=0.9, class_means=np.stack(means)), raising=False)
+    novelty = SimpleNamespace(limit=0.9, class_means=np.stack(means), classes=np.arange(3))
+    monkeypatch.setattr(siamese, "novelty", novelty, raising=False)
     unlike = lambda images: 1.0 - images.mean(axis=(1, 2, 3))  # noqa: E731
     monkeypatch.setattr(siamese, "embed_scored", lambda images: (siamese.embed(images), unlike(images)), raising=False)
     monkeypatch.setattr("siamese_np.collection.pictures.load_model", lambda path: siamese)
@@ -589,7 +591,7 @@ def test_a_model_that_knows_its_classes_classifies_by_their_means(knowing, model
     indices, distances = nearest(knowing.embed(images), knowing.novelty.class_means, 1)
     assert [one["class"] for one in said] == [knowing.class_names[i] for i in indices[:, 0]]
     assert [one["distance"] for one in said] == list(distances[:, 0]) and said[0]["share"] is None
-    assert "--views has no class means" in mistake(capsys, "classify", model, digits / "1", "--views")
+    assert "--views has no means of classes" in mistake(capsys, "classify", model, digits / "1", "--views")
 
 
 def test_what_is_unlike_anything_gets_a_verdict(knowing, model, digits, tmp_path, capsys):
@@ -622,6 +624,14 @@ def test_an_empty_collection_cannot_be_searched(model, tmp_path):
     assert not (tmp_path / "c").exists()
 
 
+def test_the_bar_knows_how_many_pictures_come(digits, tmp_path):
+    for name in ("images.idx", "images.idx.gz"):
+        write_idx(tmp_path / name, np.zeros((7, 3, 3)))
+    given = [digits, digits / "0" / "3.png", tmp_path / "images.idx", tmp_path / "images.idx.gz", f"{digits}/1/*.png"]
+    assert count([str(name) for name in given]) == 12 + 1 + 7 + 7 + 4
+    assert count([str(digits), "-"]) is None and count([str(tmp_path / "empty")]) == 1
+
+
 # --- the sheet ----------------------------------------------------------------------------------------------
 
 
@@ -649,6 +659,15 @@ def test_the_sheet_shows_pictures_beside_what_the_network_saw(model, digits, tmp
         np.testing.assert_array_equal(shown[2::4, 2::4], form)
         before = sheet[top : top + SIDE // 2, GAP // 2 : GAP // 2 + SIDE, 0]
         assert before[0, 0] == 255 and before.min() < 50
+
+
+def test_a_sheet_without_the_pictures_that_are_gone(model, digits, tmp_path, capsys):
+    first, *others = sorted((digits / "0").iterdir())
+    told(capsys, "embed", model, digits / "0", "-o", tmp_path / "c")
+    for path in others:
+        path.unlink()
+    said = told(capsys, "search", model, first, "--index", tmp_path / "c", "--show", tmp_path / "s.png")
+    assert len(said["nearest"]) == 4 and (tmp_path / "s.png").exists()
 
 
 def test_a_long_sheet_is_cut_with_a_sentence(model, tmp_path, capsys):

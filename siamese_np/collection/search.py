@@ -128,11 +128,12 @@ def _vote(hits: Hits) -> dict[str, Any]:
 
 
 def _class_means(args: argparse.Namespace, siamese: SiameseNetwork) -> ListIndex:
-    means, names = getattr(getattr(siamese, "novelty", None), "class_means", None), siamese.class_names
-    if means is None or names is None or siamese.views:
-        lacks = "--views has no class means" if siamese.views else f"{args.model} has no class names"
+    novelty: Any = getattr(siamese, "novelty", None)
+    if novelty is None or siamese.class_names is None or siamese.views:
+        lacks = "--views has no means of classes" if siamese.views else f"{args.model} has no class names"
         raise ModelError(f"{lacks}: give --index, a collection of pictures whose classes are known")
-    return ListIndex(means, [Row("", name) for name in names])
+    names = dict(enumerate(siamese.class_names))
+    return ListIndex(novelty.class_means, [Row("", names.get(n, str(n))) for n in novelty.classes.tolist()])
 
 
 def _summary(answer: dict[str, Any]) -> str:

@@ -53,13 +53,15 @@ class Collection:
     ----------
     emb : (N, E) array of float32
         Mapped into memory: what is not looked at is not read.
+    replaced : list of int
+        Rows of which there are newer ones.
     state : dict
-        What ``state.json`` holds; of the rows ``"replaced"`` there are newer ones.
+        What ``state.json`` holds.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.state = folder, _read_state(folder)
-        rows, E = self.state["rows"], self.state["embedding_size"]
+        rows, E, self.replaced = (self.state[name] for name in ("rows", "embedding_size", "replaced"))
         self.emb = _mapped(folder / EMBEDDINGS, DTYPE, rows * E).reshape(rows, E)
         self._lines = _mapped(folder / ROWS, np.dtype(np.uint8), self.state["row_bytes"])
         ends = [
@@ -72,11 +74,6 @@ class Collection:
 
     def __len__(self) -> int:
         return len(self.emb)
-
-    @property
-    def replaced(self) -> list[int]:
-        """Rows that are not to be found."""
-        return list(self.state["replaced"])
 
     def row(self, i: int) -> Row:
         """Row number `i`."""
@@ -115,8 +112,8 @@ class Writer:
     """
 
     def __init__(self, folder: Path, siamese: SiameseNetwork, form: InputForm) -> None:
-        self.folder = folder
-        self._made = not folder.exists()
+        self.folder, self._made = folder, not folder.exists()
+        self._files: list[Any] = []
         with contextlib.ExitStack() as opened:
             _make_folder(folder)
             opened.callback(os.close, _locked(folder))
@@ -125,7 +122,7 @@ class Writer:
                 self.state = {"format": FORMAT, "versions": versions(), **_made_by(siamese, form)}
                 self.state |= {"embedding_size": siamese.network.output_shape[0]}
                 self.state |= {"rows": 0, "row_bytes": 0, "replaced": []}
-                self._write_state()
+                self._commit()
             there = Collection(folder)
             there.check_made_by(siamese, form)
             self._files = [
@@ -138,7 +135,8 @@ class Writer:
             for file, size in zip(self._files, sizes, strict=True):
                 file.truncate(size)
                 file.seek(size)
-            self._committed, self._open = time.monotonic(), opened.pop_all()
+            self._open = opened.pop_all()
+            self._committed = time.monotonic()
 
     def __enter__(self) -> "Writer":
         return self
@@ -180,11 +178,8 @@ class Writer:
     def _commit(self) -> None:
         for file in self._files:
             os.fsync(file.fileno())
-        self._write_state()
-        self._committed = time.monotonic()
-
-    def _write_state(self) -> None:
         write_atomically(self.folder / STATE, (json.dumps(self.state, indent=1) + "\n").encode())
+        self._committed = time.monotonic()
 
 
 def _made_by(siamese: SiameseNetwork, form: InputForm) -> dict[str, Any]:
