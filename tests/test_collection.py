@@ -86,19 +86,23 @@ def make(folder: Path, siamese: SiameseNetwork, rows: list[Row], seed: int = 0) 
 
 def test_a_collection_holds_embeddings_paths_and_classes_and_is_appended_to(model, digits, tmp_path, capsys):
     out = tmp_path / "collection"
-    assert told(capsys, "embed", model, digits / "0", "-o", out)["images"] == 4
+    assert told(capsys, "embed", model, *sorted((digits / "0").iterdir()), "-o", out)["images"] == 4
     first = (out / "embeddings.f32").read_bytes()
-    said = told(capsys, "embed", model, digits, digits / "1" / "2.png", "-o", out)
+    said = told(capsys, "embed", model, digits / "0", digits / "1", digits / "2", digits / "1" / "2.png", "-o", out)
     assert (said["images"], said["already_there"], said["rows"]) == (8, 5, 12)
     collection = Collection(out)
     assert (out / "embeddings.f32").read_bytes().startswith(first)
     paths = [*sorted((digits / "0").iterdir()), *sorted((digits / "1").iterdir()), *sorted((digits / "2").iterdir())]
     rows = [collection.row(i) for i in range(12)]
     assert [row.path for row in rows] == [str(path) for path in paths]
-    assert [row.class_name for row in rows] == [None] * 4 + ["1"] * 4 + ["2"] * 4
+    assert {row.class_name for row in rows} == {None}
     expected = load_model(model).embed(np.stack([read_image(path) for path in paths]))
     np.testing.assert_array_equal(collection.emb, expected)
-    assert told(capsys, "embed", model, digits, "-o", out)["images"] == 0
+    for images in (12, 0):  # now their classes are known, so the new rows replace the old ones
+        said = told(capsys, "embed", model, digits, "-o", out)
+        assert (said["images"], said["already_there"], said["rows"]) == (images, 12 - images, 12)
+        assert [row.class_name for row in rows_of(out)] == ["0"] * 4 + ["1"] * 4 + ["2"] * 4
+    assert told(capsys, "embed", model, digits / "1", "-o", out)["images"] == 0  # though it tells no class
 
 
 def test_a_picture_that_changed_takes_the_place_of_the_old_one(model, digits, tmp_path, capsys):

@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> tuple[int, dict[str, Any], str]:
     sheet = Sheet(args.show, ["picture", "the network sees"])
     labels = _labels(args, siamese) if args.labels else None
     unreadable: list[Picture] = []
-    pending: dict[str, list[int]] = {}  # the stamps of pictures in the batch being read
+    pending: dict[str, Row] = {}  # of the batch being read
     names, parts, done, there, start = [], [], 0, 0, time.perf_counter()
 
     with contextlib.ExitStack() as stack:
@@ -47,25 +47,25 @@ def run(args: argparse.Namespace) -> tuple[int, dict[str, Any], str]:
         quiet = args.json or not sys.stderr.isatty()
         bar = stack.enter_context(tqdm(total=None if quiet else count(args.input), unit=" pictures", disable=quiet))
 
-        def known(name: str) -> bool:
+        def known(name: str, kind: str | None) -> bool:
             """Whether the collection has it already."""
             nonlocal there
-            path, stamp = os.path.abspath(name), _stamp(name)
-            if writer is not None and (pending.get(path) == stamp or writer.holds(path, stamp)):
+            kind = kind if labels is None else labels[int(name.rpartition("#")[2])]
+            row = Row(os.path.abspath(name), kind, None, _stamp(name))
+            if writer is not None and (pending.get(row.path) == row or writer.holds(row)):
                 there += 1
                 bar.update()
                 return True
-            pending[path] = stamp
+            pending[row.path] = row
             return False
 
         pictures = read_images(expanded(args.input), form, unreadable.append, skip=known)
         for batch in embedded(siamese, takewhile(lambda _: not stop.is_set(), pictures), sheet):
             rows = []
             for picture, _, unlike in batch:
-                name, path = picture.name, os.path.abspath(picture.name)
-                kind = picture.class_name if labels is None else labels[int(name.rpartition("#")[2])]
-                rows.append(Row(path, kind, unlike, pending[path]))
-                sheet.add([(picture.original, os.path.basename(name)), (picture.image, kind or "")])
+                rows.append(pending[os.path.abspath(picture.name)]._replace(unlike=unlike))
+                name, kind = os.path.basename(picture.name), rows[-1].class_name
+                sheet.add([(picture.original, name), (picture.image, kind or "")])
             emb = np.stack([one.emb for one in batch])
             if writer is None:
                 names += [one.picture.name for one in batch]

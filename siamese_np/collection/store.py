@@ -6,8 +6,8 @@
     lock             held by the one process that writes
 
 Rows are appended first and the state is replaced after them, so a kill at any point leaves all that the state counts
-whole. What lies behind is cut off by the next writer. A picture that has changed is appended again, and the state lists
-its old row as replaced.
+whole. What lies behind is cut off by the next writer. A picture that has changed, or whose class has, is appended
+again, and the state lists its old row as replaced.
 """
 
 import contextlib
@@ -15,6 +15,7 @@ import errno
 import json
 import os
 import stat
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -130,7 +131,9 @@ class Writer:
                 for name in (EMBEDDINGS, ROWS)
             ]
             self.state, sizes = there.state, (there.emb.nbytes, there.state["row_bytes"])
-            self._stamps = {(row := there.row(i)).path: (i, list(row.stamp)) for i in range(len(there))}
+            self._there: dict[str, tuple[int, str | None, list[int]]] = {}  # number, class and stamp of each path
+            for i in range(len(there)):
+                self._keep(i, there.row(i))
             del there  # a file that is mapped cannot be cut on every system
             for file, size in zip(self._files, sizes, strict=True):
                 file.truncate(size)
@@ -152,9 +155,10 @@ class Writer:
             if self._made:
                 self.folder.rmdir()
 
-    def holds(self, path: str, stamp: Sequence[int]) -> bool:
-        """Whether the embedding of `path` is there, as the file is now."""
-        return path in self._stamps and self._stamps[path][1] == list(stamp)
+    def holds(self, row: Row) -> bool:
+        """Whether this picture is there, of the file as it is now, and with its class where that is known."""
+        _, class_name, stamp = self._there.get(row.path, (0, None, None))
+        return stamp == list(row.stamp) and row.class_name in (None, class_name)
 
     def append(self, emb: NDArray[np.floating], rows: Sequence[Row]) -> None:
         """Append embeddings (N, E) and their rows; ModelError where one is NaN or infinity."""
@@ -168,12 +172,15 @@ class Writer:
         _write(self._files[1], content)
         first, replaced = self.state["rows"], list(self.state["replaced"])
         for i, row in enumerate(rows, first):
-            replaced += [self._stamps[row.path][0]] if row.path in self._stamps else []
-            self._stamps[row.path] = i, list(row.stamp)
+            replaced += [self._there[row.path][0]] if row.path in self._there else []
+            self._keep(i, row)
         counts = {"rows": first + len(rows), "row_bytes": self.state["row_bytes"] + len(content)}
         self.state = {**self.state, **counts, "replaced": replaced}  # in one go: Ctrl-C may come
         if time.monotonic() - self._committed >= COMMIT_SECONDS:
             self._commit()
+
+    def _keep(self, i: int, row: Row) -> None:
+        self._there[row.path] = i, row.class_name and sys.intern(row.class_name), list(row.stamp)
 
     def _commit(self) -> None:
         for file in self._files:

@@ -111,7 +111,7 @@ def read_images(
     inputs: Iterable[str | os.PathLike[str]],
     form: InputForm = DIGIT,
     on_unreadable: Literal["raise"] | Callable[[Picture], object] = "raise",
-    skip: Callable[[str], bool] = lambda name: False,
+    skip: Callable[[str, str | None], bool] = lambda name, class_name: False,
 ) -> Iterator[Picture]:
     """Read pictures one after the other, in constant memory.
 
@@ -126,7 +126,7 @@ def read_images(
     on_unreadable : "raise" or callable
         A callable is given each `Picture` that cannot be read, without image, and the next ones follow.
     skip : callable
-        Given the name of each picture before it is decoded; where it says True, the picture is left out.
+        Given name and class name of each picture before it is decoded; where it says True, the picture is left out.
 
     Yields
     ------
@@ -149,9 +149,9 @@ def read_images(
             kind = class_of(path, name)
             try:
                 if is_idx(path):
-                    found = _idx_pictures(path, form, skip)
+                    found = _idx_pictures(path, form, kind, skip)
                 else:
-                    found = iter([] if skip(path) else [_read(path, form)])
+                    found = iter([] if skip(path, kind) else [_read(path, form)])
             except DataError as error:
                 _refused(Picture(path, None, class_name=kind, error=str(error)), on_unreadable)
                 continue
@@ -307,7 +307,9 @@ def is_idx(path: str) -> bool:
     return start[:2] == GZIP_MAGIC or (start[:2] == b"\0\0" and len(start) == 4 and start[2] in DTYPES and start[3] > 0)
 
 
-def _idx_pictures(path: str, form: InputForm, skip: Callable[[str], bool]) -> Iterator[Picture]:
+def _idx_pictures(
+    path: str, form: InputForm, kind: str | None, skip: Callable[[str, str | None], bool]
+) -> Iterator[Picture]:
     """The images of an IDX file."""
     array = read_idx(path)
     if array.ndim not in (3, 4) or array.size == 0 or array.shape[3:] not in ((), (1,), (3,), form.shape[2:]):
@@ -317,7 +319,7 @@ def _idx_pictures(path: str, form: InputForm, skip: Callable[[str], bool]) -> It
     height, width = array.shape[1:3]
     if height * width > _MAX_IDX_PIXELS:
         raise DataError(f"{path} holds images of {width}x{height} pixels, more than the {_MAX_IDX_PIXELS} one may have")
-    rows = (row for row in range(len(array)) if not skip(f"{path}#{row}"))
+    rows = (row for row in range(len(array)) if not skip(f"{path}#{row}", kind))
     in_form = form.kind != "digit" and form.holds(array)
     blocks = iter(lambda: list(islice(rows, _BLOCK)), [])
     return (picture for block in blocks for picture in _idx_block(path, array, block, form, in_form))
