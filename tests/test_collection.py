@@ -581,9 +581,9 @@ def knowing(model, monkeypatch) -> SiameseNetwork:
     siamese.class_names = ["zero", "one", "two"]
     means = [siamese.embed(TEST.images[TEST.classes == digit]).mean(axis=0) for digit in range(3)]
     novelty = SimpleNamespace(limit=0.9, class_means=np.stack(means), classes=np.arange(3))
-    monkeypatch.setattr(siamese, "novelty", novelty, raising=False)
+    monkeypatch.setattr(siamese, "novelty", novelty)
     unlike = lambda images: 1.0 - images.mean(axis=(1, 2, 3))  # noqa: E731
-    monkeypatch.setattr(siamese, "embed_scored", lambda images: (siamese.embed(images), unlike(images)), raising=False)
+    monkeypatch.setattr(siamese, "embed_scored", lambda images: (siamese.embed(images), unlike(images)))
     monkeypatch.setattr("siamese_np.collection.pictures.load_model", lambda path: siamese)
     return siamese
 
@@ -612,6 +612,19 @@ def test_what_is_unlike_anything_gets_a_verdict(knowing, model, digits, tmp_path
     for command in (["search", model, one, "--index", out], ["compare", model, one, zero], ["classify", model, one]):
         assert main([*map(str, command)]) == 0
         assert capsys.readouterr().out.count("unlike anything it was trained on") == 1
+
+
+def test_the_model_that_comes_along_classifies_and_knows_what_is_no_digit(digits, tmp_path, capsys):
+    noise = np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    paths = [*sorted(digits.rglob("*.png")), tmp_path / "noise.png"]
+    *said, last = told(capsys, "classify", "mnist", *paths, "--as", "as-is")["pictures"]
+    assert [one["class"] for one in said] == [path.parent.name for path in paths[:-1]]
+    assert sum(one["verdict"] is not None for one in said) <= 2 and last["verdict"] is not None
+    told(capsys, "embed", "mnist", digits, "-o", tmp_path / "c")
+    assert {row.class_name: row.unlike is None for row in rows_of(tmp_path / "c")} == dict.fromkeys("012", False)
+    found = told(capsys, "search", "mnist", *paths[:-1], "--index", tmp_path / "c", "-k", 3)["queries"]
+    assert [one["class"] for one in found] == [path.parent.name for path in paths[:-1]]
 
 
 def test_k_that_is_no_number_of_rows(model, digits, tmp_path, capsys):

@@ -40,9 +40,9 @@ class Embedded(NamedTuple):
 
     def verdict(self, siamese: SiameseNetwork) -> dict[str, Any]:
         """`unlike`, and what to say of it."""
-        novelty: Any = getattr(siamese, "novelty", None)
-        far = self.unlike is not None and self.unlike > novelty.limit
-        return {"unlike": self.unlike, "verdict": UNLIKE if far else None}
+        score, novelty = self.unlike, siamese.novelty
+        far = score is not None and novelty is not None and score > novelty.limit
+        return {"unlike": score, "verdict": UNLIKE if far else None}
 
 
 def model_and_form(args: argparse.Namespace) -> tuple[SiameseNetwork, InputForm]:
@@ -98,9 +98,7 @@ def embedded(siamese: SiameseNetwork, pictures: Iterable[Picture], sheet: Sheet)
 
 def embed_batch(siamese: SiameseNetwork, batch: Sequence[Picture]) -> list[Embedded]:
     """The pictures, embedded together."""
-    images = np.stack([picture.image for picture in batch])  # type: ignore[misc]
-    scored = getattr(siamese, "embed_scored", lambda images: (siamese.embed(images), np.full(len(images), np.nan)))
-    emb, unlike = scored(images)
+    emb, unlike = siamese.embed_scored(np.stack([picture.image for picture in batch]))  # type: ignore[misc]
     scores = [None if np.isnan(score) else float(score) for score in unlike]
     return [Embedded(*parts) for parts in zip(batch, emb, scores, strict=True)]
 

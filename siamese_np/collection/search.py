@@ -128,7 +128,7 @@ def _vote(hits: Hits) -> dict[str, Any]:
 
 
 def _class_means(args: argparse.Namespace, siamese: SiameseNetwork) -> ListIndex:
-    novelty: Any = getattr(siamese, "novelty", None)
+    novelty = siamese.novelty
     if novelty is None or siamese.class_names is None or siamese.views:
         lacks = "--views has no means of classes" if siamese.views else f"{args.model} has no class names"
         raise ModelError(f"{lacks}: give --index, a collection of pictures whose classes are known")
