@@ -33,7 +33,7 @@ EXAMPLES = {
     "embed": ["runs/cnn3-1 photo.jpg scans/ -o collected", "runs/cnn3-1 scans/ -o embeddings.csv --show sheet.png"],
     "compare": ["runs/cnn3-1 one.png other.png"],
     "search": ["runs/cnn3-1 query.png --index collected -k 3"],
-    "classify": ["runs/cnn3-1 scans/", "runs/cnn3-1 one.png --index collected"],
+    "classify": ["mnist scans/ --show sheet.png", "runs/cnn3-1 one.png --index collected"],
     "export": [
         "runs/cnn3-1 -o model.onnx",
         "runs/cnn3-1 --to projector -o projector",
@@ -216,24 +216,29 @@ def export(args: argparse.Namespace) -> int:
 
 def _project(args: argparse.Namespace, siamese: "SiameseNetwork", output: Path) -> dict[str, Any]:
     """Write the projector's files of an index, of given images, or of the test images."""
-    from siamese_np.datasets import load_dataset, load_images
+    from siamese_np.collection.index import open_collection
+    from siamese_np.datasets import form_of, load_data_of, load_images
     from siamese_np.export import check_new
     from siamese_np.projector import export_projector
-    from siamese_np.storage import fingerprint, read_embeddings
 
     check_new(output, args.overwrite)  # before images are read and embedded
     if (args.input != []) + (args.index is not None) + (args.data is not None) > 1:
         raise OptionError("choose one: images, --index or --data")
     if args.index is not None:
-        emb, names = read_embeddings(Path(args.index), siamese.network.output_shape[0], fingerprint(siamese))
-        return export_projector(emb, output, columns={"name": names}, overwrite=args.overwrite)
+        index = open_collection(Path(args.index), siamese)
+        rows = sorted(set(range(len(index))) - set(index.replaced))
+        told = [index.row(i) for i in rows]
+        columns: dict[str, Sequence[Any]] = {"name": [row.path for row in told]}
+        if any(row.class_name is not None for row in told):
+            columns["class"] = [row.class_name or "" for row in told]
+        return export_projector(index.emb[rows], output, columns=columns, overwrite=args.overwrite)
     if args.input:
-        images, names = load_images(args.input)
-        columns: dict[str, Sequence[Any]] = {"name": names}
+        images, names = load_images(args.input, form_of(siamese))
+        columns = {"name": names}
     else:
-        dataset = load_dataset(args.data)
+        dataset = load_data_of(siamese, args.data, log=_log)
         images, classes = dataset.test.images, dataset.test.classes.tolist()
-        named = siamese.class_names if len(siamese.class_names or ()) > max(classes) else None
+        named = dataset.class_names
         columns = {
             "name": [f"test image {number}" for number in range(len(images))],
             "class": [named[number] for number in classes] if named else classes,
@@ -443,7 +448,7 @@ def _parser(with_config: bool) -> "tuple[_Parser, dict[str, _Parser]]":
     )
     sub.add_argument("-o", "--output", metavar="PATH", required=True, help="file to write, or folder of projector")
     sub.add_argument("--overwrite", action="store_true", help="replace it, if it exists; an ONNX file always is")
-    sub.add_argument("--index", metavar="FILE", help="of projector: embeddings written by embed")
+    sub.add_argument("--index", metavar="INDEX", help="of projector: collection or .npz written by embed")
     sub.add_argument("--data", metavar="DIR", help="of projector: data whose test images to embed")
 
     sub = command(gradcheck, "check backward passes against differences: all of ours, one of them, or your own")

@@ -491,7 +491,7 @@ LONG += ["bench --out results", "bench compare results/old results/new", "reprod
 LONG += ["reproduce --main --seeds 3", "train --resume runs/cnn3-1", "train --preset mlp --epochs 1"]
 LONG += ["evaluate runs/cnn3-1", "trace runs/cnn3-1 3 18 -o trace.html"]
 LONG += ["trace runs/cnn3-1 one.png other.png --label similar"]
-LONG += ["classify runs/cnn3-1 scans/", "classify runs/cnn3-1 one.png --index collected"]
+LONG += ["classify runs/cnn3-1 one.png --index collected"]
 EXAMPLE_LINES = [f"{name} {line}".rstrip() for name, lines in EXAMPLES.items() for line in lines]
 
 
