@@ -254,9 +254,9 @@ def all_pairs_metrics(emb: ArrayLike, classes: ArrayLike) -> dict[str, float]:
 def nearest(query: ArrayLike, gallery: ArrayLike, k: int) -> tuple[Ints, Floats]:
     """The k nearest gallery embeddings of each query, exactly; k is from 1 to G.
 
-    Every distance is computed, from the differences themselves in float64, the sum of squares in the order of the
-    embedding's numbers; only the k smallest so far are kept. Beside arguments and results there is only a float64
-    copy of both, where they are not float64 already.
+    Every distance is computed from the differences themselves in float64, the sum of squares in the order of the
+    embedding's numbers, unless a faster sum shows that it is not among the k smallest. Beside arguments and results
+    there is only a float64 copy of both, where they are not float64 already, and a float32 copy of the gallery.
 
     Returns
     -------
@@ -392,10 +392,14 @@ def _accepted_counts(dist: Floats, similar: NDArray[np.bool_]) -> tuple[Floats, 
     Cut m, of M + 1, accepts the m smallest distinct distances; equal distances cannot be told apart by any
     threshold, so they are accepted together.
     """
-    order = np.argsort(dist)
-    ascending = dist[order]
+    # Numbers of at least 0 sort as their bits do, whose first, the sign, makes room for the kind of pair as the last:
+    # NumPy sorts whole numbers in a fraction of the time it takes to sort row numbers by distance.
+    keys = dist.view(np.uint64) << np.uint64(1)
+    keys |= similar
+    keys.sort()
+    ascending = (keys >> np.uint64(1)).view(np.float64)
     last_of_run = np.flatnonzero(np.append(ascending[1:] != ascending[:-1], True))
-    similar_so_far = np.cumsum(similar[order])[last_of_run]
+    similar_so_far = np.cumsum(keys & np.uint64(1), dtype=np.intp)[last_of_run]
     accepted_similar = np.append(0, similar_so_far)
     accepted_dissimilar = np.append(0, last_of_run + 1 - similar_so_far)
     return ascending[last_of_run], accepted_similar, accepted_dissimilar

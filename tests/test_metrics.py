@@ -355,8 +355,25 @@ def test_nearest_is_exact_where_the_gram_trick_alone_is_not(offset, scale, k):
         ((centres[rng.integers(0, 5, n)] + 1e-3 * rng.normal(size=(n, 16))) * scale).astype(np.float32)
         for n in (30, 3001)
     )
-    indices, distances = ev.nearest(query, gallery, k)
-    wanted_indices, wanted_distances = nearest_by_sorting_all(query, gallery, k)
+    query = np.concatenate([query, gallery[:200]])  # 30 queries alone would not be filtered
+    for rows in (query[:30], query):
+        indices, distances = ev.nearest(rows, gallery, k)
+        wanted_indices, wanted_distances = nearest_by_sorting_all(rows, gallery, k)
+        np.testing.assert_array_equal(indices, wanted_indices)
+        np.testing.assert_allclose(distances, wanted_distances, rtol=1e-12)
+
+
+@pytest.mark.parametrize("far", [1e3, 1e30, 1e130])
+@pytest.mark.parametrize("width", [1, 64, 300])
+def test_nearest_is_exact_where_some_embeddings_are_far_from_all_others(far, width):
+    rng = np.random.default_rng(0)
+    query, gallery = rng.normal(size=(100, width)), rng.normal(size=(2000, width))
+    query[::7] *= far
+    gallery[1::11] *= far  # not the first, from which the size of most is told
+    query[1::7] = gallery[1::11][: len(query[1::7])]
+    gallery[12::22] = gallery[1::22][: len(gallery[12::22])] * (1 + 1e-9)
+    indices, distances = ev.nearest(query, gallery, 7)
+    wanted_indices, wanted_distances = nearest_by_sorting_all(query, gallery, 7)
     np.testing.assert_array_equal(indices, wanted_indices)
     np.testing.assert_allclose(distances, wanted_distances, rtol=1e-12)
 

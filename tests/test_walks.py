@@ -102,8 +102,8 @@ ROOMS = {
         ),
         *("_ownership.py", "_contract.py", "backend.py", "_checks.py", "errors.py", "__init__.py", "textbook"),
     ),
-    "kernels": (2_600, "kernels", "warm_up.py"),
-    "runtime": (950, "runtime"),
+    "kernels": (2_730, "kernels", "warm_up.py"),
+    "runtime": (990, "runtime"),
     "gradient checker": (6_110, "gradcheck"),
     "benchmark and ladder": (2_990, "bench", "ladder"),
     "measurements and pictures": (

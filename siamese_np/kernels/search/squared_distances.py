@@ -16,9 +16,11 @@ from siamese_np.kernels.simd.vectors import (
     VECTOR_BYTES,
     add_squares,
     difference,
+    first_entry,
     length,
     load,
     load_scalar,
+    splat,
     store,
     zeros,
 )
@@ -26,7 +28,7 @@ from siamese_np.runtime.jit import inlined
 
 ROWS = 8
 VECTORS = 2 if VECTOR_BYTES == 64 else 1  # of each row, as far as registers go: differences need some, too
-COLUMNS = 352  # a power of two would send every row of a block to the same few sets of the cache
+COLUMNS = 320  # a power of two would send every row of a block to the same few sets of the cache
 
 
 @inlined(arrays=True)
@@ -78,3 +80,13 @@ def square_rows(squares, rows, start, columns):
         store(out, 5 * COLUMNS + f, sums5)
         store(out, 6 * COLUMNS + f, sums6)
         store(out, 7 * COLUMNS + f, sums7)
+
+
+@inlined
+def square_of(a, i, b, j):
+    """The square of a single pair: rows a[i] and b[j], of arrays (N, E)."""
+    E, sums = a.shape[1], zeros(a, 1)
+    x, w = a.reshape(-1), b.reshape(-1)
+    for e in range(E):
+        sums = add_squares(sums, difference(load_scalar(x, i * E + e), splat(w, load_scalar(w, j * E + e), sums)))
+    return first_entry(sums)

@@ -14,7 +14,6 @@ Source: K. Goto, R. van de Geijn, "Anatomy of high-performance matrix multiplica
 
 from typing import Any, NamedTuple
 
-from siamese_np.kernels.simd.scratch import clear
 from siamese_np.kernels.simd.vectors import (
     WIDE,
     length,
@@ -52,7 +51,7 @@ class Strided(NamedTuple):
 def multiply(out, x, w, shape, add):
     """out (M, F) = x (M, K) @ w (K, F), or += if `add`; out and w are `Matrix`, x is `Strided`; shape = M, K, F."""
     M, _, F = shape
-    f, wide, narrow = 0, zeros(w.data, WIDE), zeros(w.data, 1)
+    f, wide, narrow, single = 0, zeros(w.data, WIDE), zeros(w.data, 1), zeros(w.data, 0)
     while f + length(wide) <= F:
         for m in range(0, M, ROWS):
             gemm_6x(out, x, w, shape, (m, f), add, wide)
@@ -61,8 +60,9 @@ def multiply(out, x, w, shape, add):
         for m in range(0, M, ROWS):
             gemm_6x(out, x, w, shape, (m, f), add, narrow)
         f += length(narrow)
-    if f < F:
-        _multiply_rest(out, x, w, shape, f, add)
+    for rest in range(f, F):
+        for m in range(0, M, ROWS):
+            gemm_6x(out, x, w, shape, (m, rest), add, single)
 
 
 @inlined
@@ -98,21 +98,6 @@ def gemm_6x(out, x, w, shape, corner, add, like):
     store(out.data, dst3, sums3)
     store(out.data, dst4, sums4)
     store(out.data, dst5, sums5)
-
-
-@inlined
-def _multiply_rest(out, x, w, shape, f, add):
-    """`multiply` for the columns from f on, too few for a vector."""
-    M, K, F = shape
-    for m in range(M):
-        dst = out.start + m * out.step
-        if not add:
-            clear(out.data, dst + f, F - f)
-        for k in range(K):
-            factor = load_scalar(x.data, x.start + m * x.step + k * x.column_step)
-            for e in range(f, F):
-                product = factor * load_scalar(w.data, w.start + k * w.step + e)
-                store_scalar(out.data, dst + e, load_scalar(out.data, dst + e) + product)
 
 
 @inlined

@@ -89,7 +89,8 @@ def sparse_rows(x, M, K):
 def sparse_multiply(out, x, w, shape):
     """out (M, F) += x (M, K) @ w (K, F): `multiply` of gemm.py, for x as `SparseRows`."""
     F = shape[2]
-    f, long, wide, narrow = 0, zeros(w.data, LONG), zeros(w.data, WIDE), zeros(w.data, 1)
+    f, long, wide = 0, zeros(w.data, LONG), zeros(w.data, WIDE)
+    narrow, single = zeros(w.data, 1), zeros(w.data, 0)
     factors = empty_aligned(BLOCK * length(long), w.data)
     while f + length(long) <= F:
         _multiply_columns(out, x, w, shape, f, factors, long)
@@ -100,8 +101,8 @@ def sparse_multiply(out, x, w, shape):
     while f + length(narrow) <= F:
         _multiply_columns(out, x, w, shape, f, factors, narrow)
         f += length(narrow)
-    if f < F:
-        _multiply_rest(out, x, w, shape, f)
+    for rest in range(f, F):
+        _multiply_columns(out, x, w, shape, rest, factors, single)
 
 
 @inlined
@@ -120,18 +121,3 @@ def _multiply_columns(out, x, w, shape, f, factors, like):
                 row = np.int64(load_scalar(x.index, e)) * width
                 sums = muladd(sums, load_scalar(x.value, e), load(factors, row, like))
             store(out.data, dst, sums)
-
-
-@inlined
-def _multiply_rest(out, x, w, shape, f):
-    """`sparse_multiply` for the columns from f on, too few for a vector."""
-    M, K, F = shape
-    blocks = ceil_div(K, BLOCK)
-    for m in range(M):
-        dst = out.start + m * out.step
-        for b in range(blocks):
-            for e in range(load_scalar(x.start, m * blocks + b), load_scalar(x.start, m * blocks + b + 1)):
-                src = w.start + (b * BLOCK + np.int64(load_scalar(x.index, e))) * w.step
-                for k in range(f, F):
-                    product = load_scalar(x.value, e) * load_scalar(w.data, src + k)
-                    store_scalar(out.data, dst + k, load_scalar(out.data, dst + k) + product)

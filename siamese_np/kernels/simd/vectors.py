@@ -81,19 +81,28 @@ def _operation(typed: Callable[..., Any], emit: Callable[..., Any]) -> Callable[
 
 
 def _type_of_zeros(array: Any, vectors: Any) -> Any:
-    return Vector(array.dtype, vectors.literal_value * VECTOR_BYTES * 8 // array.dtype.bitwidth)(array, vectors)
+    count = vectors.literal_value * VECTOR_BYTES * 8 // array.dtype.bitwidth
+    return Vector(array.dtype, max(count, 1))(array, vectors)
 
 
 @_operation(_type_of_zeros, lambda b, of, data, vectors: ir.Constant(of, None))
 def zeros(array: Any, vectors: int) -> Any:
-    """As many zeros of the array's type as fill `vectors` registers."""
-    return np.zeros(vectors * VECTOR_BYTES // array.itemsize, array.dtype)
+    """As many zeros of the array's type as fill `vectors` registers; a single one for 0."""
+    return np.zeros(max(vectors * VECTOR_BYTES // array.itemsize, 1), array.dtype)
 
 
 @_operation(lambda vector: intp(vector), lambda b, of, vector: ir.Constant(of, vector.type.count))
 def length(vector: Any) -> int:
     """Number of entries."""
     return len(vector)
+
+
+@_operation(
+    lambda vector: vector.dtype(vector), lambda b, of, vector: b.extract_element(vector, ir.Constant(_int32, 0))
+)
+def first_entry(vector: Any) -> Any:
+    """``vector[0]``."""
+    return vector[0]
 
 
 @_operation(lambda array, k, like: like(array, intp, like), lambda b, of, data, k, like: _read(b, data, k, of))
