@@ -6,8 +6,10 @@ from collections.abc import Callable
 import numpy as np
 
 from siamese_np import metrics
+from siamese_np.fusion import ConvReLUPool
+from siamese_np.layers import Conv2D, Dense, MaxPool2D, ReLU
 from siamese_np.losses import AllPairsContrastiveLoss, ContrastiveLoss
-from siamese_np.network import SiameseNetwork
+from siamese_np.network import Sequential, SiameseNetwork
 from siamese_np.optimizers import OPTIMIZERS
 from siamese_np.presets import PRESETS, make_network
 
@@ -39,6 +41,19 @@ def warm_up() -> dict[str, float]:
     siamese.views = True
     clocked("views, distortions", siamese.embed, images)
     return seconds
+
+
+def compile_ahead() -> None:
+    """Compile all kernels of a training step but the first, those first that take longest to compile.
+
+    Where nothing is compiled yet, a process does this while another takes the step from its beginning.
+    """
+    image, pixels, vector = (np.zeros(shape, np.float32) for shape in ((1, 4, 4, 1), (1, 2, 2, 1), (1, 1)))
+    conv = ConvReLUPool(Conv2D(1, 1, pad="same"), MaxPool2D())
+    conv.backward(pixels, (pixels.astype(np.uint8), image))
+    _pass(SiameseNetwork(Sequential([Dense(1, 1), ReLU()], (1,))), vector)
+    loss = AllPairsContrastiveLoss()
+    loss.backward(loss.forward(vector, [0])[1])
 
 
 def _pass(siamese: SiameseNetwork, images: np.ndarray) -> None:

@@ -6,8 +6,10 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numba
@@ -21,7 +23,13 @@ from siamese_np.errors import OptionError
 from siamese_np.runtime import cache, numba_compat
 from siamese_np.runtime.cache import folder_for, safe_folder
 from siamese_np.runtime.jit import inlined, kernel
-from siamese_np.runtime.numba_compat import PASSED, PRIVATE, private_names_work, run_self_test
+from siamese_np.runtime.numba_compat import (
+    PASSED,
+    PRIVATE,
+    compile_in_two_processes,
+    private_names_work,
+    run_self_test,
+)
 
 PACKAGE = Path(siamese_np.__file__).parent
 MODE = "private" if PRIVATE else "public"
@@ -484,6 +492,77 @@ def test_a_good_outcome_is_kept_and_an_empty_file_is_none(self_test, tmp_path):
     next(tmp_path.rglob("self-test")).write_text("")
     with pytest.warns(RuntimeWarning, match="status 1"):
         assert not private_names_work()
+
+
+def test_a_second_process_compiles_where_nothing_is_compiled_yet(self_test, tmp_path, monkeypatch):
+    started = []
+
+    def start(args, env, **_):
+        started.append((args[-1], env["SIAMESE_NP_NUMBA"]))
+        return SimpleNamespace(kill=lambda: None)
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    monkeypatch.setattr(numba_compat, "processors", lambda: 2)
+    compile_in_two_processes()
+    ((code, names),) = started
+    assert code.endswith("compile_ahead()") and names == "private"
+    for setting in ("private", "public"):  # as in that process itself, and in the self-test
+        with monkeypatch.context() as patch:
+            patch.setenv("SIAMESE_NP_NUMBA", setting)
+            compile_in_two_processes()
+    with monkeypatch.context() as patch:
+        patch.setattr(numba_compat, "processors", lambda: 1)
+        compile_in_two_processes()
+    (kernels,) = tmp_path.glob("kernels-*")
+    (kernels / "adam_step.lock").touch()
+    compile_in_two_processes()
+    assert len(started) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no fcntl")
+def test_a_kernel_is_compiled_by_one_process_at_a_time(tmp_path, monkeypatch):
+    path, entered = tmp_path / "scale.lock", threading.Event()
+
+    def enter():
+        with numba_compat._locked(path):
+            entered.set()
+
+    with numba_compat._locked(path):
+        waiting = threading.Thread(target=enter)
+        waiting.start()
+        assert not entered.wait(0.2)
+        with numba_compat._locked(tmp_path / "other.lock"), numba_compat._locked(None):
+            pass
+    waiting.join(10)
+    assert entered.is_set()
+    monkeypatch.setattr(numba_compat, "TURN_SECONDS", 0.1)
+    with numba_compat._locked(path), numba_compat._locked(path):  # the other never ends
+        pass
+    with numba_compat._locked(tmp_path / "no folder" / "scale.lock"):
+        pass
+
+
+AHEAD = """
+import numpy as np
+from siamese_np import kernels
+from siamese_np.bench.end_to_end import Model
+from siamese_np.warm_up import compile_ahead
+compiled = {name: getattr(kernels, name) for name in kernels.__all__}
+versions = lambda: {name: len(getattr(k, "compiled", k).signatures) for name, k in compiled.items()}
+compile_ahead()
+before = versions()
+Model("cnn").all_pairs_step(np.ones((4, 28, 28, 1), np.float32), np.arange(4) % 2, 1e-3)
+after = versions()
+print(*sorted(name for name in compiled if before[name] and before[name] == after[name] == 1))
+print(*sorted(name for name in compiled if before[name] != after[name]))
+"""
+
+
+@private
+def test_what_is_compiled_ahead_is_what_a_training_step_needs():
+    ahead, first = python(AHEAD)[0].splitlines()
+    assert {"conv_relu_pool_backward", "dense_forward", "dense_backward", "all_pairs_backward"} < set(ahead.split())
+    assert first == "adam_step conv_relu_pool_forward"
 
 
 def test_where_no_folder_is_safe_each_start_tests(self_test, tmp_path, monkeypatch):

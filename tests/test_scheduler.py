@@ -280,16 +280,16 @@ def test_a_wrong_number_in_the_environment_is_named(wrong, monkeypatch):
 def test_a_container_counts_with_its_share_of_the_processors(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(64), raising=False)
     monkeypatch.setattr(scheduler, "QUOTA", tmp_path / "cpu.max")
-    assert scheduler._processors() == 64
+    assert scheduler.processors() == 64
     for limit, processors in (("max 100000", 64), ("250000 100000", 3), ("50000 100000", 1), ("9900000 100000", 64)):
         (tmp_path / "cpu.max").write_text(limit + "\n")
-        assert scheduler._processors() == processors
+        assert scheduler.processors() == processors
 
 
 def test_a_large_machine_gets_sixteen_threads_unless_told_otherwise(monkeypatch):
     monkeypatch.delenv("SIAMESE_NP_THREADS", raising=False)
     monkeypatch.setattr(scheduler, "_threads", 0)
-    monkeypatch.setattr(scheduler, "_processors", lambda: 64)
+    monkeypatch.setattr(scheduler, "processors", lambda: 64)
     assert scheduler.get_threads() == 16
     scheduler.set_threads(20)
     assert scheduler.get_threads() == 20

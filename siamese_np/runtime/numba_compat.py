@@ -9,14 +9,16 @@ process, because a wrong private call can crash, and its outcome is kept in the 
 (`siamese_np.kernels.simd.vectors` needs no private names: it builds on ``numba.extending``, which is documented.)
 """
 
+import atexit
 import gc
 import os
 import platform
 import subprocess
 import sys
+import time
 import warnings
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +31,13 @@ from numba.extending import intrinsic
 
 from siamese_np.errors import OptionError
 from siamese_np.runtime.cache import folder_for
+from siamese_np.runtime.scheduler import processors
 
 PASSED = "passed"
 CHILD = "from siamese_np.runtime.self_test import main; main()"
-SECONDS = 300  # it takes about 4, mostly to compile what is then in the cache
+SECONDS = 300  # it takes about 3, mostly to compile what is then in the cache
+AHEAD = "from siamese_np.warm_up import compile_ahead; compile_ahead()"
+TURN_SECONDS = 60  # for which another process may compile a kernel that is also wanted here
 
 
 def private_names_work() -> bool:
@@ -66,16 +71,34 @@ def run_self_test() -> str:
     """`PASSED`, or what was wrong; OSError if no child process can be started."""
     if getattr(sys, "frozen", False) or not sys.executable:  # a frozen program would start itself
         raise OSError("this program cannot start another Python")
-    command = [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}; {CHILD}"]
-    environment = {**os.environ, "SIAMESE_NP_NUMBA": "private"}
     try:
-        done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS)
+        done = subprocess.run(**_child(CHILD), capture_output=True, timeout=SECONDS)
     except subprocess.TimeoutExpired:
         return f"its self-test takes more than {SECONDS} s"
     said = " ".join(done.stderr.decode(errors="replace").split())[-200:]
     return f"its self-test ends with status {done.returncode}: {said}" if done.returncode else PASSED
 
 
+def _child(code: str) -> dict[str, Any]:
+    command = [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}; {code}"]
+    return {"args": command, "env": {**os.environ, "SIAMESE_NP_NUMBA": "private"}, "stdin": subprocess.DEVNULL}
+
+
+def compile_in_two_processes() -> None:
+    """Where no kernel is compiled yet, start a child that compiles those of a training step, most of them (AHEAD).
+
+    What it has compiled when this process gets there is in the cache. It ends with this process.
+    """
+    alone = "SIAMESE_NP_NUMBA" in os.environ or numba.config.DISABLE_JIT or processors() == 1
+    if alone or getattr(sys, "frozen", False) or not sys.executable:
+        return
+    with suppress(OSError, RuntimeError):  # no safe folder, or no child can be started
+        if not any(folder_for("kernels", "runtime", "kernels", also=True).iterdir()):
+            child = subprocess.Popen(**_child(AHEAD), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            atexit.register(child.kill)
+
+
+compile_in_two_processes()
 PRIVATE = private_names_work()
 
 if PRIVATE:
@@ -109,7 +132,7 @@ def compile_kernel(function: Callable[..., Any], folder: Path | None, **options:
             warn_not_kept(f"Numba cannot use {folder} for some of them")
     compiled = compiled or numba.njit(**options)(function)
     if PRIVATE:
-        compiled.compile = _without_collection(compiled.compile)
+        compiled.compile = _one_at_a_time(compiled.compile, folder and folder / f"{function.__name__}.lock")
     return compiled
 
 
@@ -118,19 +141,39 @@ def warn_not_kept(reason: object) -> None:
     warnings.warn(f"compiled kernels are not kept, every start compiles anew: {reason}", RuntimeWarning, stacklevel=2)
 
 
-def _without_collection(compile_once: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Disable garbage collection while compiling: of all the objects Numba makes, it would take a tenth of the time."""
+def _one_at_a_time(compile_once: Callable[[Any], Any], lock: Path | None) -> Callable[[Any], Any]:
+    """Wait while another process compiles the same kernel: then it is in the cache.
+
+    And disable garbage collection meanwhile: of all the objects Numba makes, it would take a tenth of the time.
+    """
 
     def compile_faster(signature: Any) -> Any:
         collecting = gc.isenabled()
         gc.disable()
         try:
-            return compile_once(signature)
+            with _locked(lock):
+                return compile_once(signature)
         finally:
             if collecting:
                 gc.enable()
 
     return compile_faster
+
+
+@contextmanager
+def _locked(path: Path | None) -> Iterator[None]:
+    """Keep a file locked, where there can be one. Who keeps it locked for a minute is waited for no longer."""
+    with ExitStack() as stack:
+        with suppress(ImportError, OSError):
+            import fcntl
+
+            file, last = stack.enter_context(open(path or os.devnull, "ab")), time.monotonic() + TURN_SECONDS
+            while path and time.monotonic() < last:
+                with suppress(BlockingIOError):
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                time.sleep(0.01)
+        yield
 
 
 class _RepairingCache(FunctionCache):  # type: ignore[misc]

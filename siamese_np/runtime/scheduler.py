@@ -40,7 +40,7 @@ def get_threads() -> int:
     if not _threads:
         wanted = os.environ.get("SIAMESE_NP_THREADS", "")
         if not wanted:
-            set_threads(min(_processors(), DEFAULT_THREADS))
+            set_threads(min(processors(), DEFAULT_THREADS))
         elif wanted.isascii() and wanted.isdigit() and len(wanted) < 10:
             set_threads(int(wanted))
         else:
@@ -124,7 +124,7 @@ class _Worker(threading.Thread):
         self.join()
 
 
-def _processors() -> int:
+def processors() -> int:
     """Processors that this process may use; of a container, as many as its share of time makes up."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with suppress(OSError, ValueError):  # no such file, or "max": no limit
