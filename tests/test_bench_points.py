@@ -57,16 +57,19 @@ def run(name, *arguments):
 V, one, two = 64, (1, 1), (2, 2)  # F is a whole number of vectors of any processor
 digit, b = np.zeros((2, 10, 10, 1), np.float32), array(V)
 digit[:, 3:6, 4:8] = array(2, 3, 4, 1)
-w, dw, db = array(3, 3, 1, V), np.zeros((3, 3, 1, V), np.float32), np.zeros(V, np.float32)
-run("conv2d_forward", array(2, 10, 10, V), digit, w, b, one, one)
+w, dw, db = array(2, 3, 1, V), np.zeros((2, 3, 1, V), np.float32), np.zeros(V, np.float32)
+run("conv2d_forward", array(2, 11, 10, V), digit, w, b, one, one)
 run("conv2d_forward", array(2, 4, 5, V), array(2, 9, 9, 3), array(3, 2, 3, V), b, two, (0, 1))
 argmax = np.empty((2, 5, 5, V), np.uint8)
 run("conv_relu_pool_forward", array(2, 5, 5, V), argmax, digit, w, b, one, one)
 run("conv_relu_pool_backward", digit[:0], dw, db, array(2, 5, 5, V), argmax, digit, w, one, one)
-run("conv2d_backward", digit[:0], dw, db, array(2, 10, 10, V), digit, w, one, one)
+run("conv2d_backward", digit[:0], dw, db, array(2, 11, 10, V), digit, w, one, one)
 x, w, dw = array(1, 6, 8, V), array(3, 3, V, V), np.zeros((3, 3, V, V), np.float32)
 run("conv2d_forward", np.empty_like(x), x, w, b, one, one)
-run("conv2d_backward", np.empty_like(x), dw, db, array(1, 6, 8, V, zeros=0.7), x, w, one, one)
+run("conv2d_backward", np.empty_like(x), dw, db, array(1, 6, 8, V, zeros=0.8), x, w, one, one)
+for shape, pad in (((3, 3, 96, V), one), ((1, 1, 96, V), (0, 0))):  # whole blocks of six rows in both directions
+    x, w, dw = array(1, 6, 8, 96), array(*shape), np.zeros(shape, np.float32)
+    run("conv2d_backward", np.empty_like(x), dw, db, array(1, 6, 8, V), x, w, one, pad)
 w, dw = array(48, V), np.zeros((48, V), np.float32)  # rows in blocks of six, which are not filled up
 for zeros in (0, 0.8):
     x, dout = array(13, 48, zeros=zeros), array(13, V, zeros=zeros)
@@ -83,7 +86,7 @@ def test_counts_are_what_the_kernels_multiply():
     environment = {**os.environ, "NUMBA_DISABLE_JIT": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", COUNTED], env=environment, capture_output=True, text=True, check=True)
     pairs = json.loads(done.stdout)
-    assert len(pairs) == 13
+    assert len(pairs) == 15
     for name, made, counted in pairs:
         assert made == counted > 0, name
 

@@ -64,7 +64,7 @@ def test_dense_with_many_zeros(seed, dtype, zeros, N, D):
 
 convolutions = st.fixed_dictionaries(
     {
-        "N": st.integers(0, 3),
+        "N": st.sampled_from([0, 1, 2, 3, 9]),
         "image": st.tuples(sizes, sizes),
         "C": st.sampled_from([1, 2, 4, 9]),  # from 8 on, 3x3 windows are Winograd's
         "kernel": st.just((3, 3)) | st.tuples(st.integers(1, 5), st.integers(1, 5)),
@@ -390,3 +390,49 @@ def test_the_first_nan_of_a_window_wins(C):
         winners["fused"].append(fused)
     for ours, theirs in winners.values():
         np.testing.assert_array_equal(ours, theirs)
+
+
+PATHS = {  # of conv2d_backward: shape of x, of w, stride, pad, share of zeros in dout, and whether dx is wanted
+    "lists": ((2, 9, 8, 9), (3, 3, 9, 20), (1, 1), (1, 1), 0.9, True),
+    "winograd": ((5, 9, 8, 9), (3, 3, 9, 20), (1, 1), (1, 1), 0.1, True),
+    "winograd, wide margins": ((2, 5, 6, 33), (3, 3, 33, 8), (1, 1), (2, 0), 0.1, True),
+    "winograd, many tiles and weights": ((4, 14, 14, 96), (3, 3, 96, 192), (1, 1), (1, 1), 0.0, True),
+    "too few filters for winograd": ((2, 9, 8, 9), (3, 3, 9, 7), (1, 1), (1, 1), 0.1, True),
+    "too wide margins for winograd": ((2, 4, 4, 9), (3, 3, 9, 20), (1, 1), (3, 3), 0.1, True),
+    "products": ((9, 13, 11, 5), (4, 3, 5, 70), (2, 3), (1, 2), 0.1, True),
+    "products, many weights": ((1, 15, 15, 24), (5, 5, 24, 96), (1, 1), (2, 2), 0.1, True),
+    "plain product": ((2, 11, 10, 160), (1, 1, 160, 64), (1, 1), (0, 0), 0.1, True),
+    "only dw": ((3, 12, 12, 3), (3, 3, 3, 20), (1, 1), (1, 1), 0.1, False),
+    "only dw, of few": ((3, 12, 12, 3), (3, 3, 3, 20), (1, 1), (1, 1), 0.9, False),
+}
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_each_way_of_a_convolutions_gradients(path, dtype):
+    """The same result, and the same bits with any number of threads; a NaN in dout is seen, and only in its image."""
+    image, window, stride, pad, zeros, need_dx = PATHS[path]
+    rng, size = np.random.default_rng(0), [(image[k + 1] + 2 * pad[k] - window[k]) // stride[k] + 1 for k in (0, 1)]
+    x, w, dout = (rng.standard_normal(shape).astype(dtype) for shape in (image, window, (image[0], *size, window[3])))
+    dout[rng.random(dout.shape) < zeros] = 0
+    dx = np.full_like(x if need_dx else x[:0], np.nan)
+    arguments = dout, x, w, stride, pad
+    compare("conv2d_backward", [dx, w.copy(), w[0, 0, 0].copy()], *arguments)
+    before, results = scheduler.get_threads(), []
+    try:
+        for threads in (1, 3):
+            scheduler.set_threads(threads)
+            results.append([np.full_like(dx, np.nan), np.zeros_like(w), np.zeros_like(w[0, 0, 0])])
+            kernels.conv2d_backward(*results[-1], *arguments)
+    finally:
+        scheduler.set_threads(before)
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, other)
+    dout[0, 1, 1, 3] = np.nan
+    bad = [np.zeros_like(dx), np.zeros_like(w), np.zeros_like(w[0, 0, 0])]
+    kernels.conv2d_backward(*bad, *arguments)
+    seen = textbook.conv2d_backward(dout, (x, w, stride, pad))
+    for ours, theirs in zip(bad[0 if need_dx else 1 :], seen[0 if need_dx else 1 :], strict=True):
+        assert np.isnan(ours[np.isnan(theirs)]).all()
+    assert not np.isnan(bad[0][1:]).any()
+    assert not np.isnan(np.delete(bad[1], 3, axis=3)).any() and np.isnan(bad[2]).sum() == 1

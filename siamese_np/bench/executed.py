@@ -18,7 +18,7 @@ import numpy as np
 
 from siamese_np import kernels, textbook
 from siamese_np.backend import ops
-from siamese_np.kernels.conv.sparse_backward import FEW_CHANNELS
+from siamese_np.kernels.conv import backward
 from siamese_np.kernels.conv.winograd import MIN_CHANNELS
 from siamese_np.kernels.dense import SAMPLE, SPARSE
 
@@ -64,18 +64,28 @@ def conv_forward(
 def conv_backward(
     dx: Array, dout: Array, x: Array, w: Array, stride: Span, pad: Span, argmax: Array | None = None, **_: Any
 ) -> tuple[float, float]:
-    """Entries of dout that are not zero; with few channels and no dx, pixels that saw anything but zeros."""
-    KH, KW, C, _F = w.shape
+    """Entries of dout that are not zero where those are few; else all, by Winograd's transform or plain.
+
+    Without dx, products of matrices leave out pixels that saw only zeros.
+    """
+    KH, KW, C, F = w.shape
     OH, OW = _outputs(x, w, stride, pad)
     passes = 1 + bool(len(dx))
     dense = 2.0 * passes * len(x) * OH * OW * w.size
-    if C < FEW_CHANNELS and passes == 1:
-        rows, columns = (OH, OW) if argmax is None else (2 * argmax.shape[1], 2 * argmax.shape[2])
-        down = [(i * stride[0], i * stride[0] + KH) for i in range(rows)]
-        right = [(j * stride[1], j * stride[1] + KW) for j in range(columns)]
-        return dense, 2.0 * _seen(x, pad, down, right) * w.size
-    entries = np.count_nonzero(dout if argmax is None else dout * (argmax < 4))
-    return dense, 2.0 * passes * entries * w[..., 0].size
+    sample = dout.reshape(-1, dout.shape[3])[:: max(1, dout.size // dout.shape[3] // backward.SAMPLE)]
+    sparse = argmax is not None or np.count_nonzero(sample) <= backward.SPARSE * sample.size
+    if sparse and (C >= backward.FEW_CHANNELS or passes == 2):
+        entries = np.count_nonzero(dout if argmax is None else dout * (argmax < 4))
+        return dense, 2.0 * passes * entries * w[..., 0].size
+    if not sparse and (KH, KW) == (3, 3) and min(C, F) >= MIN_CHANNELS and tuple(stride) == (1, 1) and max(pad) <= 2:
+        tiles = sum(((H + 1) // 2) * ((W + 1) // 2) for H, W in ((OH, OW), x.shape[1:3])[:passes])
+        return dense, 2.0 * 16 * len(x) * tiles * C * F
+    if passes == 2:
+        return dense, dense
+    rows, columns = (OH, OW) if argmax is None else (2 * argmax.shape[1], 2 * argmax.shape[2])
+    down = [(i * stride[0], i * stride[0] + KH) for i in range(rows)]
+    right = [(j * stride[1], j * stride[1] + KW) for j in range(columns)]
+    return dense, 2.0 * _seen(x, pad, down, right) * w.size
 
 
 def dense_forward(x: Array, w: Array, **_: Any) -> tuple[float, float]:

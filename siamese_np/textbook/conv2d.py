@@ -16,7 +16,7 @@ Example.   One row of pixels x = [1, 2, 3], a window of two, w = [10, 1], b = 0:
            out = [1*10 + 2*1, 2*10 + 3*1] = [12, 23]. With dout = [1, 1]:
            dw = [1 + 2, 2 + 3] = [3, 5], dx = [10, 1 + 10, 1] (both windows see the middle pixel), db = 1 + 1 = 2.
 
-Compiled: kernels/conv/direct.py, winograd.py (forward), sparse_backward.py (backward).
+Compiled: kernels/conv/direct.py (forward), backward.py, sparse_backward.py, winograd.py (both).
 """
 
 import numpy as np

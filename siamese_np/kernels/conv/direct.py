@@ -7,7 +7,7 @@ Made fast by
 - pooling a tile before it leaves the registers (epilogue.py).
 
 3x3 windows with stride 1 and several channels are computed in another way, with fewer multiplications (winograd.py).
-The backward pass is in sparse_backward.py.
+The backward pass is in backward.py.
 
 Source: E. Georganas et al., "Anatomy of high-performance deep learning convolutions on SIMD architectures",
 SC 2018 (sums of several pixels in registers).

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from siamese_np.kernels.simd.scratch import ceil_div, copy, zeros_aligned
-from siamese_np.kernels.simd.vectors import load_scalar
+from siamese_np.kernels.simd.vectors import length, load, load_scalar, store, store_scalar, zeros
 from siamese_np.runtime.jit import inlined
 
 MIN_IMAGES, MAX_SHARDS = 4, 16  # images in a shard, shards of a batch
@@ -106,3 +106,37 @@ def is_black(edges, top, bottom, left, right):
         if edges[r, 0] < right and edges[r, 1] > left:
             return False
     return True
+
+
+@inlined
+def copy_windows(rows, padded, windows, geometry):
+    """rows (windows, KH * width) = the windows that begin there."""
+    KH, width, like = geometry.KH, geometry.width, zeros(padded, 1)
+    for m in range(windows.size):
+        for p in range(KH):
+            dst, src = (m * KH + p) * width, load_scalar(windows, m) + p * geometry.line
+            for k in range(0, width, length(like)):  # what is too much, the next row overwrites
+                store(rows, dst + k, load(padded, src + k, like))
+
+
+@inlined
+def add_windows(padded, rows, step, windows, geometry):
+    """The windows that begin there += rows, which are `step` apart."""
+    for m in range(windows.size):
+        for p in range(geometry.KH):
+            dst, src = load_scalar(windows, m) + p * geometry.line, m * step + p * geometry.width
+            for k in range(geometry.width):
+                store_scalar(padded, dst + k, load_scalar(padded, dst + k) + load_scalar(rows, src + k))
+
+
+@inlined
+def add_biases(db, dout, argmax, n):
+    """db (F,) += the gradient of image n, where a pixel is selected."""
+    flat, size = dout.reshape(-1), dout.size // len(dout)
+    none, zero = argmax.dtype.type(4), db.dtype.type(0)
+    for first in range(n * size, (n + 1) * size, db.size):
+        for f in range(db.size):
+            value = load_scalar(flat, first + f)
+            if argmax.size:
+                value = value if load_scalar(argmax, first + f) < none else zero
+            store_scalar(db, f, load_scalar(db, f) + value)

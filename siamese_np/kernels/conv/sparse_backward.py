@@ -1,4 +1,4 @@
-"""The backward pass of the convolutions, plain or with ReLU and pooling, compiled. Textbook: textbook/conv2d.py.
+"""The backward pass of the convolutions where most of dout is 0, compiled. Textbook: textbook/conv2d.py.
 
 Made fast by
 - listing the entries of dout that are not 0: under max-pooling and ReLU at most one in four. One in filter f, whose
@@ -6,10 +6,7 @@ Made fast by
 - reading the lists pixel by pixel for dx, and sorted by filters for dw: so the sums that grow, three rows of a window,
   stay in registers while a list is read (`sparse_axpy3`). Rows of windows are filled up to whole vectors: in w with
   zeros, in x with what follows them in memory, whose sums are not used;
-- where x has few channels, as the pixels of the first layer, rows of windows are too short for this. There the vectors
-  run over the filters instead, and pixels that saw only black are left out.
 
-A batch is cut into the same shards for any number of threads, whose dw are added in order: the same bits.
 NaN and infinity in dout stay visible, and may show in more of dx than the window: 0 * NaN is NaN.
 
 Source: Z. Gong et al., "SparseTrain: Leveraging dynamic sparsity in software for training DNNs on general-purpose
@@ -21,18 +18,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from siamese_np.kernels.conv.geometry import (
-    count_shards,
-    empty_edges,
+    add_biases,
     empty_padded,
-    find_edges,
-    geometry_of,
     images_of,
-    is_black,
     pad_image,
     unpad_image,
 )
-from siamese_np.kernels.simd.gemm import Matrix
-from siamese_np.kernels.simd.scratch import ceil_div, clear, copy, empty_aligned, round_up, zeros_aligned
+from siamese_np.kernels.simd.gemm import Matrix, transpose
+from siamese_np.kernels.simd.scratch import clear, copy, round_up, zeros_aligned
 from siamese_np.kernels.simd.sparse import empty_nonzeros, gather_nonzeros
 from siamese_np.kernels.simd.vectors import (
     PAIR,
@@ -45,11 +38,8 @@ from siamese_np.kernels.simd.vectors import (
     store_scalar,
     zeros,
 )
-from siamese_np.runtime.jit import inlined, kernel
+from siamese_np.runtime.jit import inlined
 from siamese_np.runtime.shards import sharded
-
-BLOCK = 1 << 11  # sums of all shards that one thread adds at a time
-FEW_CHANNELS = 8  # with fewer, a row of a window is too short to run through a list for it
 
 
 class Lists(NamedTuple):
@@ -74,60 +64,6 @@ class Rows(NamedTuple):
     row2: int
 
 
-@kernel(shared=True)
-def conv2d_backward(dx, dw, db, dout, x, w, stride, pad):
-    """dw (KH, KW, C, F) and db (F,) += their gradients; dx (N, H, W, C) = its own, unless it is empty."""
-    _backward((dx, dw, db), dout, np.empty(0, np.uint8), x, w, geometry_of(x, w, stride, pad))
-
-
-@kernel(shared=True)
-def conv_relu_pool_backward(dx, dw, db, dout, argmax, x, w, stride, pad):
-    """dw (KH, KW, C, F) and db (F,) += their gradients; dx (N, H, W, C) = its own, unless it is empty."""
-    _backward((dx, dw, db), dout, argmax.reshape(-1), x, w, geometry_of(x, w, stride, pad))
-
-
-@inlined(arrays=True)
-def _backward(grads, dout, argmax, x, w, geometry):
-    """Add to grads = dx, dw, db; argmax is flat, and empty without pooling."""
-    dx, dw, db = grads
-    KH, width, F = geometry.KH, geometry.width, db.size
-    shards = count_shards(len(x))
-    if not shards:
-        return
-    shards_db = zeros_aligned(shards * F, db)
-    if x.shape[3] < FEW_CHANNELS and not len(dx):
-        FP = round_up(F, db)
-        shards_dw = empty_aligned(shards * KH * width * FP, db)
-        _backward_few_channels((shards_dw, shards_db, dout, argmax, x, geometry), shards)
-        add_shards(shards_dw, shards)
-        add_strided(dw, shards_dw, (width * FP, FP, 1))
-    else:
-        filters = transpose_filters(w, db)
-        shards_dw = empty_aligned(shards * filters.size, db)
-        _backward_sparse(((dx, shards_dw, shards_db), dout, argmax, x, filters, geometry), shards)
-        add_shards(shards_dw, shards)
-        T = filters.size // (F * KH)
-        add_strided(dw, shards_dw, (T, 1, KH * T))
-    for shard in range(shards):
-        for f in range(F):
-            db[f] += shards_db[shard * F + f]
-
-
-@inlined(arrays=True)
-def add_shards(sums, shards):
-    """Add to the sums of the first shard those of all others, always in this order."""
-    size = sums.size // shards
-    _add_block((sums, size), ceil_div(size, BLOCK) if shards > 1 else 0)
-
-
-@sharded
-@inlined
-def _add_block(sums, size, s):
-    for first in range(size, sums.size, size):
-        for k in range(s * BLOCK, min((s + 1) * BLOCK, size)):
-            store_scalar(sums, k, load_scalar(sums, k) + load_scalar(sums, first + k))
-
-
 @inlined(arrays=True)
 def transpose_filters(w, like):
     """(F, KH, T), flat, of w (KH, KW, C, F): rows of windows, filled up with zeros to T >= KW * C numbers."""
@@ -135,28 +71,13 @@ def transpose_filters(w, like):
     K, T, flat = KW * C, round_up(KW * C, like), w.reshape(-1)
     filters = zeros_aligned(F * KH * T, like)
     for p in range(KH):
-        for k in range(K):
-            for f in range(F):
-                store_scalar(filters, (f * KH + p) * T + k, load_scalar(flat, (p * K + k) * F + f))
+        transpose(Matrix(filters, p * T, KH * T), Matrix(flat, p * K * F, F), K, F)
     return filters
-
-
-@inlined
-def add_strided(dw, sums, steps):
-    """dw (KH, KW, C, F) += sums, flat, whose rows, entries of a row and filters are `steps` apart."""
-    KH, KW, C, F = dw.shape
-    flat, K = dw.reshape(-1), KW * C
-    for p in range(KH):
-        for k in range(K):
-            src = p * steps[0] + k * steps[1]
-            for f in range(F):
-                dst = (p * K + k) * F + f
-                store_scalar(flat, dst, load_scalar(flat, dst) + load_scalar(sums, src + f * steps[2]))
 
 
 @sharded
 @inlined(arrays=True)
-def _backward_sparse(grads, dout, argmax, x, filters, geometry, shard):
+def backward_sparse(grads, dout, argmax, x, filters, geometry, shard):
     """dx of the images of a shard, and what they add to dw, transposed as `filters` are, and to db."""
     dx, shards_dw, shards_db = grads
     _, OH, OW, F = dout.shape
@@ -230,19 +151,6 @@ def copy_selected(out, dst, dout, argmax, src, count, t):
 
 
 @inlined
-def add_biases(db, dout, argmax, n):
-    """db (F,) += the gradient of image n, where a pixel is selected."""
-    flat, size = dout.reshape(-1), dout.size // len(dout)
-    none, zero = argmax.dtype.type(4), db.dtype.type(0)
-    for first in range(n * size, (n + 1) * size, db.size):
-        for f in range(db.size):
-            value = load_scalar(flat, first + f)
-            if argmax.size:
-                value = value if load_scalar(argmax, first + f) < none else zero
-            store_scalar(db, f, load_scalar(db, f) + value)
-
-
-@inlined
 def sort_by_filter(by_filter, by_pixel, windows):
     """Fill `by_filter` with the entries of `by_pixel`."""
     copy(by_filter.stop, 0, by_filter.first, 0, by_filter.stop.size)
@@ -300,59 +208,3 @@ def sparse_axpy3(sums, rows, lists, k, step, like):
     store(sums.data, sums.row0, sums0)
     store(sums.data, sums.row1, sums1)
     store(sums.data, sums.row2, sums2)
-
-
-@sharded
-@inlined(arrays=True)
-def _backward_few_channels(shards_dw, shards_db, dout, argmax, x, geometry, shard):
-    """What the images of a shard add to dw (KH, KW, C, F in whole vectors) and db.
-
-    The gradients of a row of pixels are written out, and each meets the entries of x under its window.
-    """
-    _, OH, OW, F = dout.shape
-    flat, pool, KH, width = dout.reshape(-1), pool_of(argmax), geometry.KH, geometry.width
-    FP = round_up(F, flat)
-    windows, pixels = np.empty(pool**2 * OW, np.int64), zeros_aligned(pool**2 * OW * FP, flat)
-    padded, edges = empty_padded(x, 0, geometry, flat), empty_edges(x, geometry)
-    db, dst = shards_db[shard * F : (shard + 1) * F], shard * KH * width * FP
-    clear(shards_dw, dst, KH * width * FP)
-    for n in images_of(shard, len(x)):
-        add_biases(db, dout, argmax, n)
-        pad_image(padded, x[n], geometry)
-        find_edges(edges, x[n], geometry)
-        for i in range(OH):
-            count = 0
-            for t in range(pool**2):
-                r = (i * pool + t // pool) * geometry.down
-                for j in range(OW):
-                    column = (j * pool + t % pool) * geometry.right
-                    if not is_black(edges, r, r + KH, column, column + width):
-                        windows[count] = r * geometry.line + column
-                        copy_selected(pixels, count * FP, flat, argmax, ((n * OH + i) * OW + j) * F, F, t)
-                        count += 1
-            for p in range(KH):
-                for f in range(0, FP, length(zeros(flat, PAIR))):
-                    sums = Matrix(shards_dw, dst + p * width * FP + f, FP)
-                    add_products(sums, width, padded, p * geometry.line, windows[:count], Matrix(pixels, f, FP))
-
-
-@inlined
-def add_products(sums, width, padded, first, windows, gradients):
-    """sums (width, F) += the entries of each window, from `first` behind its start on, times its gradients.
-
-    Three entries are taken at a time, and as many filters as two registers hold.
-    """
-    like = zeros(padded, PAIR)
-    for k in range(0, width, 3):
-        k1, k2 = min(k + 1, width - 1), min(k + 2, width - 1)  # the last again where fewer than three are left
-        dst0, dst1, dst2 = sums.start + k * sums.step, sums.start + k1 * sums.step, sums.start + k2 * sums.step
-        sums0, sums1, sums2 = load(sums.data, dst0, like), load(sums.data, dst1, like), load(sums.data, dst2, like)
-        for m in range(windows.size):
-            x = load_scalar(windows, m) + first
-            gradient = load(gradients.data, gradients.start + m * gradients.step, like)
-            sums0 = muladd(sums0, load_scalar(padded, x + k), gradient)
-            sums1 = muladd(sums1, load_scalar(padded, x + k1), gradient)
-            sums2 = muladd(sums2, load_scalar(padded, x + k2), gradient)
-        store(sums.data, dst0, sums0)
-        store(sums.data, dst1, sums1)
-        store(sums.data, dst2, sums2)
