@@ -102,7 +102,7 @@ ROOMS = {
         ),
         *("_ownership.py", "_contract.py", "backend.py", "_checks.py", "errors.py", "__init__.py", "textbook"),
     ),
-    "kernels": (2_730, "kernels", "warm_up.py"),
+    "kernels": (2_700, "kernels", "warm_up.py"),
     "runtime": (990, "runtime"),
     "gradient checker": (6_110, "gradcheck"),
     "benchmark and ladder": (2_990, "bench", "ladder"),

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from siamese_np.kernels.search.squared_distances import COLUMNS, ROWS, columns_of, pad_rows, square_of, square_rows
+from siamese_np.kernels.search.squared_distances import COLUMNS, ROWS, columns_of, pad_rows, square_pair, square_rows
 from siamese_np.kernels.simd.gemm import Matrix, Strided, multiply, transpose
 from siamese_np.kernels.simd.scratch import ceil_div, empty_aligned, zeros_aligned
 from siamese_np.kernels.simd.vectors import load_scalar
@@ -82,12 +82,12 @@ def _in_frame(x, first, count, frame):
         src, dst = x[first + r], rows[r]
         for e in range(E):
             dst[e] = np.float32((src[e] - frame.centre[e]) * frame.scale)
-        squares[r] = _square_of_row(dst, E)
+        squares[r] = _square_pair_row(dst, E)
     return rows, squares
 
 
 @inlined(reassociate=True)
-def _square_of_row(row, E):
+def _square_pair_row(row, E):
     total = 0.0
     for e in range(E):
         total += np.float64(row[e]) * np.float64(row[e])
@@ -138,9 +138,10 @@ def _search(squares, indices, query, gallery, columns, frame, s):
                     best, index, least = squares[i], indices[i], _least_product(squares, i, lengths[m + r], frame)
                     for j in range(width):
                         if not load_scalar(products, src + j) <= least:
-                            square = block[r, j] if whole else square_of(query, i, gallery, g + j)
-                            if square < best[0]:  # one that is equal has the higher row number
-                                _sink(best, index, k, square, g + j)
+                            if not whole:
+                                square_pair(block, r, j, query, i, gallery, g + j)
+                            if block[r, j] < best[0]:  # one that is equal has the higher row number
+                                _sink(best, index, k, block[r, j], g + j)
     for i in range(first, first + count):
         best, index = squares[i], indices[i]
         for size in range(k - 1, 0, -1):

@@ -12,18 +12,7 @@ and for (i, j) as for (j, i).
 import numpy as np
 
 from siamese_np.kernels.simd.gemm import Matrix, transpose
-from siamese_np.kernels.simd.vectors import (
-    VECTOR_BYTES,
-    add_squares,
-    difference,
-    first_entry,
-    length,
-    load,
-    load_scalar,
-    splat,
-    store,
-    zeros,
-)
+from siamese_np.kernels.simd.vectors import VECTOR_BYTES, add_squares, length, load, load_scalar, store, zeros
 from siamese_np.runtime.jit import inlined
 
 ROWS = 8
@@ -64,14 +53,14 @@ def square_rows(squares, rows, start, columns):
         sums0 = sums1 = sums2 = sums3 = sums4 = sums5 = sums6 = sums7 = like
         for e in range(E):
             vector = load(w, e * COLUMNS + f, like)
-            sums0 = add_squares(sums0, difference(load_scalar(x, x0 + e), vector))
-            sums1 = add_squares(sums1, difference(load_scalar(x, x1 + e), vector))
-            sums2 = add_squares(sums2, difference(load_scalar(x, x2 + e), vector))
-            sums3 = add_squares(sums3, difference(load_scalar(x, x3 + e), vector))
-            sums4 = add_squares(sums4, difference(load_scalar(x, x4 + e), vector))
-            sums5 = add_squares(sums5, difference(load_scalar(x, x5 + e), vector))
-            sums6 = add_squares(sums6, difference(load_scalar(x, x6 + e), vector))
-            sums7 = add_squares(sums7, difference(load_scalar(x, x7 + e), vector))
+            sums0 = add_squares(sums0, load_scalar(x, x0 + e), vector)
+            sums1 = add_squares(sums1, load_scalar(x, x1 + e), vector)
+            sums2 = add_squares(sums2, load_scalar(x, x2 + e), vector)
+            sums3 = add_squares(sums3, load_scalar(x, x3 + e), vector)
+            sums4 = add_squares(sums4, load_scalar(x, x4 + e), vector)
+            sums5 = add_squares(sums5, load_scalar(x, x5 + e), vector)
+            sums6 = add_squares(sums6, load_scalar(x, x6 + e), vector)
+            sums7 = add_squares(sums7, load_scalar(x, x7 + e), vector)
         store(out, f, sums0)
         store(out, COLUMNS + f, sums1)
         store(out, 2 * COLUMNS + f, sums2)
@@ -83,10 +72,10 @@ def square_rows(squares, rows, start, columns):
 
 
 @inlined
-def square_of(a, i, b, j):
-    """The square of a single pair: rows a[i] and b[j], of arrays (N, E)."""
-    E, sums = a.shape[1], zeros(a, 1)
+def square_pair(squares, r, j, a, i, b, k):
+    """squares[r, j] = the square of rows a[i] and b[k], of arrays (N, E)."""
+    E, sums = a.shape[1], zeros(a, 0)
     x, w = a.reshape(-1), b.reshape(-1)
     for e in range(E):
-        sums = add_squares(sums, difference(load_scalar(x, i * E + e), splat(w, load_scalar(w, j * E + e), sums)))
-    return first_entry(sums)
+        sums = add_squares(sums, load_scalar(x, i * E + e), load(w, k * E + e, sums))
+    store(squares.reshape(-1), r * squares.shape[1] + j, sums)

@@ -97,14 +97,6 @@ def length(vector: Any) -> int:
     return len(vector)
 
 
-@_operation(
-    lambda vector: vector.dtype(vector), lambda b, of, vector: b.extract_element(vector, ir.Constant(_int32, 0))
-)
-def first_entry(vector: Any) -> Any:
-    """``vector[0]``."""
-    return vector[0]
-
-
 @_operation(lambda array, k, like: like(array, intp, like), lambda b, of, data, k, like: _read(b, data, k, of))
 def load(array: Any, k: int, like: Any) -> Any:
     """The vector ``array[k]``, ``array[k + 1]``, ...; past the end of the array it may be anything."""
@@ -163,19 +155,13 @@ def muladd(sums: Any, factor: Any, vector: Any) -> Any:
     return sums + factor * vector
 
 
-@_operation(lambda sums, vector: sums(sums, vector), lambda b, of, sums, vector: _fused(b, vector, vector, sums))
-def add_squares(sums: Any, vector: Any) -> Any:
-    """``sums + vector * vector``, in one instruction and rounded once where the processor can."""
-    return sums + vector * vector
-
-
 @_operation(
-    lambda number, vector: vector(vector.dtype, vector),
-    lambda b, of, number, vector: b.fsub(_splat(b, number, of), vector),
+    lambda sums, number, vector: sums(sums, sums.dtype, sums),
+    lambda b, of, sums, number, vector: _squared(b, b.fsub(_splat(b, number, of), vector), sums),
 )
-def difference(number: Any, vector: Any) -> Any:
-    """``number - vector``."""
-    return number - vector
+def add_squares(sums: Any, number: Any, vector: Any) -> Any:
+    """``sums + (number - vector) ** 2``: the product is rounded only with the sum where the processor can."""
+    return sums + (number - vector) * (number - vector)
 
 
 def _type_of_greater(x: Any, y: Any) -> Any:
@@ -309,6 +295,10 @@ def _shuffle(b: Any, x: Any, y: Any, order: list[int]) -> Any:
 def _fused(b: Any, x: Any, y: Any, sums: Any) -> Any:
     """LLVM's x * y + sums: one instruction where the processor has it."""
     return _call(b, "llvm.fmuladd", sums.type, sums.type, x, y, sums)
+
+
+def _squared(b: Any, x: Any, sums: Any) -> Any:
+    return _fused(b, x, x, sums)
 
 
 def _call(b: Any, name: str, vector: Any, of: Any, *arguments: Any) -> Any:
