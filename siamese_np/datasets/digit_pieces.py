@@ -19,7 +19,7 @@ _PALE, _DENSE = 0.15, 0.85  # of full ink: what is paler is background, what is 
 _ROUNDS = 6  # how often the strongest ink may turn out to be no digit
 _SMALLEST = 0.06  # least span of a digit, as a share of the picture's longer side
 
-_LINE = 0.6  # least length of a ruled line, as a share of the picture's side
+_LINE = 0.6  # of the picture's side: a ruled line covers that much of it at least, and both its ends
 _LINE_WIDTH = 0.05  # of the side: a line is thinner
 _SLOPE = 7  # rows in which a line stays, more or less
 _CROSSING = 1.4  # of a line's strength: what is stronger is a stroke that crosses it
@@ -30,7 +30,7 @@ _FRAMED = 0.25  # of a frame's span: what is in it is at least that large
 _FULL = 0.68  # of its box: what fills more, and is not long, is a blot; a disc fills 0.79
 _FLAT = 5  # width of an underline, at least, for its height
 _SPECK = 0.04  # of the digit's ink: a smaller piece is dirt
-_NEAR = 0.3  # of the digit's span: a piece that near belongs to it
+_NEAR = 0.35  # of the digit's span: a piece that near belongs to it
 _NEARER = 0.08  # a blot belongs to it only so near; and two digits have more between them
 _SECOND = 0.7  # of the digit's height: another piece that high which is not near is a second digit
 
@@ -50,8 +50,10 @@ class Pieces:
         return np.maximum(self.bottom - self.top, self.right - self.left)
 
     def sums(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Sum of `values` over each piece."""
-        return np.bincount(self.labels.ravel(), values.ravel(), len(self.top))
+        """Sum of `values` over each piece, and 0 for what is in none."""
+        sums = np.bincount(self.labels.ravel(), values.ravel(), len(self.top))
+        sums[0] = 0
+        return sums
 
 
 def connected(mask: Mask) -> Pieces:
@@ -104,16 +106,14 @@ def digit_of(ink: Float, noise: float, border: Border) -> Float:
         ink = _without_lines(ink, _WEAK * peak, border)
         pieces = connected(ink > _WEAK * peak)
         strong = pieces.sums(ink > _STRONG * peak) > 0
-        strong[0] = False
-        pieces = connected(strong[pieces.labels])
-        kept = _digit_among(pieces, ink, border)[pieces.labels]
+        kept = _digit_among(pieces, strong, ink, border)[pieces.labels]
         if kept.any():
             full = np.quantile(ink[kept & (ink > _STRONG * peak)], 0.75)  # the middle of a stroke, not its soft edges
             strength = np.clip((ink / full - _PALE) / (_DENSE - _PALE), 0, 1)
             return np.where(dilated(kept, 5), strength, 0).astype(np.float32)
         if peak * _STRONG <= floor:
             break
-        ink[dilated(pieces.labels > 0)] = 0
+        ink[dilated(strong[pieces.labels])] = 0
     raise DataError("nothing on it stands out from the background")
 
 
@@ -125,16 +125,20 @@ def _without_lines(ink: Float, weak: float, border: Border) -> Float:
     top, bottom, left, right = (round(edge) for edge in border)
     for _ in range(2):  # first those from left to right, then those from top to bottom
         mask = ink > weak
-        width = min(right, mask.shape[1]) - max(left, 0)
+        start, end = max(left, 0), min(right, mask.shape[1])
+        width, reach = end - start, 2 + (end - start) // 32
         thick = int(_LINE_WIDTH * width) | 1
         thin = mask & ~running(running(mask, thick, np.minimum, 0), thick, np.maximum, 0)
-        rows = running(thin, _SLOPE, np.maximum, 0).sum(1) >= _LINE * width
+        seen = running(thin, _SLOPE, np.maximum, 0)
+        rows = (
+            (seen.sum(1) >= _LINE * width) & seen[:, start : start + reach].any(1) & seen[:, end - reach : end].any(1)
+        )
         if rows.any():
             on = running(thin & running(rows, _SLOPE, np.maximum, 0)[:, np.newaxis], 3, np.maximum, 0)
             on &= ink < _CROSSING * np.median(ink[on & thin])
             rest = mask & ~on
-            starts = np.flatnonzero(np.diff(rows.astype(np.int8)) == 1)
-            if (starts > top + _SLOPE).sum() >= 2 or not _touches(rest, (top, bottom, left, right)):
+            tops = np.flatnonzero(np.diff(rows.astype(np.int8)) == 1)
+            if (tops > top + _SLOPE).sum() >= 2 or not _touches(rest, (top, bottom, left, right)):
                 joined = running(running(rest, thick, np.maximum, 0), thick, np.minimum, 0)
                 ink = np.where(on & ~joined, 0, ink)
         ink = ink.T
@@ -149,10 +153,9 @@ def _touches(mask: Mask, border: tuple[int, int, int, int]) -> bool:
     return bool((mask & ~inner).any())
 
 
-def _digit_among(pieces: Pieces, ink: Float, border: Border) -> Mask:
-    """Which pieces are the digit."""
-    weight = pieces.sums(np.maximum(ink, 0))
-    weight[0] = 0
+def _digit_among(pieces: Pieces, strong: Mask, ink: Float, border: Border) -> Mask:
+    """Which pieces are the digit, of those that are strong."""
+    weight = pieces.sums(np.maximum(ink, 0)) * strong
     span, height, width = pieces.span, pieces.bottom - pieces.top, pieces.right - pieces.left
     area = pieces.sums(pieces.labels > 0)
     inside = ~_from_outside(pieces, border) & (weight > 0)

@@ -30,12 +30,12 @@ _THINNEST = 1.8  # what thinner strokes are thickened to
 
 
 def to_mnist_form(grey: ArrayLike) -> Float:
-    """Turn a picture of one digit into MNIST's form.
+    """Turn a picture of one digit into MNIST's form, whatever its margin, size, place, paper and light.
 
     As in LeCun, Bottou, Bengio and Haffner, "Gradient-based learning applied to document recognition" (1998),
     section III.A: the digit is fitted into a box of 20x20 pixels with its aspect kept, and its centre of mass is
-    put at the centre of a 28x28 field. Before that the background is removed, which may be lit unevenly, and so is
-    what touches the picture's edge. Strokes thinner than almost any in MNIST are thickened.
+    put at the centre of a 28x28 field. Before that the background is removed, with frames, ruled lines, underlines,
+    specks and what comes in from outside. Strokes thinner than almost any in MNIST are thickened.
 
     Parameters
     ----------
@@ -46,13 +46,13 @@ def to_mnist_form(grey: ArrayLike) -> Float:
     Returns
     -------
     image : ndarray (28, 28) of float32 in [0, 1]
-        Ink is near 1, background 0. A 28x28 picture that is light on a black border is in this form already and
-        returned as it is; one that is dark on a white border is inverted.
+        Ink is near 1, background 0. A picture whose digit has MNIST's size, light on black (or dark on white), is
+        only moved: one in MNIST's form is returned as it is.
 
     Raises
     ------
     DataError
-        If `grey` is not a picture, or nothing is drawn on it.
+        If `grey` is not a picture, nothing is drawn on it, or several digits side by side.
     """
     picture = _checked(grey)
     if min(picture.shape) < 3:
