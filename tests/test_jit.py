@@ -1,8 +1,10 @@
 """Compiled kernels and their cache: the same bits just compiled and loaded, and no harm from a damaged cache."""
 
 import compileall
+import errno
 import gc
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -74,10 +76,88 @@ def test_loaded_kernels_give_the_bits_of_those_just_compiled(fresh):
 @private
 def test_a_damaged_cache_is_compiled_anew(fresh):
     cache, result = fresh
-    for number, path in enumerate(sorted(cache.rglob("*.nb*"))):
+    damaged = {}
+    for number, path in enumerate(sorted(cache.rglob("*.nbc"))):
         content = path.read_bytes()
-        path.write_bytes(content[: len(content) // 2] if number % 2 else b"")
-    assert train(cache)[0] == result
+        middle = len(content) // 2
+        flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+        damaged[path] = (flipped, content[:middle], b"")[number % 3]
+        path.write_bytes(damaged[path])
+    assert train(cache) == (result, "")
+    kept = [path.name for path, content in damaged.items() if path.read_bytes() == content]
+    assert all(name.startswith("shards.worker_loop") for name in kept)  # whose thread may end before it is written
+    assert train(cache) == (result, "")
+
+
+KEY = ("signature", "machine", "code")
+
+
+@pytest.fixture
+def entries(tmp_path):
+    """The files of a function, and one that is saved."""
+    entries = cache.Entries(tmp_path, "function", "source 1", pickle.dumps)
+    entries.save(KEY, b"code")
+    (path,) = tmp_path.glob("function.*.nbc")
+    return entries, path
+
+
+def test_no_damaged_entry_is_loaded(entries):
+    entries, path = entries
+    content = path.read_bytes()
+    assert entries.load(KEY) == b"code"
+    for damaged in (
+        *(content[:i] + bytes([content[i] ^ 0x10]) + content[i + 1 :] for i in range(len(content))),
+        *(content[:length] for length in range(len(content))),
+        content + b"\0",
+    ):
+        path.write_bytes(damaged)
+        assert entries.load(KEY) is None
+    entries.save(KEY, b"again")
+    assert entries.load(KEY) == b"again" and list(path.parent.iterdir()) == [path]
+
+
+def test_an_entry_is_loaded_only_for_what_it_was_made_from(entries, tmp_path):
+    entries, path = entries
+    assert entries.load(("other", *KEY[1:])) is None
+    assert entries.load((*KEY[:2], "edited")) is None
+    assert cache.Entries(tmp_path, "function", "source 2", pickle.dumps).load(KEY) is None
+    assert cache.Entries(tmp_path, "other", "source 1", pickle.dumps).load(KEY) is None
+    entries.save(("other", *KEY[1:]), b"other")
+    assert (entries.load(KEY), entries.load(("other", *KEY[1:]))) == (b"code", b"other")
+    entries.flush()
+    assert not list(path.parent.iterdir()) and entries.load(KEY) is None
+
+
+def test_an_entry_that_cannot_be_written_leaves_nothing(entries, monkeypatch):
+    entries, path = entries
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="No space"):
+        entries.save(KEY, b"again")
+    assert list(path.parent.iterdir()) == [path] and entries.load(KEY) == b"code"
+
+
+@private
+def test_a_full_disk_is_told_once_and_not_for_each_kernel(fresh, tmp_path):
+    """`sitecustomize` runs at the start of every Python."""
+    (tmp_path / "sitecustomize.py").write_text("""
+import errno, tempfile
+
+made = tempfile.mkstemp
+
+def full(*, dir=None, prefix=None, **others):
+    if dir is not None and "kernels-" in str(dir):
+        raise OSError(errno.ENOSPC, "No space left on device", f"{dir}/{prefix}")
+    return made(dir=dir, prefix=prefix, **others)
+
+tempfile.mkstemp = full
+""")
+    out, said = train(tmp_path / "cache", PYTHONPATH=os.pathsep.join([str(tmp_path), str(PACKAGE.parent)]))
+    assert out == fresh[1] and said.count("compiled kernels are not kept") == said.count("No space left") == 1
+    assert not list((tmp_path / "cache").rglob("*.nb*"))
 
 
 def python(code, folder=None, **environment):

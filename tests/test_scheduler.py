@@ -277,13 +277,48 @@ def test_a_wrong_number_in_the_environment_is_named(wrong, monkeypatch):
     monkeypatch.undo()
 
 
-def test_a_container_counts_with_its_share_of_the_processors(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("member", "files", "processors"),
+    [
+        ("", {}, 64),
+        ("", {"cpu.max": "250000 100000"}, 3),  # no /proc
+        ("0::/", {"cpu.max": "max 100000"}, 64),
+        ("0::/", {"cpu.max": "50000 100000"}, 1),
+        ("0::/", {"cpu.max": "9900000 100000"}, 64),
+        ("0::/", {"cpu.max": "50000 0"}, 64),
+        ("0::/", {"cpu.max": "damaged"}, 64),
+        ("0::/a/b", {"a/b/cpu.max": "max 100000", "a/cpu.max": "400000 100000"}, 4),
+        ("0::/a/b", {"a/b/cpu.max": "200000 100000", "a/cpu.max": "400000 100000"}, 2),
+        ("0::/seen/outside/only", {"cpu.max": "200000 100000"}, 2),  # as in a container
+        ("0::/../../other", {"cpu.max": "200000 100000"}, 2),
+        ("4:cpu,cpuacct:/", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 64),
+        ("4:cpuacct,cpu:/", {"cpu/cpu.cfs_quota_us": "150000", "cpu/cpu.cfs_period_us": "100000"}, 2),
+        ("4:cpu:/docker/1", {"cpu/cpu.cfs_quota_us": "150000", "cpu/cpu.cfs_period_us": "100000"}, 2),
+        (
+            "9:memory:/b\n4:cpu:/a\n0::/",
+            {"cpu/a/cpu.cfs_quota_us": "300000", "cpu/a/cpu.cfs_period_us": "100000"},
+            3,
+        ),
+    ],
+)
+def test_a_container_counts_with_its_share_of_the_processors(member, files, processors, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(64), raising=False)
-    monkeypatch.setattr(scheduler, "QUOTA", tmp_path / "cpu.max")
-    assert scheduler.processors() == 64
-    for limit, processors in (("max 100000", 64), ("250000 100000", 3), ("50000 100000", 1), ("9900000 100000", 64)):
-        (tmp_path / "cpu.max").write_text(limit + "\n")
-        assert scheduler.processors() == processors
+    monkeypatch.setattr(scheduler, "MEMBERSHIP", tmp_path / "member")
+    monkeypatch.setattr(scheduler, "GROUPS", tmp_path / "groups")
+    if member:
+        (tmp_path / "member").write_text(member + "\n")
+    for name, content in files.items():
+        path = tmp_path / "groups" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content + "\n")
+    assert scheduler.processors() == processors
+
+
+def test_where_the_system_counts_no_processors_for_a_process_all_are_counted(monkeypatch):
+    """As on macOS and Windows."""
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert scheduler.processors() == 1
 
 
 def test_a_large_machine_gets_sixteen_threads_unless_told_otherwise(monkeypatch):

@@ -1,14 +1,18 @@
-"""Folders for compiled code, named after what it was compiled from.
+"""Folders for compiled code, named after what it was compiled from, and the files in them.
 
 Cached machine code is as trusted as the program itself: nobody but this user and root may be able to replace it.
 """
 
 import hashlib
 import os
+import pickle
 import stat
 import sys
+import tempfile
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numba
 
@@ -107,3 +111,61 @@ def _own_group() -> int | None:
         return None
     private = group.gr_name == user.pw_name and set(group.gr_mem) <= {user.pw_name}
     return user.pw_gid if private else None
+
+
+class Entries:
+    """The machine code of one function, a file for each signature: a checksum, then the pickled key and code.
+
+    It takes the place of Numba's files, which have no checksum: a flipped bit in one would be executed. Nor is there an
+    index, in which two processes that write at once may name each other's code.
+
+    Parameters
+    ----------
+    folder : Path
+    name : str
+        Of the function: what its files' names start with.
+    made_from : str
+        Code that was made from something else, another version of Numba or of the source, is not loaded.
+    dumps : callable
+        Numba's way to pickle.
+    """
+
+    def __init__(self, folder: Path, name: str, made_from: str, dumps: Callable[[Any], bytes]) -> None:
+        self._folder, self._name, self._made_from, self._dumps = folder, name, made_from.encode(), dumps
+
+    def load(self, key: Any) -> Any:
+        """What was saved under `key`; None where there is nothing, or it is damaged."""
+        with suppress(OSError):
+            content = memoryview(self._path(key).read_bytes())
+            checksum, pickled = content[:32], content[32:]
+            if checksum == self._checksum(pickled):
+                of, data = pickle.loads(pickled)
+                return data if of == key else None
+        return None
+
+    def save(self, key: Any, data: Any) -> None:
+        """Keep `data` under `key`, whole or not at all."""
+        pickled = self._dumps((key, data))
+        handle, name = tempfile.mkstemp(dir=self._folder, prefix=f"{self._name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(self._checksum(pickled) + pickled)
+            os.replace(name, self._path(key))
+        except BaseException:
+            os.unlink(name)
+            raise
+
+    def flush(self) -> None:
+        """Remove all that was saved."""
+        for path in self._folder.glob(f"{self._name}.*.nbc"):
+            path.unlink(missing_ok=True)
+
+    def _checksum(self, pickled: "bytes | memoryview") -> bytes:
+        digest = hashlib.sha256(self._made_from)
+        digest.update(pickled)
+        return digest.digest()
+
+    def _path(self, key: Any) -> Path:
+        signature, machine, *_ = key
+        digest = hashlib.sha256(repr((signature, machine)).encode()).hexdigest()
+        return self._folder / f"{self._name}.{digest[:16]}.nbc"

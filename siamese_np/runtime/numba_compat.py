@@ -1,7 +1,8 @@
 """Every private name of Numba that the package uses, and what takes its place where they do not work.
 
 - Inlined functions stop before they become machine code of their own (`_Library`); in public: plain ``njit``.
-- A damaged file of the cache means a recompile (`_RepairingCache`); in public: ``cache=True``.
+- Machine code is kept with checksums, so that a damaged file means a recompile (`_RepairingCache`); in public:
+  ``cache=True``, which executes whatever is there.
 - A shard is called by its address, its arguments lie in a record (`pack_shards`); in public: on the caller alone.
 
 With public names only, the same bits take twice as long to compile. A self-test tells which to use. It runs in a child
@@ -30,11 +31,12 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from siamese_np.errors import OptionError
-from siamese_np.runtime.cache import folder_for
+from siamese_np.runtime.cache import Entries, folder_for
 from siamese_np.runtime.scheduler import processors
 
 PASSED = "passed"
 CHILD = "from siamese_np.runtime.self_test import main; main()"
+_told = False  # by warn_not_kept
 SECONDS = 300  # it takes about 3, mostly to compile what is then in the cache
 AHEAD = "from siamese_np.warm_up import compile_ahead; compile_ahead()"
 TURN_SECONDS = 60  # for which another process may compile a kernel that is also wanted here
@@ -51,12 +53,12 @@ def private_names_work() -> bool:
     with suppress(OSError, RuntimeError, ValueError):  # no safe folder, nothing kept there, or no text
         versions = (numba.__version__, llvmlite.__version__, sys.version, platform.machine())
         file = folder_for("numba", "runtime", also=versions) / "self-test"
-        outcome = file.read_text()
+        outcome = file.read_text(encoding="utf-8")
     if not outcome:
         try:
             outcome = run_self_test()
             if file:
-                file.write_text(outcome)
+                file.write_text(outcome, encoding="utf-8")
         except OSError as error:
             file, outcome = None, outcome or f"its self-test cannot be run: {error}"
     if outcome != PASSED:
@@ -105,6 +107,7 @@ if PRIVATE:
     from numba.core.caching import FunctionCache
     from numba.core.codegen import JITCodeLibrary
     from numba.core.compiler import Compiler
+    from numba.core.serialize import dumps
 else:  # some version may lack them
     FunctionCache = JITCodeLibrary = Compiler = object
 
@@ -137,8 +140,12 @@ def compile_kernel(function: Callable[..., Any], folder: Path | None, **options:
 
 
 def warn_not_kept(reason: object) -> None:
-    """Say that each start compiles anew."""
-    warnings.warn(f"compiled kernels are not kept, every start compiles anew: {reason}", RuntimeWarning, stacklevel=2)
+    """Say that each start compiles anew; once in all, not for each kernel."""
+    global _told
+    if not _told:
+        _told = True
+        says = "compiled kernels are not kept, every start compiles anew"
+        warnings.warn(f"{says}: {reason}", RuntimeWarning, stacklevel=2)
 
 
 def _one_at_a_time(compile_once: Callable[[Any], Any], lock: Path | None) -> Callable[[Any], Any]:
@@ -177,21 +184,22 @@ def _locked(path: Path | None) -> Iterator[None]:
 
 
 class _RepairingCache(FunctionCache):  # type: ignore[misc]
-    """Numba's file cache, where a damaged file means a recompile and a full disk means no cache."""
+    """Numba's cache with our files, where a damaged one means a recompile and a full disk means no cache."""
+
+    def __init__(self, function: Any) -> None:
+        super().__init__(function)
+        made_from = f"{numba.__version__} {self._impl.locator.get_source_stamp()}"
+        self._cache_file = Entries(Path(self._cache_path), self._impl.filename_base, made_from, dumps)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        try:
+        with suppress(Exception):  # what was saved may fit no more, in any way
             return super().load_overload(sig, target_context)
-        except Exception:  # unpickling damaged bytes can raise anything
-            with suppress(OSError):
-                self.flush()
 
     def save_overload(self, sig: Any, data: Any) -> None:
         try:
             super().save_overload(sig, data)
         except OSError as error:
-            self.disable()
-            warnings.warn(f"compiled kernels are not kept: {error}", RuntimeWarning, stacklevel=2)
+            warn_not_kept(error)
 
 
 def compile_inlined(function: Callable[..., Any], arrays: bool, **options: Any) -> Any:

@@ -8,11 +8,12 @@ To wake a sleeping thread takes longer than many an operation. So a worker looks
 millisecond after the last, and only then sleeps; an idle program uses no processor.
 """
 
+import math
 import os
 import sys
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 MAX_THREADS = 1024
 DEFAULT_THREADS = 16  # at most, where nobody says: most operations have no more shards
 CHUNK = 1 << 14
-QUOTA = Path("/sys/fs/cgroup/cpu.max")
+MEMBERSHIP, GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")  # Linux' control groups, as in containers
 WORKER_SPIN_LIMIT = 1 << 15  # spins before a worker sleeps, some 25 ns each
 
 _threads = 0  # 0: not decided yet
@@ -127,10 +128,31 @@ class _Worker(threading.Thread):
 def processors() -> int:
     """Processors that this process may use; of a container, as many as its share of time makes up."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with suppress(OSError, ValueError):  # no such file, or "max": no limit
-        quota, period = map(int, QUOTA.read_text().split())
-        count = min(count, max(1, (quota + period - 1) // period))
-    return count
+    quotas = [_quota(group) for group in _control_groups()]
+    return max(1, min([count, *map(math.ceil, quotas)]))
+
+
+def _control_groups() -> Iterator[Path]:
+    """Folders of the control groups this process is in, from the inner to the outer; some are not to be seen."""
+    with suppress(OSError, ValueError):
+        for line in MEMBERSHIP.read_text(encoding="utf-8").splitlines():
+            _, controllers, path = line.split(":", 2)
+            root = GROUPS / "cpu" if "cpu" in controllers.split(",") else GROUPS  # of version 1, or 2
+            group = root / path.lstrip("/")
+            yield from (group, *(folder for folder in group.parents if folder.is_relative_to(root)))
+    yield from (GROUPS, GROUPS / "cpu")
+
+
+def _quota(group: Path) -> float:
+    """How many processors' time a control group may use; the largest number where it has no limit."""
+    with suppress(OSError, ValueError, ZeroDivisionError):  # no such file, or "max"
+        quota, period = map(int, (group / "cpu.max").read_text().split())  # version 2
+        return quota / period
+    with suppress(OSError, ValueError, ZeroDivisionError):
+        quota, period = (int((group / f"cpu.cfs_{name}_us").read_text()) for name in ("quota", "period"))
+        if quota > 0:
+            return quota / period
+    return sys.maxsize
 
 
 def _forget_workers() -> None:
