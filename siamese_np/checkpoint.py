@@ -82,7 +82,7 @@ def load_checkpoint(
 
     if not path.exists():
         raise ModelError(f"there is nothing to resume in {folder}: it has no checkpoint.npz")
-    _, arrays = load_arrays(path, CHECKPOINT_FORMAT, arrays_of)
+    _, arrays = load_arrays(path, CHECKPOINT_FORMAT, arrays_of, finite=False)  # a norm may be NaN
     training = made[0]
     for name, array in _arrays(training).items():
         array[:] = arrays[name]
@@ -103,7 +103,7 @@ def load_data_of_run(folder: Path, source: Any = None, split: str | None = None)
     """
     if not (folder / "checkpoint.npz").exists():  # `load_checkpoint` will say so
         return load_dataset(source, split)
-    header, _ = load_arrays(folder / "checkpoint.npz", CHECKPOINT_FORMAT, lambda header: {})
+    header, _ = load_arrays(folder / "checkpoint.npz", CHECKPOINT_FORMAT, lambda header: {}, finite=False)
     form = None if header.get("input") is None else InputForm.from_config(header["input"])
     if source is not None or header.get("source") is None:
         return load_dataset(source, split, form=form)

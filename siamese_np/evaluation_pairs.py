@@ -18,10 +18,12 @@ from siamese_np._checks import check_classes
 from siamese_np.datasets.mnist import BUNDLED
 from siamese_np.errors import DataError, OptionError
 from siamese_np.pairs import random_pairs
+from siamese_np.reading import read_whole
 
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 EVALUATION_SEED = 20061
+MAX_BYTES = 1 << 20  # of the file, which has a quarter
 FILE = BUNDLED / "evaluation_pairs.npz"
 SHA256 = "64f1f125135dcb4385f8c664cebbadff5e15f8088a6fb7315cfc004554c597ae"
 # Of the classes of MNIST's images, as little-endian int64, by which a split is known to be MNIST's
@@ -100,7 +102,7 @@ def load_evaluation_pairs(part: str = "test", confusable: bool = False, file: st
     if part not in ("test", "validation"):
         raise OptionError(f"evaluation pairs are of the part test or validation, not {part!r}")
     try:
-        content = Path(file).read_bytes()
+        content = read_whole(file, MAX_BYTES)
     except OSError as error:
         raise DataError(f"the evaluation pairs in {file} cannot be read: {error.strerror or error}") from None
     if (checksum := hashlib.sha256(content).hexdigest()) != SHA256:

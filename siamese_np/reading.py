@@ -1,6 +1,7 @@
 """Reads files that others made: only regular files are opened, and none takes much more memory than its size."""
 
 import errno
+import json
 import math
 import os
 import stat
@@ -68,6 +69,48 @@ def _without_waiting(path: str, flags: int) -> int:
 def file_size(file: IO[bytes]) -> int:
     """Bytes of an open file."""
     return os.fstat(file.fileno()).st_size
+
+
+def read_whole(path: str | os.PathLike[str], limit: int) -> bytes:
+    """The content of a file; OSError as `open_regular`, and where it has more than `limit` bytes."""
+    with open_regular(path) as file:
+        if (size := file_size(file)) > limit:
+            raise OSError(errno.EFBIG, f"it has {size} bytes, more than the {limit} that are read")
+        return file.read(size)
+
+
+def parse_json(content: str | bytes, finite: bool = True) -> Any:
+    """The value of a JSON text.
+
+    Raises
+    ------
+    ValueError
+        It is no JSON, or no value can be made of it; a name is given twice in one object; unless `finite` is False, a
+        number is NaN or infinity, which JSON has no words for but Python writes and reads.
+    """
+    try:
+        return (_FINITE if finite else _ANY).decode(
+            content if isinstance(content, str) else content.decode("utf-8-sig")
+        )
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise ValueError("it gives a name twice in one object")
+    return values
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"it holds {text[:20]}, where numbers must be finite")
+    return number
+
+
+_ANY = json.JSONDecoder(object_pairs_hook=_once_each)
+_FINITE = json.JSONDecoder(object_pairs_hook=_once_each, parse_constant=_finite, parse_float=_finite)
 
 
 def max_unpacked(packed: int) -> int:

@@ -30,7 +30,7 @@ from siamese_np.errors import DataError, ModelError, OptionError
 from siamese_np.models import SHIPPED, shipped
 from siamese_np.network import Sequential, SiameseNetwork
 from siamese_np.novelty import array_forms, from_arrays
-from siamese_np.reading import Npz, open_npz
+from siamese_np.reading import Npz, open_npz, parse_json
 
 LARGEST_HEADER = 1 << 20
 NOVELTY = "novelty."  # starts the names of its arrays
@@ -77,7 +77,10 @@ def save_arrays(path: Path, header: Mapping[str, Any], arrays: Mapping[str, NDAr
 
 
 def load_arrays(
-    path: Path, kind: str | Sequence[str], shapes: Callable[[dict[str, Any]], Mapping[str, Any]]
+    path: Path,
+    kind: str | Sequence[str],
+    shapes: Callable[[dict[str, Any]], Mapping[str, Any]],
+    finite: bool = True,
 ) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """Read what `save_arrays` wrote.
 
@@ -88,6 +91,8 @@ def load_arrays(
         The header's ``"format"`` must be this, or one of these.
     shapes : callable
         Given the header, the names, shapes and dtypes that the file must hold, as a dict of arrays or `ArraySpec`.
+    finite : bool
+        Whether a NaN or an infinity in the header is refused; those in arrays always are.
 
     Raises
     ------
@@ -95,7 +100,7 @@ def load_arrays(
         In one sentence: the file is missing, damaged, of another kind, or holds other arrays.
     """
     with open_npz(path, ModelError, "a file that siamese_np wrote") as archive:
-        header = _read_header(archive, path, (kind,) if isinstance(kind, str) else kind)
+        header = _read_header(archive, path, (kind,) if isinstance(kind, str) else kind, finite)
         expected = shapes(header)
         for name, like in expected.items():  # all, before the first is read
             _check_announced(archive, path, name, like)
@@ -109,11 +114,11 @@ class ArraySpec(NamedTuple):
     dtype: np.dtype[Any]
 
 
-def _read_header(archive: Npz, path: Path, kinds: Sequence[str]) -> dict[str, Any]:
+def _read_header(archive: Npz, path: Path, kinds: Sequence[str], finite: bool) -> dict[str, Any]:
     size = archive.size("header")
     if size > LARGEST_HEADER:
         raise ModelError(f"{path} has a header of {size} bytes, more than any siamese_np wrote")
-    header = json.loads(str(archive.read("header")))
+    header = parse_json(str(archive.read("header")), finite)
     if not isinstance(header, dict) or header.get("format") not in kinds:
         found = header.get("format") if isinstance(header, dict) else header
         wanted = " or ".join(map(repr, kinds))
@@ -150,7 +155,7 @@ def save_model(path: str | Path, siamese: SiameseNetwork, notes: Mapping[str, An
     siamese : SiameseNetwork
         Of layers whose classes are registered (`siamese_np.register_layer`).
     notes : mapping, optional
-        Anything JSON can hold, kept in the header: seed, how it was trained.
+        Anything JSON can hold, no NaN or infinity, kept in the header: seed, how it was trained.
 
     Raises
     ------
@@ -171,7 +176,7 @@ def save_model(path: str | Path, siamese: SiameseNetwork, notes: Mapping[str, An
     if not isinstance(siamese, SiameseNetwork):
         raise OptionError(f"save_model takes a SiameseNetwork, as SiameseNetwork(network), not {found(siamese)}")
     try:
-        notes = json.loads(json.dumps(dict(notes or {})))
+        notes = json.loads(json.dumps(dict(notes or {}), allow_nan=False))
     except (TypeError, ValueError) as error:
         raise ModelError(f"notes must be a mapping of what JSON can hold: {error}") from None
     network = siamese.network
@@ -207,6 +212,10 @@ def load_model(model: str | Path) -> SiameseNetwork:
     """Read a model from a ``model.npz``, from the run folder that holds one, or by the name of a shipped one, "mnist".
 
     A file or folder of that name in the current folder comes first.
+
+    Of the file's header, ``format``, ``layers``, ``input_shape``, ``dtype``, ``margin`` and ``threshold`` must be there
+    and right, ``class_names``, ``input``, ``trained_on`` and ``novelty`` right where they are. All else is ignored: ``versions``,
+    ``notes``, what a later version may add, and arrays that the layers do not have.
 
     Raises
     ------

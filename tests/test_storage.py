@@ -4,7 +4,6 @@ import contextlib
 import io
 import json
 import os
-import signal
 import subprocess
 import sys
 import zipfile
@@ -79,6 +78,35 @@ def test_format_1_names_the_preset_alone(preset, dtype):
     network = PRESETS[preset]((9, 6, 2), embedding_size=3, dtype=dtype)
     config = storage._preset_config(preset, [9, 6, 2], 3, dtype)
     assert Sequential.from_config(config).config() == network.config()
+
+
+@pytest.mark.parametrize(
+    ("said", "instead", "sentence"),
+    [
+        ('"margin": 2.0', '"margin": 2e999', "it holds 2e999, where numbers must be finite"),
+        ('"margin": 2.0', '"margin": 2.0, "margin": 3.0', "it gives a name twice"),
+        ('{"seed": 5}', '{"seed": 5, "seed": 6}', "it gives a name twice"),
+        ('{"seed": 5}', "[" * 100_000, "it is nested too deeply"),
+        ('"margin": 2.0', '"margin": 2.0, "later": [1]', None),
+    ],
+)
+def test_a_header_is_plain_json(said, instead, sentence, model, tmp_path):
+    with np.load(model, allow_pickle=False) as archive:
+        text = str(archive["header"])
+    assert text.count(said) == 1
+    path = rewritten(model, tmp_path, header=np.array(text.replace(said, instead)))
+    if sentence is None:  # what a later version may say is ignored
+        assert load_model(path).margin == 2
+        return
+    with pytest.raises(ModelError, match=sentence):
+        load_model(path)
+
+
+@pytest.mark.parametrize("notes", [{"loss": float("nan")}, {"loss": [float("inf")]}, {"a": object()}, 5])
+def test_notes_that_could_not_be_read_again_are_refused(notes, model, tmp_path):
+    with pytest.raises(ModelError, match="notes must be a mapping of what JSON can hold"):
+        save_model(tmp_path / "model.npz", load_model(model), notes)
+    assert not list(tmp_path.iterdir())
 
 
 def rewritten(model, tmp_path, **changes):
@@ -184,7 +212,12 @@ def test_a_wrong_header_of_format_1_earns_a_sentence(changes, sentence, tmp_path
         *[
             ({name.split()[-1]: value}, f"{name} must be a finite number (of at least|above) 0, not")
             for name in ("threshold", "the margin")
-            for value in (float("nan"), float("inf"), -1, -1e-9, 10**400, None, True, "0.5", "low", [0.5])
+            for value in (-1, -1e-9, 10**400, None, True, "0.5", "low", [0.5])
+        ],
+        *[
+            ({name: value}, f"it holds {word}, where numbers must be finite")
+            for name in ("threshold", "margin", "anything")
+            for value, word in ((float("nan"), "NaN"), (float("inf"), "Infinity"), ([-float("inf")], "-Infinity"))
         ],
         ({"margin": 0}, "margin must be a finite number above 0"),
     ],
@@ -321,7 +354,7 @@ def test_a_killed_save_leaves_the_old_file_or_the_new_one(tmp_path):
     for _ in range(3):
         process = subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE)
         process.stdout.readline()
-        os.kill(process.pid, signal.SIGKILL)
+        process.kill()
         process.wait()
         content = path.read_bytes()
         assert len(content) == 300_000 and len(set(content)) == 1

@@ -6,7 +6,6 @@
 - *undecided*: neither, so more or steadier samples are needed.
 """
 
-import json
 import math
 import statistics
 from collections.abc import Sequence
@@ -20,8 +19,10 @@ from siamese_np.bench.op import layer_of, timed
 from siamese_np.bench.probe import DRIFT, threads_text
 from siamese_np.bench.sampling import CONFIDENCE, ratio_interval
 from siamese_np.errors import DataError, OptionError
+from siamese_np.reading import parse_json, read_whole
 
 FORMAT = "siamese_np benchmark 1"
+MAX_BYTES = 1 << 22  # of a file of results; all sections together have 100,000
 SIGNIFICANCE = 0.05
 VERDICTS = ("slower", "faster", "same", "undecided")
 
@@ -37,13 +38,13 @@ def read_results(path: Path) -> dict[str, Any]:
     if path.is_dir():
         path = path / "benchmark.json"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(read_whole(path, MAX_BYTES))
     except FileNotFoundError:
         raise DataError(f"there is no file {path}") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
-    except (ValueError, RecursionError):
-        raise DataError(f"{path} is damaged or no JSON, as `siamese-np bench --out` writes it") from None
+    except ValueError as error:
+        raise DataError(f"{path} is damaged or no JSON, as `siamese-np bench --out` writes it ({error})") from None
     found = content.get("format") if isinstance(content, dict) else None
     if found != FORMAT:
         raise DataError(f"{path} is not a {FORMAT!r} file, it says {found!r}")

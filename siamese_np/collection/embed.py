@@ -21,8 +21,10 @@ from siamese_np.datasets import Picture, read_idx, read_images
 from siamese_np.datasets.images import is_idx
 from siamese_np.errors import DataError, OptionError
 from siamese_np.network import SiameseNetwork
-from siamese_np.reading import open_regular
+from siamese_np.reading import read_whole
 from siamese_np.storage import EMBEDDING_SUFFIXES, fingerprint, write_embeddings
+
+MAX_LABELS = 1 << 24  # bytes of a file of labels
 
 
 def run(args: argparse.Namespace) -> tuple[int, dict[str, Any], str]:
@@ -126,8 +128,7 @@ def _labels(args: argparse.Namespace, siamese: SiameseNetwork) -> list[str]:
         labels = [names[n] if 0 <= n < len(names) else str(n) for n in numbers.tolist()]
     else:
         try:
-            with open_regular(path) as file:
-                lines = file.read().decode("utf-8-sig").splitlines()
+            lines = read_whole(path, MAX_LABELS).decode("utf-8-sig").splitlines()
             labels = [row[-1].strip() for row in csv.reader(lines) if row]
         except (OSError, UnicodeError, csv.Error) as error:
             raise DataError(f"{path} is no CSV file with the class in its last column ({error})") from None

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from siamese_np.datasets import InputForm
 from siamese_np.errors import DataError, ModelError
 from siamese_np.network import SiameseNetwork
-from siamese_np.reading import file_size, open_regular
+from siamese_np.reading import file_size, open_regular, parse_json, read_whole
 from siamese_np.storage import fingerprint, versions, write_atomically
 
 FORMAT = "siamese_np collection 1"
@@ -78,8 +78,8 @@ class Collection:
 
     def row(self, i: int) -> Row:
         """Row number `i`."""
-        with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
-            line = json.loads(self._lines[self._starts[i] : self._starts[i + 1]].tobytes())
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            line = parse_json(self._lines[self._starts[i] : self._starts[i + 1]].tobytes())
             row = Row(line["path"], line["class"], line["unlike"], line["stamp"])
             if isinstance(row.path, str) and isinstance(row.class_name, str | None) and isinstance(row.stamp, list):
                 return row
@@ -196,10 +196,12 @@ def _made_by(siamese: SiameseNetwork, form: InputForm) -> dict[str, Any]:
 def _read_state(folder: Path) -> dict[str, Any]:
     if not (folder / STATE).exists():
         raise DataError(f"{folder} is no collection, a folder with a {STATE}, as `siamese-np embed` writes it")
-    with _reading(folder / STATE) as file:
-        content = file.read(_MAX_STATE)
-    with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
-        state = json.loads(content)
+    try:
+        content = read_whole(folder / STATE, _MAX_STATE)
+    except OSError as error:
+        raise DataError(f"cannot read {folder / STATE}: {error.strerror}") from None
+    with contextlib.suppress(ValueError, TypeError, KeyError):
+        state = parse_json(content)
         counts = [state["rows"], state["row_bytes"], state["embedding_size"] - 1, *state["replaced"]]
         right = all(type(count) is int and 0 <= count < 1 << 48 for count in counts)
         right = right and all(row < state["rows"] for row in state["replaced"]) and state["format"] == FORMAT

@@ -6,7 +6,7 @@ from typing import Any
 
 from siamese_np.errors import DataError, OptionError
 from siamese_np.learn.exercise import exercises
-from siamese_np.reading import open_regular
+from siamese_np.reading import parse_json, read_whole
 
 FILE = "progress.json"
 MAX_BYTES = 1 << 16
@@ -39,10 +39,9 @@ def progress(folder: str | Path = ".") -> Progress:
     if not path.exists():
         raise OptionError(f"there is no {path}: go to the folder that `siamese-np learn start FOLDER` has made")
     try:
-        with open_regular(path) as file:
-            content = file.read(MAX_BYTES)
-        kept = {name: (one["passed"] is True, int(one["hints"])) for name, one in json.loads(content).items()}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+        content = parse_json(read_whole(path, MAX_BYTES))
+        kept = {name: (one["passed"] is True, int(one["hints"])) for name, one in content.items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         raise DataError(f"{path} is damaged; to begin anew write {{}} into it, your files are not touched") from None
     return {name: dict(zip(("passed", "hints"), kept.get(name, (False, 0)), strict=True)) for name in exercises()}
 

@@ -19,6 +19,7 @@ from siamese_np.datasets import Dataset, load_dataset
 from siamese_np.errors import DataError, OptionError
 from siamese_np.network import SiameseNetwork
 from siamese_np.presets import make_network
+from siamese_np.reading import parse_json, read_whole
 from siamese_np.reproduce.picture import draw_record
 from siamese_np.reproduce.tables import TABLES, Job, Metrics, Row, Table
 from siamese_np.reproduce.unseen import seen_only
@@ -28,6 +29,7 @@ from siamese_np.training import Training
 
 QUICK_EPOCHS = 2
 TIMED_STEPS = 5
+MAX_BYTES = 1 << 22  # of measured.json, which has some 10,000
 MEASURED = 2  # to be raised where measuring changes
 MEASURING = 10.0  # seconds that measuring a row takes, about, on two cores
 
@@ -103,8 +105,10 @@ def _read(path: Path, quick: bool) -> dict[str, Any]:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
         try:
-            known = json.loads(path.read_bytes())
+            known = parse_json(read_whole(path, MAX_BYTES), finite=False)  # of metrics, any may be NaN
             before, _ = known["quick"], known["rows"].keys()
+        except OSError as error:
+            raise DataError(f"cannot read {path}: {error.strerror}") from None
         except (ValueError, KeyError, TypeError, AttributeError):
             raise DataError(f"{path} is not what this command wrote: remove it, and rows are measured anew") from None
         if before != quick:
