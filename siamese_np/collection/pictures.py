@@ -9,6 +9,7 @@ import gzip
 import os
 import sys
 import time
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -66,7 +67,7 @@ def count(inputs: Sequence[str]) -> int | None:
     """How many pictures the inputs hold; None where only reading them tells."""
     try:
         return None if "-" in inputs else sum(map(_count, expanded(inputs)))
-    except (DataError, OSError, EOFError):  # reading will say what is wrong
+    except (DataError, OSError):  # reading will say what is wrong
         return None
 
 
@@ -76,10 +77,13 @@ def _count(name: str) -> int:
 
 def idx_count(path: str) -> int:
     """How many images an IDX file announces."""
-    with open_regular(path) as file:
-        zipped = file.read(2) == GZIP_MAGIC
-        file.seek(0)
-        start: bytes = (gzip.GzipFile(fileobj=file) if zipped else file).read(8)
+    try:
+        with open_regular(path) as file:
+            zipped = file.read(2) == GZIP_MAGIC
+            file.seek(0)
+            start: bytes = (gzip.GzipFile(fileobj=file) if zipped else file).read(8)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} is a truncated or damaged IDX file ({error})") from None
     return int.from_bytes(start[4:], "big")
 
 

@@ -19,6 +19,8 @@ _KEYS = ("x_{}", "y_{}"), ("X_{}", "y_{}"), ("{}_images", "{}_labels")
 _WHOLE = ("x", "y"), ("X", "y"), ("images", "labels"), ("images", "classes")
 _LABEL_COLUMNS = ("label", "class", "labels", "classes")
 _BLOCK = 2048  # rows of a table converted at a time
+_BLOCK_FIELDS = 1 << 22  # and at most so many fields, if more than one row
+_MAX_COLUMNS = 1 << 20  # beside the label
 _MAX_LINE = 1 << 24  # characters of a row of a table; a picture of 1024x1024 has at most 4 million
 
 Size = tuple[int, int] | None
@@ -170,7 +172,12 @@ def _lines(file: IO[bytes], path: str) -> Iterator[str]:
 
 def _parsed(path: str, lines: Iterator[str]) -> tuple[NDArray[Any], list[str]]:
     first = next(lines, "")
-    header = [name.strip() for name in next(csv.reader([first]), [])]
+    if first.count(",") > _MAX_COLUMNS:
+        raise DataError(f"{path} has more than {_MAX_COLUMNS} columns, those of a picture of 1024x1024")
+    try:
+        header = [name.strip() for name in next(csv.reader([first]), [])]
+    except csv.Error as error:
+        raise DataError(f"{path} has a first line that is none of a table ({error})") from None
     if len(header) < 2:
         raise DataError(f"{path} is no table of a label and pixels, separated by commas, for each picture")
     column = 0
@@ -184,8 +191,7 @@ def _parsed(path: str, lines: Iterator[str]) -> tuple[NDArray[Any], list[str]]:
     pixels = [i for i in range(len(header)) if i != column]
     blocks: list[NDArray[Any]] = []
     labels: list[str] = []
-    while block := list(islice(lines, _BLOCK)):
-        fields = [line.split(",", column + 1) for line in block]
+    while block := list(islice(lines, max(1, min(_BLOCK, _BLOCK_FIELDS // len(header))))):
         where = f"{path}, after {len(labels)} pictures:"
         try:
             values = np.loadtxt(block, np.float32, delimiter=",", usecols=pixels, ndmin=2, comments=None)
@@ -198,7 +204,7 @@ def _parsed(path: str, lines: Iterator[str]) -> tuple[NDArray[Any], list[str]]:
             )
         whole = values.min() >= 0 and values.max() <= 255 and (values == np.rint(values)).all()
         blocks.append(values.astype(np.uint8) if whole else values)
-        labels += [field[column].strip().strip('"') for field in fields]
+        labels += [line.split(",", column + 1)[column].strip().strip('"') for line in block]
     if not labels:
         raise DataError(f"{path} holds no picture, only its header")
     return np.concatenate(blocks), labels
