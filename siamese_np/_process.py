@@ -1,14 +1,15 @@
-"""What the process around a command brings: streams that cannot be written to, and Ctrl-C."""
+"""What the process around a command brings: streams that cannot be written to, signals, other processes."""
 
 import codecs
 import contextlib
+import errno
 import io
 import os
 import re
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 
@@ -78,21 +79,61 @@ def printed(text: str) -> str:
     return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", lambda found: ascii(found[0])[1:-1], text)
 
 
+def _interrupt(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt
+
+
+_ENDING = (signal.SIG_DFL, signal.default_int_handler, _interrupt)
+
+
+@contextlib.contextmanager
+def on_signal(handle: Callable[[int, Any], None] = _interrupt) -> Iterator[None]:
+    """Give `handle` what would end the process: Ctrl-C, SIGTERM, and SIGHUP of a terminal that closes.
+
+    By default it is KeyboardInterrupt. What the caller of the process ignores stays ignored, as under nohup; a handler
+    of somebody else's stays too. Only the main thread may handle signals.
+    """
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+        before = {number: handler for number in numbers if (handler := signal.getsignal(number)) in _ENDING}
+    try:
+        for number in before:
+            signal.signal(number, handle)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 @contextlib.contextmanager
 def on_interrupt() -> Iterator[threading.Event]:
-    """Ctrl-C sets the event that is given out, so that a step is never torn; a second one interrupts at once."""
+    """A first signal sets the event that is given out, so that a step is never torn; a second one ends at once."""
     stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop  # only the main thread may handle signals
-        return
 
     def handle(number: int, frame: Any) -> None:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
 
-    before = signal.signal(signal.SIGINT, handle)
-    try:
+    with on_signal(handle):
         yield stop
-    finally:
-        signal.signal(signal.SIGINT, before)
+
+
+def lock(descriptor: int) -> bool:
+    """Lock an open file until it is closed, if only by a kill; False where another process has it.
+
+    Where the file system knows no locks, it is True without one.
+    """
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined, unused-ignore]
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK)
+    return True

@@ -1,11 +1,13 @@
 """Checkpoints of a training: written, and taken up by a training that must be the same, with progress that can be.
 
 A checkpoint's header is JSON that anyone can have changed, or a fault: it is checked whole before any of it is used.
-Checkpoints from before there were parts of the user's lack "own", "network", "dataset" and "images", and go on as well.
+Older checkpoints lack "own", "network", "dataset", or hashes of images. They go on as well, with a warning where it
+cannot be told whether the images are the same.
 """
 
 import dataclasses
 import json
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -19,7 +21,7 @@ from siamese_np.augment import check_augmentation
 from siamese_np.datasets import Dataset, InputForm, load_dataset
 from siamese_np.datasets.dataset import check_trained_on
 from siamese_np.description import registered_layer
-from siamese_np.errors import ModelError, OptionError, ShapeError
+from siamese_np.errors import DataError, ModelError, OptionError, ShapeError
 from siamese_np.network import Sequential
 from siamese_np.report.health import columns
 from siamese_np.storage import load_arrays, save_arrays
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 # Options that older checkpoints lack, and what their trainings did.
 LATER_OPTIONS = {"weight_decay": 0.0, "augment": "none", "negatives": "all"}
+# Hashes that older checkpoints lack, and of what they are.
+LATER_HASHES = {"images": "the images", "test": "the test images"}
 CHECKPOINT_FORMAT = "siamese_np checkpoint 1"
 ROW = {"epoch", "loss", "validation_loss", "validation_pair_accuracy", "validation_dissimilar_distance"}
 ROW |= {"threshold", "seconds", "images_per_second"}
@@ -55,6 +59,7 @@ def load_checkpoint(
     config: "TrainConfig | None",
     own: Mapping[str, Any],
     make: Callable[[dict[str, Any]], "Training"],
+    log: Callable[[str], None],
 ) -> "Training":
     """The training that `make` makes of the options of the checkpoint in `folder`, in the state it was left in.
 
@@ -62,8 +67,10 @@ def load_checkpoint(
     """
     path = folder / "checkpoint.npz"
     made: list[Training] = []
+    unknown: list[str] = []
 
     def arrays_of(header: dict[str, Any]) -> dict[str, NDArray[Any]]:
+        unknown.extend(words for name, words in LATER_HASHES.items() if name not in header)
         check_identity(path, header, dataset, own_parts(**own), own.get("network"))
         try:
             training = make({**LATER_OPTIONS, **header["options"]})
@@ -90,26 +97,35 @@ def load_checkpoint(
         training.losses = arrays["losses"].tolist()
     if len(training.history) == training.config.epochs and (folder / "metrics.json").exists():
         raise ModelError(f"the run in {folder} is complete: all its {training.config.epochs} epochs are done")
+    if unknown:
+        log(f"warning: {path} is of an older version: whether {unknown[0]} are those of the run cannot be checked")
     return training
 
 
 def load_data_of_run(folder: Path, source: Any = None, split: str | None = None) -> Dataset:
-    """The data that the run in `folder` was trained on, or those of `source` and `split` in the same form.
+    """The data that the run in `folder` was trained on, or those of `source` and `split`, where they are now.
+
+    They are divided and read in the form that the run remembers.
 
     Raises
     ------
     DataError, ModelError
-        The checkpoint is damaged, or its data cannot be loaded.
+        The checkpoint is damaged, or its data are gone or cannot be loaded.
     """
     if not (folder / "checkpoint.npz").exists():  # `load_checkpoint` will say so
         return load_dataset(source, split)
     header, _ = load_arrays(folder / "checkpoint.npz", CHECKPOINT_FORMAT, lambda header: {}, finite=False)
     form = None if header.get("input") is None else InputForm.from_config(header["input"])
-    if source is not None or header.get("source") is None:
+    origin = header.get("source")
+    if origin is None:  # an older run, or one of data made in Python
         return load_dataset(source, split, form=form)
-    origin = check_trained_on({**header["source"], "sha256": None})
-    assert origin is not None
-    return load_dataset(origin["source"], origin["split"], form=form, seed=origin["seed"])
+    check_trained_on({**origin, "sha256": None} if isinstance(origin, dict) else origin)
+    if source is None:
+        for path in origin["source"] or []:
+            if not os.path.exists(path):
+                raise DataError(f"the run was trained on {path}, which is gone; say where it is now (--data)")
+        source = origin["source"]
+    return load_dataset(source, split or origin["split"], form=form, seed=origin["seed"])
 
 
 def _arrays(training: "Training") -> dict[str, NDArray[Any]]:
@@ -212,7 +228,7 @@ def check_identity(
     """A ModelError where the checkpoint `path` is of a training with other data or other parts of the user's."""
     run = f"the run in {path.parent}"
     for name, digest in _digests(dataset).items():
-        if header.get(name, digest if name == "images" else None) != digest:  # older ones have no hash of the images
+        if header.get(name, digest if name in LATER_HASHES else None) != digest:
             called = f", {header['dataset']!r}" if "dataset" in header else ""
             raise ModelError(f"{run} was trained on other data than {dataset.name}; go on with its own{called}")
     different = ""
@@ -259,4 +275,4 @@ def _is_history(rows: list[Any], health: list[str]) -> bool:
 
 
 def _digests(dataset: Dataset) -> dict[str, str]:
-    return {name: dataset.digests[name] for name in ("data", "images")}
+    return {"data": dataset.digests["data"], "images": dataset.digests["images"], "test": dataset.digests["all"]}

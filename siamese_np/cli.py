@@ -18,7 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
-from siamese_np._process import discard, safe_streams
+from siamese_np._process import discard, on_signal, safe_streams
 from siamese_np.errors import OptionError, SiameseError
 
 if TYPE_CHECKING:
@@ -52,28 +52,35 @@ EXAMPLES = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    args = argparse.Namespace()
-    with safe_streams():
-        try:
-            args = _parse(arguments)
-            with _progress(args.quiet):
-                if args.threads is not None:
-                    from siamese_np import set_threads
+    try:
+        with on_signal(), safe_streams():
+            return _status(arguments)
+    except KeyboardInterrupt:  # a second one, before the first was told
+        return 130
 
-                    set_threads(args.threads)
-                status: int = args.command(args)
-                sys.stdout.flush()
-                return status
-        except SiameseError as error:
-            return _mistake(args, arguments, str(error))
-        except BrokenPipeError:  # the reader of our output has gone: nothing more to say to it
-            return 0
-        except OSError as error:
-            where = f"{error.filename}: " if error.filename else ""
-            return _mistake(args, arguments, f"{where}{error.strerror or error}")
-        except KeyboardInterrupt:
-            _log("siamese-np: interrupted")
-            return 130
+
+def _status(arguments: Sequence[str]) -> int:
+    args = argparse.Namespace()
+    try:
+        args = _parse(arguments)
+        with _progress(args.quiet):
+            if args.threads is not None:
+                from siamese_np import set_threads
+
+                set_threads(args.threads)
+            status: int = args.command(args)
+            sys.stdout.flush()
+            return status
+    except SiameseError as error:
+        return _mistake(args, arguments, str(error))
+    except BrokenPipeError:  # the reader of our output has gone: nothing more to say to it
+        return 0
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _mistake(args, arguments, f"{where}{error.strerror or error}")
+    except KeyboardInterrupt:
+        _log("siamese-np: interrupted")
+        return 130
 
 
 def train(args: argparse.Namespace) -> int:
@@ -106,14 +113,12 @@ def train(args: argparse.Namespace) -> int:
         folder,
         resume=args.resume is not None,
         overwrite=args.overwrite,
+        checkpoint_every=args.checkpoint_every,
         on_metrics=lambda told: _result(args, told, text(told) + f"\n  trained in {told['seconds']:.1f} s"),
         log=_log_beside_bar,
         show_bar=sys.stderr.isatty(),
     )
-    if run.interrupted:
-        _log(f"`siamese-np train {shlex.join(['--resume', str(run.folder)])}` goes on")
-        return 130
-    return 0
+    return 130 if run.interrupted else 0
 
 
 def evaluate(args: argparse.Namespace) -> int:
@@ -402,6 +407,13 @@ def _parser(with_config: bool) -> "tuple[_Parser, dict[str, _Parser]]":
     sub.add_argument("--out", metavar="RUN", help="run folder to write; * stands for a free number (runs/PRESET-*)")
     sub.add_argument("--overwrite", action="store_true", help="write into --out though it holds a run")
     sub.add_argument("--resume", metavar="RUN", help="go on with an interrupted run")
+    sub.add_argument(
+        "--checkpoint-every",
+        metavar="SECONDS",
+        type=float,
+        default=60.0,
+        help="save within an epoch, too, after so long: what a kill may cost (60)",
+    )
 
     sub = command(evaluate, "measure a saved model on the test images")
     sub.add_argument("model", metavar="MODEL", help=model_help)

@@ -4,14 +4,18 @@ A run goes through these states. The file named is the last one written on the w
 whole or not at all; from each state `train_run` with ``resume=True`` goes on, to the same bits.
 
     started, trained to epoch k      checkpoint.npz, after model.npz and history.csv of the k epochs
-    interrupted by Ctrl-C            checkpoint.npz, in the middle of an epoch
+    trained to a step of an epoch    checkpoint.npz, of a minute ago or of an interruption
     trained                          checkpoint.npz, of the last epoch
     able to tell what is unlike it   model.npz, with novelty
     evaluated                        none: the measurements are repeated
     drawn                            metrics.json, after the pictures and report.html
+
+While a process writes to the folder, it holds the lock of a file in it. Ctrl-C, SIGTERM and SIGHUP interrupt alike.
 """
 
+import contextlib
 import dataclasses
+import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from siamese_np._checks import check_pairable
+from siamese_np._checks import as_number, check_pairable
 from siamese_np._process import on_interrupt
 from siamese_np.augment import Augmentation
 from siamese_np.checkpoint import check_saveable, describe, load_checkpoint, save_checkpoint
@@ -30,16 +34,27 @@ from siamese_np.evaluation import evaluate
 from siamese_np.network import Sequential, SiameseNetwork
 from siamese_np.novelty import Novelty
 from siamese_np.report.health import health
-from siamese_np.run_folder import check_folder, make_folder, remove_leftovers, write_history, write_run
+from siamese_np.run_folder import (
+    check_folder,
+    clear_folder,
+    locked,
+    make_folder,
+    remove_leftovers,
+    write_history,
+    write_run,
+)
 from siamese_np.storage import save_model, versions
 from siamese_np.training import Training
 
 FEW_STEPS = 100
+CHECKPOINT_SECONDS = 60.0
 
 Log = Callable[[str], None]
 
 
-def resumed(folder: Path, dataset: Dataset, config: TrainConfig | None = None, **own: Any) -> Training:
+def resumed(
+    folder: Path, dataset: Dataset, config: TrainConfig | None = None, log: Log = lambda line: None, **own: Any
+) -> Training:
     """The training of the run in `folder`, after the last step of its checkpoint.
 
     Raises
@@ -49,12 +64,18 @@ def resumed(folder: Path, dataset: Dataset, config: TrainConfig | None = None, *
         augmentation, or it is complete: trained, evaluated and drawn.
     """
     return load_checkpoint(
-        folder, dataset, config, own, lambda options: Training(TrainConfig(**options), dataset, **own)
+        folder, dataset, config, own, lambda options: Training(TrainConfig(**options), dataset, **own), log
     )
 
 
-def train(training: Training, folder: Path | None = None, log: Log = lambda line: None, show_bar: bool = False) -> bool:
-    """Train to the last epoch, or until Ctrl-C; then put the best weights into ``training.siamese``.
+def train(
+    training: Training,
+    folder: Path | None = None,
+    log: Log = lambda line: None,
+    show_bar: bool = False,
+    checkpoint_every: float = CHECKPOINT_SECONDS,
+) -> bool:
+    """Train to the last epoch, or until an interruption; then put the best weights into ``training.siamese``.
 
     Parameters
     ----------
@@ -65,11 +86,13 @@ def train(training: Training, folder: Path | None = None, log: Log = lambda line
         Is given one line of text for each epoch.
     show_bar : bool
         Show a progress bar on standard error.
+    checkpoint_every : float
+        Seconds after which a checkpoint is written within an epoch.
 
     Returns
     -------
     bool
-        False where Ctrl-C ended it.
+        False where Ctrl-C, SIGTERM or SIGHUP ended it.
 
     Raises
     ------
@@ -84,16 +107,19 @@ def train(training: Training, folder: Path | None = None, log: Log = lambda line
     total, before = training.total_steps, training.optimizer.steps
     with on_interrupt() as stop, tqdm(total=total, initial=before, disable=not show_bar, unit="step") as bar:
         while len(training.history) < training.config.epochs and not stop.is_set():
-            training.train_epoch(stop, _shown_on(bar, training))
-            if len(training.losses) < training.protocol.steps:
-                _save(training, folder)  # before these weights may become the best: no other run looks at them
-                training.validate()
-                _save_model(training, folder)
-            else:
+            due = time.monotonic() + checkpoint_every
+            training.train_epoch(lambda: stop.is_set() or time.monotonic() >= due, _shown_on(bar, training))  # noqa: B023
+            if len(training.losses) == training.protocol.steps:
                 training.history.append({**training.validate(), **health(training)})
                 training.losses = []
                 _save(training, folder)
                 _log_epoch(training, log)
+                continue
+            if folder is not None:
+                save_checkpoint(folder, training)  # before these weights may become the best: no other run validates
+            if stop.is_set():
+                training.validate()
+                _save_model(training, folder)
     training.use_best()
     return not stop.is_set()
 
@@ -119,7 +145,7 @@ def _save(training: Training, folder: Path | None) -> None:
     if folder is not None:
         if training.history:
             _save_model(training, folder)
-        write_history(folder, training.history)
+            write_history(folder, training.history)
         save_checkpoint(folder, training)
 
 
@@ -170,7 +196,7 @@ class Run:
     folder : Path or None
         The run folder.
     interrupted : bool
-        Whether Ctrl-C ended the training; with ``resume=True`` it goes on.
+        Whether Ctrl-C, SIGTERM or SIGHUP ended the training; with ``resume=True`` it goes on.
     """
 
     siamese: SiameseNetwork
@@ -190,6 +216,7 @@ def train_run(
     augment: Augmentation | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    checkpoint_every: float = CHECKPOINT_SECONDS,
     on_metrics: Callable[[dict[str, Any]], None] | None = None,
     log: Log | None = None,
     show_bar: bool = False,
@@ -221,6 +248,8 @@ def train_run(
         a loss and an augmentation by their ``repr``.
     overwrite : bool
         Replace the run in `folder`; not together with `resume`.
+    checkpoint_every : float, default 60
+        Seconds of training that a kill may cost: after as many a checkpoint is written within an epoch, too.
     on_metrics : callable, optional
         Is given the metrics as soon as they are known, before the pictures are drawn.
     log : callable, optional
@@ -237,7 +266,7 @@ def train_run(
     OptionError, ShapeError, DataError
         Something given does not fit; nothing was written.
     ModelError
-        The folder cannot be used, or not be resumed, or the network cannot be saved in it.
+        The folder cannot be used, or not be resumed, another process writes to it, or the network cannot be saved.
     TrainingError
         The loss is not finite: from the start, and nothing was written, or no longer, and the run folder keeps the
         last good epoch.
@@ -280,51 +309,88 @@ def train_run(
         given = f"{type(config).__name__} and {type(dataset).__name__}"
         raise OptionError(f"train_run needs a TrainConfig and a Dataset, not {given}")
     check_pairable(dataset.test.classes, f"test images of {dataset.name}")  # told before the training, not after it
-    if resume:
-        if folder is None:
-            raise OptionError("a run is resumed from its folder, but no folder was given")
-        if overwrite:
-            raise OptionError("a run is resumed or overwritten, not both: leave out resume or overwrite")
-        training = resumed(Path(folder), dataset, config, network=network, loss=loss, augment=augment)
-        remove_leftovers(Path(folder))
-        log(f"resuming {folder} after {training.optimizer.steps} of {training.total_steps} steps")
-    else:
-        assert config is not None
-        training = Training(config, dataset, network, loss, augment)
-        if folder is not None:
-            check_folder(Path(folder), overwrite)
-            if network is not None:
-                check_saveable(network)
+    if not as_number(checkpoint_every) > 0:
+        raise OptionError(f"checkpoint_every must be a number of seconds above 0, not {checkpoint_every!r}")
+    path = None if folder is None else Path(folder)
+    with contextlib.ExitStack() as held:
+        if resume:
+            if path is None:
+                raise OptionError("a run is resumed from its folder, but no folder was given")
+            if overwrite:
+                raise OptionError("a run is resumed or overwritten, not both: leave out resume or overwrite")
+            if (path / "checkpoint.npz").exists():  # else `resumed` says so
+                held.enter_context(locked(path))
+            training = resumed(path, dataset, config, log, network=network, loss=loss, augment=augment)
+            remove_leftovers(path)
+            log(f"resuming {path} after {training.optimizer.steps} of {training.total_steps} steps")
+        else:
+            assert config is not None
+            training = Training(config, dataset, network, loss, augment)
+            if path is not None:
+                check_folder(path, overwrite)
+                if network is not None:
+                    check_saveable(network)
+        _log_start(training, log)
+        training.rehearse()
+        if path is not None and not resume:
+            path = make_folder(path)
+            held.enter_context(locked(path))
+            clear_folder(path, overwrite)
+        if path is not None:
+            log(f"run folder: {path}")
+        try:
+            run = _carried_through(training, path, checkpoint_every, on_metrics, log, show_bar)
+        except KeyboardInterrupt:
+            if path is not None and (path / "checkpoint.npz").exists():
+                log(f"interrupted; {_how_to_go_on(training, path)}")
+            raise
+        return run
+
+
+def _log_start(training: Training, log: Log) -> None:
+    """Say what is trained on what, and warn of what promises little."""
+    dataset, config = training.dataset, training.config
     log(f"{dataset.name}: training on {training.protocol.description}")
-    options = describe(training.config, training.own)
-    log("options: " + ", ".join(f"{name} {value}" for name, value in options.items()))
+    log("options: " + ", ".join(f"{name} {value}" for name, value in describe(config, training.own).items()))
     classes = len(np.unique(dataset.train.classes))
     if (form := dataset.form) and dataset.source and dataset.source["source"]:
         H, W, C = form.shape
         log(f"data: {classes} classes, images of {H}x{W} {'colour' if C == 3 else 'grey'} pixels, read as {form.kind}")
         if training.total_steps < FEW_STEPS:
             log(f"warning: {training.total_steps} steps are few to learn from; more epochs may help (--epochs)")
-    if training.protocol.loss_kind == "batch" and training.config.batch_size <= classes:
-        log(
-            f"warning: batches of {training.config.batch_size} images of {classes} classes hold hardly any similar pair"
-        )
+    if training.protocol.loss_kind == "batch" and config.batch_size <= classes:
+        log(f"warning: batches of {config.batch_size} images of {classes} classes hold hardly any similar pair")
 
-    training.rehearse()
-    written = None if folder is None else Path(folder) if resume else make_folder(Path(folder), overwrite)
-    if written:
-        log(f"run folder: {written}")
-    done = train(training, written, log, show_bar)
-    siamese, history = training.siamese, training.history
+
+def _how_to_go_on(training: Training, folder: Path) -> str:
+    if training.own:
+        return f"train_run with folder={str(folder)!r} and resume=True goes on"
+    return f"`siamese-np train {shlex.join(['--resume', str(folder)])}` goes on"
+
+
+def _carried_through(
+    training: Training,
+    folder: Path | None,
+    checkpoint_every: float,
+    on_metrics: Callable[[dict[str, Any]], None] | None,
+    log: Log,
+    show_bar: bool,
+) -> Run:
+    """Take a run from the state it is in to the last one."""
+    done = train(training, folder, log, show_bar, checkpoint_every)
+    siamese, history, dataset = training.siamese, training.history, training.dataset
     siamese.novelty = Novelty.fit(
         siamese.network, dataset.train.images, dataset.train.classes, dataset.validation.images
     )
-    _save_model(training, written)
+    _save_model(training, folder)
     if not done:
         log(
             f"interrupted after {training.optimizer.steps} of {training.total_steps} steps; "
             f"the weights after {training.best_epoch:.3g} of {training.config.epochs} epochs are kept"
         )
-        return Run(siamese, history, {}, written, interrupted=True)
+        if folder is not None:
+            log(_how_to_go_on(training, folder))
+        return Run(siamese, history, {}, folder, interrupted=True)
     log(
         f"trained in {training.seconds:.1f} s; compiling or loading the kernels before took "
         f"{training.compile_seconds:.1f} s"
@@ -337,16 +403,16 @@ def train_run(
         "images_per_second": history[-1]["images_per_second"],
         "compile_seconds": training.compile_seconds,
         "epoch": training.best_epoch,
-        "options": options,
+        "options": describe(training.config, training.own),
         "source": siamese.trained_on,
         "input": dataset.form and dataset.form.config(),
         "versions": versions(),
-        "run": str(written) if written else None,
+        "run": str(folder) if folder else None,
     }
     if on_metrics:
         on_metrics(metrics)
-    if written:
+    if folder is not None:
         log("drawing")
-        write_run(written, evaluation, dataset, history, metrics)
-        log(f"pictures and page: {written / 'report.html'}")
-    return Run(siamese, history, metrics, written, interrupted=False)
+        write_run(folder, evaluation, dataset, history, metrics)
+        log(f"pictures and page: {folder / 'report.html'}")
+    return Run(siamese, history, metrics, folder, interrupted=False)

@@ -1,16 +1,18 @@
 """What a run folder holds and shows: metrics, history, pictures, a page."""
 
+import contextlib
 import csv
 import io
 import json
-import tempfile
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from siamese_np._process import lock
 from siamese_np.datasets import Dataset
 from siamese_np.errors import ModelError
 from siamese_np.evaluation import Evaluation
@@ -18,7 +20,12 @@ from siamese_np.metrics import nearest
 from siamese_np.storage import write_atomically
 
 # What overwriting removes, in this order: what is left when it is interrupted is a run that can be resumed, or none
-RUN_FILES = ("metrics.json", "report.html", "history.csv", "model.npz", "checkpoint.npz")
+PICTURES = ("embedding_map", "distances", "roc", "history", "pairs", "neighbours", "mistakes")
+RUN_FILES = (
+    *("metrics.json", "report.html", *(f"{name}.png" for name in PICTURES)),
+    *("history.csv", "model.npz", "checkpoint.npz"),
+)
+LOCK = "lock"  # there while a process writes to the folder, or after one was killed
 
 
 def write_run(
@@ -85,24 +92,20 @@ def draw(folder: Path, evaluation: Evaluation, dataset: Dataset, history: Sequen
 
 
 def check_folder(folder: Path, overwrite: bool = False) -> None:
-    """ModelError where `make_folder` would refuse `folder` for what it is or holds; changes nothing."""
+    """ModelError where `folder` is no place for a new run, for what it is or holds; changes nothing."""
     if "*" in folder.name or not folder.exists():
         return
     if not folder.is_dir():
         raise ModelError(f"{folder} is a file, but a run needs a folder")
-    if not overwrite and any(folder.iterdir()):
+    if not overwrite and set(folder.iterdir()) - {folder / LOCK, *_leftovers(folder)}:
         raise ModelError(f"{folder} is not empty; choose another folder, or overwrite the run in it (--overwrite)")
 
 
-def make_folder(folder: Path, overwrite: bool = False) -> Path:
-    """Make a new run folder; a ``*`` in its name becomes the first number that no other run has taken.
+def make_folder(folder: Path) -> Path:
+    """Make a run folder; a ``*`` in its name becomes the first number that no other run has taken, nor will take.
 
-    Raises
-    ------
-    ModelError
-        It is a file, cannot be written, or is not empty; with `overwrite` the files of a run in it are removed.
+    ModelError where it is a file or cannot be made.
     """
-    check_folder(folder, overwrite)
     new, numbered = folder, 0
     while True:
         if "*" in folder.name:
@@ -110,21 +113,67 @@ def make_folder(folder: Path, overwrite: bool = False) -> Path:
             new = folder.with_name(folder.name.replace("*", str(numbered)))
         try:
             new.mkdir(parents=True, exist_ok=not numbered)
-            tempfile.TemporaryFile(dir=new).close()
-            break
+            return new
         except FileExistsError:
-            continue
+            if not numbered:
+                raise ModelError(f"{new} is a file, but a run needs a folder") from None
         except OSError as error:
-            raise ModelError(f"the run folder {new} cannot be written: {error.strerror or error}") from None
-    if overwrite:
-        for name in RUN_FILES:
-            (new / name).unlink(missing_ok=True)
-        remove_leftovers(new)
-    return new
+            raise _unwritable(new, error) from None
+
+
+def clear_folder(folder: Path, overwrite: bool = False) -> None:
+    """Empty `folder` for a new run, or raise as `check_folder`; with `overwrite` only files of a run are removed."""
+    check_folder(folder, overwrite)
+    for name in RUN_FILES:
+        (folder / name).unlink(missing_ok=True)
+    remove_leftovers(folder)
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what a killed run had begun to write: files beside those of a run, as `write_atomically` names them."""
-    for name in (*RUN_FILES, "*.png"):
-        for path in folder.glob(f".{name}-????????"):
-            path.unlink(missing_ok=True)
+    """Remove what a killed run had begun to write."""
+    for path in _leftovers(folder):
+        path.unlink(missing_ok=True)
+
+
+def _leftovers(folder: Path) -> Iterator[Path]:
+    """The files beside those of a run, as `write_atomically` names them before they are whole."""
+    for name in RUN_FILES:
+        yield from folder.glob(f".{name}-????????")
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes from writing to the run folder; a lock that a killed process left does not matter.
+
+    ModelError where another process has it, or it cannot be written.
+    """
+    path, held = folder / LOCK, -1
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    while held < 0:
+        try:
+            held = os.open(path, flags, 0o666)
+        except OSError as error:
+            raise _unwritable(folder, error) from None
+        if not lock(held):
+            os.close(held)
+            raise ModelError(f"another process is writing to the run folder {folder}")
+        if not _is_at(path, held):  # the process that had it has removed it, and a third may have made a new one
+            os.close(held)
+            held = -1
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        os.close(held)
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.lstat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _unwritable(folder: Path, error: OSError) -> ModelError:
+    return ModelError(f"the run folder {folder} cannot be written: {error.strerror or error}")

@@ -214,8 +214,8 @@ def load_model(model: str | Path) -> SiameseNetwork:
     A file or folder of that name in the current folder comes first.
 
     Of the file's header, ``format``, ``layers``, ``input_shape``, ``dtype``, ``margin`` and ``threshold`` must be there
-    and right, ``class_names``, ``input``, ``trained_on`` and ``novelty`` right where they are. All else is ignored: ``versions``,
-    ``notes``, what a later version may add, and arrays that the layers do not have.
+    and right, ``class_names``, ``input``, ``trained_on`` and ``novelty`` right where they are. All else is ignored:
+    ``versions``, ``notes``, what a later version may add, and arrays that the layers do not have.
 
     Raises
     ------

@@ -4,7 +4,6 @@ No file is written here: `siamese_np.run` keeps checkpoints, models and pictures
 """
 
 import math
-import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
@@ -126,15 +125,15 @@ class Training:
             )
         self.compile_seconds = time.perf_counter() - start
 
-    def train_epoch(self, stop: threading.Event, on_step: Callable[[], None] = lambda: None) -> None:
-        """Train what is left of an epoch, or part of it if `stop` is set."""
+    def train_epoch(self, stop: Callable[[], bool], on_step: Callable[[], None] = lambda: None) -> None:
+        """Train what is left of an epoch, or the steps after which `stop` first says so."""
         start, before = time.perf_counter(), self.seconds
         for step, batch in islice(enumerate(self.protocol.batches(len(self.history))), len(self.losses), None):
-            if stop.is_set():
-                break
             self.take_step(batch, step)
             self.seconds = before + time.perf_counter() - start
             on_step()
+            if stop():
+                break
 
     def take_step(self, batch: NDArray[np.int64], step: int) -> None:
         """Forward, backward, and a step of the optimizer, with batch number `step` of the epoch.

@@ -251,7 +251,7 @@ def test_a_diverging_run_stops_with_a_sentence_and_keeps_what_was_good(small_mni
         capsys, "train", "--data", small_mnist, "--learning-rate", "1e30", "--weight-decay", 0, "--out", folder
     )
     assert "the loss became" in said and "lower the learning rate" in said
-    assert (folder / "history.csv").exists()
+    assert (folder / "checkpoint.npz").exists()
 
 
 @pytest.mark.parametrize("picture", ["embedding_map", "mistakes"])  # the first and the last

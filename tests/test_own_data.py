@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -453,7 +454,7 @@ def test_a_run_on_own_data_is_resumed_without_naming_them(tmp_path, rgb, capsys,
     def stopped(self, stop, on_step=lambda: None):
         calls.append(1)
         if len(calls) == 2:
-            stop.set()
+            signal.raise_signal(signal.SIGINT)
         return epoch(self, stop, on_step)
 
     epoch = Training.train_epoch

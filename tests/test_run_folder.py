@@ -2,6 +2,9 @@
 
 import html
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -17,6 +20,7 @@ from siamese_np import (
     run_folder,
     train_run,
 )
+from siamese_np.errors import ModelError
 from siamese_np.evaluation import LINES, evaluate, figures, text
 from siamese_np.evaluation_pairs import evaluation_pairs
 from siamese_np.metrics import knn_accuracy, map_at_r, pair_accuracy, roc_auc
@@ -125,3 +129,94 @@ def test_history_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
         run_folder.write_history(tmp_path, [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}])
     assert [path.name for path in tmp_path.iterdir()] == ["history.csv"]
     assert (tmp_path / "history.csv").read_bytes() == b"epoch,loss\r\n1,0.5\r\n"
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from siamese_np.run_folder import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """A process that writes to the run folder."""
+    with subprocess.Popen([sys.executable, "-c", HOLD, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as one:
+        assert one.stdout.readline() == b"held\n"
+        yield one
+        one.kill()
+
+
+def test_two_processes_never_share_a_run_folder(evaluated, holder, tmp_path):
+    data, run, _ = evaluated
+    busy = "another process is writing to the run folder"
+    for overwrite in (False, True):
+        with pytest.raises(ModelError, match=busy):
+            train_run(run.config, data, tmp_path, overwrite=overwrite)
+    (tmp_path / "checkpoint.npz").touch()  # of whatever is in it
+    with pytest.raises(ModelError, match=busy):
+        train_run(None, data, tmp_path, resume=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint.npz", "lock"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs SIGKILL")
+def test_the_lock_of_a_killed_process_does_not_matter(holder, tmp_path):
+    holder.kill()
+    holder.wait()
+    (tmp_path / ".model.npz-12345678").touch()
+    assert (tmp_path / "lock").exists()
+    run_folder.check_folder(tmp_path)
+    with run_folder.locked(tmp_path):
+        run_folder.clear_folder(tmp_path)
+        assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_lock_whose_file_was_removed_is_none(tmp_path, monkeypatch):
+    """Between opening the file and locking it, the process that had it may have removed it."""
+    lock, calls = run_folder.lock, []
+
+    def locked_late(descriptor):
+        calls.append(descriptor)
+        if len(calls) == 1:
+            (tmp_path / "lock").unlink()
+        return lock(descriptor)
+
+    monkeypatch.setattr(run_folder, "lock", locked_late)
+    with run_folder.locked(tmp_path):
+        assert len(calls) == 2 and (tmp_path / "lock").exists()
+
+
+def test_a_lock_that_is_a_link_is_not_followed(tmp_path):
+    (tmp_path / "lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ModelError, match="cannot be written"), run_folder.locked(tmp_path):
+        pass
+    assert not (tmp_path / "elsewhere").exists()
+
+
+NUMBERS = """
+import sys
+from pathlib import Path
+from siamese_np.run_folder import clear_folder, locked, make_folder
+sys.stdin.read(1)
+for _ in range(40):
+    folder = make_folder(Path("runs/cnn-*"))
+    with locked(folder):
+        clear_folder(folder)
+        (folder / "model.npz").touch()
+    print(folder.name)
+"""
+
+
+@pytest.mark.long
+def test_default_folders_of_processes_never_collide(tmp_path):
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    each = [subprocess.Popen([sys.executable, "-c", NUMBERS], cwd=tmp_path, **pipes) for _ in range(6)]
+    for one in each:
+        one.stdin.write("x")
+        one.stdin.flush()
+    names = [name for one in each for name in one.communicate(timeout=120)[0].split()]
+    assert sorted(names) == sorted(f"cnn-{number}" for number in range(1, 241))

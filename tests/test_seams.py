@@ -586,7 +586,9 @@ def test_a_resumed_run_has_the_configuration_it_had(begun):
 def test_a_checkpoint_of_before_goes_on(tmp_path):
     """Made by version 0.1.0 before runs had parts of the user's, after the first of two epochs."""
     shutil.copy(OLD, tmp_path / "checkpoint.npz")
-    run = train_run(None, BLOBS, tmp_path, resume=True)
+    said = []
+    run = train_run(None, BLOBS, tmp_path, resume=True, log=said.append)
+    assert [line for line in said if line.startswith("warning: ") and "older version: whether the images are" in line]
     assert [row["epoch"] for row in run.history] == [1, 2]
     assert run.history[0]["loss"] == 0.14776753175881044
     assert run.history[1]["loss"] == pytest.approx(0.08090233413765548, rel=1e-3)  # as that version went on

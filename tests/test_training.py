@@ -1,5 +1,6 @@
 """The training loop: its options, its two protocols, what it notices, and that a step is what it says."""
 
+import inspect
 import signal
 from importlib import metadata
 
@@ -8,11 +9,12 @@ import numpy as np
 import pytest
 
 from siamese_np import ContrastiveLoss, Dataset, SiameseNetwork, Split, TrainConfig, load_dataset, load_model, mlp
-from siamese_np.errors import ModelError, TrainingError
+from siamese_np._process import on_interrupt
+from siamese_np.errors import ModelError, OptionError, TrainingError
 from siamese_np.losses import AllPairsContrastiveLoss
 from siamese_np.optimizers import Adam, one_cycle
 from siamese_np.protocols import BatchProtocol, NotebookProtocol
-from siamese_np.run import resumed, train
+from siamese_np.run import resumed, train, train_run
 from siamese_np.storage import versions
 from siamese_np.training import Training
 
@@ -147,6 +149,9 @@ def test_resume_refuses_other_data(data, blobs, tmp_path):
     relabelled = Dataset(data.name, data.train, Split(data.validation.images, data.validation.classes[::-1]), data.test)
     with pytest.raises(ModelError, match="other data"):
         resumed(tmp_path, relabelled)
+    measured = Dataset(data.name, data.train, data.validation, Split(1 - data.test.images, data.test.classes))
+    with pytest.raises(ModelError, match="other data"):
+        resumed(tmp_path, measured)
 
 
 def test_a_collapse_is_noticed_and_said(blobs):
@@ -239,8 +244,9 @@ def test_an_explosion_in_the_last_step_of_an_epoch_is_told_as_one(blobs):
         train(run)
 
 
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 @pytest.mark.parametrize("protocol", ["batch", "notebook"])
-def test_ctrl_c_loses_no_step(protocol, blobs, tmp_path, monkeypatch):
+def test_a_signal_loses_no_step(protocol, name, blobs, tmp_path, monkeypatch):
     """Interrupted within an epoch, a run goes on with its next step, and ends with the same bits."""
     config = TrainConfig(protocol=protocol, preset="mlp", epochs=2, batch_size=16)
     whole = Training(config, blobs)
@@ -251,9 +257,11 @@ def test_ctrl_c_loses_no_step(protocol, blobs, tmp_path, monkeypatch):
     def counted(*arguments):
         steps.append(1)
         if len(steps) == 4:  # the first is the one that compiles
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(getattr(signal, name))
         return gradients(*arguments)
 
+    if not hasattr(signal, name):
+        pytest.skip(f"this system has no {name}")
     with monkeypatch.context() as patch:
         patch.setattr(type(stopped.protocol), "gradients", counted)
         finished = train(stopped, tmp_path)
@@ -266,3 +274,59 @@ def test_ctrl_c_loses_no_step(protocol, blobs, tmp_path, monkeypatch):
     np.testing.assert_array_equal(again.siamese.network.params, whole.siamese.network.params)
     assert [row["loss"] for row in again.history] == [row["loss"] for row in whole.history]
     assert again.images_seen == whole.images_seen
+
+
+def test_a_second_signal_ends_at_once_and_handlers_come_back():
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with on_interrupt() as stop:
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.is_set()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+@pytest.mark.parametrize("handler", [signal.SIG_IGN, lambda number, frame: None])
+def test_what_the_caller_ignores_or_handles_is_left_to_it(handler):
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        with on_interrupt() as stop:
+            signal.raise_signal(signal.SIGTERM)
+        assert not stop.is_set()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize("protocol", ["batch", "notebook"])
+def test_checkpoints_by_time_lose_no_step(protocol, blobs, tmp_path, monkeypatch):
+    """Killed within an epoch, a run goes on after its last checkpoint, and ends with the same bits."""
+    config = TrainConfig(protocol=protocol, preset="mlp", epochs=2, batch_size=16)
+    whole, killed = Training(config, blobs), Training(config, blobs)
+    train(whole)
+    take_step, steps = Training.take_step, []
+
+    def killed_in_the_second_epoch(*arguments):
+        steps.append(1)
+        if len(steps) == whole.protocol.steps + 3:
+            raise SystemExit
+        take_step(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "take_step", killed_in_the_second_epoch)
+        with pytest.raises(SystemExit):
+            train(killed, tmp_path, checkpoint_every=1e-9)
+    again = resumed(tmp_path, blobs)
+    assert (len(again.history), len(again.losses)) == (1, 2)
+    train(again, tmp_path)
+    np.testing.assert_array_equal(again.siamese.network.params, whole.siamese.network.params)
+    assert [row["loss"] for row in again.history] == [row["loss"] for row in whole.history]
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), "60", None, True])
+def test_seconds_between_checkpoints_are_above_0(seconds, blobs):
+    with pytest.raises(OptionError, match="checkpoint_every must be a number of seconds above 0, not"):
+        train_run(TrainConfig(preset="mlp"), blobs, checkpoint_every=seconds)
+
+
+def test_a_minute_of_an_epoch_is_the_most_that_a_kill_costs():
+    assert inspect.signature(train).parameters["checkpoint_every"].default == 60

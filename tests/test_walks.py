@@ -72,7 +72,7 @@ TEXTBOOK_ROUTE = [
 def test_the_textbook_route_is_these_files():
     functions = walk(SIAMESE_NP_KERNELS="textbook")
     assert sorted(functions) == sorted(TEXTBOOK_ROUTE)
-    assert lines(*(PACKAGE / name for name in functions)) <= 2_580
+    assert lines(*(PACKAGE / name for name in functions)) <= 2_720
     assert sum(functions.values()) <= 630
 
 
@@ -80,14 +80,14 @@ def test_the_compiled_step():
     functions = walk(SIAMESE_NP_KERNELS="compiled", NUMBA_DISABLE_JIT="1")
     assert {"kernels/conv/winograd.py", "kernels/conv/sparse_backward.py", "kernels/dense.py"} < set(functions)
     assert not any(name.startswith("textbook/") for name in functions)
-    assert lines(*(PACKAGE / name for name in functions)) <= 4_500
-    assert sum(functions.values()) <= 1_590
+    assert lines(*(PACKAGE / name for name in functions)) <= 4_900
+    assert sum(functions.values()) <= 1_640
 
 
 # The files and folders of each room, and how many lines of Python it may have.
 ROOMS = {
     "front rooms and textbook": (
-        4_120,
+        4_420,
         *("layers.py", "fusion.py", "network.py", "presets.py", "losses.py", "distances.py", "optimizers.py"),
         *(
             "pairs.py",
@@ -102,10 +102,10 @@ ROOMS = {
         ),
         *("_ownership.py", "_contract.py", "backend.py", "_checks.py", "errors.py", "__init__.py", "textbook"),
     ),
-    "kernels": (2_700, "kernels", "warm_up.py"),
-    "runtime": (990, "runtime"),
+    "kernels": (2_950, "kernels", "warm_up.py"),
+    "runtime": (1_110, "runtime"),
     "gradient checker": (6_110, "gradcheck"),
-    "benchmark and ladder": (2_990, "bench", "ladder"),
+    "benchmark and ladder": (3_020, "bench", "ladder"),
     "measurements and pictures": (
         1_560,
         "metrics.py",
@@ -116,9 +116,9 @@ ROOMS = {
         "run_folder.py",
         "_figure.py",
     ),
-    "data sets and reading": (1_300, "datasets", "reading.py"),
+    "data sets and reading": (2_900, "datasets", "reading.py"),
     "files and command line": (
-        1_640,
+        2_000,
         "storage.py",
         "export.py",
         "description.py",
@@ -127,12 +127,15 @@ ROOMS = {
         "__main__.py",
         "_process.py",
     ),
+    "collections": (920, "collection"),
+    "what the network does not know": (260, "novelty.py", "models"),
+    "for other tools": (400, "estimator.py", "projector.py"),
     "accuracy tables": (640, "reproduce"),
     "report": (390, "report", "pages"),
     "trace and learn": (1_760, "learn", "tracing", "ledger.py"),
     "benchmarks": (2_050, str(Path(__file__).parent.parent / "benchmarks")),
 }
-ALL = 24_000  # of the package
+ALL = 28_900  # of the package
 
 
 EXERCISES = PACKAGE / "learn" / "exercises"  # files for the user to fill in, not code of the package

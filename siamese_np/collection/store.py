@@ -24,6 +24,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from siamese_np._process import lock
 from siamese_np.datasets import InputForm
 from siamese_np.errors import DataError, ModelError
 from siamese_np.network import SiameseNetwork
@@ -239,20 +240,11 @@ def _make_folder(folder: Path) -> None:
 
 
 def _locked(folder: Path) -> int:
-    """The descriptor of the lock file, locked while it is open, so also a kill unlocks it."""
+    """The descriptor of the lock file, locked while it is open."""
     descriptor = _open_own(folder / LOCK)
-    try:
-        if os.name == "nt":
-            import msvcrt
-
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined, unused-ignore]
-        else:
-            import fcntl
-
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    if not lock(descriptor):
         os.close(descriptor)
-        raise DataError(f"another process is writing to {folder}") from None
+        raise DataError(f"another process is writing to {folder}")
     for left in folder.glob(f".{STATE}-????????"):  # by a writer that was killed
         left.unlink(missing_ok=True)
     return descriptor

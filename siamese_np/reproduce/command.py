@@ -24,6 +24,7 @@ from siamese_np.reproduce.picture import draw_record
 from siamese_np.reproduce.tables import TABLES, Job, Metrics, Row, Table
 from siamese_np.reproduce.unseen import seen_only
 from siamese_np.run import resumed, train
+from siamese_np.run_folder import locked
 from siamese_np.storage import versions, write_atomically
 from siamese_np.training import Training
 
@@ -131,9 +132,10 @@ def _trained(job: Job, seed: int, dataset: Dataset, folder: Path) -> tuple[Siame
         return SiameseNetwork(make_network(job.config.preset, seed=seed)), 0.0
     own = _folder(job, seed, folder)
     own.mkdir(exist_ok=True)
-    training = _training(job, seed, dataset, own)
-    if not train(training, own, _log):
-        raise KeyboardInterrupt
+    with locked(own):
+        training = _training(job, seed, dataset, own)
+        if not train(training, own, _log):
+            raise KeyboardInterrupt
     if training.own:  # pairs of validation images, by distance, are no way to choose the epoch of a classifier
         return _training(job, seed, dataset, own).siamese, training.seconds  # as after the last step
     return training.siamese, training.seconds
