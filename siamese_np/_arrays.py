@@ -95,7 +95,7 @@ class Arrays(MutableMapping[str, NDArray[Any]]):
         if self.owner and not self.kept and isinstance(arrays, Mapping) and arrays:
             raise self._unknown(", ".join(map(repr, arrays)))
         if not isinstance(arrays, Mapping) or set(arrays) != set(self):
-            names = ", ".join(arrays) if isinstance(arrays, Mapping) else found(arrays)
+            names = ", ".join(map(str, arrays)) if isinstance(arrays, Mapping) else found(arrays)
             raise ShapeError(f"{name} are the arrays {', '.join(self) or 'of no name'}, not {names}")
         self.update(arrays)
 

@@ -12,6 +12,7 @@ from siamese_np.errors import DataError, OptionError, ShapeError
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 Seeded = TypeVar("Seeded")
+RANDOM = (np.random.SeedSequence, np.random.BitGenerator, np.random.Generator)
 INT64 = np.dtype(np.int64)  # quicker to compare with than np.int64
 MAX_COORDINATE = 1e140  # of an embedding, so that no square or sum of squares overflows
 MIN_MARGIN, MAX_MARGIN = 1e-15, 1e15  # far within the range in which float32 holds squares
@@ -28,8 +29,34 @@ def as_array(name: str, value: Any) -> NDArray[Any]:
         raise ShapeError(f"{name} must be an array without a mask; fill or leave out what is masked")
     try:
         return np.asarray(value)
-    except (TypeError, ValueError, OverflowError):
+    except Exception:  # of an array of another library, anything
         raise ShapeError(f"{name} must be an array, but a {type(value).__name__} that makes none was given") from None
+
+
+def as_flag(name: str, value: Any) -> bool:
+    """`value` as a bool, if it is one of Python or NumPy; else an OptionError."""
+    if value is True or value is False:
+        return value
+    if not isinstance(value, np.bool_):
+        raise OptionError(f"{name} must be True or False, not {value!r:.100}")
+    return bool(value)
+
+
+def check_kind(name: str, value: Any, kind: type[Any]) -> None:
+    """OptionError unless `value` is a `kind`."""
+    if not isinstance(value, kind):
+        raise OptionError(f"{name} must be a {kind.__name__}, not {found(value)}")
+
+
+def check_lengths(shape: Any) -> tuple[int, ...]:
+    """`shape`, of one input, as a tuple of whole numbers, or a ShapeError; part of every step."""
+    if type(shape) is tuple:
+        for length in shape:
+            if type(length) is not int or length < 0:
+                break
+        else:
+            return shape
+    return as_shape(shape)
 
 
 def is_array(value: Any) -> bool:
@@ -41,8 +68,8 @@ def as_dtype(dtype: Any) -> np.dtype[Any]:
     """`dtype`, if it is float32 or float64; else an OptionError."""
     try:
         given = np.dtype(dtype)
-    except TypeError:
-        raise OptionError(f"dtype must be float32 or float64, not {dtype!r}") from None
+    except Exception:  # as a structured one that is none
+        raise OptionError(f"dtype must be float32 or float64, not {dtype!r:.200}") from None
     if given not in FLOATS:
         raise OptionError(f"dtype must be float32 or float64, not {given}")
     return given
@@ -65,10 +92,14 @@ class _Unlocked:
 
 def seeded(make: Callable[[Any], Seeded], seed: Any) -> Seeded:
     """What `make`, of NumPy, makes of `seed`, or an OptionError."""
+    several = seed if isinstance(seed, (list, tuple)) else [seed]
     try:
+        # NumPy crashes where lists lie in lists
+        if seed is not None and not isinstance(seed, RANDOM) and not all(map(is_whole, several)):
+            raise TypeError
         return make(seed)
-    except (TypeError, ValueError):
-        raise OptionError(f"a seed must be a whole number of at least 0, not {seed!r}") from None
+    except (TypeError, ValueError, OverflowError):
+        raise OptionError(f"a seed must be a whole number of at least 0, not {seed!r:.200}") from None
 
 
 def found(value: Any) -> str:
@@ -103,9 +134,9 @@ def check_margin(margin: Any) -> float:
     """`margin` as a finite number above 0, or an OptionError; its square must not leave the range of float32."""
     number = as_number(margin)
     if not 0 < number < np.inf:
-        raise OptionError(f"the margin must be a finite number above 0, not {margin!r}")
+        raise OptionError(f"the margin must be a finite number above 0, not {margin!r:.200}")
     if not MIN_MARGIN <= number <= MAX_MARGIN:
-        raise OptionError(f"the margin must be from {MIN_MARGIN:g} to {MAX_MARGIN:g}, not {margin!r}")
+        raise OptionError(f"the margin must be from {MIN_MARGIN:g} to {MAX_MARGIN:g}, not {margin!r:.200}")
     return number
 
 
@@ -113,7 +144,7 @@ def check_weight_decay(decay: Any, learning_rate: float = 0.0) -> float:
     """`decay` as a finite number of at least 0, or an OptionError; a step at `learning_rate` must turn no sign."""
     number = as_number(decay)
     if not 0 <= number < np.inf:
-        raise OptionError(f"the weight decay must be a finite number of at least 0, not {decay!r}")
+        raise OptionError(f"the weight decay must be a finite number of at least 0, not {decay!r:.200}")
     if number * learning_rate > 1:
         raise OptionError(
             f"learning rate times weight decay must be at most 1, else weights change their sign: {learning_rate:g} "
@@ -126,7 +157,7 @@ def check_threshold(threshold: Any) -> float:
     """`threshold` as a number that is not NaN, or an OptionError."""
     number = as_number(threshold)
     if np.isnan(number):
-        raise OptionError(f"the threshold must be a number in the units of the distances, not {threshold!r}")
+        raise OptionError(f"the threshold must be a number in the units of the distances, not {threshold!r:.200}")
     return number
 
 
@@ -134,7 +165,7 @@ def check_saved_threshold(threshold: Any) -> float:
     """`threshold` as one that a model can keep, a finite number of at least 0, or an OptionError."""
     number = as_number(threshold)
     if not 0 <= number < np.inf:
-        raise OptionError(f"threshold must be a finite number of at least 0, not {threshold!r}")
+        raise OptionError(f"threshold must be a finite number of at least 0, not {threshold!r:.200}")
     return number
 
 
@@ -143,14 +174,14 @@ def check_class_names(names: Any) -> list[str] | None:
     if names is None:
         return None
     if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
-        raise OptionError(f"class names must be a list of text, not {names!r}")
+        raise OptionError(f"class names must be a list of text, not {names!r:.200}")
     return list(names)
 
 
 def as_shape(shape: Any, name: str = "an input shape") -> tuple[int, ...]:
     """`shape` as a tuple, or a ShapeError unless it is one of whole numbers of at least 1."""
     if not isinstance(shape, (list, tuple)) or not shape or not all(is_whole(n) and n >= 1 for n in shape):
-        raise ShapeError(f"{name} is (H, W, C) or (D,), whole numbers of at least 1, not {shape!r}")
+        raise ShapeError(f"{name} is (H, W, C) or (D,), whole numbers of at least 1, not {shape!r:.200}")
     return tuple(int(length) for length in shape)
 
 
@@ -171,11 +202,19 @@ def as_images(images: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDAr
 
 
 def check_finite(images: NDArray[Any], count: int | None = None) -> NDArray[Any]:
-    """`images`, batches of `count` (None: one batch), or a ShapeError where one is not finite."""
+    """`images`, batches of `count` (None: one batch), or a ShapeError where one is not finite, or all are grey levels.
+
+    Images may leave [0, 1], as standardised ones do; but whole numbers above 2 are levels that were not divided by 255.
+    """
+    if not images.size:
+        return images
     # part of every step: the extremes show a NaN or infinity, and need no array of booleans
-    if images.size and not (math.isfinite(images.max()) and math.isfinite(images.min())):
+    high, low = images.max(), images.min()
+    if not (math.isfinite(high) and math.isfinite(low)):
         bad = int(np.isfinite(images.reshape(len(images), -1)).all(axis=1).argmin()) % (count or len(images))
         raise ShapeError(f"image {bad} holds NaN or infinity; every pixel must be a finite number")
+    if high > 2 and low >= 0 and images.ndim == 4 and (images == np.rint(images)).all():
+        raise ShapeError(f"images must be in [0, 1], but these are whole numbers up to {high:g}: divide them by 255")
     return images
 
 
@@ -213,7 +252,7 @@ def check_classes(classes: Any, count: int | None = None, name: str = "classes",
         raise ShapeError(f"{name} must be a 1-D array of {kinds}, not {classes.ndim}-D of {classes.dtype}")
     if count is not None and len(classes) != count:
         raise ShapeError(f"{name} must have {count} entries, one for each image or embedding, not {len(classes)}")
-    return classes if text else np.ascontiguousarray(classes, np.int64)
+    return classes if text else kernel_input(classes.astype(np.int64, copy=False))
 
 
 def check_pairable(classes: ArrayLike, images: str = "images") -> NDArray[np.int64]:

@@ -106,7 +106,7 @@ def cache_array(
         lengths = "" if shape is None else f" ({', '.join('any' if n is None else str(n) for n in shape)})"
         wanted = f"{name} a C-contiguous array{lengths} of {_names(dtypes)}"
         raise ShapeError(f"{_needs(owner)}, with {wanted}, not {found(array)}")
-    return array
+    return array if array.flags.writeable else kernel_input(array)
 
 
 def cache_shape(owner: object, cache: Any) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from siamese_np._checks import FLOATS, as_number, found, is_array, kernel_input
+from siamese_np._checks import FLOATS, as_array, as_number, check_kind, found, is_array, kernel_input
 from siamese_np.backend import ops
 from siamese_np.errors import OptionError, ShapeError
 
@@ -57,13 +57,14 @@ class Distort:
         limits = {"rotation": 180.0, "scale": 0.99, "shift": MAX_PIXELS, "elastic": MAX_PIXELS}
         for (name, most), value in zip(limits.items(), (rotation, scale, shift, elastic), strict=True):
             if not 0 <= as_number(value) <= most:
-                raise OptionError(f"{name} of Distort must be from 0 to {most:g}, not {value!r}")
+                raise OptionError(f"{name} of Distort must be from 0 to {most:g}, not {value!r:.200}")
         self.rotation, self.scale, self.shift, self.elastic = map(float, (rotation, scale, shift, elastic))
 
     def __call__(self, images: Images, rng: np.random.Generator) -> Images:
         """The images (N, H, W, C), each distorted; OptionError where nothing might be left of one."""
-        if not is_array(images) or images.ndim != 4:
-            raise ShapeError(f"Distort needs an array of images (N, H, W, C), not {found(images)}")
+        if not is_array(images) or images.ndim != 4 or images.dtype.kind not in "iuf":
+            raise ShapeError(f"Distort needs an array of images (N, H, W, C) of real numbers, not {found(images)}")
+        check_kind("rng", rng, np.random.Generator)
         N, H, W, _ = images.shape
         least = max(2, int(self.shift) + 1, int(self.elastic) + 1)
         if min(H, W) < least:
@@ -84,8 +85,23 @@ AUGMENTATIONS: dict[str, Augmentation | None] = {"none": None, "mild": Distort()
 def resample(images: Images, angle: Any, stretch: Any, shift: Any, grid: Any) -> Images:
     """Images (N, H, W, C) looked up where these lead from each pixel, about the centre of the image.
 
-    angle (N,) in degrees, stretch (N, 2) of rows and columns, shift (N, 2) and grid (N, G, G, 2) in pixels.
+    angle (N,) in degrees, stretch (N, 2) of rows and columns, shift (N, 2) and grid (N, G, G, 2) in pixels; ShapeError
+    where they are not.
     """
+    images, grid = as_array("images", images), as_array("grid", grid)
+    N, G = len(images) if images.ndim else 0, grid.shape[1] if grid.ndim == 4 else 0
+    angle, stretch, shift = as_array("angle", angle), as_array("stretch", stretch), as_array("shift", shift)
+    parts = {
+        "angle": (angle, (N,)),
+        "stretch": (stretch, (N, 2)),
+        "shift": (shift, (N, 2)),
+        "grid": (grid, (N, G, G, 2)),
+    }
+    if images.ndim != 4 or images.dtype.kind not in "iuf":
+        raise ShapeError(f"only images (N, H, W, C) of real numbers can be resampled, not {found(images)}")
+    for name, (array, shape) in parts.items():
+        if array.shape != shape or array.dtype.kind not in "iuf" or (name == "grid" and G < 2):
+            raise ShapeError(f"{name} must be an array {shape} of real numbers, not {found(array)}")
     work = kernel_input(images if images.dtype in FLOATS else images.astype(np.float32))
     N, H, W, _ = work.shape
     turn, matrix = np.deg2rad(angle), np.empty((N, 2, 3))
@@ -96,7 +112,7 @@ def resample(images: Images, angle: Any, stretch: Any, shift: Any, grid: Any) ->
     centre = np.array([H - 1, W - 1]) / 2
     matrix[:, :, 2] = centre + shift - matrix[:, :, :2] @ centre
     out = np.empty_like(work)
-    ops.distort(out, work, matrix.astype(work.dtype), grid.astype(work.dtype))
+    ops.distort(out, work, matrix.astype(work.dtype), kernel_input(grid.astype(work.dtype)))
     return out.astype(images.dtype, copy=False)
 
 
@@ -105,12 +121,15 @@ def views(images: Images) -> Iterator[Images]:
 
     ShapeError where they are no images of at least 2x2 pixels.
     """
-    if images.ndim != 4 or min(images.shape[1:3]) < 2:
-        raise ShapeError(f"views need images (N, H, W, C) of at least 2x2 pixels, not {images.shape}")
+    if not is_array(images) or images.ndim != 4 or min(images.shape[1:3]) < 2 or images.dtype.kind not in "iuf":
+        given = images.shape if is_array(images) else found(images)
+        raise ShapeError(f"views need images (N, H, W, C) of at least 2x2 pixels, not {given}")
     yield images
     N = len(images)
     for angle, down, right in VIEWS:
-        yield resample(images, np.full(N, angle), np.ones((N, 2)), np.array([down, right]), np.zeros((N, 2, 2, 2)))
+        yield resample(
+            images, np.full(N, angle), np.ones((N, 2)), np.full((N, 2), [down, right]), np.zeros((N, 2, 2, 2))
+        )
 
 
 def check_augmentation(augment: Any) -> None:
@@ -132,6 +151,8 @@ def check_augmentation(augment: Any) -> None:
 
 def augmented(augment: Augmentation, images: Images, rng: np.random.Generator) -> Images:
     """What `augment` makes of `images`, or an OptionError that says what it may not have changed."""
+    if not callable(augment) or not is_array(images) or images.dtype.kind not in "iuf":
+        raise OptionError(f"a function augments an array of images, not {found(augment)} {found(images)}")
     out = augment(images, rng)
     wanted = f"an augmentation must return images {images.shape} of {images.dtype} in [0, 1], as it was given, but "
     if not is_array(out) or (out.shape, out.dtype) != (images.shape, images.dtype):

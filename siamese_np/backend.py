@@ -43,8 +43,8 @@ class use_kernels:
     """
 
     def __init__(self, name: str) -> None:
-        if name not in BACKENDS:
-            raise OptionError(f"no back end {name!r}; choose {' or '.join(BACKENDS)}")
+        if not isinstance(name, str) or name not in BACKENDS:
+            raise OptionError(f"no back end {name!r:.200}; choose {' or '.join(BACKENDS)}")
         self.before = getattr(ops, "name", name)
         _switch(name)
 

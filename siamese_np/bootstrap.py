@@ -21,6 +21,7 @@ from siamese_np.metrics import all_pairs_metrics
 
 Floats = NDArray[np.float64]
 
+MAX_RESAMPLES = 100_000
 BLOCK = 500  # images whose distances to all others are held at once
 # A resample's equal error rate lies on a straight line between two of these thresholds: where all images have a false
 # reject rate of so many times their equal error rate
@@ -40,7 +41,7 @@ def all_pairs_intervals(
     threshold : float
         From `calibrate_threshold` on other images than these.
     resamples : int, default 200
-        At least 2. An interval is the resamples' 2.5th to 97.5th percentile.
+        From 2 to 100,000. An interval is the resamples' 2.5th to 97.5th percentile.
     seed : int
 
     Returns
@@ -51,8 +52,11 @@ def all_pairs_intervals(
         floats each. A resample without a pair of each kind, as of a few images may come, is left out.
     """
     threshold = check_threshold(threshold)
-    if not is_whole(resamples) or resamples < 2:
-        raise OptionError(f"an interval needs at least 2 resamples, as a whole number, not {resamples!r}")
+    if not is_whole(resamples) or not 2 <= resamples <= MAX_RESAMPLES:
+        raise OptionError(
+            f"an interval needs at least 2 resamples, at most {MAX_RESAMPLES}, as a whole number, "
+            f"not {resamples!r:.200}"
+        )
     metrics: dict[str, Any] = dict(all_pairs_metrics(emb, classes))
     emb, own = check_embeddings("emb", emb), np.unique(check_classes(classes, text=True), return_inverse=True)[1]
     order = np.argsort(own, kind="stable")

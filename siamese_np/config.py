@@ -66,7 +66,7 @@ class TrainConfig:
         for name, least in {"epochs": 1, "batch_size": 1, "seed": 0}.items():
             value = getattr(self, name)
             if not is_whole(value) or value < least:
-                raise OptionError(f"{name} must be at least {least} and a whole number, not {value!r}")
+                raise OptionError(f"{name} must be at least {least} and a whole number, not {value!r:.200}")
             object.__setattr__(self, name, int(value))  # JSON knows no numbers of NumPy
         if self.protocol != "batch" and self.negatives != "all":
             raise OptionError(f"negatives {self.negatives!r} need the protocol batch, not {self.protocol}")
@@ -82,4 +82,4 @@ class TrainConfig:
     def _check_choice(self, name: str, choices: Collection[str]) -> None:
         value = getattr(self, name)
         if choices and (not isinstance(value, str) or value not in choices):
-            raise OptionError(f"there is no {name} {value!r}; choose one of {', '.join(sorted(choices))}")
+            raise OptionError(f"there is no {name} {value!r:.200}; choose one of {', '.join(sorted(choices))}")

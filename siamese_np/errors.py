@@ -4,9 +4,14 @@ All derive from `ValueError`, so code that does not know this package can still 
 The command line prints the sentence and exits with status 2.
 """
 
+import re
+
 
 class SiameseError(ValueError):
     """Base of all errors below: something the caller gave is wrong."""
+
+    def __init__(self, sentence: object) -> None:
+        super().__init__(re.sub(r"\s*\n\s*", " ", str(sentence)))  # the repr of an array has several lines
 
 
 class DataError(SiameseError):

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from siamese_np._checks import check_pairable
+from siamese_np._checks import check_embeddings, check_kind, check_pairable, check_threshold, found
 from siamese_np.bootstrap import all_pairs_intervals
 from siamese_np.datasets import Dataset, Split
+from siamese_np.errors import OptionError, ShapeError
 from siamese_np.evaluation_pairs import evaluation_pairs, load_evaluation_pairs, mnist_part
 from siamese_np.metrics import calibrate_threshold, knn_vote, map_at_r, nearest, pair_distances, pair_metrics
 from siamese_np.network import SiameseNetwork
@@ -68,9 +69,13 @@ def evaluate(siamese: SiameseNetwork, dataset: Dataset) -> Evaluation:
 
     Raises
     ------
+    OptionError
+        One is not of its class.
     DataError
         The test images are not of at least two classes with at least two images each.
     """
+    check_kind("siamese", siamese, SiameseNetwork)
+    check_kind("dataset", dataset, Dataset)
     check_pairable(dataset.test.classes, f"test images of {dataset.name}")
     siamese.embed(dataset.test.images[:1])  # compiles or loads the kernels before the clock starts
     start = time.perf_counter()
@@ -83,6 +88,9 @@ def evaluate(siamese: SiameseNetwork, dataset: Dataset) -> Evaluation:
 
 def calibrated(embed: Callable[[NDArray[Any]], NDArray[Any]], dataset: Dataset) -> float:
     """The threshold of an embedding function: calibrated on the evaluation pairs of the validation images."""
+    check_kind("dataset", dataset, Dataset)
+    if not callable(embed):
+        raise OptionError(f"an embedding function is called with images, which {found(embed)} cannot be")
     check_pairable(dataset.validation.classes, f"validation images of {dataset.name}")
     pairs, label = evaluation_pairs(dataset.validation.classes)
     return calibrate_threshold(pair_distances(embed(dataset.validation.images), pairs), label)
@@ -90,6 +98,12 @@ def calibrated(embed: Callable[[NDArray[Any]], NDArray[Any]], dataset: Dataset) 
 
 def measure(emb: NDArray[Any], gallery: NDArray[Any], dataset: Dataset, threshold: float, margin: float) -> Evaluation:
     """As `evaluate`, of embeddings of the test images (N, E) and of the training images (G, E)."""
+    check_kind("dataset", dataset, Dataset)
+    emb, gallery = check_embeddings("emb", emb), check_embeddings("gallery", gallery)
+    threshold = check_threshold(threshold)
+    for name, rows, split in (("emb", emb, dataset.test), ("gallery", gallery, dataset.train)):
+        if len(rows) != len(split):
+            raise ShapeError(f"{name} must have {len(split)} rows, one for each image, not {len(rows)}")
     test, part = dataset.test, mnist_part(dataset.test.classes)
     pairs, label = load_evaluation_pairs(part) if part else evaluation_pairs(test.classes)
     dist = pair_distances(emb, pairs)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from siamese_np._checks import check_classes
+from siamese_np._checks import as_flag, check_classes, found
 from siamese_np.datasets.mnist import BUNDLED
 from siamese_np.errors import DataError, OptionError
 from siamese_np.pairs import random_pairs
@@ -99,12 +99,17 @@ def load_evaluation_pairs(part: str = "test", confusable: bool = False, file: st
     DataError
         The file cannot be read, or its checksum is not that of the published pairs.
     """
-    if part not in ("test", "validation"):
-        raise OptionError(f"evaluation pairs are of the part test or validation, not {part!r}")
+    if not isinstance(part, str) or part not in ("test", "validation"):
+        raise OptionError(f"evaluation pairs are of the part test or validation, not {part!r:.200}")
+    if not isinstance(file, (str, Path)):
+        raise OptionError(f"evaluation pairs are read from a path, not from {found(file)}")
+    confusable = as_flag("confusable", confusable)
     try:
         content = read_whole(file, MAX_BYTES)
-    except OSError as error:
-        raise DataError(f"the evaluation pairs in {file} cannot be read: {error.strerror or error}") from None
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"the evaluation pairs in {file} cannot be read: {getattr(error, 'strerror', None) or error}"
+        ) from None
     if (checksum := hashlib.sha256(content).hexdigest()) != SHA256:
         raise DataError(
             f"{file} does not hold the published evaluation pairs: its SHA-256 is {checksum}, not {SHA256}; "

@@ -5,6 +5,7 @@ never kept on the layer, so one layer can serve several branches; backward adds 
 ``layer.grads``. Images are (N, H, W, C), vectors (N, D); arrays are C-contiguous and of the layer's dtype.
 """
 
+import inspect
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
@@ -13,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamese_np._arrays import Arrays
-from siamese_np._checks import FLOATS, as_array, kernel_input
+from siamese_np._checks import FLOATS, as_array, check_lengths, found, kernel_input
 from siamese_np.description import constructor_arguments
-from siamese_np.errors import ShapeError
+from siamese_np.errors import ModelError, ShapeError
 
 Array = NDArray[np.floating]
 Shape = tuple[int, ...]
@@ -50,7 +51,7 @@ class Layer:
 
     def output_shape(self, shape: Shape) -> Shape:
         """Shape of one output (without N) for one input of `shape`; ShapeError where it does not fit."""
-        return shape
+        return check_lengths(shape)
 
     def _check(self, x: Array) -> Array:
         """`x` as a C-contiguous array of this layer's dtype, or a ShapeError."""
@@ -126,7 +127,19 @@ class Layer:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Layer":
-        """A layer such as the one that `config` is of, with weights of its own."""
+        """A layer such as the one that `config` is of, with weights of its own.
+
+        Raises
+        ------
+        ModelError
+            `config` is no mapping, or its names are not those of the constructor's arguments.
+        """
+        if not isinstance(config, Mapping):
+            raise ModelError(f"{cls.__name__} is described by a mapping of arguments by name, not {found(config)}")
+        try:
+            inspect.signature(cls).bind(**config)
+        except TypeError as error:
+            raise ModelError(f"{cls.__name__} takes other arguments: {error}") from None
         return cls(**config)
 
     @classmethod

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from siamese_np._checks import as_dtype, is_whole, seeded
+from siamese_np._checks import as_dtype, as_flag, check_lengths, is_whole, seeded
 from siamese_np._contract import cache_argmax, cache_array, cache_parts, cache_shape, check_gradient
 from siamese_np.backend import ops
 from siamese_np.description import register_layer
@@ -94,18 +94,19 @@ class Conv2D(_Weighted):
                 raise OptionError('pad must be a number, a pair, or "same" (odd kernels, stride 1 only)')
             pad = (KH // 2, KW // 2)
         self.pad = _pair("pad", pad, 0)
-        self.channels = _at_least("channels", channels, 1)
-        self.filters = _at_least("filters", filters, 1)
         shapes = self.param_shapes(channels, filters, self.kernel_size)
-        self._make(shapes, KH * KW * channels, KH * KW * filters, seed, as_dtype(dtype))
+        self.channels, self.filters = shapes["w"][2:]
+        self._make(shapes, KH * KW * self.channels, KH * KW * self.filters, seed, as_dtype(dtype))
 
     @classmethod
     def param_shapes(
         cls, channels: int, filters: int, kernel_size: int | Sequence[int] = 3, **_: Any
     ) -> dict[str, Shape]:
-        return {"w": (*_pair("kernel_size", kernel_size, 1), channels, filters), "b": (filters,)}
+        C, F = _at_least("channels", channels, 1), _at_least("filters", filters, 1)
+        return {"w": (*_pair("kernel_size", kernel_size, 1), C, F), "b": (F,)}
 
     def output_shape(self, shape: Shape) -> Shape:
+        shape = check_lengths(shape)
         if len(shape) != 3 or shape[2] != self.channels:
             raise ShapeError(f"{self} needs images (N, H, W, {self.channels}), not {('N', *shape)}")
         size = tuple(
@@ -123,6 +124,7 @@ class Conv2D(_Weighted):
         return out, x
 
     def backward(self, dout: Array, cache: Array, need_dx: bool = True) -> Array | None:
+        need_dx = as_flag("need_dx", need_dx)
         x = cache_array(self, "x", cache, (None, None, None, self.channels), self.dtype)
         dout = check_gradient(self, dout, (len(x), *self.output_shape(x.shape[1:])), x.dtype)
         dx = buffers.empty((len(x) if need_dx else 0, *x.shape[1:]), x.dtype)
@@ -143,6 +145,7 @@ class _Pool2D(Layer):
         self.stride = self.window if stride is None else _pair("stride", stride, 1)
 
     def output_shape(self, shape: Shape) -> Shape:
+        shape = check_lengths(shape)
         if len(shape) != 3:
             raise ShapeError(f"{self} needs images (N, H, W, C), not {('N', *shape)}")
         size = tuple((n - w) // s + 1 for n, w, s in zip(shape[:2], self.window, self.stride, strict=True))
@@ -188,7 +191,7 @@ class MaxPool2D(_Pool2D):
         out_shape = (N, *self.output_shape(tuple(shape)))
         argmax = cache_argmax(self, argmax, out_shape, self.argmax_dtype, self.window[0] * self.window[1])
         dout = check_gradient(self, dout, out_shape)
-        if not need_dx:
+        if not as_flag("need_dx", need_dx):
             return None
         dx = buffers.empty(x_shape, dout.dtype)
         ops.maxpool2d_backward(dx, dout, argmax, x_shape, self.window, self.stride)
@@ -215,7 +218,7 @@ class AvgPool2D(_Pool2D):
     def backward(self, dout: Array, cache: Shape, need_dx: bool = True) -> Array | None:
         N, *shape = x_shape = cache_shape(self, cache)
         dout = check_gradient(self, dout, (N, *self.output_shape(tuple(shape))))
-        if not need_dx:
+        if not as_flag("need_dx", need_dx):
             return None
         dx = buffers.empty(x_shape, dout.dtype)
         ops.avgpool2d_backward(dx, dout, x_shape, self.window, self.stride)
@@ -227,6 +230,7 @@ class GlobalAvgPool2D(Layer):
     """The mean of each channel: images (N, H, W, C) to vectors (N, C)."""
 
     def output_shape(self, shape: Shape) -> Shape:
+        shape = check_lengths(shape)
         if len(shape) != 3 or min(shape[:2]) < 1:
             raise ShapeError(f"{self} needs images (N, H, W, C) of at least one pixel, not {('N', *shape)}")
         return shape[2:]
@@ -241,7 +245,7 @@ class GlobalAvgPool2D(Layer):
     def backward(self, dout: Array, cache: Shape, need_dx: bool = True) -> Array | None:
         N, *shape = x_shape = cache_shape(self, cache)
         dout = check_gradient(self, dout, (N, *self.output_shape(tuple(shape))))
-        if not need_dx:
+        if not as_flag("need_dx", need_dx):
             return None
         H, W, C = shape
         dx = buffers.empty(x_shape, dout.dtype)
@@ -262,7 +266,7 @@ class ReLU(Layer):
     def backward(self, dout: Array, cache: Array, need_dx: bool = True) -> Array | None:
         out = cache_array(self, "out", cache, None)
         dout = check_gradient(self, dout, out.shape, out.dtype)
-        if not need_dx:
+        if not as_flag("need_dx", need_dx):
             return None
         dx = buffers.empty_like(dout)
         ops.relu_backward(dx.reshape(-1), dout.reshape(-1), out.reshape(-1))
@@ -274,6 +278,7 @@ class Flatten(Layer):
     """(N, H, W, C) to (N, H*W*C), without a copy."""
 
     def output_shape(self, shape: Shape) -> Shape:
+        shape = check_lengths(shape)
         return (math.prod(shape),)
 
     def forward(self, x: Array) -> tuple[Array, Shape]:
@@ -313,15 +318,17 @@ class Dense(_Weighted):
 
     def __init__(self, features: int, units: int, seed: Any = None, dtype: DTypeLike = np.float32) -> None:
         super().__init__()
-        self.features = _at_least("features", features, 1)
-        self.units = _at_least("units", units, 1)
-        self._make(self.param_shapes(features, units), features, units, seed, as_dtype(dtype))
+        shapes = self.param_shapes(features, units)
+        self.features, self.units = shapes["w"]
+        self._make(shapes, self.features, self.units, seed, as_dtype(dtype))
 
     @classmethod
     def param_shapes(cls, features: int, units: int, **_: Any) -> dict[str, Shape]:
-        return {"w": (features, units), "b": (units,)}
+        D, E = _at_least("features", features, 1), _at_least("units", units, 1)
+        return {"w": (D, E), "b": (E,)}
 
     def output_shape(self, shape: Shape) -> Shape:
+        shape = check_lengths(shape)
         if shape != (self.features,):
             raise ShapeError(f"{self} needs vectors (N, {self.features}), not {('N', *shape)}")
         return (self.units,)
@@ -333,6 +340,7 @@ class Dense(_Weighted):
         return out, x
 
     def backward(self, dout: Array, cache: Array, need_dx: bool = True) -> Array | None:
+        need_dx = as_flag("need_dx", need_dx)
         x = cache_array(self, "x", cache, (None, self.features), self.dtype)
         dout = check_gradient(self, dout, (len(x), self.units), x.dtype)
         dx = buffers.empty((len(x) if need_dx else 0, self.features), x.dtype)
@@ -346,13 +354,13 @@ class Dense(_Weighted):
 def _pair(name: str, value: int | Sequence[int], least: int) -> tuple[int, int]:
     pair = value if isinstance(value, (tuple, list)) else (value, value)
     if len(pair) != 2:
-        raise OptionError(f"{name} must be one number or two (rows, columns), not {value!r}")
+        raise OptionError(f"{name} must be one number or two (rows, columns), not {value!r:.200}")
     return _at_least(name, pair[0], least), _at_least(name, pair[1], least)
 
 
 def _at_least(name: str, value: Any, least: int) -> int:
     if not is_whole(value) or value < least:
-        raise OptionError(f"{name} must be a whole number of at least {least}, not {value!r}")
+        raise OptionError(f"{name} must be a whole number of at least {least}, not {value!r:.200}")
     if value > MAX_SIZE:
-        raise OptionError(f"{name} must be at most {MAX_SIZE}, not {value!r}")
+        raise OptionError(f"{name} must be at most {MAX_SIZE}, not {value!r:.200}")
     return int(value)

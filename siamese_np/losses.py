@@ -99,8 +99,8 @@ class AllPairsContrastiveLoss:
 
     def __init__(self, margin: float = 1.0, negatives: str = "all") -> None:
         self.margin = check_margin(margin)
-        if negatives not in NEGATIVES:
-            raise OptionError(f"negatives are {' or '.join(NEGATIVES)}, not {negatives!r}")
+        if not isinstance(negatives, str) or negatives not in NEGATIVES:
+            raise OptionError(f"negatives are {' or '.join(NEGATIVES)}, not {negatives!r:.200}")
         self.negatives = negatives
 
     def __repr__(self) -> str:
@@ -156,7 +156,7 @@ class SupConLoss:
     def __init__(self, temperature: float = 0.05) -> None:
         self.temperature = as_number(temperature)
         if not 0.01 <= self.temperature <= 100:
-            raise OptionError(f"the temperature must be from 0.01 to 100, not {temperature!r}")
+            raise OptionError(f"the temperature must be from 0.01 to 100, not {temperature!r:.200}")
 
     def __repr__(self) -> str:
         return f"SupConLoss({self.temperature!r})"
@@ -198,5 +198,5 @@ def _factor(dloss: float) -> float:
     """`dloss` as a finite number, or an OptionError."""
     number = as_number(dloss)
     if not math.isfinite(number):
-        raise OptionError(f"dloss must be a finite number, not {dloss!r}")
+        raise OptionError(f"dloss must be a finite number, not {dloss!r:.200}")
     return number

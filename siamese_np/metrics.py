@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from siamese_np._checks import (
+    as_array,
     as_number,
     check_classes,
     check_embeddings,
@@ -34,6 +35,7 @@ from siamese_np._checks import (
     check_pairs,
     check_rows,
     check_threshold,
+    found,
     is_whole,
 )
 from siamese_np.errors import OptionError, ShapeError
@@ -157,7 +159,7 @@ def tar_at_far(dist: ArrayLike, label: ArrayLike, far: float = 1e-3) -> float:
     dissimilar pairs this is the rate at which not one of them is accepted. Both kinds of pairs are needed.
     """
     if not 0 <= as_number(far) <= 1:
-        raise OptionError(f"far must be a number from 0 to 1, not {far!r}")
+        raise OptionError(f"far must be a number from 0 to 1, not {far!r:.200}")
     rate, tar, _ = roc_curve(dist, label)
     return float(tar[rate <= far][-1])
 
@@ -189,7 +191,7 @@ def pair_metrics(dist: ArrayLike, label: ArrayLike, threshold: float, margin: fl
     return {
         "pair_accuracy": pair_accuracy(dist, label, threshold),
         "pair_accuracy_at_half_margin": pair_accuracy(dist, label, margin / 2),
-        "threshold": float(threshold),
+        "threshold": check_threshold(threshold),
         "auc": roc_auc(dist, label),
         "eer": equal_error_rate(dist, label),
         "tar_at_far_1e-3": tar_at_far(dist, label, 1e-3),
@@ -271,13 +273,13 @@ def nearest(query: ArrayLike, gallery: ArrayLike, k: int) -> tuple[Ints, Floats]
     if len(gallery) == 0:
         raise ShapeError("gallery must hold at least one embedding, but is empty")
     if not is_whole(k) or not 1 <= k <= len(gallery):
-        raise OptionError(f"k must be a whole number from 1 to the {len(gallery)} rows of the gallery, not {k!r}")
+        raise OptionError(f"k must be a whole number from 1 to the {len(gallery)} rows of the gallery, not {k!r:.200}")
 
     from siamese_np.backend import ops
 
     query, gallery = np.ascontiguousarray(query, np.float64), np.ascontiguousarray(gallery, np.float64)
     squares, indices = np.empty((len(query), k)), np.empty((len(query), k), np.int64)
-    ops.nearest_rows(squares, indices, query, gallery, k)
+    ops.nearest_rows(squares, indices, query, gallery, int(k))
     return indices.astype(np.intp, copy=False), np.sqrt(squares, out=squares)
 
 
@@ -304,6 +306,9 @@ def knn_vote(voted: NDArray[Any]) -> NDArray[Any]:
 
     Equal votes are decided as in `knn_accuracy`.
     """
+    voted = as_array("voted", voted)
+    if voted.ndim != 2 or voted.shape[1] == 0 or voted.dtype.kind not in "iubSU":
+        raise ShapeError(f"voted must be an array (Q, k) of whole numbers or text, k >= 1, not {found(voted)}")
     votes = np.zeros(voted.shape, dtype=np.intp)
     for neighbour in range(voted.shape[1]):
         votes += voted == voted[:, neighbour, None]

@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 from siamese_np._arrays import assign
 from siamese_np._checks import (
     as_array,
+    as_flag,
     as_images,
     as_shape,
     check_class_names,
     check_finite,
+    check_kind,
     check_margin,
     check_saved_threshold,
     found,
@@ -86,7 +88,7 @@ class Sequential:
     """
 
     def __init__(self, layers: Sequence[Layer], input_shape: Shape) -> None:
-        if not isinstance(layers, Iterable):
+        if not isinstance(layers, Iterable) or isinstance(layers, np.ndarray):
             raise OptionError(f"a network is made of a list of layers, not {found(layers)}")
         self.layers = tuple(layers)
         check_layers(self.layers)
@@ -158,6 +160,7 @@ class Sequential:
 
     def backward(self, dout: Array, cache: Any, need_dx: bool = True) -> Array | None:
         """Add to `grads`; return the gradient of the input (None unless `need_dx`)."""
+        need_dx = as_flag("need_dx", need_dx)
         steps, caches, x_shape = cache_parts("the network", cache, tuple, 3)
         if steps is not self._fused and steps is not self.layers:
             raise ShapeError("the network needs the cache that its own forward returned, not that of another network")
@@ -344,6 +347,8 @@ class SiameseNetwork:
         self.threshold = self.margin / 2 if threshold is None else check_saved_threshold(threshold)
         self.class_names = check_class_names(class_names)
         self.input_form = default_form(network.input_shape) if input_form is None else input_form
+        if self.input_form is not None:
+            check_kind("input_form", self.input_form, InputForm)
         if self.input_form is not None and self.input_form.shape != network.input_shape:
             raise ShapeError(f"pictures of {self.input_form.shape} are no input of a network of {network.input_shape}")
         self.trained_on: dict[str, Any] | None = None

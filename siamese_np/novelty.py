@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from siamese_np._checks import as_images, as_number, check_classes, check_finite, is_whole
+from siamese_np._checks import as_array, as_images, as_number, check_classes, check_finite, check_kind, is_whole
 from siamese_np.errors import ModelError, ShapeError
 from siamese_np.network import EMBED_BATCH, Sequential
 
@@ -74,9 +74,12 @@ class Novelty:
 
         Raises
         ------
+        OptionError
+            `network` is no Sequential.
         ShapeError
             Images or classes do not fit.
         """
+        check_kind("network", network, Sequential)
         shape, dtype = network.input_shape, network.params.dtype
         images, others = (as_images(each, shape, dtype) for each in (train_images, validation_images))
         if not len(images) or not len(others):
@@ -100,7 +103,19 @@ class Novelty:
         return novelty
 
     def unlike(self, emb: Float, inputs: Sequence[Float]) -> NDArray[np.float64]:
-        """The share (N,) of validation images that look more familiar, of what `forward_with_inputs` returned."""
+        """The share (N,) of validation images that look more familiar, of what `forward_with_inputs` returned.
+
+        ShapeError where it is not of a network such as this was fitted to.
+        """
+        given = inputs if isinstance(inputs, (list, tuple)) else [inputs]
+        arrays = [as_array("emb", emb), *(as_array("the input of a layer", x) for x in given)]
+        if not all(x.ndim >= 2 and len(x) == len(arrays[0]) and x.dtype.kind == "f" for x in arrays) or [
+            width for x in arrays[2:] if (width := x.shape[-1]) <= WIDEST
+        ] + [min(WIDEST, arrays[0].shape[-1])] != list(self.widths):
+            raise ShapeError(
+                "novelty scores the embeddings and inputs that the forward_with_inputs of its network returned"
+            )
+        emb, *inputs = arrays
         return np.searchsorted(self.familiar, self._scores(_features(emb, inputs))) / len(self.familiar)
 
     def _scores(self, features: Float) -> Float:

@@ -70,7 +70,7 @@ class Optimizer:
         if not 0 <= rate <= self._largest:
             raise OptionError(
                 f"the learning rate of a step must be from 0 to {self._largest:.3g}, the largest {self.params.dtype}, "
-                f"not {learning_rate!r}"
+                f"not {learning_rate!r:.200}"
             )
         check_weight_decay(self.weight_decay, rate)
         return rate
@@ -111,7 +111,7 @@ class SGD(Optimizer):
         weight_decay: float = 0.0,
     ) -> None:
         if not 0 <= as_number(momentum) < 1:
-            raise OptionError(f"momentum must be at least 0 and below 1, not {momentum!r}")
+            raise OptionError(f"momentum must be at least 0 and below 1, not {momentum!r:.200}")
         super().__init__(params, grads, weight_decay, "velocity")
         self.momentum = momentum
 
@@ -161,7 +161,7 @@ class Adam(Optimizer):
         if not (0 <= as_number(beta1) < 1 and 0 <= as_number(beta2) < 1 and in_range):
             raise OptionError(
                 f"Adam needs 0 <= beta1, beta2 < 1 and epsilon > 0, a finite {self.params.dtype}, "
-                f"not {beta1!r}, {beta2!r} and {epsilon!r}"
+                f"not {beta1!r:.200}, {beta2!r:.200} and {epsilon!r:.200}"
             )
         self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
 
@@ -193,12 +193,13 @@ OPTIMIZERS = {"adam": Adam, "sgd": SGD}
 
 def constant(progress: float) -> float:
     """The full learning rate throughout."""
+    _part("progress", progress)
     return 1.0
 
 
 def cosine(progress: float) -> float:
     """From 1 down to 0 along half a cosine (Loshchilov & Hutter 2017, eq. 5, without restarts)."""
-    return (1 + math.cos(math.pi * progress)) / 2
+    return (1 + math.cos(math.pi * _part("progress", progress))) / 2
 
 
 def one_cycle(progress: float, warm_up: float = 0.25, start: float = 0.04) -> float:
@@ -206,9 +207,18 @@ def one_cycle(progress: float, warm_up: float = 0.25, start: float = 0.04) -> fl
 
     Source: L. Smith, N. Topin, "Super-convergence", 2017 (there with straight lines).
     """
-    if progress < warm_up:
+    warm_up, start = _part("warm_up", warm_up), _part("start", start)
+    if _part("progress", progress) < warm_up:
         return start + (1 - start) * (1 - cosine(progress / warm_up))
-    return cosine((progress - warm_up) / (1 - warm_up))
+    return cosine((progress - warm_up) / (1 - warm_up) if warm_up < 1 else 1)
+
+
+def _part(name: str, value: Any) -> float:
+    """`value` as a number from 0 to 1, or an OptionError."""
+    number = as_number(value)
+    if not 0 <= number <= 1:
+        raise OptionError(f"{name} must be a number from 0 to 1, not {value!r:.100}")
+    return number
 
 
 # Each maps the part of training done, in [0, 1], to a factor on the learning rate.

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from siamese_np._checks import check_classes, check_pairable, is_whole
+from siamese_np._checks import check_classes, check_kind, check_pairable, is_whole
 from siamese_np.errors import OptionError
 
 
@@ -33,6 +33,8 @@ def random_pairs(classes: ArrayLike, rng: np.random.Generator) -> tuple[NDArray[
     ------
     ShapeError
         `classes` is not a 1-D array of whole numbers.
+    OptionError
+        `rng` is no Generator.
     DataError
         There are not two classes, or there is a class with a single image.
 
@@ -43,6 +45,7 @@ def random_pairs(classes: ArrayLike, rng: np.random.Generator) -> tuple[NDArray[
     ((8, 2), [0, 0, 0, 0, 1, 1, 1, 1])
     """
     classes = check_pairable(classes)
+    check_kind("rng", rng, np.random.Generator)
     N = len(classes)
     by_class = np.argsort(classes, kind="stable")
     kinds, start, count = np.unique(classes[by_class], return_index=True, return_counts=True)
@@ -88,7 +91,8 @@ def balanced_batches(classes: ArrayLike, batch_size: int, rng: np.random.Generat
     classes = check_classes(classes)
     N = len(classes)
     if not is_whole(batch_size) or not 2 <= batch_size <= N:
-        raise OptionError(f"the batch size must be from 2 to the {N} images there are, not {batch_size!r}")
+        raise OptionError(f"the batch size must be from 2 to the {N} images there are, not {batch_size!r:.200}")
+    check_kind("rng", rng, np.random.Generator)
     # Spread each class evenly over [0, 1), at a random offset: any interval holds each class in its share.
     shuffled = rng.permutation(N)
     kinds, own, count = np.unique(classes[shuffled], return_inverse=True, return_counts=True)

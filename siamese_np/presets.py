@@ -89,9 +89,13 @@ PRESETS = {"cnn": cnn, "cnn3": cnn3, "mlp": mlp, "slim": slim}
 
 def make_network(preset: str, **options: Any) -> Sequential:
     """The preset called `preset`, or an OptionError that names the presets there are."""
-    if preset not in PRESETS:
-        raise OptionError(f"there is no preset {preset!r}; choose one of {', '.join(sorted(PRESETS))}")
+    _check_preset(preset)
     return PRESETS[preset](**options)
+
+
+def _check_preset(preset: Any) -> None:
+    if not isinstance(preset, str) or preset not in PRESETS:
+        raise OptionError(f"there is no preset {preset!r:.200}; choose one of {', '.join(sorted(PRESETS))}")
 
 
 def _blocks(
@@ -131,11 +135,13 @@ _SMALLEST = {"cnn3": _smallest(3, 1), "slim": _smallest(2, 0), "cnn": _smallest(
 
 def fitting(preset: str, shape: Shape) -> str:
     """`preset`, or, where images of this shape are too small for it, the next smaller one that takes them."""
+    _check_preset(preset)
+    shape = _image_shape(shape)
     return next(name for name in (preset, "cnn", "mlp") if min(shape[:2]) >= _SMALLEST[name])
 
 
 def _image_shape(shape: Shape) -> tuple[int, int, int]:
     if not isinstance(shape, (list, tuple)) or len(shape) != 3:
-        raise ShapeError(f"an image shape is (H, W, C), not {shape!r}")
+        raise ShapeError(f"an image shape is (H, W, C), not {shape!r:.200}")
     H, W, C = as_shape(shape, "an image shape")
     return H, W, C
