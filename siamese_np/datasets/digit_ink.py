@@ -16,8 +16,9 @@ Border = tuple[float, float, float, float]  # first row, past the last row, firs
 _SMALL = 64  # pixels of the longer side at which the background is found; it has no finer details
 _WINDOW = 0.35  # of the longer side: wider than any stroke, so that no window holds ink alone
 _RING = 0.45  # of the border's length: wider than the bar of a 7 that fills its side
-_STEP = 0.15  # of the picture's range: what leaves the border's running median that far is a stroke
-_EDGE = 0.35  # of the strongest steps of brightness: an edge is that strong
+_STEP = 0.3  # of the picture's range: a step of the border that high is the edge of a stroke that touches it
+_LEAVES = 0.15  # of the picture's range: what leaves the border's running median that far is a stroke, too
+_EDGE, _CLEAR_EDGE = 0.35, 0.5  # of the strongest steps of brightness: the edge of a sheet, and that of a stroke
 _EVEN = 0.02  # difference, as a share of the picture's range, up to which a border is of one colour
 _MARGIN = 0.25  # around what is left of a picture without its even border, as a share of its longer side
 _DARKEST = 0.05  # least brightness of the background that ink is divided by; below it only noise would grow
@@ -77,37 +78,37 @@ def running(values: Array, size: int, choose: Callable[..., Array], axis: int) -
 def ink_is_light(picture: Float) -> bool:
     """Whether the ink is lighter than its background. `picture` has no even border of more than one pixel."""
     small = resized(np.pad(picture, max(picture.shape) // 16 + 1, mode="edge"), _SMALL)
-    rise, box = _outer_edges(small)
+    box = _outer_edges(small, _EDGE)[1]
     if box is not None:  # a sheet on a table, if what is in it is a digit and not the inner side of a frame
-        within, inner = _outer_edges(small[box])
+        within, inner = _outer_edges(small[box], _CLEAR_EDGE)
         if within and inner is None:
             return within > 0
-    if not _shows_strokes(border_of(picture), float(np.ptp(picture))):
-        return rise > 0
+    if _largest_step(border_of(picture)) <= _STEP * float(np.ptp(picture)):
+        return _outer_edges(small, _CLEAR_EDGE)[0] > 0
     low, high = np.quantile(picture, [0.02, 0.98])
     share = np.clip((picture - low) / max(high - low, 1e-6), 0, 1)  # most of the border is background, and ink is
     return bool(share[1:-1, 1:-1].mean() - border_of(share).mean() + 0.5 - share.mean() > 0)  # rather inside, and rare
 
 
-def _outer_edges(small: Float) -> tuple[float, tuple[slice, slice] | None]:
-    """What one sees on the way in from each side: whether brightness rises at the first strong edge (1), or falls (-1).
+def _outer_edges(small: Float, share: float) -> tuple[float, tuple[slice, slice] | None]:
+    """How much brightness rises at the first edge on the way in from each side; and the box inside those edges.
 
-    The mean is the first result. The second is the box inside the edges, if those of each side are on a straight line.
+    An edge has the `share` of the strongest step. The rise is a sum of cubes, negative where most is a fall. The box
+    is None unless the edges of each side are on a straight line.
     """
     if min(small.shape) < 8:
         return 0.0, None
     sides = [np.rot90(small, turns) for turns in range(4)]  # from the top, the right, the bottom, the left
     steps = [side[2:] - side[:-2] for side in sides]
-    strong = _EDGE * max(np.quantile(np.abs(step), 0.995) for step in steps)
-    signs, places, straight = [], [], True
+    strong = share * max(np.quantile(np.abs(step), 0.995) for step in steps)
+    rise, places, straight = 0.0, [], True
     for step in steps:
         edges = np.abs(step) >= max(strong, 1e-6)
         first, seen = edges.argmax(0), edges.any(0)
-        signs.append(np.sign(np.take_along_axis(step, first[np.newaxis], 0)[0][seen]))
+        rise += float((step[first, np.arange(first.size)][seen].astype(np.float64) ** 3).sum())
         place = int(np.median(first[seen])) if seen.any() else 0
         places.append(place)
         straight &= (np.abs(first - place) <= 1)[seen].sum() > 0.6 * seen.size
-    rise = float(np.concatenate(signs).mean()) if any(map(len, signs)) else 0.0
     if not straight:
         return rise, None
     top, right, bottom, left = (place + 4 for place in places)
@@ -121,13 +122,22 @@ def border_of(picture: Array) -> Array:
 
 def _shows_strokes(ring: Float, contrast: float) -> bool:
     """Whether strokes touch the border: they leave its running median, which uneven light does not."""
-    ring = resized(ring[np.newaxis], min(4 * _SMALL, ring.size))[0]
-    if np.abs(ring - np.roll(ring, 2)).max() > 2 * _STEP * contrast:
+    if _largest_step(ring) > _STEP * contrast:
         return True
+    ring = _shortened(ring)
     half = max(1, ring.size // 32)
     around = np.concatenate((ring[-half:], ring, ring[:half]))  # the border is a loop
     away = np.abs(ring - np.median(np.lib.stride_tricks.sliding_window_view(around, 2 * half + 1), axis=-1))
-    return bool(away.max() > max(_STEP * contrast, 8 * float(np.median(away))))
+    return bool(away.max() > max(_LEAVES * contrast, 8 * float(np.median(away))))
+
+
+def _largest_step(ring: Float) -> float:
+    ring = _shortened(ring)
+    return float(np.abs(ring - np.roll(ring, 2)).max())
+
+
+def _shortened(ring: Float) -> Float:
+    return resized(ring[np.newaxis], min(4 * _SMALL, ring.size))[0]
 
 
 def _with_margin(picture: Float, margin: int) -> Float:

@@ -24,7 +24,7 @@ _BLOCK = 4096  # pictures looked at together
 _SOFT = 0.1  # of full ink; below it the soft edge of a stroke is background
 _LIGHTEST = 0.5  # least maximum of a picture in MNIST's form; MNIST's images have 0.99
 _CENTRED = 0.6  # pixels from the centre to the centre of mass, at most: 0.5 in MNIST's images
-_BLACK = 0.1  # least share of black pixels in a picture of that kind, which touches the border
+_BLACK, _DARK = 0.1, 0.02  # least share of black pixels in a picture that is only moved, and what is black
 _THIN = 1.3  # width of strokes in MNIST's pixels; one in a thousand of MNIST's images has thinner ones
 _THINNEST = 1.8  # what thinner strokes are thickened to
 
@@ -145,7 +145,7 @@ def _shifted(picture: Float) -> Float | None:
     if picture.shape == (SIDE, SIDE) and _in_form(picture[np.newaxis])[0]:
         return picture
     ink = picture > _SOFT
-    if picture.max() < _LIGHTEST or ink.mean() > 1 - _BLACK:
+    if picture.max() < _LIGHTEST or (picture <= _DARK).mean() < _BLACK:
         return None
     rows, columns = (np.flatnonzero(ink.any(axis)) for axis in (1, 0))
     digit = picture[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
