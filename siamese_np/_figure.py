@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from siamese_np._process import printed
 from siamese_np.storage import write_atomically
 
 if TYPE_CHECKING:
@@ -47,6 +48,11 @@ STYLE: Any = {
     "ytick.color": "#333333",
     "lines.linewidth": 1.8,
 }
+
+
+def drawn(text: str) -> str:
+    """`text` as a font can draw it: what names of files and folders hold beside characters becomes escapes."""
+    return printed(text).encode(errors="backslashreplace").decode()
 
 
 @contextlib.contextmanager

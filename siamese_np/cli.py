@@ -193,16 +193,18 @@ def gradcheck(args: argparse.Namespace) -> int:
 
 def export(args: argparse.Namespace) -> int:
     """Write a saved model for other tools: an ONNX file, plain arrays, or its embeddings for TensorBoard."""
-    from siamese_np.export import export_npz, export_onnx
+    from siamese_np.export import check_new, export_npz, export_onnx
+    from siamese_np.storage import check_not_model
 
-    output, model = Path(args.output), Path(args.model)
+    output = Path(args.output)
     kind = args.to or ("npz" if output.suffix == ".npz" else "onnx")
     if kind != "projector" and (args.input or args.index or args.data):
         raise OptionError(f"images, --index and --data go with --to projector, not with --to {kind}")
     siamese = _load(args)
-    if output.exists() and output.samefile(model / "model.npz" if model.is_dir() else model):
-        raise OptionError(f"{output} is the model itself: choose another name")
+    check_not_model(output, args.model)
+    status = 0
     if kind == "onnx":
+        check_new(output, args.overwrite or output.suffix == ".onnx")
         told = export_onnx(siamese, output)
         images, emb = (", ".join(map(str, told[end]["shape"])) for end in ("input", "output"))
         what, end = f"network of {told['parameters']:,} parameters", f": images ({images}) in, embeddings ({emb}) out"
@@ -210,19 +212,21 @@ def export(args: argparse.Namespace) -> int:
         told = export_npz(siamese, output, args.overwrite)
         what, end = f"{len(told['arrays'])} arrays of {told['parameters']:,} parameters", ""
     else:
-        told = _project(args, siamese, output)
+        status, told = _project(args, siamese, output)
         what, end = (
             f"{told['embeddings']:,} embeddings",
             f": `tensorboard --logdir {shlex.quote(str(output))}` shows it",
         )
-    _result(args, {"file": args.output, "to": kind, **told}, f"{what} written to {args.output}{end}")
-    return 0
+    return _answer(args, status, {"file": args.output, "to": kind, **told}, f"{what} written to {args.output}{end}")
 
 
-def _project(args: argparse.Namespace, siamese: "SiameseNetwork", output: Path) -> dict[str, Any]:
-    """Write the projector's files of an index, of given images, or of the test images."""
+def _project(args: argparse.Namespace, siamese: "SiameseNetwork", output: Path) -> tuple[int, dict[str, Any]]:
+    """Write the projector's files of an index, of given images, or of the test images; exit status, and what to say."""
+    import numpy as np
+
     from siamese_np.collection.index import open_collection
-    from siamese_np.datasets import form_of, load_data_of, load_images
+    from siamese_np.collection.pictures import expanded, status_of
+    from siamese_np.datasets import Picture, form_of, load_data_of, read_images
     from siamese_np.export import check_new
     from siamese_np.projector import export_projector
 
@@ -236,10 +240,17 @@ def _project(args: argparse.Namespace, siamese: "SiameseNetwork", output: Path) 
         columns: dict[str, Sequence[Any]] = {"name": [row.path for row in told]}
         if any(row.class_name is not None for row in told):
             columns["class"] = [row.class_name or "" for row in told]
-        return export_projector(index.emb[rows], output, columns=columns, overwrite=args.overwrite)
+        return 0, export_projector(index.emb[rows], output, columns=columns, overwrite=args.overwrite)
+    status, skipped = 0, {}
     if args.input:
-        images, names = load_images(args.input, form_of(siamese))
-        columns = {"name": names}
+        unreadable: list[Picture] = []
+        pictures = list(read_images(expanded(args.input), form_of(siamese), unreadable.append))
+        status, told_of = status_of(unreadable, len(pictures))
+        skipped["unreadable"] = told_of
+        images = np.stack([picture.image for picture in pictures])  # type: ignore[misc]
+        columns = {"name": [picture.name for picture in pictures]}
+        if any(picture.class_name is not None for picture in pictures):
+            columns["class"] = [picture.class_name or "" for picture in pictures]
     else:
         dataset = load_data_of(siamese, args.data, log=_log)
         images, classes = dataset.test.images, dataset.test.classes.tolist()
@@ -248,7 +259,7 @@ def _project(args: argparse.Namespace, siamese: "SiameseNetwork", output: Path) 
             "name": [f"test image {number}" for number in range(len(images))],
             "class": [named[number] for number in classes] if named else classes,
         }
-    return export_projector(siamese.embed(images), output, images, columns, args.overwrite)
+    return status, export_projector(siamese.embed(images), output, images, columns, args.overwrite) | skipped
 
 
 def reproduce(args: argparse.Namespace) -> int:

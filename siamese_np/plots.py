@@ -32,6 +32,7 @@ from siamese_np._figure import (
     STYLE,
     VERMILLION,
     PathLike,
+    drawn,
     png_figure,
 )
 from siamese_np.errors import ShapeError
@@ -217,7 +218,8 @@ def plot_embedding_map(path: PathLike, emb: ArrayLike, classes: ArrayLike) -> Pa
         for c, name in enumerate(names):
             x, y = np.median(coordinates[of_class == c], axis=0).tolist()
             ax.text(
-                x, y, str(name), ha="center", va="center", fontsize=9 if len(names) > 15 else 14, fontweight="bold",
+                x, y, drawn(str(name)), ha="center", va="center", fontweight="bold",
+                fontsize=9 if len(names) > 15 else 14,
                 color="#222222", parse_math=False, path_effects=[withStroke(linewidth=3, foreground="white")],
             )  # fmt: skip
         ax.set_aspect("equal", adjustable="datalim")
@@ -432,7 +434,7 @@ def _show(ax: Axes, picture: Floats, colour: str, title: str = "", below: str = 
     if title:
         ax.set_title(title, color=colour, fontsize=10, loc="center", pad=5)
     if below:
-        ax.set_xlabel(below, color="#555555", fontsize=9, labelpad=4, parse_math=False)  # "$" is a fine class
+        ax.set_xlabel(drawn(below), color="#555555", fontsize=9, labelpad=4, parse_math=False)  # "$" is a fine class
 
 
 @contextlib.contextmanager

@@ -208,6 +208,24 @@ def save_model(path: str | Path, siamese: SiameseNetwork, notes: Mapping[str, An
     save_arrays(Path(path), header, arrays)
 
 
+def model_file(model: str | Path) -> Path:
+    """The file that `load_model` reads; ModelError where nothing has that name."""
+    path = Path(model)
+    if path.is_dir():
+        return path / "model.npz"
+    if str(model) in SHIPPED and not path.exists():
+        return shipped(str(model))
+    if not os.path.lexists(path):
+        raise ModelError(f"there is no file {path}: a model is a run folder, a model.npz, or {' or '.join(SHIPPED)}")
+    return path
+
+
+def check_not_model(output: Path, model: str | Path) -> None:
+    """OptionError where what is written to `output` would replace the file of this model."""
+    if output.exists() and (file := model_file(model)).exists() and output.samefile(file):
+        raise OptionError(f"{output} is the model itself: choose another name")
+
+
 def load_model(model: str | Path) -> SiameseNetwork:
     """Read a model from a ``model.npz``, from the run folder that holds one, or by the name of a shipped one, "mnist".
 
@@ -230,11 +248,7 @@ def load_model(model: str | Path) -> SiameseNetwork:
     ...     load_model(run).network.output_shape
     (64,)
     """
-    path = Path(model)
-    if path.is_dir():
-        path = path / "model.npz"
-    elif str(model) in SHIPPED and not path.exists():
-        path = shipped(str(model))
+    path = model_file(model)
 
     def arrays_of(header: dict[str, Any]) -> dict[str, ArraySpec]:
         with _described_by(path):

@@ -404,6 +404,10 @@ def test_models_and_images_that_are_none(trained, digits, tmp_path, capsys):
     text = tmp_path / "text.png"
     text.write_text("this is no picture")
     assert "no file" in mistake(capsys, "evaluate", tmp_path)
+    nowhere = tmp_path / "nowhere"
+    sentence = f"there is no file {nowhere}: a model is a run folder, a model.npz, or mnist"
+    for arguments in (["evaluate", nowhere], ["embed", nowhere, image, "-o", tmp_path / "e.npy"]):
+        assert sentence in mistake(capsys, *arguments)
     assert "damaged" in mistake(capsys, "evaluate", text)
     assert "text.png" in mistake(capsys, "compare", model, image, text)
     assert "nowhere.png" in mistake(capsys, "compare", model, tmp_path / "nowhere.png", image)

@@ -103,6 +103,8 @@ def test_a_collection_holds_embeddings_paths_and_classes_and_is_appended_to(mode
         assert (said["images"], said["already_there"], said["rows"]) == (images, 12 - images, 12)
         assert [row.class_name for row in rows_of(out)] == ["0"] * 4 + ["1"] * 4 + ["2"] * 4
     assert told(capsys, "embed", model, digits / "1", "-o", out)["images"] == 0  # though it tells no class
+    assert main(["embed", str(model), str(digits), "-o", str(out)]) == 0
+    assert "which holds 12; 12 were there already" in capsys.readouterr().out
 
 
 def test_a_picture_that_changed_takes_the_place_of_the_old_one(model, digits, tmp_path, capsys):

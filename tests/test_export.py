@@ -175,6 +175,16 @@ def test_the_command_refuses_in_one_sentence(tmp_path, capsys, output):
     assert said.startswith("siamese-np: ") and said.count("\n") == 1
 
 
+@pytest.mark.parametrize("kind", ["onnx", "npz", "projector"])
+def test_what_is_there_is_kept_also_from_the_model_that_comes_along(kind, tmp_path, capsys):
+    notes = tmp_path / "notes.txt"
+    notes.write_text("mine")
+    assert main(["export", "mnist", "--to", kind, "-o", str(notes)]) == 2
+    sentence = f"{notes} exists already: choose another name, or overwrite it with --overwrite"
+    assert capsys.readouterr().err == f"siamese-np: {sentence}\n"
+    assert notes.read_text() == "mine"
+
+
 def test_the_command_names_the_extra(tmp_path, capsys, monkeypatch):
     save_model(tmp_path / "model.npz", SiameseNetwork(mlp((2, 2, 1), 3)))
     monkeypatch.setitem(sys.modules, "onnx", None)
@@ -212,6 +222,8 @@ def test_the_model_itself_is_never_overwritten(tmp_path, capsys):
         for kind in ("onnx", "npz"):
             assert main(["export", str(given), "--to", kind, "--overwrite", "-o", str(model)]) == 2
             assert "model.npz is the model itself: choose another name" in capsys.readouterr().err
+        assert main(["embed", str(given), "-o", str(model), "one.png"]) == 2
+        assert "model.npz is the model itself: choose another name" in capsys.readouterr().err
     assert model.read_bytes() == before
     with pytest.raises(OptionError, match="export_npz takes a SiameseNetwork or a Sequential, not dict"):
         export_npz({}, tmp_path / "weights.npz")
@@ -281,6 +293,22 @@ def test_the_projector_shows_pictures_and_an_index(tmp_path, capsys):
     ):
         assert main([*command, str(tmp_path / "other"), *wrong]) == 2
         assert capsys.readouterr().err == f"siamese-np: {sentence}\n"
+
+
+def test_the_projector_has_classes_of_folders_and_names_what_cannot_be_read(tmp_path, capsys):
+    for kind in ("dark", "light"):
+        (tmp_path / "own" / kind).mkdir(parents=True)
+        image = load_dataset().test.images[len(kind), :, :, 0]
+        Image.fromarray(np.rint(image * 255).astype(np.uint8)).save(tmp_path / "own" / kind / "a.png")
+    broken = tmp_path / "own" / "dark" / "broken.png"
+    broken.write_bytes(b"broken")
+    command = ["export", "mnist", str(tmp_path / "own"), "--to", "projector", "-o", str(tmp_path / "seen"), "--json"]
+    assert main(command) == 1
+    said = capsys.readouterr()
+    assert [one["path"] for one in json.loads(said.out)["unreadable"]] == [str(broken)]
+    assert said.err.startswith(f"siamese-np: skipped: {broken} is not an image") and said.err.count("\n") == 1
+    _, rows, sheet, _ = read_projector(tmp_path / "seen")
+    assert [row[-1] for row in rows] == ["class", "dark", "light"] and sheet is not None
 
 
 def test_a_sheet_is_never_larger_than_the_projector_takes(tmp_path, monkeypatch):

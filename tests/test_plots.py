@@ -147,8 +147,8 @@ def test_embedding_map(tmp_path, n_classes, words):
 
 
 def test_embedding_map_takes_names_one_point_and_a_collapsed_network(tmp_path, words):
-    picture(plots.plot_embedding_map(tmp_path / "names.png", np.eye(3), ["cat", "$dog", "x_1$"]))
-    assert {"cat", "$dog", "x_1$"} <= set(words)
+    picture(plots.plot_embedding_map(tmp_path / "names.png", np.eye(4), ["cat", "$dog", "x_1$", "a\tb\udcff"]))
+    assert {"cat", "$dog", "x_1$", r"a\tb\udcff"} <= set(words)
     picture(plots.plot_embedding_map(tmp_path / "one.png", [[1.0, 2.0]], [3]))
     picture(plots.plot_embedding_map(tmp_path / "collapsed.png", np.zeros((20, 4)), np.arange(20) % 2))
 

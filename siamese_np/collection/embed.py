@@ -22,7 +22,7 @@ from siamese_np.datasets.images import is_idx
 from siamese_np.errors import DataError, OptionError
 from siamese_np.network import SiameseNetwork
 from siamese_np.reading import read_whole
-from siamese_np.storage import EMBEDDING_SUFFIXES, fingerprint, write_embeddings
+from siamese_np.storage import EMBEDDING_SUFFIXES, check_not_model, fingerprint, write_embeddings
 
 MAX_LABELS = 1 << 24  # bytes of a file of labels
 
@@ -36,6 +36,7 @@ def run(args: argparse.Namespace) -> tuple[int, dict[str, Any], str]:
         raise OptionError(f"--output must end in one of {wanted}, or be a folder (no ending), not {output.name!r}")
     if not output.parent.is_dir():
         raise OptionError(f"there is no folder {output.parent} for --output")
+    check_not_model(output, args.model)
     siamese, form = model_and_form(args)
     sheet = Sheet(args.show, ["picture", "the network sees"])
     labels = _labels(args, siamese) if args.labels else None
@@ -100,6 +101,8 @@ def run(args: argparse.Namespace) -> tuple[int, dict[str, Any], str]:
     if writer is not None:
         result["rows"] = writer.state["rows"] - len(writer.state["replaced"])
         text += f", which holds {result['rows']:,}"
+    if there:
+        text += f"; {there:,} {'were' if there > 1 else 'was'} there already"
     if unreadable:
         text += f"; {len(unreadable):,} could not be read"
     if stop.is_set():

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
-from siamese_np._figure import GREY, STYLE
+from siamese_np._figure import GREY, STYLE, drawn
 from siamese_np._process import printed
 from siamese_np.datasets import read_idx
 from siamese_np.datasets.images import decoded
@@ -71,8 +71,7 @@ class Sheet:
                     picture = Image.fromarray(thumbnail(pixels))
                     sheet.paste(picture, (x, y))
                     draw.rectangle((x - 1, y - 1, x + picture.width, y + picture.height), outline=GREY)
-                words = printed(text).encode(errors="backslashreplace").decode()
-                lines = "\n".join(textwrap.wrap(words, WIDE, max_lines=LINES, placeholder="..."))
+                lines = "\n".join(textwrap.wrap(drawn(text), WIDE, max_lines=LINES, placeholder="..."))
                 draw.multiline_text((x, y + (SIDE + 2) * (r > 0)), lines, STYLE["axes.labelcolor"], font, spacing=2)
         content, mark = io.BytesIO(), PngImagePlugin.PngInfo()
         mark.add_text("Software", MARK)

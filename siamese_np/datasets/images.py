@@ -267,7 +267,8 @@ def _in_form(picture: NDArray[Any], form: InputForm, name: str) -> Float:
     try:
         return form.picture(picture)
     except DataError as error:
-        raise DataError(f"{name} {'shows no digit' if form.kind == 'digit' else 'cannot be used'}: {error}") from None
+        wrong = "cannot be read as a digit" if form.kind == "digit" else "cannot be used"
+        raise DataError(f"{name} {wrong}: {error}") from None
 
 
 def image_files(folder: str, none: bool = False) -> list[str]:
