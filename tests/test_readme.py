@@ -1,10 +1,14 @@
 """What README.md says: its Python runs, its commands exist, its files are there, and CI runs what it tells."""
 
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from siamese_np import load_dataset
 from siamese_np.cli import main
 
 ROOT = Path(__file__).parent.parent
@@ -33,6 +37,31 @@ def test_commands_and_their_options_exist(capsys):
             assert stopped.value.code == 0
             for option in re.findall(r"(?<!\S)--?[a-z-]+", rest):
                 assert option in text, f"{command} has no option {option}"
+
+
+def test_commands_on_images_run_as_written(small_mnist, tmp_path, monkeypatch, capsys):
+    """But for an epoch or two, and the ONNX file where onnx is not installed."""
+    monkeypatch.chdir(tmp_path)
+    test = load_dataset().test
+    pixels = np.rint(255 * test.images[..., 0]).astype(np.uint8)
+    for kind in (0, 1, 7):
+        for number in np.flatnonzero(test.classes == kind)[:12]:
+            for folder, picture in (("scans", 255 - pixels[number]), ("goods", pixels[number])):
+                (tmp_path / folder / str(kind)).mkdir(parents=True, exist_ok=True)
+                Image.fromarray(picture).resize((40, 60)).save(f"{folder}/{kind}/{number}.png")
+    Image.fromarray(pixels[0]).save("photo.png")
+    Image.fromarray(pixels[1]).save("other.png")
+    Path("FashionMNIST").mkdir()
+    Path("FashionMNIST/raw").symlink_to(small_mnist)
+    section = README.split("## Your own images")[1].split("\n## ")[0]
+    lines = re.findall(r"^siamese-np (.*?) *(?:#.*)?$", section, re.MULTILINE)
+    assert len(lines) == 14
+    for line in lines:
+        if find_spec("onnx") or not line.endswith(".onnx"):
+            given = line.replace("--epochs 30", "--epochs 2").replace("/raw", "/raw --epochs 1")
+            assert main(given.split()) == 0, (line, capsys.readouterr().err)
+            said = capsys.readouterr().out
+            assert said and (not line.startswith("classify mnist photo.png") or "photo.png: class 7" in said)
 
 
 def test_linked_files_exist():
