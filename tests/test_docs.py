@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import siamese_np
-from siamese_np import errors, gradcheck, learn
+from siamese_np import collection, errors, gradcheck, learn
 
 DOCS = Path(__file__).parent.parent / "docs"
 REFERENCE = (DOCS / "reference.rst").read_text(encoding="utf-8")
@@ -27,6 +27,7 @@ def test_the_reference_has_every_public_name():
     public = [*siamese_np.__all__, *(f"gradcheck.{name}" for name in gradcheck.__all__)]
     public += [f"learn.{name}" for name in learn.__all__]
     public += ["estimator.SiameseEmbedder", "export.export_onnx", "export.export_npz", "projector.export_projector"]
+    public += ["datasets.InputForm", "datasets.read_images", *(f"collection.{name}" for name in collection.__all__)]
     assert sorted(public) == sorted(set(shown) - {"metrics", "errors"})  # modules, of which all members are shown
     assert {"metrics", "errors"} < set(shown) and errors.ModelError.__doc__
 

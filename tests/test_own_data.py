@@ -177,6 +177,7 @@ def test_folders_without_classes(tmp_path):
     (tmp_path / "note.txt").write_text("none")
     fails(r"note\.txt is not a folder, nor an \.npz or \.csv", tmp_path / "note.txt")
     fails("list of sources is empty", [], error=OptionError)
+    fails("empty is given twice", [tmp_path / "empty", tmp_path / "empty" / ".." / "empty"], error=OptionError)
     for wrong in (5, [None]):
         fails("loaded from a path", wrong, error=OptionError)
 

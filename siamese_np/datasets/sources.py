@@ -157,6 +157,10 @@ def _paths(source: Any) -> list[str] | None:
         raise OptionError(f"a data set is loaded from a path, or from several in a list, not {source!r}") from None
     if not paths:
         raise OptionError("a data set needs a source, but the list of sources is empty")
+    real = [os.path.realpath(path) for path in paths]
+    for i, path in enumerate(real):
+        if path in real[:i]:  # its pictures would be for training and testing at once
+            raise OptionError(f"{paths[i]} is given twice: name each source of data once")
     return paths
 
 
