@@ -71,7 +71,7 @@ def test_truncated_anywhere(fails, zipped):
         fails(content[:length], "empty|not an IDX file|ends inside|too short|truncated")
 
 
-@given(st.integers(0, len(gzip.compress(SMALL)) * 8 - 1))
+@given(st.integers(0, len(gzip.compress(SMALL, mtime=0)) * 8 - 1))
 def test_a_flipped_bit_in_gzip_is_noticed(tmp_path_factory, bit):
     content = bytearray(gzip.compress(SMALL, mtime=0))
     content[bit // 8] ^= 1 << bit % 8
@@ -94,10 +94,10 @@ def test_a_flipped_bit_in_gzip_is_noticed(tmp_path_factory, bit):
         (header(0x0A, 1) + b"\0", "unknown IDX type code 0x0a"),
         (bytes([0, 0, 8, 0]) + b"\0", "0 dimensions"),
         (SMALL + b"\0", "too long"),
-        (gzip.compress(SMALL + b"\0"), "too long"),
-        (gzip.compress(b"label,pixel\n"), "not an IDX file"),
-        (gzip.compress(SMALL) + b"more", "damaged gzip"),
-        (gzip.compress(gzip.compress(SMALL)), "not an IDX file"),
+        (gzip.compress(SMALL + b"\0", mtime=0), "too long"),
+        (gzip.compress(b"label,pixel\n", mtime=0), "not an IDX file"),
+        (gzip.compress(SMALL, mtime=0) + b"more", "damaged gzip"),
+        (gzip.compress(gzip.compress(SMALL, mtime=0), mtime=0), "not an IDX file"),
         (header(8, *[1] * 255) + b"\0", "255 dimensions that no array can have"),
         (header(8, 0, *[2**32 - 1] * 5), "dimensions that no array can have"),
     ],
