@@ -20,6 +20,7 @@ from siamese_np.augment import AUGMENTATIONS, augmented
 from siamese_np.checkpoint import identity, own_parts
 from siamese_np.config import TrainConfig
 from siamese_np.datasets import Dataset
+from siamese_np.diagnosis import first_not_finite
 from siamese_np.errors import OptionError, ShapeError, TrainingError
 from siamese_np.evaluation_pairs import evaluation_pairs
 from siamese_np.losses import ContrastiveLoss
@@ -138,13 +139,22 @@ class Training:
     def take_step(self, batch: NDArray[np.int64], step: int) -> None:
         """Forward, backward, and a step of the optimizer, with batch number `step` of the epoch.
 
-        TrainingError where the loss is not finite.
+        TrainingError where the loss or a gradient is not finite, and the weights stay as they were before the step.
         """
-        config, epoch = self.config, len(self.history)
-        self.siamese.network.zero_grads()
-        loss = self.protocol.gradients(self.siamese, batch, self._change(epoch, step))
-        if not math.isfinite(loss):
-            raise self._diverged(f"the loss became {loss} in epoch {epoch + 1}, step {step + 1}")
+        config, epoch, network = self.config, len(self.history), self.siamese.network
+
+        def gradients() -> float:
+            network.zero_grads()
+            return self.protocol.gradients(self.siamese, batch, self._change(epoch, step))
+
+        loss = gradients()
+        with np.errstate(over="ignore", invalid="ignore"):
+            squares = network.grads @ network.grads  # quicker than to look at each, but may overflow
+        finite = math.isfinite(squares) or bool(np.isfinite(network.grads).all())
+        if not (math.isfinite(loss) and finite):
+            what = "a gradient held NaN or infinity" if math.isfinite(loss) else f"the loss became {loss}"
+            where = first_not_finite(network, gradients)
+            raise self._diverged(f"{what} in epoch {epoch + 1}, step {step + 1}", where, math.isfinite(loss))
         self.optimizer.step(config.learning_rate * SCHEDULES[config.schedule](self.optimizer.steps / self.total_steps))
         self.losses.append(loss)
 
@@ -188,14 +198,13 @@ class Training:
         row = max(history, key=itemgetter("validation_pair_accuracy")) if self.protocol.keeps_best else history[-1]
         return {"accuracy": row["validation_pair_accuracy"], "threshold": row["threshold"], "epoch": row["epoch"]}
 
-    def _diverged(self, what: str) -> TrainingError:
+    def _diverged(self, what: str, where: str = "", in_backward: bool = False) -> TrainingError:
         cause = ""
-        if {"network", "loss"} & set(self.own) and any(np.isnan(kept).any() for kept in self.optimizer.state.values()):
-            what = "a gradient held NaN"  # which the optimizer keeps
+        if in_backward and {"network", "loss"} & set(self.own):
             cause = "check the backward passes of your own layers and loss with the gradient checker, or "
         return TrainingError(
             f"{what}; {cause}lower the learning rate (it is {self.config.learning_rate:g}) and start again, "
-            "in another run folder or with --overwrite"
+            "in another run folder or with --overwrite" + (f"; the first to hold it: {where}" if where else "")
         )
 
     @cached_property
