@@ -156,3 +156,11 @@ def test_a_stack_is_read_as_its_pictures_are(digits):
         as_mnist_form(stack)
     with pytest.raises(DataError, match="3-D array"):
         as_mnist_form(stack[0])
+
+
+@pytest.mark.parametrize("side", [100, 400])
+def test_a_border_that_is_nearly_of_one_colour_counts_as_one(side, dataset):
+    """A fat 1 with the ripples that resampling leaves around it: without a margin it would be the background."""
+    fat = pictures.as_bytes(0.9 - 0.75 * np.pad(pictures.stroke(dataset.test.images[4035, ..., 0], 600), 100))
+    form = to_mnist_form(np.asarray(Image.fromarray(fat).resize((side, side), Image.Resampling.LANCZOS)))
+    assert form[14, 14] > 0.9 and np.corrcoef(form.ravel(), dataset.test.images[4035].ravel())[0, 1] > 0.9

@@ -34,7 +34,7 @@ def on_its_ground(picture: Float) -> tuple[Float, Border]:
     if touching:
         picture = _with_margin(picture, 2)
     top, left, picture = _without_even_border(picture, contrast)
-    even = np.ptp(border_of(picture)) <= _EVEN * contrast
+    even = np.ptp(border_of(picture)) <= 2.1 * _EVEN * contrast  # each of its pixels is that near to the first
     margin = round(_MARGIN * max(picture.shape)) if touching or even else 0
     top, left = margin - top + 2 * touching, margin - left + 2 * touching
     return np.pad(picture, margin, mode="edge"), (top, top + height, left, left + width)
