@@ -72,7 +72,7 @@ TEXTBOOK_ROUTE = [
 def test_the_textbook_route_is_these_files():
     functions = walk(SIAMESE_NP_KERNELS="textbook")
     assert sorted(functions) == sorted(TEXTBOOK_ROUTE)
-    assert lines(*(PACKAGE / name for name in functions)) <= 2_720
+    assert lines(*(PACKAGE / name for name in functions)) <= 2_800
     assert sum(functions.values()) <= 630
 
 
@@ -80,14 +80,14 @@ def test_the_compiled_step():
     functions = walk(SIAMESE_NP_KERNELS="compiled", NUMBA_DISABLE_JIT="1")
     assert {"kernels/conv/winograd.py", "kernels/conv/sparse_backward.py", "kernels/dense.py"} < set(functions)
     assert not any(name.startswith("textbook/") for name in functions)
-    assert lines(*(PACKAGE / name for name in functions)) <= 4_900
+    assert lines(*(PACKAGE / name for name in functions)) <= 4_960
     assert sum(functions.values()) <= 1_640
 
 
 # The files and folders of each room, and how many lines of Python it may have.
 ROOMS = {
     "front rooms and textbook": (
-        4_420,
+        4_540,
         *("layers.py", "fusion.py", "network.py", "presets.py", "losses.py", "distances.py", "optimizers.py"),
         *(
             "pairs.py",
@@ -107,7 +107,7 @@ ROOMS = {
     "gradient checker": (6_110, "gradcheck"),
     "benchmark and ladder": (3_020, "bench", "ladder"),
     "measurements and pictures": (
-        1_560,
+        1_640,
         "metrics.py",
         "bootstrap.py",
         "evaluation.py",
@@ -118,7 +118,7 @@ ROOMS = {
     ),
     "data sets and reading": (2_900, "datasets", "reading.py"),
     "files and command line": (
-        2_000,
+        2_080,
         "storage.py",
         "export.py",
         "description.py",
@@ -128,14 +128,15 @@ ROOMS = {
         "_process.py",
     ),
     "collections": (920, "collection"),
-    "what the network does not know": (260, "novelty.py", "models"),
+    "what the network does not know": (290, "novelty.py", "models"),
+    "what went wrong in a step": (130, "diagnosis.py"),
     "for other tools": (400, "estimator.py", "projector.py"),
     "accuracy tables": (640, "reproduce"),
     "report": (390, "report", "pages"),
     "trace and learn": (1_760, "learn", "tracing", "ledger.py"),
     "benchmarks": (2_050, str(Path(__file__).parent.parent / "benchmarks")),
 }
-ALL = 28_900  # of the package
+ALL = 29_300  # of the package
 
 
 EXERCISES = PACKAGE / "learn" / "exercises"  # files for the user to fill in, not code of the package
