@@ -5,8 +5,8 @@ import pictures
 import pytest
 from PIL import Image
 
-from siamese_np import TrainConfig, train_run
-from siamese_np.datasets import Dataset, Split, load_dataset
+from siamese_np import load_model
+from siamese_np.datasets import load_dataset
 from siamese_np.datasets.mnist_form import as_mnist_form, to_mnist_form
 from siamese_np.errors import DataError
 
@@ -17,13 +17,11 @@ def dataset():
 
 
 @pytest.fixture(scope="module")
-def reader(dataset):
+def reader():
     """Embeds forms (N, 28, 28), and names the class of the nearest mean."""
-    few = Split(dataset.validation.images[:600], dataset.validation.classes[:600])  # to measure on, which takes time
-    siamese = train_run(TrainConfig(), Dataset("MNIST", dataset.train, few, few)).siamese
-    emb = np.concatenate([siamese.embed(dataset.train.images[i : i + 2000]) for i in range(0, 10_000, 2000)])
-    classes = dataset.train.classes[: len(emb)]
-    means = np.stack([emb[classes == k].mean(0) for k in range(10)])
+    siamese = load_model("mnist")
+    assert siamese.novelty is not None
+    means = siamese.novelty.class_means
 
     def embed(forms):
         return siamese.embed(np.ascontiguousarray(forms, np.float32)[..., np.newaxis])
