@@ -404,6 +404,10 @@ def change(path: Path, old: str, new: str) -> None:
         (lambda folder: change(folder / store.STATE, '"rows": 2', f'"rows": {10**40}'), "state.json is damaged"),
         (lambda folder: change(folder / store.ROWS, "[1, 2]", "   1.0"), "line 1 describes no picture"),
         (lambda folder: change(folder / store.STATE, '"replaced": []', '"replaced": [2]'), "state.json is damaged"),
+        (
+            lambda folder: change(folder / store.STATE, '"embedding_size": ', '"embedding_size": true, "was": '),
+            "damaged",
+        ),
         (lambda folder: change(folder / store.STATE, "collection 1", "collection 9"), "state.json is damaged"),
         (lambda folder: change(folder / store.STATE, "{", "[" * 100_000), "state.json is damaged"),
         (lambda folder: cut(folder / store.STATE, 9), "state.json is damaged"),

@@ -203,8 +203,8 @@ def _read_state(folder: Path) -> dict[str, Any]:
         raise DataError(f"cannot read {folder / STATE}: {error.strerror}") from None
     with contextlib.suppress(ValueError, TypeError, KeyError):
         state = parse_json(content)
-        counts = [state["rows"], state["row_bytes"], state["embedding_size"] - 1, *state["replaced"]]
-        right = all(type(count) is int and 0 <= count < 1 << 48 for count in counts)
+        counts = [state["rows"], state["row_bytes"], E := state["embedding_size"], *state["replaced"]]
+        right = E and all(type(count) is int and 0 <= count < 1 << 48 for count in counts)
         right = right and all(row < state["rows"] for row in state["replaced"]) and state["format"] == FORMAT
         if right and {"views", "model"} <= set(state) and isinstance(state["input"], dict):
             return dict(state)
