@@ -213,7 +213,7 @@ def check_finite(images: NDArray[Any], count: int | None = None) -> NDArray[Any]
     if not (math.isfinite(high) and math.isfinite(low)):
         bad = int(np.isfinite(images.reshape(len(images), -1)).all(axis=1).argmin()) % (count or len(images))
         raise ShapeError(f"image {bad} holds NaN or infinity; every pixel must be a finite number")
-    if high > 2 and low >= 0 and images.ndim == 4 and (images == np.rint(images)).all():
+    if 2 < high <= 65535 and low >= 0 and images.ndim == 4 and (images == np.rint(images)).all():
         raise ShapeError(f"images must be in [0, 1], but these are whole numbers up to {high:g}: divide them by 255")
     return images
 

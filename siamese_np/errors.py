@@ -10,8 +10,9 @@ import re
 class SiameseError(ValueError):
     """Base of all errors below: something the caller gave is wrong."""
 
-    def __init__(self, sentence: object) -> None:
-        super().__init__(re.sub(r"\s*\n\s*", " ", str(sentence)))  # the repr of an array has several lines
+    def __init__(self, sentence: object, code: str = "") -> None:
+        # the repr of an array has several lines; code to be copied keeps its own
+        super().__init__(re.sub(r"\s*\n\s*", " ", str(sentence)) + code)
 
 
 class DataError(SiameseError):

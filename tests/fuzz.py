@@ -235,7 +235,7 @@ def _idx(zipped: bool) -> Format:
 
 def _picture(kind: str) -> Format:
     """Pictures of one kind, grey and in colour."""
-    light = np.uint8(np.hypot(*np.mgrid[-12:12, -9:9]) < 8) * 200 + 20
+    light = np.uint8(np.hypot(*np.mgrid[-24:24, -18:18]) < 14) * 200 + 20
     ways: list[dict[str, Any]] = [{}]
     if kind == "TIFF":
         ways += [{"compression": compression} for compression in ("tiff_lzw", "tiff_adobe_deflate", "packbits")]

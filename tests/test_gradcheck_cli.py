@@ -84,7 +84,7 @@ def test_the_window_of_conv2d(capsys):
         (["--kernel", "3,3"], "--kernel is for conv2d alone"),
         (["relu", "--tolerance", "2"], "tolerance"),
         (["relu", "--tolerance", "small"], "argument --tolerance: invalid float value: 'small'"),
-        (["relu", "--entrys", "3"], "unrecognized arguments: --entrys 3"),
+        (["relu", "--entrys", "3"], "there is no option --entrys; did you mean --entries?"),
         (["relu", "--shape=--"], "argument --shape: expected a value, not --"),
         (["nowhere.py:Layer", "--shape", "4"], "there is no module nowhere"),
     ],

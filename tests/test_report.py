@@ -6,7 +6,6 @@ import io
 import json
 import re
 import sys
-import threading
 from dataclasses import replace
 from types import ModuleType
 
@@ -83,7 +82,7 @@ CONFIG = TrainConfig(epochs=2, batch_size=75)
 
 def test_norms_and_dead_units_are_those_of_the_first_batch(backend):
     training = Training(CONFIG, BLOBS, convolutional())
-    training.train_epoch(threading.Event())
+    training.train_epoch(lambda: False)
     network = training.siamese.network
     network.params[27] = -9  # one of the filters never fires
     network.grads[:] = 7
@@ -378,7 +377,8 @@ def test_images_of_any_kind_and_text_that_is_no_tag(shape, classes, show):
 @in_browser
 def test_the_other_map_is_offered_where_there_is_one(run, show, monkeypatch):
     done, dataset, evaluation = run
-    monkeypatch.setitem(sys.modules, "sklearn", None)
+    for name in ("sklearn", "sklearn.manifold"):
+        monkeypatch.setitem(sys.modules, name, None)
     window = show(page(evaluation, dataset, done.history, done.metrics))
     assert window.run("form.kind.options[1].disabled") and "t-SNE map needs scikit-learn" in text_of(window, "#maptext")
     places = np.stack([np.arange(300.0), np.zeros(300)], axis=1)

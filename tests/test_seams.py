@@ -458,7 +458,7 @@ def test_a_data_set_has_a_name_and_three_splits():
 
 def test_a_distortion_needs_images_of_channels():
     for images in (np.zeros((3, 4, 4), np.float32), [0.5]):
-        with pytest.raises(ShapeError, match=r"Distort needs an array of images \(N, H, W, C\), not"):
+        with pytest.raises(ShapeError, match=r"Distort needs an array of images \(N, H, W, C\) of real numbers, not"):
             SHIFT(images, np.random.default_rng(0))
 
 

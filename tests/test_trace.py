@@ -412,15 +412,15 @@ def test_one_sentence_and_status_2(model, tmp_path, capsys):
     for arguments, words in [
         ([tmp_path / "none.npz", "0", "1"], "none.npz"),
         ([tmp_path / "foreign.npz", "0", "1"], "damaged or not a file that siamese_np wrote"),
-        ([other, "0", "1"], "made for images (8, 8, 1), but image a is (28, 28, 1)"),
+        ([other, "0", "1"], "the model does not say what it was trained on; name the data to use (--data)"),
         ([own, "0", "1"], "layer 1, Doubled(), has no page in the textbook"),
         ([model, "0", "10000"], "test images 0 to 9999, not 10000"),
         ([model, "-1", "0"], "test images 0 to 9999, not -1"),
         ([model, "0", tmp_path / "none.png"], "there is no file"),
         ([model, "0", tmp_path / "text.png"], "not an image file"),
         ([model, "0", "1", "-o", tmp_path / "t.pdf"], "must end in .html"),
-        ([model, "0", "1", "-o", tmp_path / "none" / "t.html"], "there is no folder"),
-        ([model, "0", "1", "--data", tmp_path / "none"], "there is no folder"),
+        ([model, "0", "1", "-o", tmp_path / "none" / "t.html"], "there is no file or folder"),
+        ([model, "0", "1", "--data", tmp_path / "none"], "there is no file or folder"),
     ]:
         given = ["trace", *map(str, arguments)]
         given += [] if "-o" in given else ["-o", str(tmp_path / "t.html")]

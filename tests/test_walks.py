@@ -73,7 +73,7 @@ def test_the_textbook_route_is_these_files():
     functions = walk(SIAMESE_NP_KERNELS="textbook")
     assert sorted(functions) == sorted(TEXTBOOK_ROUTE)
     assert lines(*(PACKAGE / name for name in functions)) <= 2_800
-    assert sum(functions.values()) <= 630
+    assert sum(functions.values()) <= 690
 
 
 def test_the_compiled_step():
@@ -81,7 +81,7 @@ def test_the_compiled_step():
     assert {"kernels/conv/winograd.py", "kernels/conv/sparse_backward.py", "kernels/dense.py"} < set(functions)
     assert not any(name.startswith("textbook/") for name in functions)
     assert lines(*(PACKAGE / name for name in functions)) <= 4_960
-    assert sum(functions.values()) <= 1_640
+    assert sum(functions.values()) <= 1_690
 
 
 # The files and folders of each room, and how many lines of Python it may have.

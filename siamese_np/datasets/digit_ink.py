@@ -87,7 +87,8 @@ def ink_is_light(picture: Float) -> bool:
         return _outer_edges(small, _CLEAR_EDGE)[0] > 0
     low, high = np.quantile(picture, [0.02, 0.98])
     share = np.clip((picture - low) / max(high - low, 1e-6), 0, 1)  # most of the border is background, and ink is
-    return bool(share[1:-1, 1:-1].mean() - border_of(share).mean() + 0.5 - share.mean() > 0)  # rather inside, and rare
+    inside = share[1:-1, 1:-1] if min(share.shape) > 2 else share
+    return bool(inside.mean() - border_of(share).mean() + 0.5 - share.mean() > 0)  # rather inside, and rare
 
 
 def _outer_edges(small: Float, share: float) -> tuple[float, tuple[slice, slice] | None]:

@@ -155,5 +155,5 @@ class Copies:
             held = self.thing[0] if isinstance(self.thing, tuple) else self.thing
             name = type(held.thing if isinstance(held, Call) else held).__name__
             raise OptionError(
-                f"{name} cannot be copied for each forward pass: copy.deepcopy raised {describe(error)}{RECIPE}"
+                f"{name} cannot be copied for each forward pass: copy.deepcopy raised {describe(error)}", RECIPE
             ) from error

@@ -158,7 +158,7 @@ class _Finder:
                 continue
             except (Exception, SystemExit) as error:
                 sentence = f"{self.name}: backward{way} raised {describe(error)}, and no other way to call it was found"
-                failed.append(OptionError(sentence + RECIPE))
+                failed.append(OptionError(sentence, RECIPE))
                 continue
             read = {key: self.read(source, returned, after) for key, source in sources.items()}
             usual = way.sources == ("dout", "cache")  # then a gradient of another shape is a fault, not a sign
@@ -173,12 +173,12 @@ class _Finder:
                 break
         if not found:
             misfit = f"forward returned {kind(state[2])}, which does not fit what its backward takes"
-            raise failed[0] if failed else OptionError(f"{self.name}: {misfit}{RECIPE}")
+            raise failed[0] if failed else OptionError(f"{self.name}: {misfit}", RECIPE)
         self.way, self.out, sources, returned, after, dout = found
         self.find_parameters(state, returned, after, dout, set(sources.values()))
         self.sources = {**sources, **self.sources}
         if not self.sources:
-            raise OptionError(f"{self.name}: backward gave no gradient, neither returned nor kept{RECIPE}")
+            raise OptionError(f"{self.name}: backward gave no gradient, neither returned nor kept", RECIPE)
         self.describe(dout, state, returned, after)
 
     def in_order(self, returned: Any, after: Any) -> tuple[dict[str, calls.Key], list[tuple[calls.Key, Any]]]:

@@ -146,10 +146,12 @@ def _control_groups() -> Iterator[Path]:
 def _quota(group: Path) -> float:
     """How many processors' time a control group may use; the largest number where it has no limit."""
     with suppress(OSError, ValueError, ZeroDivisionError):  # no such file, or "max"
-        quota, period = map(int, (group / "cpu.max").read_text().split())  # version 2
+        quota, period = map(int, (group / "cpu.max").read_text(encoding="ascii").split())  # version 2
         return quota / period
     with suppress(OSError, ValueError, ZeroDivisionError):
-        quota, period = (int((group / f"cpu.cfs_{name}_us").read_text()) for name in ("quota", "period"))
+        quota, period = (
+            int((group / f"cpu.cfs_{name}_us").read_text(encoding="ascii")) for name in ("quota", "period")
+        )
         if quota > 0:
             return quota / period
     return sys.maxsize
