@@ -419,7 +419,7 @@ def test_one_sentence_and_status_2(model, tmp_path, capsys):
         ([model, "0", tmp_path / "none.png"], "there is no file"),
         ([model, "0", tmp_path / "text.png"], "not an image file"),
         ([model, "0", "1", "-o", tmp_path / "t.pdf"], "must end in .html"),
-        ([model, "0", "1", "-o", tmp_path / "none" / "t.html"], "there is no file or folder"),
+        ([model, "0", "1", "-o", tmp_path / "none" / "t.html"], "there is no folder"),
         ([model, "0", "1", "--data", tmp_path / "none"], "there is no file or folder"),
     ]:
         given = ["trace", *map(str, arguments)]
