@@ -15,6 +15,7 @@ from siamese_np.collection.pictures import Embedded, embed_batch, embedded, expa
 from siamese_np.collection.sheet import MAX_ROWS, Cell, Sheet, original
 from siamese_np.collection.store import Row
 from siamese_np.datasets import InputForm, Picture, read_image, read_images
+from siamese_np.distances import EuclideanDistance
 from siamese_np.errors import DataError, ModelError
 from siamese_np.network import SiameseNetwork
 
@@ -80,8 +81,7 @@ def compare(args: argparse.Namespace) -> Answer:
     sheet = Sheet(args.show, ["picture", "the network sees"])
     shown = {name: None if sheet.full else original(name, form.shape[2]) for name in (args.a, args.b)}
     both = embed_batch(siamese, [Picture(name, read_image(name, form), shown[name]) for name in (args.a, args.b)])
-    images = np.stack([one.picture.image for one in both])  # type: ignore[misc]
-    distance = float(siamese.distances(images[:1], images[1:])[0])
+    distance = float(EuclideanDistance().forward(both[0].emb[np.newaxis], both[1].emb[np.newaxis])[0][0])
     similar = distance < siamese.threshold
     result: dict[str, Any] = {"distance": distance, "threshold": siamese.threshold, "similar": similar}
     verdict, sign = ("similar", "below") if similar else ("dissimilar", "not below")
