@@ -232,7 +232,7 @@ def _grey(picture: Float) -> Float:
 def _corners(array: NDArray[Any]) -> NDArray[Any]:
     """The pixels (n, ...) of an array (h, w, ...) along its edges, near the corners: objects seldom reach these."""
     h, w = array.shape[:2]
-    thick, tall, wide = max(1, min(h, w) // 32), -(-h // _CORNER), -(-w // _CORNER)
+    thick, tall, wide = max(1, min(h, w) // 32), ceil(h / _CORNER), ceil(w / _CORNER)
     edge = np.zeros((h, w), bool)
     edge[:thick] = edge[-thick:] = edge[:, :thick] = edge[:, -thick:] = True
     edge[:, wide : w - wide] = edge[tall : h - tall] = False

@@ -30,6 +30,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from siamese_np._process import lock
 from siamese_np.errors import OptionError
 from siamese_np.runtime.cache import Entries, folder_for
 from siamese_np.runtime.scheduler import processors
@@ -148,7 +149,7 @@ def warn_not_kept(reason: object) -> None:
         warnings.warn(f"{says}: {reason}", RuntimeWarning, stacklevel=2)
 
 
-def _one_at_a_time(compile_once: Callable[[Any], Any], lock: Path | None) -> Callable[[Any], Any]:
+def _one_at_a_time(compile_once: Callable[[Any], Any], turn: Path | None) -> Callable[[Any], Any]:
     """Wait while another process compiles the same kernel: then it is in the cache.
 
     And disable garbage collection meanwhile: of all the objects Numba makes, it would take a tenth of the time.
@@ -158,7 +159,7 @@ def _one_at_a_time(compile_once: Callable[[Any], Any], lock: Path | None) -> Cal
         collecting = gc.isenabled()
         gc.disable()
         try:
-            with _locked(lock):
+            with _locked(turn):
                 return compile_once(signature)
         finally:
             if collecting:
@@ -171,15 +172,11 @@ def _one_at_a_time(compile_once: Callable[[Any], Any], lock: Path | None) -> Cal
 def _locked(path: Path | None) -> Iterator[None]:
     """Keep a file locked, where there can be one. Who keeps it locked for a minute is waited for no longer."""
     with ExitStack() as stack:
-        with suppress(ImportError, OSError):
-            import fcntl
-
-            file, last = stack.enter_context(open(path or os.devnull, "ab")), time.monotonic() + TURN_SECONDS
-            while path and time.monotonic() < last:
-                with suppress(BlockingIOError):
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                time.sleep(0.01)
+        with suppress(OSError):
+            if path:
+                file, last = stack.enter_context(open(path, "ab")), time.monotonic() + TURN_SECONDS
+                while not lock(file.fileno()) and time.monotonic() < last:
+                    time.sleep(0.01)
         yield
 
 
