@@ -11,7 +11,6 @@ import difflib
 import json
 import logging
 import os
-import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from importlib import metadata
@@ -22,8 +21,6 @@ from siamese_np._process import discard, on_signal, safe_streams
 from siamese_np.errors import OptionError, SiameseError
 
 if TYPE_CHECKING:
-    from siamese_np.config import TrainConfig
-    from siamese_np.datasets import Dataset
     from siamese_np.network import SiameseNetwork
 
 # Of each command, for its help
@@ -89,7 +86,7 @@ def train(args: argparse.Namespace) -> int:
     from siamese_np.config import TrainConfig
     from siamese_np.datasets import load_dataset
     from siamese_np.evaluation import text
-    from siamese_np.recipes import recipe
+    from siamese_np.recipes import fitted, recipe
     from siamese_np.run import train_run
 
     names = [field.name for field in dataclasses.fields(TrainConfig)]
@@ -98,7 +95,7 @@ def train(args: argparse.Namespace) -> int:
     if args.resume is None:
         config = recipe(args.recipe or "default", **given)
         dataset = load_dataset(args.data, args.split, args.size, args.channels, args.form)
-        config = _fitted(config, dataset, given)
+        config = fitted(config, dataset, given)
         folder = Path("runs") / f"{config.preset}-*" if args.out is None else Path(args.out)
     else:
         kept = {"recipe": args.recipe, "size": args.size, "colour": args.channels, "as": args.form, "out": args.out}
@@ -193,73 +190,9 @@ def gradcheck(args: argparse.Namespace) -> int:
 
 def export(args: argparse.Namespace) -> int:
     """Write a saved model for other tools: an ONNX file, plain arrays, or its embeddings for TensorBoard."""
-    from siamese_np.export import check_new, export_npz, export_onnx
-    from siamese_np.storage import check_not_model
+    from siamese_np.export_command import run
 
-    output = Path(args.output)
-    kind = args.to or ("npz" if output.suffix == ".npz" else "onnx")
-    if kind != "projector" and (args.input or args.index or args.data):
-        raise OptionError(f"images, --index and --data go with --to projector, not with --to {kind}")
-    siamese = _load(args)
-    check_not_model(output, args.model)
-    status = 0
-    if kind == "onnx":
-        check_new(output, args.overwrite or output.suffix == ".onnx")
-        told = export_onnx(siamese, output)
-        images, emb = (", ".join(map(str, told[end]["shape"])) for end in ("input", "output"))
-        what, end = f"network of {told['parameters']:,} parameters", f": images ({images}) in, embeddings ({emb}) out"
-    elif kind == "npz":
-        told = export_npz(siamese, output, args.overwrite)
-        what, end = f"{len(told['arrays'])} arrays of {told['parameters']:,} parameters", ""
-    else:
-        status, told = _project(args, siamese, output)
-        what, end = (
-            f"{told['embeddings']:,} embeddings",
-            f": `tensorboard --logdir {shlex.quote(str(output))}` shows it",
-        )
-    return _answer(args, status, {"file": args.output, "to": kind, **told}, f"{what} written to {args.output}{end}")
-
-
-def _project(args: argparse.Namespace, siamese: "SiameseNetwork", output: Path) -> tuple[int, dict[str, Any]]:
-    """Write the projector's files of an index, of given images, or of the test images; exit status, and what to say."""
-    import numpy as np
-
-    from siamese_np.collection.index import open_collection
-    from siamese_np.collection.pictures import expanded, status_of
-    from siamese_np.datasets import Picture, form_of, load_data_of, read_images
-    from siamese_np.export import check_new
-    from siamese_np.projector import export_projector
-
-    check_new(output, args.overwrite)  # before images are read and embedded
-    if (args.input != []) + (args.index is not None) + (args.data is not None) > 1:
-        raise OptionError("choose one: images, --index or --data")
-    if args.index is not None:
-        index = open_collection(Path(args.index), siamese)
-        rows = sorted(set(range(len(index))) - set(index.replaced))
-        told = [index.row(i) for i in rows]
-        columns: dict[str, Sequence[Any]] = {"name": [row.path for row in told]}
-        if any(row.class_name is not None for row in told):
-            columns["class"] = [row.class_name or "" for row in told]
-        return 0, export_projector(index.emb[rows], output, columns=columns, overwrite=args.overwrite)
-    status, skipped = 0, {}
-    if args.input:
-        unreadable: list[Picture] = []
-        pictures = list(read_images(expanded(args.input), form_of(siamese), unreadable.append))
-        status, told_of = status_of(unreadable, len(pictures))
-        skipped["unreadable"] = told_of
-        images = np.stack([picture.image for picture in pictures])  # type: ignore[misc]
-        columns = {"name": [picture.name for picture in pictures]}
-        if any(picture.class_name is not None for picture in pictures):
-            columns["class"] = [picture.class_name or "" for picture in pictures]
-    else:
-        dataset = load_data_of(siamese, args.data, log=_log)
-        images, classes = dataset.test.images, dataset.test.classes.tolist()
-        named = dataset.class_names
-        columns = {
-            "name": [f"test image {number}" for number in range(len(images))],
-            "class": [named[number] for number in classes] if named else classes,
-        }
-    return status, export_projector(siamese.embed(images), output, images, columns, args.overwrite) | skipped
+    return _answer(args, *run(args, _log))
 
 
 def reproduce(args: argparse.Namespace) -> int:
@@ -627,20 +560,6 @@ def _shape(text: str) -> tuple[int, ...]:
         return tuple(int(length) for length in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(f"a shape is whole numbers such as 4,10, not {text!r}") from None
-
-
-def _fitted(config: "TrainConfig", dataset: "Dataset", given: dict[str, Any]) -> "TrainConfig":
-    """`config` with a smaller preset for small images and smaller batches for few, where none was `given`."""
-    import numpy as np
-
-    from siamese_np.presets import fitting
-
-    train = dataset.train
-    fit: dict[str, Any] = {"preset": fitting(config.preset, train.images.shape[1:])}
-    if config.protocol == "batch":
-        few = max(2 * len(np.unique(train.classes)), len(train) // 4)
-        fit["batch_size"] = min(config.batch_size, few, len(train))
-    return dataclasses.replace(config, **{name: value for name, value in fit.items() if name not in given})
 
 
 def _load(args: argparse.Namespace) -> "SiameseNetwork":

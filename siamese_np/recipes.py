@@ -4,10 +4,16 @@ All were chosen on the validation images, the last 10,000 of the training images
 image chose anything. What a row leaves out is the default of `TrainConfig`, which is the recipe ``default``.
 """
 
+from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from siamese_np.config import TrainConfig
+from siamese_np.datasets import Dataset
 from siamese_np.errors import OptionError
+from siamese_np.presets import fitting
 
 RECIPES: dict[str, dict[str, Any]] = {
     # The best within a few minutes. A third block, a long schedule, mild augmentation and weight decay each lowered the
@@ -40,3 +46,13 @@ def recipe(name: str = "default", **options: Any) -> TrainConfig:
     if RECIPES[name] and (protocol := options.get("protocol", "batch")) != "batch":
         raise OptionError(f"the recipe {name} is for the protocol batch, not for {protocol}")
     return TrainConfig(**{**RECIPES[name], **options})
+
+
+def fitted(config: TrainConfig, dataset: Dataset, given: Collection[str] = ()) -> TrainConfig:
+    """`config` with a smaller preset for small images and smaller batches for few, but for the options `given`."""
+    train = dataset.train
+    fit: dict[str, Any] = {"preset": fitting(config.preset, train.images.shape[1:])}
+    if config.protocol == "batch":
+        few = max(2 * len(np.unique(train.classes)), len(train) // 4)
+        fit["batch_size"] = min(config.batch_size, few, len(train))
+    return replace(config, **{name: value for name, value in fit.items() if name not in given})

@@ -121,6 +121,7 @@ ROOMS = {
         2_080,
         "storage.py",
         "export.py",
+        "export_command.py",
         "description.py",
         "checkpoint.py",
         "cli.py",
