@@ -56,8 +56,11 @@ def drawn(text: str) -> str:
 
 
 @contextlib.contextmanager
-def png_figure(path: PathLike, width: float, height: float, **layout: Any) -> Iterator["Figure"]:
-    """An empty figure of so many inches, written to `path` as PNG, whatever its name, when the block ends well."""
+def png_figure(path: PathLike, width: float, height: float, kind: str = "run", **layout: Any) -> Iterator["Figure"]:
+    """An empty figure of so many inches, written to `path` as PNG, whatever its name, when the block ends well.
+
+    The file says of what `kind` it is, for `check_output`.
+    """
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -67,7 +70,7 @@ def png_figure(path: PathLike, width: float, height: float, **layout: Any) -> It
         fig = Figure(figsize=(width, height), **layout)
         FigureCanvasAgg(fig)
         yield fig
-        fig.savefig(content, format="png")
+        fig.savefig(content, format="png", metadata={"Software": f"siamese-np {kind}"})
     write_atomically(Path(path), content.getvalue())
 
 

@@ -4,6 +4,8 @@ import codecs
 import contextlib
 import errno
 import io
+import json
+import math
 import os
 import re
 import signal
@@ -32,6 +34,22 @@ class _Log:
         return getattr(self._stream, name)
 
 
+def to_json(value: Any, indent: int | None = None) -> str:
+    """`value` as JSON, which has no NaN and no infinity: they become null."""
+    try:
+        return json.dumps(value, indent=indent, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 @contextlib.contextmanager
 def safe_streams() -> Iterator[None]:
     """Make standard output and standard error safe to write to, whatever the caller of the command made of them.
@@ -45,12 +63,12 @@ def safe_streams() -> Iterator[None]:
             setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="siamese_np.escape")
-    out, log = sys.stdout, sys.stderr
+    out, err = sys.stdout, sys.stderr
     try:
-        with contextlib.redirect_stderr(cast(Any, _Log(log))):
+        with contextlib.redirect_stderr(cast(Any, _Log(err))):
             yield
     finally:
-        for stream in (out, log):
+        for stream in (out, err):
             try:
                 stream.flush()
             except (OSError, ValueError):
@@ -74,9 +92,17 @@ def _escape(error: UnicodeError) -> tuple[str | bytes, int]:
 codecs.register_error("siamese_np.escape", _escape)
 
 
-def printed(text: str) -> str:
-    """`text` with each control character as an escape: the name of a file may hold new lines, or move the cursor."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", lambda found: ascii(found[0])[1:-1], text)
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+def printed(text: str, keep: str = "") -> str:
+    """`text` with an escape for each control character that is not to be kept: the name of a file may hold any."""
+    return _CONTROLS.sub(lambda found: found[0] if found[0] in keep else ascii(found[0])[1:-1], text)
+
+
+def log(line: str, keep: str = "") -> None:
+    """Write a line to standard error, `printed`."""
+    print(printed(line, keep), file=sys.stderr, flush=True)
 
 
 def _interrupt(number: int, frame: Any) -> None:
@@ -101,9 +127,20 @@ def on_signal(handle: Callable[[int, Any], None] = _interrupt) -> Iterator[None]
         for number in before:
             signal.signal(number, handle)
         yield
+    except Exception as error:
+        if _began_with_interrupt(error):
+            raise KeyboardInterrupt from error
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _began_with_interrupt(error: BaseException | None) -> bool:
+    """Whether `error` came while KeyboardInterrupt was on its way: a zip file that is cut off refuses to be closed."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
 
 
 @contextlib.contextmanager

@@ -81,8 +81,8 @@ def load_checkpoint(
         if config not in (None, training.config):
             raise ModelError(f"the run in {folder} keeps its configuration: {training.config}")
         check_progress(path, header, training)
-        training.history, training.best = header["history"], header["best"]
-        training.optimizer.steps, training.seconds = header["steps"], header["seconds"]
+        training.history = [{k: np.nan if v is None else v for k, v in row.items()} for row in header["history"]]
+        training.best, training.optimizer.steps, training.seconds = (header[k] for k in ("best", "steps", "seconds"))
         training.losses = [0.0] * (header["steps"] - len(training.history) * training.protocol.steps)
         made.append(training)
         return _arrays(training)
@@ -266,7 +266,7 @@ def _is_history(rows: list[Any], health: list[str]) -> bool:
         isinstance(row, dict)
         and set(row) in (ROW, {*ROW, *health})
         and all(np.isfinite(as_number(row[name])) for name in ROW)
-        and all(type(row.get(name, 0.0)) is float and not row.get(name, 0.0) < 0 for name in health)  # or NaN
+        and all(type(v := row.get(name)) in (float, type(None)) and not (v or 0.0) < 0 for name in health)  # or NaN
         and all(row[name] >= 0 for name in ROW - {"loss"})  # a loss of the user's may be below 0
         and row["epoch"] == number
         and row["validation_pair_accuracy"] <= 1

@@ -8,7 +8,6 @@ import argparse
 import contextlib
 import dataclasses
 import difflib
-import json
 import logging
 import os
 import sys
@@ -17,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
-from siamese_np._process import discard, on_signal, safe_streams
+from siamese_np._process import discard, log, on_signal, printed, safe_streams, to_json
 from siamese_np.errors import OptionError, SiameseError
 
 if TYPE_CHECKING:
@@ -74,9 +73,9 @@ def _status(arguments: Sequence[str]) -> int:
         return 0
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        return _mistake(args, arguments, f"{where}{error.strerror or error}")
+        return _mistake(args, arguments, printed(f"{where}{error.strerror or error}"))
     except KeyboardInterrupt:
-        _log("siamese-np: interrupted")
+        log("siamese-np: interrupted")
         return 130
 
 
@@ -124,7 +123,7 @@ def evaluate(args: argparse.Namespace) -> int:
     from siamese_np.datasets import load_data_of
 
     siamese = _load(args)
-    dataset = load_data_of(siamese, args.data, args.split, _log)
+    dataset = load_data_of(siamese, args.data, args.split, log)
     if siamese.views:  # the model's threshold is of single embeddings
         siamese.threshold = evaluation.calibrated(siamese.embed, dataset)
     metrics = {"views": siamese.views, **evaluation.evaluate(siamese, dataset).metrics}
@@ -173,8 +172,10 @@ def gradcheck(args: argparse.Namespace) -> int:
         {str(name): given[name] for name in names if name in given}
         for names in (("kernel", "stride", "pad"), ("tolerance", "strict", "entries", "seconds", "reseed"))
     )
-    if args.plot and not Path(args.plot).absolute().parent.is_dir():
-        raise OptionError(f"there is no folder {Path(args.plot).parent} for --plot")
+    if args.plot:
+        from siamese_np.storage import check_output, png_mark
+
+        check_output(Path(args.plot), "--plot", png_mark("gradcheck"), args.overwrite)
     start = time.perf_counter()
     with no_longer_than(args.seconds, str(args.target), args.json):
         report = check_target(args.target, args.shape, args.seed, window, progress=True, **options)
@@ -183,7 +184,7 @@ def gradcheck(args: argparse.Namespace) -> int:
         from siamese_np.gradcheck.plot import plot
 
         plot(report, args.plot)
-        _log(f"V-curves: {args.plot}")
+        log(f"V-curves: {args.plot}")
     _result(args, report.to_dict(), text(report, seconds, show_curve=args.target is not None))
     return 130 if report.interrupted else EXIT[report.verdict]
 
@@ -192,7 +193,7 @@ def export(args: argparse.Namespace) -> int:
     """Write a saved model for other tools: an ONNX file, plain arrays, or its embeddings for TensorBoard."""
     from siamese_np.export_command import run
 
-    return _answer(args, *run(args, _log))
+    return _answer(args, *run(args, log))
 
 
 def reproduce(args: argparse.Namespace) -> int:
@@ -215,14 +216,14 @@ def bench(args: argparse.Namespace) -> int:
     """Measure this machine, the kernels, whole training steps, and other frameworks beside them."""
     from siamese_np.bench.command import run
 
-    return run(args)
+    return run(args, _result)
 
 
 def bench_compare(args: argparse.Namespace) -> int:
     """Say which timings of two benchmark runs became slower."""
     from siamese_np.bench.command import compare
 
-    return compare(args)
+    return compare(args, _result)
 
 
 def learn(args: argparse.Namespace) -> int:
@@ -403,7 +404,7 @@ def _parser(with_config: bool) -> "tuple[_Parser, dict[str, _Parser]]":
         help="ONNX file, folder for TensorBoard's projector, or weights as plain arrays (onnx; of PATH.npz, npz)",
     )
     sub.add_argument("-o", "--output", metavar="PATH", required=True, help="file to write, or folder of projector")
-    sub.add_argument("--overwrite", action="store_true", help="replace it, if it exists; an ONNX file always is")
+    sub.add_argument("--overwrite", action="store_true", help="replace it, if it exists; ONNX files of ours always are")
     sub.add_argument("--index", metavar="INDEX", help="of projector: collection or .npz written by embed")
     sub.add_argument("--data", metavar="DIR", help="of projector: data whose test images to embed")
 
@@ -499,6 +500,9 @@ def _parser(with_config: bool) -> "tuple[_Parser, dict[str, _Parser]]":
 
     sub = command(info, "say what this installation is and uses")
     sub.add_argument("--warm-up", action="store_true", help="compile all kernels of the presets now")
+    for name in ("embed", "compare", "search", "classify", "gradcheck", "trace", "reproduce", "bench"):
+        words = "replace a file that is there, though this command did not write it"
+        commands.choices[name].add_argument("--overwrite", action="store_true", help=words)
     return parser, cast(Any, commands.choices)
 
 
@@ -573,15 +577,15 @@ def _load(args: argparse.Namespace) -> "SiameseNetwork":
 def _mistake(args: argparse.Namespace, arguments: Sequence[str], sentence: str) -> int:
     if "--json" in arguments and not hasattr(args, "told"):  # one object and nothing else
         with contextlib.suppress(OSError):
-            print(json.dumps({"error": sentence}), flush=True)
-    _log(f"siamese-np: {sentence}")
+            print(to_json({"error": sentence}), flush=True)
+    log(f"siamese-np: {sentence}", "\n")  # of code in it
     return 2
 
 
 def _result(args: argparse.Namespace, result: dict[str, Any], lines: str) -> None:
     args.told = True
     try:
-        print(json.dumps(result) if args.json else lines, flush=True)
+        print(to_json(result) if args.json else printed(lines, "\n\t"), flush=True)
     except BrokenPipeError:  # the reader has gone, but a command may have more to do than to print
         discard(sys.stdout)
     except OSError as error:
@@ -591,20 +595,20 @@ def _result(args: argparse.Namespace, result: dict[str, Any], lines: str) -> Non
 @contextlib.contextmanager
 def _progress(quiet: bool) -> Iterator[None]:
     """Shows on standard error what the package logs; with `quiet` nothing comes there that a command writes."""
-    handler, log = logging.Handler(), logging.getLogger("siamese_np")
-    handler.emit = lambda record: _log(record.getMessage())  # type: ignore[method-assign]
-    level = log.level
+    handler, package = logging.Handler(), logging.getLogger("siamese_np")
+    handler.emit = lambda record: log(record.getMessage())  # type: ignore[method-assign]
+    level = package.level
     with contextlib.ExitStack() as stack:
         if quiet:
             nowhere = stack.enter_context(open(os.devnull, "w"))
             stack.enter_context(contextlib.redirect_stderr(nowhere))
-        log.addHandler(handler)
-        log.setLevel(logging.INFO)
+        package.addHandler(handler)
+        package.setLevel(logging.INFO)
         try:
             yield
         finally:
-            log.removeHandler(handler)
-            log.setLevel(level)
+            package.removeHandler(handler)
+            package.setLevel(level)
 
 
 def _answer(args: argparse.Namespace, status: int, result: dict[str, Any], lines: str) -> int:
@@ -612,11 +616,7 @@ def _answer(args: argparse.Namespace, status: int, result: dict[str, Any], lines
     return status
 
 
-def _log(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
 def _log_beside_bar(line: str) -> None:
     from tqdm import tqdm
 
-    tqdm.write(line, file=sys.stderr)
+    tqdm.write(printed(line), file=sys.stderr)

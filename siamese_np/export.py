@@ -114,20 +114,14 @@ def export_npz(model: "SiameseNetwork | Sequential", path: str | Path, overwrite
     >>> told["arrays"], weights["dense_1.w"].shape
     ({'dense_1.w': [4, 3], 'dense_1.b': [3]}, (4, 3))
     """
-    from siamese_np.storage import write_atomically
+    from siamese_np.storage import check_output, write_atomically
 
     network, path = _network(model, "export_npz"), Path(path)
-    check_new(path, overwrite)
+    check_output(path, "export_npz", overwrite=overwrite)
     content, params = io.BytesIO(), network.named_params()
     np.savez(content, **params)  # type: ignore[arg-type]
     write_atomically(path, content.getvalue())
     return {"parameters": network.params.size, "arrays": {name: list(array.shape) for name, array in params.items()}}
-
-
-def check_new(path: Path, overwrite: bool) -> None:
-    """OptionError where `path` exists, unless it is to be overwritten."""
-    if not overwrite and path.exists():
-        raise OptionError(f"{path} exists already: choose another name, or overwrite it with --overwrite")
 
 
 def _network(model: Any, function: str) -> "Sequential":

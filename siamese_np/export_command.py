@@ -12,10 +12,10 @@ from siamese_np.collection.index import open_collection
 from siamese_np.collection.pictures import expanded, status_of
 from siamese_np.datasets import Picture, form_of, load_data_of, read_images
 from siamese_np.errors import OptionError
-from siamese_np.export import check_new, export_npz, export_onnx
+from siamese_np.export import export_npz, export_onnx
 from siamese_np.network import SiameseNetwork
 from siamese_np.projector import export_projector
-from siamese_np.storage import check_not_model, load_model
+from siamese_np.storage import check_output, load_model
 
 
 def run(args: argparse.Namespace, log: Callable[[str], None]) -> tuple[int, dict[str, Any], str]:
@@ -25,10 +25,10 @@ def run(args: argparse.Namespace, log: Callable[[str], None]) -> tuple[int, dict
     if kind != "projector" and (args.input or args.index or args.data):
         raise OptionError(f"images, --index and --data go with --to projector, not with --to {kind}")
     siamese = load_model(args.model)
-    check_not_model(output, args.model)
+    mark = rb".{2}\x12\nsiamese_np" if kind == "onnx" else None
+    check_output(output, "--output", mark, args.overwrite, args.model, folder=kind == "projector")
     status, end = 0, ""
     if kind == "onnx":
-        check_new(output, args.overwrite or output.suffix == ".onnx")
         told = export_onnx(siamese, output)
         images, emb = (", ".join(map(str, told[end]["shape"])) for end in ("input", "output"))
         what, end = f"network of {told['parameters']:,} parameters", f": images ({images}) in, embeddings ({emb}) out"
@@ -46,7 +46,6 @@ def _project(
     args: argparse.Namespace, siamese: SiameseNetwork, output: Path, log: Callable[[str], None]
 ) -> tuple[int, dict[str, Any]]:
     """Write the projector's files of an index, of given images, or of the test images; exit status, and what to say."""
-    check_new(output, args.overwrite)  # before images are read and embedded
     if (args.input != []) + (args.index is not None) + (args.data is not None) > 1:
         raise OptionError("choose one: images, --index or --data")
     if args.index is not None:

@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from siamese_np._checks import as_array, check_embeddings, found
-from siamese_np.errors import OptionError, ShapeError
-from siamese_np.export import check_new
+from siamese_np.errors import ShapeError
+from siamese_np.storage import check_output
 
 MAX_SHEET = 8192  # pixels of a side; the projector takes no more
 
@@ -67,7 +67,7 @@ def export_projector(
     if not len(emb):
         raise ShapeError("there is nothing to project: emb holds no embedding")
     folder = Path(folder)
-    check_new(folder, overwrite)
+    check_output(folder, "export_projector", overwrite=overwrite, folder=True)
     lines = io.StringIO()
     np.savetxt(lines, emb, fmt="%.9g", delimiter="\t")
     config = ['tensor_name: "embeddings"', 'tensor_path: "vectors.tsv"']
@@ -124,7 +124,5 @@ def _write(folder: Path, files: Mapping[str, bytes]) -> None:
             folder.mkdir(exist_ok=True)
             for file in files:
                 os.replace(Path(name) / file, folder / file)
-    except FileExistsError:
-        raise OptionError(f"{folder} is a file, but a folder is to be written") from None
     except OSError as error:  # say which folder was to be written, not the temporary name
         raise OSError(error.errno, error.strerror, str(folder)) from error

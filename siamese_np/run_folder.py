@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import io
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from siamese_np._process import lock
+from siamese_np._process import lock, to_json
 from siamese_np.datasets import Dataset
 from siamese_np.errors import ModelError
 from siamese_np.evaluation import Evaluation
@@ -46,7 +45,7 @@ def write_run(
     # a file name in it may hold bytes that are no UTF-8
     content = page(evaluation, dataset, history, metrics).encode(errors="backslashreplace")
     write_atomically(folder / "report.html", content)
-    write_atomically(folder / "metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
+    write_atomically(folder / "metrics.json", (to_json(metrics, indent=2) + "\n").encode())
 
 
 def write_history(folder: Path, history: Sequence[Mapping[str, float]]) -> None:

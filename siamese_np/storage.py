@@ -10,6 +10,8 @@ import hashlib
 import io
 import json
 import os
+import re
+import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamese_np._checks import as_dtype, check_class_names, check_margin, check_saved_threshold, found
+from siamese_np._process import to_json
 from siamese_np.datasets.dataset import check_trained_on
 from siamese_np.datasets.input_form import InputForm
 from siamese_np.description import param_shapes, registered_layer
@@ -30,12 +33,18 @@ from siamese_np.errors import DataError, ModelError, OptionError
 from siamese_np.models import SHIPPED, shipped
 from siamese_np.network import Sequential, SiameseNetwork
 from siamese_np.novelty import array_forms, from_arrays
-from siamese_np.reading import Npz, open_npz, parse_json
+from siamese_np.reading import Npz, open_npz, open_regular, parse_json
 
 LARGEST_HEADER = 1 << 20
 NOVELTY = "novelty."  # starts the names of its arrays
 MODEL_FORMAT, OLD_MODEL_FORMAT = "siamese_np model 2", "siamese_np model 1"
-EMBEDDING_SUFFIXES = (".npy", ".npz", ".csv")
+# Endings of files of embeddings, and the pattern of what each begins with
+EMBEDDING_MARKS = {
+    ".npy": rb"\x93NUMPY.{4}\{'descr': '<f[48]', 'fortran_order': False, 'shape': \(\d+, \d+\)",
+    ".npz": rb"PK.{28}embeddings\.npy",
+    ".csv": rb"path,e0",
+}
+MARKED = 1 << 10  # bytes of a file that are looked at
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -66,9 +75,51 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
+def check_output(
+    path: Path,
+    option: str,
+    mark: bytes | None = None,
+    overwrite: bool = False,
+    model: str | Path | None = None,
+    folder: bool = False,
+) -> None:
+    """Check that a command may write to `path` what `option` names, a file or a `folder`, before it works for minutes.
+
+    A file that begins with the pattern `mark` is of the command's own kind, and replaced. Anything else is only with
+    `overwrite`: of a link the link itself; but never a pipe, a device, or the file of the `model` that is read.
+
+    Raises
+    ------
+    OptionError
+        There is no folder for it, or it is there and not to be replaced.
+    """
+    if not path.parent.is_dir():
+        raise OptionError(f"there is no folder {path.parent} for {option}")
+    if not os.path.lexists(path):
+        return
+    if model is not None and path.exists() and (file := model_file(model)).exists() and path.samefile(file):
+        raise OptionError(f"{path} is the model itself: choose another name")
+    if mark is None and not overwrite:
+        raise OptionError(f"{path} exists already: choose another name, or overwrite it with --overwrite")
+    mode, start = os.lstat(path).st_mode, b""
+    if folder != path.is_dir() or not (folder or stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
+        raise OptionError(f"{path} is no {'folder' if folder else 'file'}, which {option} writes")
+    if mark is not None and not overwrite:
+        if stat.S_ISREG(mode):
+            with open_regular(path) as there:
+                start = there.read(MARKED)
+        if not re.match(mark, start, re.DOTALL):
+            raise OptionError(f"{path} was not written by {option}, and is not replaced; --overwrite replaces it")
+
+
+def png_mark(kind: str) -> bytes:
+    """The pattern of what a PNG picture begins with whose Software is ``siamese-np KIND``."""
+    return rb"\x89PNG\r\n\x1a\n.{0,99}tEXtSoftware\0siamese-np " + kind.encode()
+
+
 def save_arrays(path: Path, header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write `arrays` and a JSON `header` to the ``.npz`` file `path`."""
-    text = np.array(json.dumps(header))
+    text = np.array(to_json(header))
     if text.nbytes > LARGEST_HEADER - 1024:  # what NumPy writes before it
         raise ModelError(f"{path} would have a header of {text.nbytes} bytes, more than can be read again")
     content = io.BytesIO()
@@ -220,12 +271,6 @@ def model_file(model: str | Path) -> Path:
     return path
 
 
-def check_not_model(output: Path, model: str | Path) -> None:
-    """OptionError where what is written to `output` would replace the file of this model."""
-    if output.exists() and (file := model_file(model)).exists() and output.samefile(file):
-        raise OptionError(f"{output} is the model itself: choose another name")
-
-
 def load_model(model: str | Path) -> SiameseNetwork:
     """Read a model from a ``model.npz``, from the run folder that holds one, or by the name of a shipped one, "mnist".
 
@@ -329,7 +374,8 @@ def _size(name: str, value: Any) -> int:
 def write_embeddings(path: Path, emb: NDArray[np.floating], paths: Sequence[str], model: str = "") -> None:
     """Write embeddings (N, E) of the images `paths` as ``.npy``, ``.npz`` (with paths) or ``.csv`` (with paths).
 
-    An ``.npz`` also holds `model`, the fingerprint of the model that made them.
+    An ``.npz`` also holds `model`, the fingerprint of the model that made them. In a ``.csv`` a path that a spreadsheet
+    would take for a formula (it begins with ``=``, ``+``, ``-`` or ``@``) has ``./`` before it, which is the same path.
     """
     content = io.BytesIO()
     if path.suffix == ".npy":
@@ -340,7 +386,8 @@ def write_embeddings(path: Path, emb: NDArray[np.floating], paths: Sequence[str]
         lines = io.StringIO(newline="")
         writer = csv.writer(lines)
         writer.writerow(["path", *(f"e{e}" for e in range(emb.shape[1]))])
-        writer.writerows([name, *row] for name, row in zip(paths, emb.tolist(), strict=True))
+        safe = [f"./{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name for name in paths]
+        writer.writerows([name, *row] for name, row in zip(safe, emb.tolist(), strict=True))
         content.write(lines.getvalue().encode("utf-8", "surrogateescape"))  # the bytes of any file name
     write_atomically(path, content.getvalue())
 

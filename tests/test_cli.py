@@ -1,5 +1,7 @@
 """The command line from outside: files, exit statuses, JSON, and a sentence for every mistake."""
 
+import contextlib
+import csv
 import dataclasses
 import json
 import logging
@@ -20,6 +22,7 @@ import pytest
 from PIL import Image
 
 from siamese_np import load_dataset, load_model
+from siamese_np._process import to_json
 from siamese_np.cli import EXAMPLES, _parse, _progress, main
 from siamese_np.config import TrainConfig
 from siamese_np.run import resumed
@@ -680,3 +683,107 @@ def test_file_names_that_the_terminal_cannot_show(encoding, shown, trained, digi
     subprocess.run([*command, "embed", trained[0], folder, "-o", index], **options)
     done = subprocess.run([*command, "search", trained[0], digits / "7-1.png", "--index", index], **options)
     assert sorted(line.split(b"/")[-1] for line in done.stdout.splitlines()) == shown
+
+
+# --- outputs ------------------------------------------------------------------------------------------------
+
+
+def outputs(trained, digits) -> dict[str, list]:
+    """Commands that write one file, by its name."""
+    model, picture = trained[0], digits / "7-1.png"
+    return {
+        "model.npz": ["embed", model, picture, "-o"],
+        "emb.npy": ["embed", model, picture, "-o"],
+        "emb.csv": ["embed", model, picture, "-o"],
+        "sheet.png": ["compare", model, picture, picture, "--show"],
+        "curves.png": ["gradcheck", "relu", "--plot"],
+        "trace.html": ["trace", model, picture, picture, "--only", "-o"],
+        "model.onnx": ["export", model, "-o"],
+    }
+
+
+NAMES = ["model.npz", "emb.npy", "emb.csv", "sheet.png", "curves.png", "trace.html", "model.onnx"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_output_replaces_only_its_own_kind(name, trained, digits, tmp_path, capsys):
+    if name.endswith("onnx"):
+        pytest.importorskip("onnx")
+    path, command = tmp_path / name, list(map(str, outputs(trained, digits)[name]))
+    option = "--output" if command[-1] == "-o" else command[-1]
+    (tmp_path / "other").write_bytes((trained[0] / "model.npz").read_bytes())
+    refused = f"{path} was not written by {option}, and is not replaced; --overwrite replaces it"
+    shutil.copy(tmp_path / "other", path)  # a model, of another kind than all of these
+    assert refused in mistake(capsys, *command, path)
+    assert path.read_bytes() == (tmp_path / "other").read_bytes()
+    for _ in range(2):  # then it is of its own kind
+        assert main([*command, str(path), *["--overwrite"] * (_ == 0)]) == 0
+    assert path.read_bytes() != (tmp_path / "other").read_bytes()
+    path.unlink()
+    path.symlink_to(tmp_path / "other")
+    assert refused in mistake(capsys, *command, path)
+    if hasattr(os, "mkfifo"):
+        path.unlink()
+        os.mkfifo(path)
+        assert f"is no file, which {option} writes" in mistake(capsys, *command, path, "--overwrite")
+    assert (tmp_path / "other").read_bytes() == (trained[0] / "model.npz").read_bytes()
+    assert "there is no folder" in mistake(capsys, *command, tmp_path / "nowhere" / name)
+
+
+def test_a_folder_of_results_keeps_what_is_not_of_its_command(tmp_path, capsys):
+    (tmp_path / ".writable").write_text("mine")  # which an earlier version made and removed
+    for name in ("benchmark.json", "benchmark.md", "roofline.png", "ladder.png", "layers.png", "fast.png"):
+        (tmp_path / name).write_text("mine")
+        command = ["reproduce", "--fast"] if name == "fast.png" else ["bench", "--quick"]
+        sentence = f"{tmp_path / name} was not written by --out, and is not replaced; --overwrite replaces it"
+        assert sentence in mistake(capsys, *command, "--out", tmp_path)
+        (tmp_path / name).unlink()
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
+    run = tmp_path / "fast-seed-0"
+    run.mkdir()
+    (run / "model.npz").write_text("mine")
+    assert f"{run} is not empty" in mistake(capsys, "reproduce", "--fast", "--out", tmp_path)
+
+
+def test_json_has_no_nan_and_no_infinity():
+    told = {"a": [float("nan"), (float("inf"), 1.5)], "b": {"c": -float("inf")}, "d": np.float64("nan"), "e": None}
+    assert to_json(told) == '{"a": [null, [null, 1.5]], "b": {"c": null}, "d": null, "e": null}'
+    assert json.loads(to_json({"a": 1.0}, indent=2)) == {"a": 1.0}
+
+
+def test_control_characters_of_names_never_reach_the_terminal(trained, tmp_path, capsys):
+    name = tmp_path / "a\x1b[31m\nsiamese-np: all well.png"
+    shown = "a\\x1b[31m siamese-np: all well.png"  # a sentence is one line
+    assert shown in mistake(capsys, "compare", trained[0], name, name)
+    assert json.loads(capsys.readouterr().out or "{}") == {}
+    (tmp_path / "\x1b[2J").mkdir()
+    assert main(["export", str(trained[0]), "--to", "npz", "-o", str(tmp_path / "\x1b[2J" / "w.npz")]) == 0
+    assert "\\x1b[2J/w.npz" in capsys.readouterr().out
+
+
+def test_no_path_of_a_csv_file_is_a_formula(trained, digits, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names = ["=HYPERLINK(1).png", "+1.png", "@SUM(1).png", "a=1.png"]
+    for name in names:
+        shutil.copy(digits / "7-1.png", name)
+    assert main(["embed", str(trained[0]), *names, "-o", "emb.csv"]) == 0
+    paths = [row["path"] for row in csv.DictReader(Path("emb.csv").read_text().splitlines())]
+    assert paths == ["./=HYPERLINK(1).png", "./+1.png", "./@SUM(1).png", "a=1.png"]
+    assert all(Path(path).exists() for path in paths)
+
+
+@posix
+def test_a_failed_check_stays_one_though_its_reader_left(tmp_path):
+    (tmp_path / "wrong.py").write_text("def f(x):\n    return (x * x).sum(), x\n")
+    for option in ("", "--json"):
+        line = f"siamese gradcheck wrong.py:f --shape 3 {option} 2>log | true"
+        assert in_shell(tmp_path, line) == [1], (tmp_path / "log").read_text()
+
+
+@posix
+def test_a_slower_benchmark_stays_one_though_its_reader_left(tmp_path, monkeypatch):
+    monkeypatch.setattr("siamese_np.bench.command.compare", lambda args, told: told(args, {"slower": 1}, "slower") or 1)
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as gone, contextlib.redirect_stdout(gone):
+        assert main(["bench", "compare", "old", "new"]) == 1

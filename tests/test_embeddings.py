@@ -10,7 +10,7 @@ import pytest
 from conftest import IRREGULAR, irregular_files, long_npy_header, refusals, write_npz
 
 from siamese_np.errors import DataError
-from siamese_np.storage import EMBEDDING_SUFFIXES, read_embeddings, write_embeddings
+from siamese_np.storage import EMBEDDING_MARKS, read_embeddings, write_embeddings
 
 READ = "from siamese_np.storage import read_embeddings\ndef read(p): read_embeddings(p, 3)"
 
@@ -48,7 +48,7 @@ def test_csv(tmp_path):
     assert np.array_equal(np.array([row[1:] for row in rows], float).astype(np.float32), EMB)
 
 
-@pytest.mark.parametrize("suffix", EMBEDDING_SUFFIXES)
+@pytest.mark.parametrize("suffix", EMBEDDING_MARKS)
 def test_a_file_name_that_is_no_text(tmp_path, suffix):
     """A file of another era's encoding has a name of bytes that are not UTF-8."""
     name = os.fsdecode(b"ziffer-\xe4.png")
@@ -59,7 +59,7 @@ def test_a_file_name_that_is_no_text(tmp_path, suffix):
         assert read_embeddings(tmp_path / "e.npz", 3)[1] == [name]
 
 
-@pytest.mark.parametrize("suffix", EMBEDDING_SUFFIXES)
+@pytest.mark.parametrize("suffix", EMBEDDING_MARKS)
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch, suffix):
     path = tmp_path / f"e{suffix}"
     write_embeddings(path, EMB, PATHS)

@@ -181,6 +181,8 @@ def test_what_is_there_is_kept_also_from_the_model_that_comes_along(kind, tmp_pa
     notes.write_text("mine")
     assert main(["export", "mnist", "--to", kind, "-o", str(notes)]) == 2
     sentence = f"{notes} exists already: choose another name, or overwrite it with --overwrite"
+    if kind == "onnx":
+        sentence = f"{notes} was not written by --output, and is not replaced; --overwrite replaces it"
     assert capsys.readouterr().err == f"siamese-np: {sentence}\n"
     assert notes.read_text() == "mine"
 
@@ -333,7 +335,7 @@ def test_what_the_projector_cannot_take_is_refused_and_nothing_half_written(tmp_
         with pytest.raises(ShapeError, match=sentence):
             export_projector(**{"emb": emb, "folder": tmp_path / "p", **wrong})
     (tmp_path / "file").touch()
-    with pytest.raises(OptionError, match="file is a file, but a folder is to be written"):
+    with pytest.raises(OptionError, match="file is no folder, which export_projector writes"):
         export_projector(emb, tmp_path / "file", overwrite=True)
 
     def full(*_):

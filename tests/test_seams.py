@@ -639,7 +639,7 @@ DAMAGES = [
     ("history", lambda header: header["history"][0].pop("loss")),
     ("history", row("surplus", 1)),
     ("history", row("dead.relu_1", 0.5)),  # alone
-    *(("history", with_health(value)) for value in (-0.5, "x", None, 1)),
+    *(("history", with_health(value)) for value in (-0.5, "x", [], 1)),
     ("history", lambda header: header.update(history=header["history"] * 3)),
     *(("steps", changed("steps", value)) for value in (1.5, 10**30, -1, 3, 8, "4", None, True, np.nan)),
     *(("images_seen", changed("images_seen", value)) for value in (None, "x", 63, 10**30, np.nan, -64)),

@@ -289,6 +289,19 @@ def test_a_second_signal_ends_at_once_and_handlers_come_back():
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
+def test_what_fails_because_of_an_interrupt_is_an_interrupt():
+    def closing():
+        with on_interrupt():
+            try:
+                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
+            finally:
+                raise ValueError("cannot be closed")
+
+    with pytest.raises(KeyboardInterrupt):
+        closing()
+
+
 @pytest.mark.parametrize("handler", [signal.SIG_IGN, lambda number, frame: None])
 def test_what_the_caller_ignores_or_handles_is_left_to_it(handler):
     before = signal.signal(signal.SIGTERM, handler)

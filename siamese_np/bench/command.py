@@ -1,17 +1,20 @@
 """What ``siamese-np bench`` and ``siamese-np bench compare`` do; both return the exit status."""
 
 import argparse
-import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from siamese_np._process import printed
 from siamese_np.bench import compare as comparison
 from siamese_np.errors import OptionError
 
+Tell = Callable[[argparse.Namespace, dict[str, Any], str], None]  # prints a result, as JSON or as text
 
-def run(args: argparse.Namespace) -> int:
+
+def run(args: argparse.Namespace, tell: Tell) -> int:
     """Run the suite, print its tables or JSON, write its files."""
     import numba
 
@@ -45,18 +48,18 @@ def run(args: argparse.Namespace) -> int:
         load_rungs(user_file)
     folder = Path(args.out) if args.out else None
     if folder is not None:
-        report.check_folder(folder)
+        report.check_folder(folder, args.overwrite)
     start = time.perf_counter()
 
     def log(line: str) -> None:
-        print(f"[{time.perf_counter() - start:5.0f} s] {line}", file=sys.stderr, flush=True)
+        print(f"[{time.perf_counter() - start:5.0f} s] {printed(line)}", file=sys.stderr, flush=True)
 
     sizes = suite.QUICK if args.quick else suite.FULL
     results = suite.run(sizes, get_threads(), only, args.peer_python, user_file, log, layers)
     if folder is not None:
         report.write(folder, results)
         log(f"written: {folder / 'benchmark.json'}, benchmark.md and the pictures")
-    print(json.dumps(results) if args.json else report.text(results))
+    tell(args, results, report.text(results))
     if results["failed"]:
         raise OptionError("; ".join(results["failed"].values()))
     # this package is checked like its peers, against itself in float64
@@ -64,17 +67,14 @@ def run(args: argparse.Namespace) -> int:
     return 0 if ours.get("status", "present") == "present" else 1
 
 
-def compare(args: argparse.Namespace) -> int:
+def compare(args: argparse.Namespace, tell: Tell) -> int:
     """Compare two result files; 1 if anything is slower."""
     limit = comparison.parse_limit(args.fail_over)
     old, new = (comparison.read_results(Path(path)) for path in (args.old, args.new))
     rows = comparison.compare(old, new, limit)
     slower = sum(row.verdict == "slower" for row in rows)
-    if args.json:
-        vanished, added = comparison.unmatched(old, new)
-        told = {"limit": limit, "slower": slower, "timings": [row._asdict() for row in rows]}
-        told.update(vanished=vanished, new=added, differences=comparison.differences(old, new))
-        print(json.dumps(told))
-    else:
-        print(comparison.text(rows, old, new, limit))
+    vanished, added = comparison.unmatched(old, new)
+    told = {"limit": limit, "slower": slower, "timings": [row._asdict() for row in rows]}
+    told.update(vanished=vanished, new=added, differences=comparison.differences(old, new))
+    tell(args, told, comparison.text(rows, old, new, limit))
     return 1 if slower else 0

@@ -25,7 +25,7 @@ def draw(folder: Path, results: dict[str, Any]) -> list[str]:
     columns = min(COLUMNS, len(by_operation))
     for name, panel in {"roofline": _roofline, "ladder": _ladder}.items() if by_operation else ():
         rows = (len(by_operation) + columns - 1) // columns
-        with png_figure(folder / f"{name}.png", 5 * columns, 0.5 + 3.8 * rows, layout="constrained") as fig:
+        with png_figure(folder / f"{name}.png", 5 * columns, 0.5 + 3.8 * rows, "bench", layout="constrained") as fig:
             where = f"{name.capitalize()}, one thread, on {machine(results)}"
             fig.suptitle(fill(where, 55 * columns), fontsize=10)
             for number, (operation, entries) in enumerate(by_operation.items(), 1):
@@ -43,7 +43,7 @@ def _layers(path: Path, results: dict[str, Any]) -> None:
     entries = timed(results)
     names = list(dict.fromkeys(str(layer_of(entry)) for entry in entries))
     threads = threads_text(max(results["threads"]))
-    with png_figure(path, 10, 1.6 + 0.34 * len(names), layout="constrained") as fig:
+    with png_figure(path, 10, 1.6 + 0.34 * len(names), "bench", layout="constrained") as fig:
         fig.suptitle(f"Times as fast as others, dense input, {threads}, on {machine(results)}", fontsize=10)
         axes = fig.add_subplot()
         kinds = {"oneDNN": (tuple(TORCH), 45, 1.0), "BLAS": ((NUMPY,), 18, 0.45)}

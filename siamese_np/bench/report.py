@@ -1,17 +1,18 @@
 """What is said of a run, in Markdown: the terminal shows the same tables as ``benchmark.md``."""
 
-import json
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from siamese_np._process import to_json
 from siamese_np.bench import idle
 from siamese_np.bench.compare import machine
 from siamese_np.bench.op import DIRECTIONS, NUMPY, OURS, TORCH, candidate_title, layer_of, timed
 from siamese_np.bench.probe import DRIFT, least_seconds, peak, threads_text
 from siamese_np.errors import OptionError
 from siamese_np.ladder.operations import OPERATIONS
-from siamese_np.storage import write_atomically
+from siamese_np.storage import check_output, png_mark, write_atomically
 
 PEAK, TIMES = "% of peak", "times siamese_np"  # ratios hold for one machine, which is named beside them
 ROOF, DENSE = "% of roof", "algorithmic speed-up over dense"  # see READING
@@ -20,6 +21,9 @@ dense sums over those executed, with Winograd's transform and without products w
 or the memory that holds all arrays, allows. Transforms, biases, pooling, loss and optimizer count as no operations."""
 COSTS = ["executed GFLOP/s", PEAK, DENSE, "FLOP/byte", ROOF]
 SPREAD = ["median ms", "95 % interval"]
+# What a run writes, and the pattern of what each file begins with
+FILES = {"benchmark.json": rb'\{\n "format": "siamese_np benchmark', "benchmark.md": rb"# Benchmark\n"}
+FILES |= {f"{name}.png": png_mark("bench") for name in ("roofline", "ladder", "layers")}
 
 
 class Table(NamedTuple):
@@ -68,22 +72,22 @@ def markdown(table: Table) -> list[str]:
     return lines
 
 
-def check_folder(folder: Path) -> None:
-    """Make `folder`, and be sure that files can be written there, before a run of minutes; OptionError if not."""
+def check_folder(folder: Path, overwrite: bool = False) -> None:
+    """Make `folder`, and be sure that files may be written there, before a run of minutes; OptionError if not."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise OptionError(f"the folder {folder} cannot be written: {error.strerror or error}") from None
+    for name, mark in FILES.items():
+        check_output(folder / name, "--out", mark, overwrite)
 
 
 def write(folder: Path, results: dict[str, Any]) -> None:
     """Write ``benchmark.json``, ``benchmark.md`` and the pictures."""
     from siamese_np.bench.pictures import draw
 
-    write_atomically(folder / "benchmark.json", (json.dumps(results, indent=1) + "\n").encode())
+    write_atomically(folder / "benchmark.json", (to_json(results, indent=1) + "\n").encode())
     pictures = [f"![{name}]({name}.png)" for name in draw(folder, results)]
     page = "\n\n".join(["# Benchmark", text(results), *pictures]) + "\n"
     write_atomically(folder / "benchmark.md", page.encode())

@@ -22,7 +22,7 @@ from siamese_np.datasets.images import is_idx
 from siamese_np.errors import DataError, OptionError
 from siamese_np.network import SiameseNetwork
 from siamese_np.reading import read_whole
-from siamese_np.storage import EMBEDDING_SUFFIXES, check_not_model, fingerprint, write_embeddings
+from siamese_np.storage import EMBEDDING_MARKS, check_output, fingerprint, write_embeddings
 
 MAX_LABELS = 1 << 24  # bytes of a file of labels
 
@@ -30,15 +30,16 @@ MAX_LABELS = 1 << 24  # bytes of a file of labels
 def run(args: argparse.Namespace) -> tuple[int, dict[str, Any], str]:
     """Embed what `args` name; the exit status, and what to say as JSON values and as text."""
     output = Path(args.output)
-    one_file = output.suffix in EMBEDDING_SUFFIXES and not output.is_dir()
+    one_file = output.suffix in EMBEDDING_MARKS and not output.is_dir()
     if output.suffix and not one_file and not output.is_dir():
-        wanted = ", ".join(EMBEDDING_SUFFIXES)
+        wanted = ", ".join(EMBEDDING_MARKS)
         raise OptionError(f"--output must end in one of {wanted}, or be a folder (no ending), not {output.name!r}")
-    if not output.parent.is_dir():
+    if one_file:
+        check_output(output, "--output", EMBEDDING_MARKS[output.suffix], args.overwrite, args.model)
+    elif not output.parent.is_dir():
         raise OptionError(f"there is no folder {output.parent} for --output")
-    check_not_model(output, args.model)
     siamese, form = model_and_form(args)
-    sheet = Sheet(args.show, ["picture", "the network sees"])
+    sheet = Sheet(args, ["picture", "the network sees"])
     labels = _labels(args, siamese) if args.labels else None
     unreadable: list[Picture] = []
     pending: dict[str, Row] = {}  # of the batch being read

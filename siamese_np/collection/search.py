@@ -28,7 +28,7 @@ def search(args: argparse.Namespace) -> Answer:
     """The nearest pictures of a collection, and the class that they vote for."""
     siamese, form = model_and_form(args)
     index = open_collection(Path(args.index), siamese, form)
-    sheet = Sheet(args.show, ["query", "the network sees", "nearest"])
+    sheet = Sheet(args, ["query", "the network sees", "nearest"])
     queries, told, status = _read(siamese, args.query, form, sheet)
     threshold = None if siamese.views else siamese.threshold  # which is of single embeddings
     answers, lines = [], []
@@ -58,7 +58,7 @@ def classify(args: argparse.Namespace) -> Answer:
     """The class of pictures: that of most neighbours in a collection, or of the nearest of the model's class means."""
     siamese, form = model_and_form(args)
     index = open_collection(Path(args.index), siamese, form) if args.index else _class_means(args, siamese)
-    sheet = Sheet(args.show, ["picture", "the network sees"])
+    sheet = Sheet(args, ["picture", "the network sees"])
     queries, told, status = _read(siamese, args.input, form, sheet)
     answers, lines = [], []
     for query, hits in zip(queries, _hits(queries, index, args.k if args.index else 1), strict=True):
@@ -78,7 +78,7 @@ def classify(args: argparse.Namespace) -> Answer:
 def compare(args: argparse.Namespace) -> Answer:
     """How far apart two pictures are, and whether they are similar."""
     siamese, form = model_and_form(args)
-    sheet = Sheet(args.show, ["picture", "the network sees"])
+    sheet = Sheet(args, ["picture", "the network sees"])
     shown = {name: None if sheet.full else original(name, form.shape[2]) for name in (args.a, args.b)}
     both = embed_batch(siamese, [Picture(name, read_image(name, form), shown[name]) for name in (args.a, args.b)])
     distance = float(EuclideanDistance().forward(both[0].emb[np.newaxis], both[1].emb[np.newaxis])[0][0])

@@ -1,5 +1,6 @@
 """A contact sheet, one PNG file: each picture beside the form that the network saw of it."""
 
+import argparse
 import io
 import os
 import textwrap
@@ -18,13 +19,11 @@ from siamese_np.datasets import read_idx
 from siamese_np.datasets.images import decoded
 from siamese_np.datasets.input_form import scaled
 from siamese_np.errors import DataError, OptionError
-from siamese_np.reading import open_regular
-from siamese_np.storage import write_atomically
+from siamese_np.storage import check_output, png_mark, write_atomically
 
 MAX_ROWS, MAX_COLUMNS = 64, 12
 SIDE, GAP, LINE, LINES = 112, 24, 13, 4  # pixels of a picture, between two, and of one of the lines of text below
 WIDE = 21  # characters of a line
-MARK = "siamese-np sheet"
 
 Cell = tuple[NDArray[Any] | None, str]
 
@@ -32,15 +31,16 @@ Cell = tuple[NDArray[Any] | None, str]
 class Sheet:
     """Rows of at most `MAX_COLUMNS` pictures with text below each; those after `MAX_ROWS` are only counted.
 
-    OptionError where `path` does not end in ``.png``, has no folder, or is a file that is no such sheet. Of None no
-    sheet is made.
+    OptionError where ``--show`` does not end in ``.png``, or `check_output` refuses it; without it no sheet is made.
     """
 
-    def __init__(self, path: str | None, heads: Sequence[str]) -> None:
-        self.path, self.cut = None if path is None else Path(path), 0
+    def __init__(self, args: argparse.Namespace, heads: Sequence[str]) -> None:
+        self.path, self.cut = None if args.show is None else Path(args.show), 0
         self.rows: list[Sequence[Cell]] = [[(None, head) for head in heads]]
         if self.path is not None:
-            _check(self.path)
+            if self.path.suffix.lower() != ".png":
+                raise OptionError(f"--show must end in .png, not {self.path.name!r}")
+            check_output(self.path, "--show", png_mark("sheet"), args.overwrite, args.model)
 
     @property
     def full(self) -> bool:
@@ -74,28 +74,11 @@ class Sheet:
                 lines = "\n".join(textwrap.wrap(drawn(text), WIDE, max_lines=LINES, placeholder="..."))
                 draw.multiline_text((x, y + (SIDE + 2) * (r > 0)), lines, STYLE["axes.labelcolor"], font, spacing=2)
         content, mark = io.BytesIO(), PngImagePlugin.PngInfo()
-        mark.add_text("Software", MARK)
+        mark.add_text("Software", "siamese-np sheet")
         sheet.save(content, "PNG", pnginfo=mark)
         write_atomically(self.path, content.getvalue())
         cut = f", the first {MAX_ROWS} of {MAX_ROWS + self.cut:,} pictures" if self.cut else ""
         return [f"sheet: {printed(str(self.path))}{cut}"]
-
-
-def _check(path: Path) -> None:
-    if path.suffix.lower() != ".png":
-        raise OptionError(f"--show must end in .png, not {path.name!r}")
-    if not path.parent.is_dir():
-        raise OptionError(f"there is no folder {path.parent} for --show")
-    if os.path.lexists(path) and not _is_sheet(path):
-        raise OptionError(f"{path} was not written by --show, and is not replaced")
-
-
-def _is_sheet(path: Path) -> bool:
-    try:
-        with open_regular(path) as file, Image.open(file, formats=["PNG"]) as image:
-            return image.info.get("Software") == MARK
-    except Exception:  # whatever it is
-        return False
 
 
 def thumbnail(pixels: Any) -> NDArray[np.uint8]:

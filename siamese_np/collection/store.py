@@ -12,7 +12,6 @@ again, and the state lists its old row as replaced.
 
 import contextlib
 import errno
-import json
 import os
 import stat
 import sys
@@ -24,7 +23,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from siamese_np._process import lock
+from siamese_np._process import lock, to_json
 from siamese_np.datasets import InputForm
 from siamese_np.errors import DataError, ModelError
 from siamese_np.network import SiameseNetwork
@@ -168,7 +167,7 @@ class Writer:
             bad = int(np.isfinite(values).all(axis=1).argmin())
             raise ModelError(f"the model's embedding of {rows[bad].path} is NaN or infinity")
         lines = [dict(zip(("path", "class", "unlike", "stamp"), row, strict=True)) for row in rows]
-        content = "".join(json.dumps(line) + "\n" for line in lines).encode()
+        content = "".join(to_json(line) + "\n" for line in lines).encode()
         _write(self._files[0], values.tobytes())
         _write(self._files[1], content)
         first, replaced = self.state["rows"], list(self.state["replaced"])
@@ -186,7 +185,7 @@ class Writer:
     def _commit(self) -> None:
         for file in self._files:
             os.fsync(file.fileno())
-        write_atomically(self.folder / STATE, (json.dumps(self.state, indent=1) + "\n").encode())
+        write_atomically(self.folder / STATE, (to_json(self.state, indent=1) + "\n").encode())
         self._committed = time.monotonic()
 
 

@@ -15,7 +15,7 @@ COLOUR = {"PASS": BLUE, "INCONCLUSIVE": ORANGE, "FAIL": VERMILLION}
 
 def plot(report: Report, path: str | os.PathLike[str]) -> Path:
     """Save the V-curves of all arrays of a report as a PNG picture, whatever the name of the file."""
-    with png_figure(path, 8, 5, layout="constrained") as fig:
+    with png_figure(path, 8, 5, "gradcheck", layout="constrained") as fig:
         axes = fig.add_subplot(xscale="log", yscale="log")
         curves = [(case, array) for case, array in report.arrays if array.curve]
         few = len(curves) <= LINES
@@ -42,7 +42,7 @@ def plot(report: Report, path: str | os.PathLike[str]) -> Path:
 
 def plot_taylor(report: Report, path: str | os.PathLike[str]) -> Path:
     """Save the Taylor remainders of all cases of a report as a PNG picture, with lines of slope 1 and 2."""
-    with png_figure(path, 8, 5, layout="constrained") as fig:
+    with png_figure(path, 8, 5, "gradcheck", layout="constrained") as fig:
         axes = fig.add_subplot(xscale="log", yscale="log")
         every = []
         for case in report.cases:

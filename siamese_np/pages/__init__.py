@@ -1,9 +1,10 @@
 """What the HTML pages of this package share: their colours, and how a page is put together to be complete in itself."""
 
-import json
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
+
+from siamese_np._process import to_json
 
 
 def filled(
@@ -24,7 +25,7 @@ def filled(
     texts : mapping of str to str, optional
         What takes the place of other comments in the page, as HTML.
     """
-    shown = json.dumps(data, allow_nan=False).replace("<", "\\u003c")  # no tag may end the script
+    shown = to_json(data).replace("<", "\\u003c")  # no tag may end the script
     fillers = {
         "STYLE": "\n".join([asset(__name__, "base.css"), asset(package, "assets", "page.css")]),
         "NUMBERS": "\n".join([*blobs, f'<script type="application/json" id="data">{shown}</script>']),

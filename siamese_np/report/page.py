@@ -62,7 +62,7 @@ def page(
         "pairs": _pairs(evaluation, n),
         "threshold": evaluation.metrics["threshold"],
         "margin": evaluation.metrics["margin"],
-        "history": [{name: value if math.isfinite(value) else None for name, value in row.items()} for row in history],
+        "history": history,
         "sheet": {"across": here.across, "tile": here.tile, "size": here.size},
     }
     pictures = f'<script type="text/plain" id="sheet">{base64.b64encode(here.png).decode()}</script>'

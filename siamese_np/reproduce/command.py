@@ -7,14 +7,13 @@ what was measured so far. So an interrupted command goes on where it was.
 import argparse
 import dataclasses
 import itertools
-import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from siamese_np._process import log, to_json
 from siamese_np.datasets import Dataset, load_dataset
 from siamese_np.errors import DataError, OptionError
 from siamese_np.network import SiameseNetwork
@@ -24,8 +23,8 @@ from siamese_np.reproduce.picture import draw_record
 from siamese_np.reproduce.tables import TABLES, Job, Metrics, Row, Table
 from siamese_np.reproduce.unseen import seen_only
 from siamese_np.run import resumed, train
-from siamese_np.run_folder import locked
-from siamese_np.storage import versions, write_atomically
+from siamese_np.run_folder import check_folder, locked, remove_leftovers
+from siamese_np.storage import check_output, png_mark, versions, write_atomically
 from siamese_np.training import Training
 
 QUICK_EPOCHS = 2
@@ -41,6 +40,7 @@ def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
         raise OptionError(f"--seeds must be at least 1, not {args.seeds}")
     folder, dataset = Path(args.out), load_dataset()
     known = _read(folder / "measured.json", quick=args.quick)
+    check_output(folder / "fast.png", "--out", png_mark("reproduce"), args.overwrite)
     tables = [make() for name, make in TABLES.items() if getattr(args, name, False)] or [TABLES["main"]()]
     if args.quick:
         tables = [_quick(table) for table in tables]
@@ -52,13 +52,13 @@ def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     jobs = {(row.job.name, seed): row.job for _, row, seed in left if row.job.trained}
     trainings, seconds = _estimate(jobs, dataset, folder)
     seconds += MEASURING * len(left)
-    _log(f"{trainings} trainings and {len(left)} measurements, to do in about {seconds / 60:.0f} minutes")
+    log(f"{trainings} trainings and {len(left)} measurements, to do in about {seconds / 60:.0f} minutes")
     for table, row, seed in left:
         siamese, trained = _trained(row.job, seed, dataset, folder)
         measured = {**row.measure(siamese, dataset), "seconds": trained, "of": _made_by(row, seed)}
         known["rows"][_name(table, row, seed)] = measured
-        _log(f"{_name(table, row, seed)}: measured")
-        write_atomically(folder / "measured.json", (json.dumps(known, indent=1) + "\n").encode())
+        log(f"{_name(table, row, seed)}: measured")
+        write_atomically(folder / "measured.json", (to_json(known, indent=1) + "\n").encode())
     told = {
         table.title: {
             row.name: [known["rows"][_name(table, row, seed)] for seed in range(seeds[table.title, row.name])]
@@ -85,10 +85,6 @@ def _made_by(row: Row, seed: int) -> dict[str, Any]:
     """What a kept row must be of, to be told again."""
     config = dataclasses.asdict(dataclasses.replace(row.job.config, seed=seed))
     return {"measuring": MEASURED, "options": config, "versions": versions()}
-
-
-def _log(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def _quick(table: Table) -> Table:
@@ -122,7 +118,8 @@ def _training(job: Job, seed: int, dataset: Dataset, own: Path) -> Training:
     config = dataclasses.replace(job.config, seed=seed)
     parts = dict(job.parts(config))
     seen = seen_only(dataset, job.digits) if job.digits else dataset
-    begun = (own / "checkpoint.npz").exists()
+    if not (begun := (own / "checkpoint.npz").exists()):
+        check_folder(own)
     return resumed(own, seen, config, **parts) if begun else Training(config, seen, **parts)
 
 
@@ -133,8 +130,9 @@ def _trained(job: Job, seed: int, dataset: Dataset, folder: Path) -> tuple[Siame
     own = _folder(job, seed, folder)
     own.mkdir(exist_ok=True)
     with locked(own):
+        remove_leftovers(own)
         training = _training(job, seed, dataset, own)
-        if not train(training, own, _log):
+        if not train(training, own, log):
             raise KeyboardInterrupt
     if training.own:  # pairs of validation images, by distance, are no way to choose the epoch of a classifier
         return _training(job, seed, dataset, own).siamese, training.seconds  # as after the last step
@@ -177,8 +175,10 @@ def _markdown(table: Table, told: dict[str, list[Metrics]], quick: bool) -> str:
 
 def _cell(seeds: list[Metrics], key: str, factor: float, form: str) -> str:
     keys = key.split(" + ")
-    values = [factor * sum(metrics[of] for of in keys) for metrics in seeds if metrics.keys() >= set(keys)]
-    intervals = [metrics[f"{key}_interval"] for metrics in seeds if f"{key}_interval" in metrics]
+    # null, of what is not finite, is NaN
+    numbers = [np.array([metrics[of] for of in keys], float) for metrics in seeds if metrics.keys() >= set(keys)]
+    values = [factor * sum(row) for row in numbers]
+    intervals = [np.array(metrics[f"{key}_interval"], float) for metrics in seeds if f"{key}_interval" in metrics]
     cell = f"{np.mean(values):{form}}" if values else ""
     if len(values) > 1:
         cell += f" ± {np.std(values, ddof=1):{form}}"

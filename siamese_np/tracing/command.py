@@ -7,7 +7,7 @@ from typing import Any
 from siamese_np.datasets import Dataset, InputForm, form_of, load_data_of, read_image
 from siamese_np.errors import DataError, OptionError
 from siamese_np.layer import Array
-from siamese_np.storage import load_model, write_atomically
+from siamese_np.storage import check_output, load_model, write_atomically
 from siamese_np.tracing.offers import offers
 from siamese_np.tracing.page import Pair, page
 from siamese_np.tracing.record import Trace, trace
@@ -20,8 +20,7 @@ def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     output = Path(args.output)
     if output.suffix not in (".html", ".htm"):
         raise OptionError(f"--output must end in .html, not {output.name!r}")
-    if not output.parent.is_dir():
-        raise OptionError(f"there is no folder {output.parent} for --output")
+    check_output(output, "--output", rb"<!DOCTYPE html>.*siamese_np trace</title>", args.overwrite, args.model)
     siamese = load_model(args.model)
     numbers = [name for name in (args.a, args.b) if name.removeprefix("-").isdecimal()]
     dataset = None if args.only and not numbers else load_data_of(siamese, args.data, args.split)
