@@ -33,7 +33,8 @@ number of threads. Its **sharded** function (shards.py) runs shard s, and writes
 
 All keep to IEEE 754: LLVM would decide anew what to fuse each time it optimises, and a kernel that was just compiled
 would give other bits than the same one loaded from the cache. Where a multiply-add is to be fused, kernels say so
-(`siamese_np.kernels.simd`). With ``NUMBA_DISABLE_JIT=1`` all are the plain Python functions, for a debugger.
+(`siamese_np.kernels.simd`). With ``NUMBA_DISABLE_JIT=1`` all are the plain Python functions, for a debugger. With
+``SIAMESE_NP_CHECK=1`` an index outside of its array is an IndexError; this machine code has a folder of its own.
 
 Kernels consist of inlined functions, not of kernels, because Numba would optimise and translate each of those on its
 own, and once more in each that calls it, and again for each literal number. So they compile in a third of the time.
@@ -49,8 +50,15 @@ import numba
 from numba.core import event
 
 from siamese_np.runtime import scheduler
-from siamese_np.runtime.cache import folder_for
-from siamese_np.runtime.numba_compat import PRIVATE, compile_inlined, compile_kernel, warn_not_kept
+from siamese_np.runtime.numba_compat import (
+    CHECKED,
+    PRIVATE,
+    SHARED,
+    compile_inlined,
+    compile_kernel,
+    kernels_folder,
+    warn_not_kept,
+)
 
 
 def kernel(function: Callable[..., Any] | None = None, *, shared: bool = False, reassociate: bool = False) -> Any:
@@ -70,7 +78,7 @@ def kernel(function: Callable[..., Any] | None = None, *, shared: bool = False, 
     if numba.config.DISABLE_JIT:
         return function
     compiled = compile_kernel(function, cache_folder(), **_options(reassociate))
-    if not shared or not PRIVATE:  # shards run on the caller alone
+    if not (shared and SHARED):  # shards run on the caller alone
         return compiled
 
     @wraps(function)
@@ -99,14 +107,15 @@ def inlined(function: Callable[..., Any] | None = None, *, arrays: bool = False,
 
 def _options(reassociate: bool) -> dict[str, Any]:
     fastmath = {"contract", "reassoc"} if reassociate else False
-    return {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True, "fastmath": fastmath}
+    options = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True, "fastmath": fastmath}
+    return {**options, "boundscheck": True} if CHECKED else options
 
 
 @lru_cache(maxsize=1)
 def cache_folder() -> Path | None:
-    """Folder of the compiled kernels, named after all sources, for Numba notices no edit in another file; or None."""
+    """Folder of the compiled kernels; None where none is safe."""
     try:
-        return folder_for("kernels", "runtime", "kernels", also=PRIVATE)
+        return kernels_folder(PRIVATE)
     except (OSError, RuntimeError) as error:
         warn_not_kept(error)
         return None

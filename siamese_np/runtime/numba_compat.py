@@ -43,6 +43,14 @@ AHEAD = "from siamese_np.warm_up import compile_ahead; compile_ahead()"
 TURN_SECONDS = 60  # for which another process may compile a kernel that is also wanted here
 
 
+def checked() -> bool:
+    """What ``SIAMESE_NP_CHECK`` says: whether each access to memory is to be tested."""
+    wanted = os.environ.get("SIAMESE_NP_CHECK") or "0"
+    if wanted not in ("0", "1"):
+        raise OptionError(f"SIAMESE_NP_CHECK must be 0 or 1, not {wanted[:20]!r}")
+    return wanted == "1"
+
+
 def private_names_work() -> bool:
     """What ``SIAMESE_NP_NUMBA`` says ("private" or "public"), else the self-test, now or earlier."""
     wanted = os.environ.get("SIAMESE_NP_NUMBA") or ("public" if numba.config.DISABLE_JIT else "")
@@ -87,6 +95,11 @@ def _child(code: str) -> dict[str, Any]:
     return {"args": command, "env": {**os.environ, "SIAMESE_NP_NUMBA": "private"}, "stdin": subprocess.DEVNULL}
 
 
+def kernels_folder(private: bool) -> Path:
+    """Folder of machine code, named after all sources, for Numba notices no edit in another file; and tests in it."""
+    return folder_for("kernels", "runtime", "kernels", also=(private, CHECKED, numba.config.BOUNDSCHECK))
+
+
 def compile_in_two_processes() -> None:
     """Where no kernel is compiled yet, start a child that compiles those of a training step, most of them (AHEAD).
 
@@ -96,13 +109,15 @@ def compile_in_two_processes() -> None:
     if alone or getattr(sys, "frozen", False) or not sys.executable:
         return
     with suppress(OSError, RuntimeError):  # no safe folder, or no child can be started
-        if not any(folder_for("kernels", "runtime", "kernels", also=True).iterdir()):
+        if not any(kernels_folder(private=True).iterdir()):
             child = subprocess.Popen(**_child(AHEAD), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             atexit.register(child.kill)
 
 
+CHECKED = checked()
 compile_in_two_processes()
 PRIVATE = private_names_work()
+SHARED = PRIVATE and not (CHECKED or numba.config.BOUNDSCHECK)  # a shard cannot hand on its IndexError
 
 if PRIVATE:
     from numba.core.caching import FunctionCache
@@ -115,6 +130,7 @@ else:  # some version may lack them
 WORD = ir.IntType(64)
 ADDRESS = ir.IntType(8).as_pointer()
 SHARD = ir.FunctionType(WORD, [ADDRESS, WORD])  # failed = function(record of the arguments, s)
+MEMORY = ir.LiteralStructType([WORD, ADDRESS, ADDRESS, ADDRESS, WORD])  # counter, two words of its end, data, bytes
 
 
 def compile_kernel(function: Callable[..., Any], folder: Path | None, **options: Any) -> Any:
@@ -280,3 +296,21 @@ def pack_shards(function: Any) -> Any:
         return types.UniTuple(types.int64, 2)(arguments), generate
 
     return pack
+
+
+def check_bounds(context: Any, b: Any, array: Any, first: Any, count: int) -> None:
+    """For compiled code, IndexError unless the `count` numbers from `first` on are the array's, or lie behind it.
+
+    Behind it, in the memory that was allocated for it and its padding; the size of what Python allocated is kept as 0.
+    """
+    size = cgutils.alloca_once_value(b, array.nitems)
+    with b.if_then(cgutils.is_not_null(b, array.meminfo)):
+        memory = b.bitcast(array.meminfo, MEMORY.as_pointer())
+        data, length = (b.load(cgutils.gep_inbounds(b, memory, 0, i)) for i in (3, 4))
+        left = b.sub(b.add(b.ptrtoint(data, WORD), length), b.ptrtoint(array.data, WORD))
+        numbers = b.sdiv(left, array.itemsize)
+        b.store(b.select(b.icmp_signed(">", numbers, array.nitems), numbers, array.nitems), size)
+    last = b.sub(b.load(size), WORD(count))
+    with cgutils.if_unlikely(b, b.or_(b.icmp_signed("<", first, WORD(0)), b.icmp_signed(">", first, last))):
+        where = f"{context.fndesc.modname}.{context.fndesc.qualname}"
+        context.call_conv.return_user_exc(b, IndexError, (f"{where} reaches outside of an array",))

@@ -3,6 +3,7 @@
 `numba_compat` starts it. What it compiles stays in the cache, for the process that waits for it.
 """
 
+import inspect
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -31,7 +32,7 @@ def _compare(name, outputs, *inputs):
     from siamese_np.runtime.jit import kernel
 
     compiled = getattr(kernels, name)
-    loaded = kernel(compiled.compiled.py_func)
+    loaded = kernel(inspect.unwrap(compiled))
 
     def run(function):
         results = [output.copy() for output in outputs]

@@ -25,7 +25,7 @@ from numba.core.cgutils import get_or_insert_function
 from numba.extending import intrinsic
 
 from siamese_np.runtime.jit import inlined, kernel
-from siamese_np.runtime.numba_compat import ADDRESS, PRIVATE, SHARD, WORD, pack_shards
+from siamese_np.runtime.numba_compat import ADDRESS, CHECKED, SHARD, SHARED, WORD, check_bounds, pack_shards
 
 CONTROL = "siamese_np_control"
 YIELD = "siamese_np_yield"
@@ -131,8 +131,10 @@ def atomic_add(counts, index, more):
 @intrinsic
 def _atomic_add(typing_context, counts, index, more):
     def generate(context, builder, signature, arguments):
-        data = context.make_array(counts)(context, builder, arguments[0]).data
-        builder.atomic_rmw("add", builder.gep(data, [arguments[1]]), arguments[2], "monotonic")
+        array = context.make_array(counts)(context, builder, arguments[0])
+        if CHECKED:
+            check_bounds(context, builder, array, arguments[1], 1)
+        builder.atomic_rmw("add", builder.gep(array.data, [arguments[1]]), arguments[2], "monotonic")
         return context.get_dummy_value()
 
     return types.void(counts, int64, int64), generate
@@ -204,7 +206,7 @@ def sharded(function):
     It runs s = 0 .. count - 1 in any order, each once, on any thread, and returns when all are done; MemoryError if one
     has failed, for it is the only error that a kernel can meet.
     """
-    if not PRIVATE:
+    if not SHARED:
 
         @numba.njit(inline="always")
         def one_by_one(arguments, count):

@@ -11,6 +11,7 @@ that wants its sums to stay in registers keeps them in local variables of the ty
 argument is compiled once for each n. Arrays are flat and contiguous; an offset is never negative. (Kernels pass flat
 arrays and offsets, not slices: each slice counts references, which takes as long as a hundred products.) Each
 operation is a plain Python function, used under ``NUMBA_DISABLE_JIT=1``, beside the LLVM instructions that replace it.
+Whether an offset lies in the array is tested only with ``SIAMESE_NP_CHECK=1``.
 """
 
 import inspect
@@ -22,6 +23,8 @@ from llvmlite import binding, ir
 from numba import config, types
 from numba.core.cgutils import get_or_insert_function
 from numba.extending import intrinsic, models, register_model
+
+from siamese_np.runtime.numba_compat import CHECKED, check_bounds
 
 
 def _vector_bytes() -> int:
@@ -57,14 +60,14 @@ def _operation(typed: Callable[..., Any], emit: Callable[..., Any]) -> Callable[
     """Where code is compiled, replace a Python function by LLVM's instructions.
 
     `typed` makes Numba's signature from the types of the arguments. `emit` gets LLVM's builder b, the type of the
-    result and the arguments; of an array, the address of its data.
+    result and the arguments; of an array, a function that gives the address of a number in it.
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
         def definition(typing: Any, *arguments: Any) -> Any:
             def generate(context: Any, b: Any, signature: Any, values: Any) -> Any:
                 given = [
-                    context.make_array(kind)(context, b, value).data if isinstance(kind, types.Array) else value
+                    _addresses_in(context, b, kind, value) if isinstance(kind, types.Array) else value
                     for kind, value in zip(signature.args, values, strict=True)
                 ]
                 result = emit(b, context.get_value_type(signature.return_type), *given)
@@ -80,12 +83,25 @@ def _operation(typed: Callable[..., Any], emit: Callable[..., Any]) -> Callable[
     return (lambda function: function) if config.DISABLE_JIT else decorate
 
 
+def _addresses_in(context: Any, b: Any, kind: Any, value: Any) -> Callable[..., Any]:
+    """What gives the address of number k of an array, the first of `count` that are touched."""
+    array = context.make_array(kind)(context, b, value)
+    data = array.data
+
+    def address(k: Any, count: int = 1) -> Any:
+        if CHECKED:
+            check_bounds(context, b, array, k, count)
+        return b.gep(data, [k])
+
+    return address
+
+
 def _type_of_zeros(array: Any, vectors: Any) -> Any:
     count = vectors.literal_value * VECTOR_BYTES * 8 // array.dtype.bitwidth
     return Vector(array.dtype, max(count, 1))(array, vectors)
 
 
-@_operation(_type_of_zeros, lambda b, of, data, vectors: ir.Constant(of, None))
+@_operation(_type_of_zeros, lambda b, of, array, vectors: ir.Constant(of, None))
 def zeros(array: Any, vectors: int) -> Any:
     """As many zeros of the array's type as fill `vectors` registers; a single one for 0."""
     return np.zeros(max(vectors * VECTOR_BYTES // array.itemsize, 1), array.dtype)
@@ -97,7 +113,7 @@ def length(vector: Any) -> int:
     return len(vector)
 
 
-@_operation(lambda array, k, like: like(array, intp, like), lambda b, of, data, k, like: _read(b, data, k, of))
+@_operation(lambda array, k, like: like(array, intp, like), lambda b, of, array, k, like: _read(b, array, k, of))
 def load(array: Any, k: int, like: Any) -> Any:
     """The vector ``array[k]``, ``array[k + 1]``, ...; past the end of the array it may be anything."""
     vector, inside = np.zeros_like(like), array[k : k + len(like)]
@@ -112,7 +128,7 @@ def store(array: Any, k: int, vector: Any) -> None:
     inside[:] = vector[: len(inside)]
 
 
-@_operation(lambda array, k: array.dtype(array, intp), lambda b, of, data, k: b.load(b.gep(data, [k])))
+@_operation(lambda array, k: array.dtype(array, intp), lambda b, of, array, k: b.load(array(k)))
 def load_scalar(array: Any, k: int) -> Any:
     """``array[k]`` for k >= 0, without the test for a negative k that Numba makes each time."""
     return array[k]
@@ -120,7 +136,7 @@ def load_scalar(array: Any, k: int) -> Any:
 
 @_operation(
     lambda array, k, value: void(array, intp, array.dtype),
-    lambda b, of, data, k, value: b.store(value, b.gep(data, [k])),
+    lambda b, of, array, k, value: b.store(value, array(k)),
 )
 def store_scalar(array: Any, k: int, value: Any) -> None:
     """``array[k] = value`` for k >= 0, without that test."""
@@ -131,7 +147,7 @@ def _type_of_splat(array: Any, number: Any, like: Any) -> Any:
     return Vector(array.dtype, like.count)(array, array.dtype, like)
 
 
-@_operation(_type_of_splat, lambda b, of, data, number, like: _splat(b, number, of))
+@_operation(_type_of_splat, lambda b, of, array, number, like: _splat(b, number, of))
 def splat(array: Any, number: Any, like: Any) -> Any:
     """`number`, of the array's type, as often as `like` has entries."""
     return np.full(len(like), number, array.dtype)
@@ -139,7 +155,7 @@ def splat(array: Any, number: Any, like: Any) -> Any:
 
 @_operation(
     _type_of_splat,
-    lambda b, of, data, first, like: b.add(_splat(b, first, of), ir.Constant(of, list(range(of.count)))),
+    lambda b, of, array, first, like: b.add(_splat(b, first, of), ir.Constant(of, list(range(of.count)))),
 )
 def iota(array: Any, first: int, like: Any) -> Any:
     """first, first + 1, ..., of the array's type (integers), as many as `like` has entries."""
@@ -186,8 +202,8 @@ def select(where: Any, x: Any, y: Any) -> Any:
     return np.where(where, x, y)
 
 
-def _emit_nonzero_mask(b: Any, of: Any, data: Any, k: Any, like: Any) -> Any:
-    values = _read(b, data, k, like.type)
+def _emit_nonzero_mask(b: Any, of: Any, array: Any, k: Any, like: Any) -> Any:
+    values = _read(b, array, k, like.type)
     flags = b.fcmp_unordered("!=", values, ir.Constant(values.type, None))
     mask = b.bitcast(flags, ir.IntType(flags.type.count))
     return mask if flags.type.count == 64 else b.zext(mask, of)
@@ -199,13 +215,14 @@ def nonzero_mask(array: Any, k: int, like: Any) -> Any:
     return np.uint64(sum(1 << e for e in range(len(like)) if array[k + e] != 0))
 
 
-def _emit_compress_store(b: Any, of: Any, data: Any, k: Any, vector: Any, mask: Any) -> None:
+def _emit_compress_store(b: Any, of: Any, array: Any, k: Any, vector: Any, mask: Any) -> None:
     flags = b.bitcast(b.trunc(mask, ir.IntType(vector.type.count)), ir.VectorType(ir.IntType(1), vector.type.count))
     if binding.llvm_version_info >= (19, 0, 0):
         name, undefined = "llvm.experimental.vector.compress", ir.Constant(vector.type, ir.Undefined)
-        _write(b, data, k, _call(b, name, vector.type, vector.type, vector, flags, undefined))
+        _write(b, array, k, _call(b, name, vector.type, vector.type, vector, flags, undefined))
     else:  # slower on some processors
-        _call(b, "llvm.masked.compressstore", vector.type, ir.VoidType(), vector, b.gep(data, [k]), flags)
+        address = array(k, vector.type.count)
+        _call(b, "llvm.masked.compressstore", vector.type, ir.VoidType(), vector, address, flags)
 
 
 @_operation(lambda array, k, vector, mask: void(array, intp, vector, types.uint64), _emit_compress_store)
@@ -270,14 +287,14 @@ def no_unroll() -> None:
     """
 
 
-def _read(b: Any, data: Any, k: Any, vector: Any) -> Any:
-    values = b.load(b.bitcast(b.gep(data, [k]), vector.as_pointer()))
+def _read(b: Any, array: Any, k: Any, vector: Any) -> Any:
+    values = b.load(b.bitcast(array(k, vector.count), vector.as_pointer()))
     values.align = _bits(vector) // 8  # an array may start anywhere
     return values
 
 
-def _write(b: Any, data: Any, k: Any, values: Any) -> None:
-    address = b.bitcast(b.gep(data, [k]), values.type.as_pointer())
+def _write(b: Any, array: Any, k: Any, values: Any) -> None:
+    address = b.bitcast(array(k, values.type.count), values.type.as_pointer())
     b.store(values, address).align = _bits(values.type) // 8
 
 
