@@ -163,13 +163,13 @@ def lock(descriptor: int) -> bool:
     Where the file system knows no locks, it is True without one.
     """
     try:
-        if os.name == "nt":
+        try:
+            import fcntl
+        except ImportError:  # as on Windows
             import msvcrt
 
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined, unused-ignore]
         else:
-            import fcntl
-
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         return error.errno not in (errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK)
