@@ -7,6 +7,7 @@ import pytest
 
 from siamese_np import TrainConfig, load_dataset
 from siamese_np.cli import main
+from siamese_np.datasets import Dataset, Split
 from siamese_np.gradcheck import assert_gradients
 from siamese_np.reproduce import baselines, command, tables, unseen
 from siamese_np.reproduce.tables import ACCURACY, Job, Row, Table
@@ -36,8 +37,10 @@ def few(small_mnist, tmp_path, monkeypatch):
         return Table("few images", ACCURACY, rows)
 
     def unseen_table():
-        row = Row("seen", Job("seen", TINY, digits=(1, 2, 3)), tables.of_unseen(lambda net: net.embed, (1, 2, 3)))
-        return Table("unseen digits", tables.UNSEEN, [row])
+        parts = (tables.of_unseen(lambda net: net.embed, (1, 2, 3)), tables.of_unseen(tables.unit_of_views, (1, 2, 3)))
+        jobs = Job("seen", TINY, digits=(1, 2, 3)), Job("copies", TINY, digits=(1, 2, 3), copies=True)
+        rows = [Row(job.name, job, measure) for job, measure in zip(jobs, parts, strict=True)]
+        return Table("unseen digits", tables.UNSEEN, rows)
 
     monkeypatch.setattr(command, "load_dataset", lambda: load_dataset(small_mnist))
 
@@ -54,7 +57,7 @@ def test_the_tables_are_told_and_kept(few, capsys):
     assert main(["reproduce", "--main", "--unseen", "--seeds", "2", "--out", str(few), "--json"]) == 0
     out, err = capsys.readouterr()
     told = json.loads(out)
-    assert err.startswith("6 trainings and 14 measurements, to do in about")
+    assert "8 trainings and 16 measurements, to do in about" in err
     rows = told["tables"]["few images"]
     assert [len(seeds) for seeds in rows.values()] == [2, 2, 2, 2, 1, 1, 2]
     assert rows["trained"][0]["eer_all_pairs"] < rows["untrained"][0]["eer_all_pairs"] < 0.5
@@ -152,11 +155,25 @@ def test_principal_components_are_the_directions_of_most_variance():
     np.testing.assert_allclose(abs(found), abs(centred @ directions.T), atol=1e-9)
 
 
+def test_copies_are_classes_of_their_own_that_no_other_digit_makes():
+    shape = np.arange(4.0).reshape(1, 2, 2, 1).astype(np.float32)  # all eight turns and mirror images differ
+    split = Split(np.concatenate([shape + 4 * digit for digit in range(10)]), np.arange(10))
+    train = unseen.with_copies(Dataset("shapes", split, split, split)).train
+    assert len(np.unique(train.images, axis=0)) == len(np.unique(train.classes)) == len(train) == 39
+    for digit, count in enumerate((1, 2, 4, 4, 8, 2, 7, 8, 2, 1)):
+        assert (train.classes % 10 == digit).sum() == count
+        assert (train.images[train.classes == digit] == shape + 4 * digit).all()
+    upside_down = train.images[train.classes == 20 + 7]
+    assert upside_down[0, :, :, 0].tolist() == [[31, 30], [29, 28]]
+    mirrored = train.images[train.classes == 40 + 7]
+    assert mirrored[0, :, :, 0].tolist() == [[29, 28], [31, 30]]
+
+
 def test_few_and_one_shot_of_embeddings_that_tell_all():
     classes = np.arange(300) % 10
     emb = np.eye(10)[classes]
     result = unseen.measure_unseen(emb, classes, emb, classes, (1, 2, 3), 0.5)
-    assert result == {key: 1.0 for key in result} and len(result) == 6
+    assert result == {key: 1.0 for key in result} and len(result) == 7
 
 
 def test_few_and_one_shot_of_embeddings_that_tell_nothing():

@@ -21,7 +21,7 @@ from siamese_np.presets import make_network
 from siamese_np.reading import parse_json, read_whole
 from siamese_np.reproduce.picture import draw_record
 from siamese_np.reproduce.tables import TABLES, Job, Metrics, Row, Table
-from siamese_np.reproduce.unseen import seen_only
+from siamese_np.reproduce.unseen import seen_only, with_copies
 from siamese_np.run import resumed, train
 from siamese_np.run_folder import check_folder, locked, remove_leftovers
 from siamese_np.storage import check_output, png_mark, versions, write_atomically
@@ -30,7 +30,7 @@ from siamese_np.training import Training
 QUICK_EPOCHS = 2
 TIMED_STEPS = 5
 MAX_BYTES = 1 << 22  # of measured.json, which has some 10,000
-MEASURED = 2  # to be raised where measuring changes
+MEASURED = 3  # to be raised where measuring changes
 MEASURING = 10.0  # seconds that measuring a row takes, about, on two cores
 
 
@@ -118,6 +118,7 @@ def _training(job: Job, seed: int, dataset: Dataset, own: Path) -> Training:
     config = dataclasses.replace(job.config, seed=seed)
     parts = dict(job.parts(config))
     seen = seen_only(dataset, job.digits) if job.digits else dataset
+    seen = with_copies(seen) if job.copies else seen
     if not (begun := (own / "checkpoint.npz").exists()):
         check_folder(own)
     return resumed(own, seen, config, **parts) if begun else Training(config, seen, **parts)
