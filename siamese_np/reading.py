@@ -14,7 +14,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from siamese_np.errors import SiameseError
+from siamese_np.errors import DataError, SiameseError
 
 # What a compressed file may unpack to. MNIST's images are compressed to a fifth, drawings in two colours to a
 # twentieth, a file made to fill the memory to a thousandth. MNIST's 60,000 training images are 47 MB even if blank.
@@ -234,17 +234,24 @@ class Npz:
 
 
 @contextmanager
-def open_npz(path: str | os.PathLike[str], error: type[SiameseError], kind: str) -> Iterator[Npz]:
-    """The ``.npz`` file `path`, of some `kind`; whatever is wrong with it becomes an `error`, in one sentence."""
+def readable(path: str | os.PathLike[str], error: type[SiameseError] = DataError) -> Iterator[None]:
+    """Make an `error` of what keeps the file `path` from being read within the block."""
     try:
-        with Npz(path) as archive:
-            yield archive
-    except SiameseError:
-        raise
+        yield
     except FileNotFoundError:
         raise error(f"there is no file {path}") from None
     except OSError as failure:
         raise error(f"cannot read {path}: {failure.strerror or failure}") from None
+
+
+@contextmanager
+def open_npz(path: str | os.PathLike[str], error: type[SiameseError], kind: str) -> Iterator[Npz]:
+    """The ``.npz`` file `path`, of some `kind`; whatever is wrong with it becomes an `error`, in one sentence."""
+    try:
+        with readable(path, error), Npz(path) as archive:
+            yield archive
+    except SiameseError:
+        raise
     except Exception as failure:  # zipfile, zlib, json and numpy fail in many ways on damaged bytes
         raise error(f"{path} is damaged or not {kind} ({one_line(failure)})") from None
 

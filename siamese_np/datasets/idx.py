@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamese_np.errors import DataError
-from siamese_np.reading import ALWAYS_UNPACKED, MAX_EXPANSION, MAX_READ, file_size, max_unpacked, open_regular
+from siamese_np.reading import ALWAYS_UNPACKED, MAX_EXPANSION, MAX_READ, file_size, max_unpacked, open_regular, readable
 
 GZIP_MAGIC = b"\x1f\x8b"
 DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -46,21 +46,17 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
     name = os.fspath(path)
     if os.path.isdir(name):
         raise DataError(f"{name} is a folder, not an IDX file")
-    try:
-        with open_regular(name) as file:
-            zipped = file.read(2) == GZIP_MAGIC
-            file.seek(0)
-            size = file_size(file)
-            if not zipped:
-                return _parse(file, name, size, zipped)
+    with readable(name), open_regular(name) as file:
+        zipped = file.read(2) == GZIP_MAGIC
+        file.seek(0)
+        size = file_size(file)
+        if not zipped:
+            return _parse(file, name, size, zipped)
+        try:
             with gzip.GzipFile(fileobj=file) as stream:
                 return _parse(stream, name, size, zipped)
-    except FileNotFoundError:
-        raise DataError(f"there is no file {name}") from None
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{name} is a truncated or damaged gzip file ({error})") from error
-    except OSError as error:
-        raise DataError(f"cannot read {name}: {error.strerror or error}") from error
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise DataError(f"{name} is a truncated or damaged gzip file ({error})") from error
 
 
 def _parse(stream: IO[bytes] | gzip.GzipFile, name: str, size: int, zipped: bool) -> NDArray[Any]:

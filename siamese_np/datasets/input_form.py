@@ -184,19 +184,31 @@ def form_of(siamese: Any) -> InputForm:
 
 def scaled(pixels: ArrayLike) -> Float:
     """Pixels (h, w) or (h, w, C) as float32 in [0, 1] (see `InputForm.picture`), or a DataError."""
-    array = np.asarray(pixels)
-    if array.ndim not in (2, 3) or array.size == 0 or array.dtype.kind not in "buif":
-        raise DataError(f"a picture must be a 2-D or 3-D array of numbers, not {array.dtype} of shape {array.shape}")
+    array = as_pixels(pixels, (2, 3))
     if array.dtype.kind == "u":
         return np.divide(array, np.float32(np.iinfo(array.dtype).max), dtype=np.float32)
-    if not np.isfinite(array).all():
-        raise DataError("it holds values that are not finite")
-    low, high = float(array.min()), float(array.max())
-    if low < 0 or high > 255:
-        halves = array.astype(np.float64) / 2  # whose differences do not overflow
-        span = high / 2 - low / 2
-        return ((halves - low / 2) / (span or 1)).astype(np.float32)
+    high = array.max()
+    if array.min() < 0 or high > 255:
+        return stretched(array)
     return array.astype(np.float32) / np.float32(255 if high > 1 else 1)
+
+
+def as_pixels(pixels: ArrayLike, ndims: tuple[int, ...]) -> NDArray[Any]:
+    """`pixels` as an array of finite numbers with so many axes, or a DataError."""
+    array = np.asarray(pixels)
+    if array.ndim not in ndims or array.size == 0 or array.dtype.kind not in "buif":
+        wanted = " or ".join(f"{ndim}-D" for ndim in ndims)
+        raise DataError(f"a picture must be a {wanted} array of numbers, not {array.dtype} of shape {array.shape}")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise DataError("it holds values that are not finite")
+    return array
+
+
+def stretched(array: NDArray[Any]) -> Float:
+    """`array` with its range made [0, 1]; all 0 where it has none."""
+    halves = array.astype(np.float64) / 2  # whose differences do not overflow
+    low = halves.min()
+    return ((halves - low) / (halves.max() - low or 1)).astype(np.float32)
 
 
 def with_channels(picture: Float, channels: int) -> Float:

@@ -8,6 +8,7 @@ from PIL import Image
 
 from siamese_np.datasets.digit_ink import Float, border_of, dilated, ink_is_light, ink_of, on_its_ground, resized
 from siamese_np.datasets.digit_pieces import digit_of
+from siamese_np.datasets.input_form import as_pixels, stretched
 from siamese_np.errors import DataError
 
 SIDE = 28
@@ -54,14 +55,14 @@ def to_mnist_form(grey: ArrayLike) -> Float:
     DataError
         If `grey` is not a picture, nothing is drawn on it, or several digits side by side.
     """
-    picture = _checked(grey)
+    picture = _in_range(grey)
     if min(picture.shape) < 3:
         picture = np.pad(picture, 1, mode="edge")
     for looked_at in (picture, 1 - picture):
         form = _shifted(looked_at)
         if form is not None:
             return form
-    picture = _rescaled(picture) if np.ptp(picture) < _FAINT else picture / picture.max()
+    picture = stretched(picture) if np.ptp(picture) < _FAINT else picture / picture.max()
     picture, border = on_its_ground(picture)
     side = min(_FIND_SIDE, max(_FORM_SIDE, max(picture.shape)))
     small = resized(picture, side)
@@ -163,27 +164,14 @@ def _shifted(picture: Float) -> Float | None:
     return form
 
 
-def _checked(grey: ArrayLike) -> Float:
+def _in_range(grey: ArrayLike) -> Float:
     """`grey` as a picture in [0, 1], or a DataError."""
-    array = np.asarray(grey)
-    if array.ndim != 2 or array.size == 0 or array.dtype.kind not in "buif":
-        raise DataError(f"a picture must be a 2-D array of numbers, not {array.dtype} of shape {array.shape}")
+    array = as_pixels(grey, (2,))
     if array.dtype.kind == "u":
         array = array / np.float32(np.iinfo(array.dtype).max)
-    if not np.isfinite(array).all():
-        raise DataError("it holds values that are not finite")
     if array.min() < 0 or array.max() > 1:
-        array = _rescaled(array)
+        array = stretched(array)
     return np.ascontiguousarray(array, np.float32)
-
-
-def _rescaled(array: NDArray[Any]) -> Float:
-    """`array` with its range made [0, 1]."""
-    halves = array.astype(np.float64) / 2  # whose differences do not overflow
-    low, high = halves.min(), halves.max()
-    if low == high:
-        raise DataError("all its pixels have the same brightness")
-    return ((halves - low) / (high - low)).astype(np.float32)
 
 
 def _bounding_box(ink: Float) -> tuple[tuple[int, int], tuple[int, int]]:

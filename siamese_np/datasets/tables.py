@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from siamese_np.datasets.pictures import Source, Stack, named
 from siamese_np.errors import DataError
-from siamese_np.reading import Npz, one_line, open_npz, open_regular
+from siamese_np.reading import Npz, one_line, open_npz, open_regular, readable
 
 _PARTS = {"train": ("train",), "validation": ("val", "valid", "validation"), "test": ("test",)}
 _KEYS = ("x_{}", "y_{}"), ("X_{}", "y_{}"), ("{}_images", "{}_labels")
@@ -132,7 +132,8 @@ def csv_source(path: str, size: Size = None) -> Source:
     images, labels = {}, {}
     for part, place in paths.items():
         try:
-            array, labels[part] = _read_table(place)
+            with readable(place), open_regular(place) as file:
+                array, labels[part] = _parsed(place, _lines(file, place))
         except DataError as error:
             alone = f"; {paths['train']} alone can be trained on, part of it for testing" if part == "test" else ""
             raise DataError(f"{error}{alone}") from None
@@ -151,17 +152,6 @@ def _source(path: str, kind: str, images: dict[str, Stack], labels: dict[str, li
     return Source(name, kind, dict(images), classes, names, strict="all" in images)
 
 
-def _read_table(path: str) -> tuple[NDArray[Any], list[str]]:
-    """Pixels (N, D) and labels of the table in a file."""
-    try:
-        with open_regular(path) as file:
-            return _parsed(path, _lines(file, path))
-    except FileNotFoundError:
-        raise DataError(f"there is no file {path}") from None
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
-
-
 def _lines(file: IO[bytes], path: str) -> Iterator[str]:
     while line := file.readline(_MAX_LINE):
         if len(line) == _MAX_LINE:
@@ -171,6 +161,7 @@ def _lines(file: IO[bytes], path: str) -> Iterator[str]:
 
 
 def _parsed(path: str, lines: Iterator[str]) -> tuple[NDArray[Any], list[str]]:
+    """Pixels (N, D) and labels of the table in a file."""
     first = next(lines, "")
     if first.count(",") > _MAX_COLUMNS:
         raise DataError(f"{path} has more than {_MAX_COLUMNS} columns, those of a picture of 1024x1024")

@@ -48,6 +48,7 @@ def page(
     pca, explained = pca_2d(evaluation.emb)
     tsne = tsne_2d(evaluation.emb[n], pca[n])
     cells, counts = np.unique(np.stack([test, evaluation.voted]), axis=1, return_counts=True)
+    ascending = [np.sort(evaluation.dist[evaluation.label == kind]) for kind in (0, 1)]
     data = {
         "classes": [str(name) for name in dataset.named(classes)],
         "tests": len(test),
@@ -58,7 +59,8 @@ def page(
         "maps": {"pca": _rounded(pca[n]), "tsne": None if tsne is None else _rounded(tsne)},
         "explained": explained.tolist(),
         "confusion": [[*number_of(cell), count] for cell, count in zip(cells.T, counts.tolist(), strict=True)],
-        "distances": [_sorted(evaluation.dist[evaluation.label == kind]) for kind in (0, 1)],
+        # base64 of little-endian float64, with which counts are exact
+        "distances": [base64.b64encode(dist.astype("<f8").tobytes()).decode() for dist in ascending],
         "pairs": _pairs(evaluation, n),
         "threshold": evaluation.metrics["threshold"],
         "margin": evaluation.metrics["margin"],
@@ -73,7 +75,7 @@ def page(
         "METRICS": _table(_measured(metrics)),
         "RUN": _table(_run(metrics)),
     }
-    return filled(__package__, data, _SCRIPTS, [pictures], texts)
+    return filled(__package__, f"siamese_np: {texts['TITLE']}", data, _SCRIPTS, [pictures], texts)
 
 
 def _measured(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -144,11 +146,6 @@ def _rounded(values: NDArray[Any]) -> list[Any]:
     largest = float(np.abs(values).max()) or 1.0
     rounded: list[Any] = np.round(values, max(4, 3 - math.floor(math.log10(largest)))).tolist()
     return rounded
-
-
-def _sorted(dist: NDArray[np.float64]) -> str:
-    """All distances, ascending, as base64 of little-endian float64, with which counts are exact."""
-    return base64.b64encode(np.sort(dist).astype("<f8").tobytes()).decode()
 
 
 def _pairs(evaluation: Evaluation, numbers: NDArray[np.int64]) -> list[list[Any]]:

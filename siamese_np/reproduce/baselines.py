@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from siamese_np.datasets import Dataset
 from siamese_np.layers import Dense, ReLU
 from siamese_np.network import Sequential
 from siamese_np.presets import make_network
@@ -48,9 +49,9 @@ def pixels(images: Floats) -> Floats:
     return images.reshape(len(images), -1)
 
 
-def principal_components(train: Floats, count: int) -> Any:
+def components(dataset: Dataset, count: int) -> Any:
     """What projects images onto the `count` directions in which the training images vary most."""
-    rows = pixels(train).astype(np.float64)
+    rows = pixels(dataset.train.images).astype(np.float64)
     mean = rows.mean(axis=0)
     _, directions = np.linalg.eigh(np.cov(rows - mean, rowvar=False))
     return lambda images: (pixels(images) - mean) @ directions[:, ::-1][:, :count]

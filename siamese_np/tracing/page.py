@@ -158,7 +158,8 @@ def _blob(name: str, blob: str) -> str:
 
 def _fill(data: Mapping[str, Any], blobs: Sequence[str]) -> str:
     """The page with its style, numbers and program in it."""
-    return filled(__package__, data, _SCRIPTS, blobs, {"PARAMETERS": f"{data['parameters']:,}"})
+    name = "A pair of images and its gradient: siamese_np trace"
+    return filled(__package__, name, data, _SCRIPTS, blobs, {"PARAMETERS": f"{data['parameters']:,}"})
 
 
 def _source(file: str) -> str:

@@ -19,7 +19,14 @@ from siamese_np.textbook import avgpool2d, contrastive, conv2d, dense, distance,
 
 BRANCHES = ("a", "b")
 _HEAD = ("array", "shape", "norm", "largest", "zeros", "FLOPs", "bytes")
-_KNOWN = (AvgPool2D, Conv2D, Dense, Flatten, GlobalAvgPool2D, MaxPool2D, ReLU)
+# Of each kind of layer: the textbook's two functions, and the attributes that forward takes beside x and parameters
+_TEXTBOOK: dict[type[Any], tuple[Any, Any, tuple[str, ...]]] = {
+    Conv2D: (conv2d.conv2d_forward, conv2d.conv2d_backward, ("stride", "pad")),
+    Dense: (dense.dense_forward, dense.dense_backward, ()),
+    ReLU: (relu.relu_forward, relu.relu_backward, ()),
+    MaxPool2D: (maxpool2d.maxpool2d_forward, maxpool2d.maxpool2d_backward, ("window", "stride")),
+    AvgPool2D: (avgpool2d.avgpool2d_forward, avgpool2d.avgpool2d_backward, ("window", "stride")),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +139,7 @@ def trace(siamese: SiameseNetwork, a: Any, b: Any, label: int | None = None) -> 
         raise OptionError(f"a SiameseNetwork with layers can be traced, not {found(siamese)}")
     network = siamese.network
     for number, layer in enumerate(network.layers):
-        if type(layer) not in _KNOWN:
+        if type(layer) not in (*_TEXTBOOK, Flatten, GlobalAvgPool2D):
             raise OptionError(f"layer {number}, {layer}, has no page in the textbook, so it cannot be traced")
     layers = dict(zip(layer_names(network.layers), network.layers, strict=True))
     params = {name: {key: array.astype(np.float32) for key, array in layers[name].params.items()} for name in layers}
@@ -174,41 +181,23 @@ def trace(siamese: SiameseNetwork, a: Any, b: Any, label: int | None = None) -> 
 
 def forward(layer: Layer, x: Array, params: Mapping[str, Array]) -> tuple[Array, Any]:
     """The textbook's ``out, cache`` of `layer`."""
-    match layer:
-        case Conv2D():
-            return conv2d.conv2d_forward(x, params["w"], params["b"], layer.stride, layer.pad)
-        case Dense():
-            return dense.dense_forward(x, params["w"], params["b"])
-        case ReLU():
-            return relu.relu_forward(x)
-        case MaxPool2D():
-            return maxpool2d.maxpool2d_forward(x, layer.window, layer.stride)
-        case AvgPool2D():
-            return avgpool2d.avgpool2d_forward(x, layer.window, layer.stride)
-        case GlobalAvgPool2D():
-            out, cache = avgpool2d.avgpool2d_forward(x, x.shape[1:3], x.shape[1:3])
-            return out[:, 0, 0], cache
-    return x.reshape(len(x), *layer.output_shape(x.shape[1:])), x.shape
+    if isinstance(layer, Flatten):
+        return x.reshape(len(x), *layer.output_shape(x.shape[1:])), x.shape
+    if isinstance(layer, GlobalAvgPool2D):
+        out, cache = avgpool2d.avgpool2d_forward(x, x.shape[1:3], x.shape[1:3])
+        return out[:, 0, 0], cache
+    function, _, attributes = _TEXTBOOK[type(layer)]
+    return function(x, *params.values(), *(getattr(layer, name) for name in attributes))
 
 
 def backward(layer: Layer, dout: Array, cache: Any) -> tuple[Array, dict[str, Array]]:
     """The textbook's dx of `layer`, and the gradients of its parameters."""
-    match layer:
-        case Conv2D():
-            dx, dw, db = conv2d.conv2d_backward(dout, cache)
-            return dx, {"w": dw, "b": db}
-        case Dense():
-            dx, dw, db = dense.dense_backward(dout, cache)
-            return dx, {"w": dw, "b": db}
-        case ReLU():
-            return relu.relu_backward(dout, cache), {}
-        case MaxPool2D():
-            return maxpool2d.maxpool2d_backward(dout, cache), {}
-        case AvgPool2D():
-            return avgpool2d.avgpool2d_backward(dout, cache), {}
-        case GlobalAvgPool2D():
-            return avgpool2d.avgpool2d_backward(dout[:, None, None], cache), {}
-    return dout.reshape(cache), {}
+    if isinstance(layer, Flatten):
+        return dout.reshape(cache), {}
+    if isinstance(layer, GlobalAvgPool2D):
+        return avgpool2d.avgpool2d_backward(dout[:, None, None], cache), {}
+    found = _TEXTBOOK[type(layer)][1](dout, cache)
+    return (found[0], dict(zip(layer.params, found[1:], strict=True))) if layer.params else (found, {})
 
 
 def _image(name: str, image: Any, shape: Sequence[int]) -> Array:

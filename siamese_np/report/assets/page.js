@@ -1,22 +1,8 @@
-"use strict";
-// What all parts of the page use: the data, elements, and the pictures, which are cut out of one sheet.
+// What all parts of the page use: words, and the pictures, which are cut out of one sheet.
 
-const $ = (id) => document.getElementById(id);
-const DATA = JSON.parse($("data").textContent), POINTS = DATA.points, N = POINTS.number.length;
-
-function element(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
-    else if (value !== false && value !== undefined) made.setAttribute(name, value);
-  }
-  made.append(...children);
-  return made;
-}
-
+const POINTS = DATA.points, N = POINTS.number.length;
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const className = (c) => DATA.classes[c];
-const count = (n) => n.toLocaleString("en");
 const percent = (share) => `${(100 * share).toFixed(2)} %`, tick = (share) => `${+(100 * share).toPrecision(4)} %`;
 const wrong = (i) => POINTS.knn[i] !== POINTS.class[i];
 const testName = (i) => `test image ${POINTS.number[i]}, class ${className(POINTS.class[i])}`;

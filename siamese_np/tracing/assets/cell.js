@@ -1,4 +1,3 @@
-"use strict";
 // The chosen cell: its formula, the sum with its numbers, the textbook's line, a numeric derivative.
 
 function showCell() {

@@ -1,4 +1,3 @@
-"use strict";
 // The textbook's operations for one image, in float64. Arrays are flat; a layer l has the shapes l.in and l.out.
 
 const OPS = {

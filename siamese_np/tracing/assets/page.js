@@ -1,8 +1,6 @@
-"use strict";
 // The page: which step of which pair is shown, what is chosen in it, and what the sliders and the mistake change.
 
-const $ = (id) => document.getElementById(id);
-const DATA = JSON.parse($("data").textContent), LAYERS = DATA.layers, L = LAYERS.length;
+const LAYERS = DATA.layers, L = LAYERS.length;
 const stored = (id, names) => unpack($(id).textContent, names);
 const WEIGHTS = stored("weights", DATA.weights);
 const PARAMS = LAYERS.map((l) => (l.shape ? { w: WEIGHTS[`${l.name}.w`], b: WEIGHTS[`${l.name}.b`] } : {}));
@@ -296,7 +294,6 @@ const ABOUT = {
 const aboutStep = (s, l) => (l ? `${l.text}: ${l.in.join("x")} to ${l.out.join("x")}. ` : "") + ABOUT[l ? l.kind : s.id][s.pass === "forward" ? 0 : 1];
 
 const share = (part, whole) => `${((100 * part) / Math.max(whole, 1)).toFixed(0)} %`;
-const count = (n) => n.toLocaleString("en");
 const plural = (n, one) => `${count(n)} ${one}${n === 1 ? "" : "s"}`;
 const badge = () => element("span", { class: "badge" }, "recomputed in this page, float64");
 function factsOf(s, l, r, rows) {

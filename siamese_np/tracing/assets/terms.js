@@ -1,4 +1,3 @@
-"use strict";
 // For each array of each kind of layer: its formula in the textbook's names, and for one cell the products it sums.
 
 const inside = ([r, s], [H, W]) => r >= 0 && r < H && s >= 0 && s < W;

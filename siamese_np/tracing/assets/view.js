@@ -1,4 +1,3 @@
-"use strict";
 // Arrays as pictures: one slice large, all channels small, on one colour scale from blue (-) over neutral (0) to orange.
 
 const PALETTES = {
@@ -30,16 +29,6 @@ function paint(image, at, v, largest, table = shades()) {
 }
 
 const largestOf = (...arrays) => arrays.reduce((m, array) => array.reduce((n, v) => Math.max(n, Math.abs(v)), m), 0);
-
-function element(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
-    else if (value !== false && value !== undefined) made.setAttribute(name, value);
-  }
-  made.append(...children.filter((child) => child !== null));
-  return made;
-}
 
 /** The part of an array that is shown: rows and columns, and the flat position of each; chan says which channels. */
 function slice(key, shape, chan) {

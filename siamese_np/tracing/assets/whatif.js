@@ -1,4 +1,3 @@
-"use strict";
 // What if: the loss at another distance or margin, after a step of descent, or with a mistake in backward.
 
 function showLoss() {
