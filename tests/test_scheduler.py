@@ -21,11 +21,11 @@ from siamese_np.optimizers import SGD, Adam
 from siamese_np.presets import cnn, mlp
 from siamese_np.runtime import scheduler
 from siamese_np.runtime.jit import inlined, kernel
-from siamese_np.runtime.numba_compat import PRIVATE
+from siamese_np.runtime.numba_compat import SHARED
 from siamese_np.runtime.shards import atomic_add, sharded
 
 THREADS = (1, 2, 3, 8)
-workers = pytest.mark.skipif(not PRIVATE, reason="without Numba's private names, shards run on the caller alone")
+workers = pytest.mark.skipif(not SHARED, reason="without Numba's private names, shards run on the caller alone")
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,7 @@ what nobody refers to any more is kept until then.
 """
 
 import math
+import os
 import sys
 import threading
 from collections.abc import Sequence
@@ -52,5 +53,14 @@ def empty_like(array: NDArray[Any]) -> NDArray[Any]:
 def _references(buffers: Sequence[NDArray[np.uint8]]) -> list[int]:
     return [sys.getrefcount(buffer) for buffer in buffers]
 
+
+def _forget_lock() -> None:
+    """Of a forked child: another thread of its parent may have held the lock."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_lock)
 
 _ALONE = _references([np.empty(1, np.uint8)])[0]  # differs between versions of Python
