@@ -14,6 +14,37 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
+# What starters of MPI tell a process: its rank, the number of ranks, its rank among those of its machine
+MPI_VARIABLES = (
+    ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID"),  # MPICH and its kin
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),
+    ("PMIX_RANK", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"),
+)
+
+
+def _of_mpi(which: int) -> int | None:
+    """One of `MPI_VARIABLES`: None where no MPI started this process, 0 where it does not tell."""
+    for names in MPI_VARIABLES:
+        if names[0] in os.environ:
+            value = os.environ.get(names[which], "")
+            return int(value) if value.isdecimal() else 0
+    return None
+
+
+def mpi_rank() -> int | None:
+    """The number of this process among the ranks that mpiexec started; None where it did not."""
+    return _of_mpi(0)
+
+
+def mpi_size() -> int | None:
+    """How many ranks mpiexec started, 0 where that is not known; None where it started none."""
+    return _of_mpi(1)
+
+
+def tells() -> bool:
+    """Whether this process tells what all ranks of its machine would: the first of them, or the only one."""
+    return not _of_mpi(2)
+
 
 class _Log:
     """Standard error for the time of a command: what cannot be written to it is dropped, and ends nothing."""

@@ -49,6 +49,7 @@ def save_checkpoint(folder: Path, training: "Training") -> None:
         "steps": training.optimizer.steps,
         "images_seen": training.images_seen,
         "seconds": training.seconds,
+        "summed": training.summed,
     }
     save_arrays(folder / "checkpoint.npz", header, _arrays(training))
 
@@ -83,6 +84,7 @@ def load_checkpoint(
         check_progress(path, header, training)
         training.history = [{k: np.nan if v is None else v for k, v in row.items()} for row in header["history"]]
         training.best, training.optimizer.steps, training.seconds = (header[k] for k in ("best", "steps", "seconds"))
+        training.summed = str(header.get("summed", training.summed))[:80]
         training.losses = [0.0] * (header["steps"] - len(training.history) * training.protocol.steps)
         made.append(training)
         return _arrays(training)

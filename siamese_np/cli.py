@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
-from siamese_np._process import discard, log, on_signal, printed, safe_streams, to_json
+from siamese_np._process import discard, log, mpi_rank, on_signal, printed, safe_streams, to_json
 from siamese_np.errors import OptionError, SiameseError
 
 if TYPE_CHECKING:
@@ -58,15 +58,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _status(arguments: Sequence[str]) -> int:
     args = argparse.Namespace()
     try:
-        args = _parse(arguments)
-        with _progress(args.quiet):
-            if args.threads is not None:
-                from siamese_np import set_threads
+        with _together(arguments):
+            args = _parse(arguments)
+            with _progress(args.quiet or (args.command is train and bool(mpi_rank()))):
+                if args.threads is not None:
+                    from siamese_np import set_threads
 
-                set_threads(args.threads)
-            status: int = args.command(args)
-            sys.stdout.flush()
-            return status
+                    set_threads(args.threads)
+                status: int = args.command(args)
+                sys.stdout.flush()
+                return status
     except SiameseError as error:
         return _mistake(args, arguments, str(error))
     except BrokenPipeError:  # the reader of our output has gone: nothing more to say to it
@@ -77,6 +78,15 @@ def _status(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         log("siamese-np: interrupted")
         return 130
+
+
+def _together(arguments: Sequence[str]) -> contextlib.AbstractContextManager[None]:
+    """Within it, the ranks of a training that mpiexec has started end together."""
+    if arguments[:1] != ["train"] or mpi_rank() is None:
+        return contextlib.nullcontext()
+    from siamese_np.distributed import communicator
+
+    return communicator().together()
 
 
 def train(args: argparse.Namespace) -> int:
@@ -113,6 +123,7 @@ def train(args: argparse.Namespace) -> int:
         on_metrics=lambda told: _result(args, told, text(told) + f"\n  trained in {told['seconds']:.1f} s"),
         log=_log_beside_bar,
         show_bar=sys.stderr.isatty(),
+        reduction=args.reduction,
     )
     return 130 if run.interrupted else 0
 
@@ -358,6 +369,13 @@ def _parser(with_config: bool) -> "tuple[_Parser, dict[str, _Parser]]":
         type=float,
         default=60.0,
         help="save within an epoch, too, after so long: what a kill may cost (60)",
+    )
+    sub.add_argument(
+        "--reduction",
+        metavar="R",
+        default="in-order",
+        help="how the ranks of mpiexec sum up gradients: in-order, with the same bits for any number of ranks, or "
+        "allreduce, MPI's own sum (in-order)",
     )
 
     sub = command(evaluate, "measure a saved model on the test images")

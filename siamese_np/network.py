@@ -328,6 +328,7 @@ class SiameseNetwork:
     """
 
     views = False
+    sharing: Any = None  # what runs batches of `network` in its place: `siamese_np.distributed.SharedNetwork`
     novelty: "Novelty | None" = None
 
     def __init__(
@@ -354,6 +355,10 @@ class SiameseNetwork:
         self.trained_on: dict[str, Any] | None = None
         self._distance = EuclideanDistance()
 
+    @property
+    def _runner(self) -> Any:
+        return self.network if self.sharing is None else self.sharing
+
     def forward(self, images_a: Array, images_b: Array) -> tuple[Array, Any]:
         """Distances (N,) of two batches of images, and the cache; both branches run as one batch of 2N.
 
@@ -363,7 +368,7 @@ class SiameseNetwork:
         if len(images_a) != len(images_b):
             raise ShapeError(f"pairs need as many images_a as images_b, not {len(images_a)} and {len(images_b)}")
         images = check_finite(np.concatenate([images_a, images_b]), len(images_a))
-        emb, caches = self.network.forward(images)
+        emb, caches = self._runner.forward(images)
         dist, cache = self._distance.forward(emb[: len(images_a)], emb[len(images_a) :])
         return dist, (caches, cache)
 
@@ -371,7 +376,7 @@ class SiameseNetwork:
         """Add the gradients of both branches to those of the shared weights."""
         caches, distance_cache = cache_parts("the Siamese network", cache, tuple, 2)
         demb = np.concatenate(self._distance.backward(ddist, distance_cache))
-        self.network.backward(demb, caches, need_dx=False)
+        self._runner.backward(demb, caches, need_dx=False)
 
     def gradients(self, images: Array, classes: Any, loss: Any) -> float:
         """Add the gradients of a loss over a whole batch, as `AllPairsContrastiveLoss`; return the loss.
@@ -389,9 +394,9 @@ class SiameseNetwork:
         ShapeError
             The images do not fit, or `loss` returns no number or no gradient of the embeddings.
         """
-        emb, caches = self.network.forward(check_finite(self._images(images)))
+        emb, caches = self._runner.forward(check_finite(self._images(images)))
         value, cache = loss_forward(loss, emb, classes)
-        self.network.backward(loss_backward(loss, cache, "demb", emb), caches, need_dx=False)
+        self._runner.backward(loss_backward(loss, cache, "demb", emb), caches, need_dx=False)
         return value
 
     def pair_gradients(self, images_a: Array, images_b: Array, label: Any, loss: Any) -> float:
@@ -430,8 +435,8 @@ class SiameseNetwork:
 
     def _embed(self, images: Array) -> Array:
         if not self.views:
-            return self.network.forward(images)[0]
-        return np.mean([self.network.forward(view)[0] for view in views(images)], axis=0)
+            return self._runner.forward(images)[0]
+        return np.mean([self._runner.forward(view)[0] for view in views(images)], axis=0)
 
     def embed_scored(self, images: Array) -> tuple[Array, NDArray[np.float64]]:
         """Embeddings (N, E), as `embed`, and how unlike the training images each image is (N,), in one pass.

@@ -15,9 +15,11 @@ While a process writes to the folder, it holds the lock of a file in it. Ctrl-C,
 
 import contextlib
 import dataclasses
+import math
 import shlex
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from siamese_np.augment import Augmentation
 from siamese_np.checkpoint import check_saveable, describe, load_checkpoint, save_checkpoint
 from siamese_np.config import TrainConfig
 from siamese_np.datasets import Dataset
+from siamese_np.distributed import communicator
 from siamese_np.errors import OptionError
 from siamese_np.evaluation import evaluate
 from siamese_np.network import Sequential, SiameseNetwork
@@ -105,10 +108,14 @@ def train(
         training.rehearse()
     _save(training, folder)  # from now on there is something to resume
     total, before = training.total_steps, training.optimizer.steps
-    with on_interrupt() as stop, tqdm(total=total, initial=before, disable=not show_bar, unit="step") as bar:
-        while len(training.history) < training.config.epochs and not stop.is_set():
+    with on_interrupt() as signalled, tqdm(total=total, initial=before, disable=not show_bar, unit="step") as bar:
+
+        def stop(due: float = math.inf) -> bool:
+            return training.ranks.any(signalled.is_set() or time.monotonic() >= due)
+
+        while len(training.history) < training.config.epochs and not stop():
             due = time.monotonic() + checkpoint_every
-            training.train_epoch(lambda: stop.is_set() or time.monotonic() >= due, _shown_on(bar, training))  # noqa: B023
+            training.train_epoch(partial(stop, due), _shown_on(bar, training))
             if len(training.losses) == training.protocol.steps:
                 training.history.append({**training.validate(), **health(training)})
                 training.losses = []
@@ -117,11 +124,11 @@ def train(
                 continue
             if folder is not None:
                 save_checkpoint(folder, training)  # before these weights may become the best: no other run validates
-            if stop.is_set():
+            if stop():
                 training.validate()
                 _save_model(training, folder)
     training.use_best()
-    return not stop.is_set()
+    return not stop()
 
 
 def _shown_on(bar: Any, training: Training) -> Callable[[], None]:
@@ -220,6 +227,7 @@ def train_run(
     on_metrics: Callable[[dict[str, Any]], None] | None = None,
     log: Log | None = None,
     show_bar: bool = False,
+    reduction: str = "in-order",
 ) -> Run:
     """Train, evaluate on the test images, draw and save: all that ``siamese-np train`` does.
 
@@ -256,6 +264,9 @@ def train_run(
         Is given one line of text for each event.
     show_bar : bool
         Show a progress bar on standard error.
+    reduction : "in-order" or "allreduce"
+        How ranks of MPI sum up their gradients (`siamese_np.distributed`). All ranks return the run, but the first
+        alone is given a folder, logs and writes.
 
     Returns
     -------
@@ -304,24 +315,29 @@ def train_run(
     >>> run.history[-1]["loss"] < run.history[0]["loss"], run.metrics["pair_accuracy"]
     (True, 1.0)
     """
-    log = log or (lambda line: None)
-    if not (isinstance(config, TrainConfig) or (config is None and resume)) or not isinstance(dataset, Dataset):
-        given = f"{type(config).__name__} and {type(dataset).__name__}"
-        raise OptionError(f"train_run needs a TrainConfig and a Dataset, not {given}")
-    check_pairable(dataset.test.classes, f"test images of {dataset.name}")  # told before the training, not after it
-    if not as_number(checkpoint_every) > 0:
-        raise OptionError(f"checkpoint_every must be a number of seconds above 0, not {checkpoint_every!r}")
-    path = None if folder is None else Path(folder)
-    with contextlib.ExitStack() as held:
+    ranks = communicator(reduction)
+    with ranks.together(), contextlib.ExitStack() as held:
+        if log is None or ranks.rank:
+            log = _no_log
+        if not (isinstance(config, TrainConfig) or (config is None and resume)) or not isinstance(dataset, Dataset):
+            given = f"{type(config).__name__} and {type(dataset).__name__}"
+            raise OptionError(f"train_run needs a TrainConfig and a Dataset, not {given}")
+        check_pairable(dataset.test.classes, f"test images of {dataset.name}")  # told before the training, not after it
+        if not as_number(checkpoint_every) > 0:
+            raise OptionError(f"checkpoint_every must be a number of seconds above 0, not {checkpoint_every!r}")
+        path = None if folder is None or (ranks.rank and not resume) else Path(folder)
         if resume:
             if path is None:
                 raise OptionError("a run is resumed from its folder, but no folder was given")
             if overwrite:
                 raise OptionError("a run is resumed or overwritten, not both: leave out resume or overwrite")
-            if (path / "checkpoint.npz").exists():  # else `resumed` says so
+            if (path / "checkpoint.npz").exists() and not ranks.rank:  # else `resumed` says so
                 held.enter_context(locked(path))
             training = resumed(path, dataset, config, log, network=network, loss=loss, augment=augment)
-            remove_leftovers(path)
+            if ranks.rank:
+                path = None  # read by all ranks, written by the first
+            else:
+                remove_leftovers(path)
             log(f"resuming {path} after {training.optimizer.steps} of {training.total_steps} steps")
         else:
             assert config is not None
@@ -330,6 +346,7 @@ def train_run(
                 check_folder(path, overwrite)
                 if network is not None:
                     check_saveable(network)
+        training.share(ranks, log)
         _log_start(training, log)
         training.rehearse()
         if path is not None and not resume:
@@ -338,13 +355,19 @@ def train_run(
             clear_folder(path, overwrite)
         if path is not None:
             log(f"run folder: {path}")
+        on_metrics, show_bar = (None, False) if ranks.rank else (on_metrics, show_bar)
         try:
             run = _carried_through(training, path, checkpoint_every, on_metrics, log, show_bar)
         except KeyboardInterrupt:
             if path is not None and (path / "checkpoint.npz").exists():
                 log(f"interrupted; {_how_to_go_on(training, path)}")
             raise
+        training.siamese.sharing = None
         return run
+
+
+def _no_log(line: str) -> None:
+    pass
 
 
 def _log_start(training: Training, log: Log) -> None:

@@ -21,6 +21,7 @@ from siamese_np.checkpoint import identity, own_parts
 from siamese_np.config import TrainConfig
 from siamese_np.datasets import Dataset
 from siamese_np.diagnosis import first_not_finite
+from siamese_np.distributed import Communicator
 from siamese_np.errors import OptionError, ShapeError, TrainingError
 from siamese_np.evaluation_pairs import evaluation_pairs
 from siamese_np.losses import ContrastiveLoss
@@ -50,6 +51,8 @@ class Training:
     """
 
     seconds = compile_seconds = 0.0  # of the steps, without validation; of compiling or loading the kernels before
+    ranks = Communicator()  # that train together
+    summed = "one process"  # how gradients were summed up before a checkpoint
 
     def __init__(
         self, config: TrainConfig, dataset: Dataset, network: Any = None, loss: Any = None, augment: Any = None
@@ -78,6 +81,24 @@ class Training:
         self.losses: list[float] = []
         self.best_params, self.best = network.params.copy(), self.best_of([])
         self._pairs = evaluation_pairs(dataset.validation.classes)
+
+    def share(self, ranks: Communicator, log: Callable[[str], None]) -> None:
+        """Share the network out among `ranks`; OptionError unless all of them have the same before them."""
+        state = [self.optimizer.steps, self.history, *(array.tobytes() for array in self.optimizer.state.values())]
+        facts = {
+            "options": self.config,
+            "data": self.dataset.digests,
+            "network, loss or augmentation": self.own,
+            "weights (a layer without a seed draws its own)": self.siamese.network.params,
+            "checkpoint": state,
+        }
+        ranks.check_same(facts)
+        if self.optimizer.steps and self.summed != ranks.summed:
+            log(
+                f"warning: gradients were summed by {self.summed}, and now by {ranks.summed}: the bits change from here"
+            )
+        self.ranks, self.siamese.sharing = ranks, ranks.sharing(self.siamese.network)
+        self.summed = ranks.summed
 
     @property
     def best_epoch(self) -> float:
