@@ -123,7 +123,7 @@ def test_a_damaged_memory_is_told(few, capsys, content):
 
 def test_seeds_are_checked(few, capsys):
     assert main(["reproduce", "--seeds", "0", "--out", str(few)]) == 2
-    assert "--seeds must be at least 1, not 0" in capsys.readouterr().err
+    assert "--seeds must be from 1 to 1000, not 0" in capsys.readouterr().err
 
 
 def test_the_real_tables_can_be_made():

@@ -29,6 +29,7 @@ from siamese_np.training import Training
 
 QUICK_EPOCHS = 2
 TIMED_STEPS = 5
+MAX_SEEDS = 1000
 MAX_BYTES = 1 << 22  # of measured.json, which has some 10,000
 MEASURED = 3  # to be raised where measuring changes
 MEASURING = 10.0  # seconds that measuring a row takes, about, on two cores
@@ -36,8 +37,8 @@ MEASURING = 10.0  # seconds that measuring a row takes, about, on two cores
 
 def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """All tables that were asked for, as one JSON object and as Markdown."""
-    if args.seeds is not None and args.seeds < 1:
-        raise OptionError(f"--seeds must be at least 1, not {args.seeds}")
+    if args.seeds is not None and not 1 <= args.seeds <= MAX_SEEDS:
+        raise OptionError(f"--seeds must be from 1 to {MAX_SEEDS}, not {args.seeds}")
     folder, dataset = Path(args.out), load_dataset()
     known = _read(folder / "measured.json", quick=args.quick)
     check_output(folder / "fast.png", "--out", png_mark("reproduce"), args.overwrite)
