@@ -400,6 +400,7 @@ def _parser(with_config: bool) -> "tuple[_Parser, dict[str, _Parser]]":
     output_help = "folder of a collection, new or to append to; or .npy, .npz (with paths) or .csv file"
     sub.add_argument("-o", "--output", metavar="OUT", required=True, help=output_help)
     sub.add_argument("--labels", metavar="FILE", help="classes of an IDX file's images, as IDX or CSV (subfolders)")
+    sub.add_argument("--processes", type=int, default=1, metavar="N", help="processes that read image files (1)")
 
     on_pictures(compare, "say how far apart two images are, and whether they are similar", "a", "b")
 

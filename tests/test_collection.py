@@ -1,6 +1,8 @@
 """Collections: appended to, killed, searched; and no file of one is believed that its state does not count."""
 
+import contextlib
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -374,6 +376,98 @@ def test_a_full_disk_keeps_what_was_whole(model, tmp_path, monkeypatch):
     monkeypatch.undo()
     make(tmp_path / "c", siamese, [Row("c")])
     assert [row.path for row in rows_of(tmp_path / "c")] == ["a", "b", "c"]
+
+
+# --- several processes --------------------------------------------------------------------------------------
+
+
+def test_several_processes_write_the_bytes_of_one(model, digits, tmp_path, capsys):
+    write_idx(tmp_path / "images.idx", np.rint(TEST.images[:9, :, :, 0] * 255))
+    for name in ("0/bad.png", "2/worse.png"):
+        (digits / name).write_text("no picture")
+    again = [digits / "1" / "2.png"] * 40  # more than a chunk
+    given = [*again, tmp_path / "absent.png", digits, tmp_path / "images.idx", digits / "0", *again]
+    said, files = [], []
+    for n in (1, 2):
+        out, sheet = tmp_path / f"collection{n}", tmp_path / f"sheet{n}.png"
+        said.append(told(capsys, "embed", model, *given, "-o", out, "--show", sheet, "--processes", n, status=1))
+        files.append([path.read_bytes() for path in (out / store.EMBEDDINGS, out / store.ROWS, sheet)])
+        del said[-1]["output"], said[-1]["seconds"], said[-1]["images_per_second"]
+    assert said[0] == said[1] and files[0] == files[1]
+    names = [one["path"] for one in said[0]["unreadable"]]
+    assert [Path(name).name for name in names] == ["absent.png", "bad.png", "worse.png"]
+    assert [row.class_name for row in rows_of(out) if row.path.endswith("2.png")] == ["1"]  # not lost by the last ones
+    assert "a whole number from 1 to 61, not 0" in mistake(capsys, "embed", model, digits, "-o", out, "--processes", 0)
+
+
+def test_a_process_that_is_killed_costs_no_picture(model, digits, tmp_path, monkeypatch, capsys):
+    paths, out = [str(path) for path in sorted(digits.rglob("*.png"))], tmp_path / "collection"
+
+    def names(inputs):
+        yield from paths
+        for i in range(100):
+            if len(Collection(out)):  # which is committed with each batch
+                break
+            time.sleep(0.3)
+            yield str(tmp_path / f"absent{i}.png")  # which ends chunk and batch
+        for process in multiprocessing.active_children():
+            process.kill()
+            process.join()
+        yield from [str(tmp_path / f"{i}.png") for i in range(99)]
+
+    monkeypatch.setattr(store, "COMMIT_SECONDS", 0)
+    with monkeypatch.context() as patch:
+        patch.setattr("siamese_np.collection.embed.expanded", names)
+        wrong = mistake(capsys, "embed", model, "-", "-o", out, "--processes", 2)
+    assert "a process that read pictures was killed" in wrong and "goes on where it stopped" in wrong
+    there = len(Collection(out))
+    said = told(capsys, "embed", model, *paths, "-o", out, "--processes", 2)
+    assert (said["already_there"], said["rows"]) == (there, 12) and there
+    expected = load_model(model).embed(np.stack([read_image(path) for path in paths]))
+    np.testing.assert_array_equal(Collection(out).emb, expected)
+
+
+FED = """
+import sys
+from siamese_np.cli import main
+from siamese_np.collection import pictures, processes, store
+
+store.COMMIT_SECONDS, pictures.BATCH, processes.CHUNK = 0, 4, 4
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs groups of processes")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_signal_in_the_middle_leaves_no_process_and_the_command_goes_on(number, model, digits, tmp_path, capsys):
+    out, paths = tmp_path / "collection", [str(path) for path in sorted(digits.rglob("*.png"))]
+    command = [sys.executable, "-c", FED, "embed", str(model), "-", "-o", str(out), "--processes", "2"]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    process = subprocess.Popen(command, **pipes, text=True, start_new_session=True)
+    process.stdin.write("".join(path + "\n" for path in paths[:8]))
+    process.stdin.flush()
+    while not (out / "state.json").exists() or not len(Collection(out)):
+        assert process.poll() is None
+        time.sleep(0.3)
+        process.stdin.write(f"{tmp_path / str(time.monotonic())}.png\n")  # absent; it ends chunk and batch
+        process.stdin.flush()
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # as the terminal does
+    else:
+        process.kill()
+    log = process.communicate("\n".join(paths[8:]), timeout=60)[1]
+    assert process.returncode == (130 if number == signal.SIGINT else -number)
+    assert ("the same command goes on" in log) == (number == signal.SIGINT) and "Traceback" not in log
+    ended = time.monotonic() + 60
+    with contextlib.suppress(ProcessLookupError):
+        while os.killpg(process.pid, 0) is None:
+            assert time.monotonic() < ended, "a process is left"
+            time.sleep(0.1)
+    there = len(Collection(out))
+    said = told(capsys, "embed", model, *paths, "-o", out, "--processes", 2)
+    assert (said["already_there"], said["images"], said["rows"]) == (there, 12 - there, 12) and 0 < there < 12
+    expected = load_model(model).embed(np.stack([read_image(path) for path in paths]))
+    np.testing.assert_array_equal(Collection(out).emb, expected)
 
 
 # --- what is refused ----------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from siamese_np._process import on_interrupt, printed
 from siamese_np.collection.pictures import count, embedded, expanded, idx_count, model_and_form, status_of
+from siamese_np.collection.processes import mapped_in
 from siamese_np.collection.sheet import Sheet
 from siamese_np.collection.store import Row, Writer
 from siamese_np.datasets import Picture, read_idx, read_images
@@ -42,7 +43,7 @@ def run(args: argparse.Namespace) -> tuple[int, dict[str, Any], str]:
     sheet = Sheet(args, ["picture", "the network sees"])
     labels = _labels(args, siamese) if args.labels else None
     unreadable: list[Picture] = []
-    pending: dict[str, Row] = {}  # of the batch being read
+    pending: dict[str, dict[str | None, Row]] = {}  # of what is being read, by path and class
     names, parts, done, there, start = [], [], 0, 0, time.perf_counter()
 
     with contextlib.ExitStack() as stack:
@@ -54,20 +55,22 @@ def run(args: argparse.Namespace) -> tuple[int, dict[str, Any], str]:
         def known(name: str, kind: str | None) -> bool:
             """Whether the collection has it already."""
             nonlocal there
-            kind = kind if labels is None else labels[int(name.rpartition("#")[2])]
-            row = Row(os.path.abspath(name), kind, None, _stamp(name))
-            if writer is not None and (pending.get(row.path) == row or writer.holds(row)):
+            label = kind if labels is None else labels[int(name.rpartition("#")[2])]
+            row = Row(os.path.abspath(name), label, None, _stamp(name))
+            same = pending.get(row.path, {})
+            if writer is not None and (kind in same or (kind is None and same) or writer.holds(row)):
                 there += 1
                 bar.update()
                 return True
-            pending[row.path] = row
+            pending.setdefault(row.path, {})[kind] = row
             return False
 
-        pictures = read_images(expanded(args.input), form, unreadable.append, skip=known)
+        mapped = stack.enter_context(mapped_in(args.processes, lambda: not sheet.full))
+        pictures = read_images(expanded(args.input), form, unreadable.append, known, mapped)
         for batch in embedded(siamese, takewhile(lambda _: not stop.is_set(), pictures), sheet):
             rows = []
             for picture, _, unlike in batch:
-                rows.append(pending[os.path.abspath(picture.name)]._replace(unlike=unlike))
+                rows.append(pending[os.path.abspath(picture.name)][picture.class_name]._replace(unlike=unlike))
                 name, kind = os.path.basename(picture.name), rows[-1].class_name
                 sheet.add([(picture.original, name), (picture.image, kind or "")])
             emb = np.stack([one.emb for one in batch])
@@ -76,8 +79,10 @@ def run(args: argparse.Namespace) -> tuple[int, dict[str, Any], str]:
                 parts.append(emb)
             else:
                 writer.append(emb, rows)
-            for row in rows:
-                pending.pop(row.path, None)
+                for row, one in zip(rows, batch, strict=True):
+                    del pending[row.path][one.picture.class_name]
+                    if not pending[row.path]:
+                        del pending[row.path]
             bar.update(len(rows))
             done += len(rows)
     if one_file and stop.is_set():

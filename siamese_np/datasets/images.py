@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import islice
 from typing import Any, Literal, NamedTuple
 
@@ -112,6 +113,7 @@ def read_images(
     form: InputForm = DIGIT,
     on_unreadable: Literal["raise"] | Callable[[Picture], object] = "raise",
     skip: Callable[[str, str | None], bool] = lambda name, class_name: False,
+    mapped: Callable[[Callable[[Picture], Picture], Iterator[Picture]], Iterator[Picture]] = map,
 ) -> Iterator[Picture]:
     """Read pictures one after the other, in constant memory.
 
@@ -127,6 +129,8 @@ def read_images(
         A callable is given each `Picture` that cannot be read, without image, and the next ones follow.
     skip : callable
         Given name and class name of each picture before it is decoded; where it says True, the picture is left out.
+    mapped : callable
+        Used as `map`: it may call what it is given for several pictures at a time, in other processes, too.
 
     Yields
     ------
@@ -138,35 +142,49 @@ def read_images(
     DataError
         A picture cannot be read, or a folder holds none; only with ``"raise"``.
     """
+    for picture in mapped(partial(_if_listed, form=form), _listed(inputs, form, skip)):
+        if picture.error is None:
+            yield picture
+        elif callable(on_unreadable):
+            on_unreadable(picture)
+        else:
+            raise DataError(picture.error)
+
+
+def _listed(
+    inputs: Iterable[str | os.PathLike[str]], form: InputForm, skip: Callable[[str, str | None], bool]
+) -> Iterator[Picture]:
+    """The pictures that are there: those of image files without image, as they are not read yet."""
     for given in inputs:
         name = os.fspath(given)
         try:
             paths = image_files(name) if os.path.isdir(name) else [name]
         except DataError as error:
-            _refused(Picture(name, None, error=str(error)), on_unreadable)
+            yield Picture(name, None, error=str(error))
             continue
         for path in paths:
             kind = class_of(path, name)
+            if not is_idx(path):
+                if not skip(path, kind):
+                    yield Picture(path, None, class_name=kind)
+                continue
             try:
-                if is_idx(path):
-                    found = _idx_pictures(path, form, kind, skip)
-                else:
-                    found = iter([] if skip(path, kind) else [_read(path, form)])
+                found = _idx_pictures(path, form, kind, skip)
             except DataError as error:
-                _refused(Picture(path, None, class_name=kind, error=str(error)), on_unreadable)
+                yield Picture(path, None, class_name=kind, error=str(error))
                 continue
             for picture in found:
-                picture = picture._replace(class_name=kind)
-                if picture.error is None:
-                    yield picture
-                else:
-                    _refused(picture, on_unreadable)
+                yield picture._replace(class_name=kind)
 
 
-def _refused(picture: Picture, on_unreadable: Literal["raise"] | Callable[[Picture], object]) -> None:
-    if not callable(on_unreadable):
-        raise DataError(str(picture.error))
-    on_unreadable(picture)
+def _if_listed(picture: Picture, form: InputForm) -> Picture:
+    """A picture that was only listed, read from its file; any other as it is."""
+    if picture.image is not None or picture.error is not None:
+        return picture
+    try:
+        return _read(picture.name, form)._replace(class_name=picture.class_name)
+    except DataError as error:
+        return picture._replace(error=str(error))
 
 
 def class_of(path: str, folder: str) -> str | None:
