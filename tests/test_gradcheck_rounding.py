@@ -100,7 +100,7 @@ SATURATED = [
 
 @pytest.mark.parametrize(("kind", "function"), SATURATED)
 def test_rounding_is_no_fault(kind, function):
-    for seed in range(4):
+    for seed in (1, 2):  # and at 0 in the table of kinds
         assert "FAIL" not in slopes_verdict(report_of(kind, function, seed)), seed
 
 
@@ -343,7 +343,7 @@ def test_each_check_says_what_it_can_see():
 
 
 def count(seeds, names):
-    found = [row for name in names for row in kinds.run(seeds, name) if row[0] == name]
+    found = list(kinds.run(seeds, names))
     wrong = {name: each for name, kind, verdicts, each in found if kinds.falses(kind, verdicts) != (0, 0)}
     assert not wrong
     return {name: verdicts for name, _, verdicts, _ in found}

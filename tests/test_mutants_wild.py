@@ -1,5 +1,6 @@
 """Faults met in public code are all found; how many of them the hints name is counted."""
 
+import functools
 import re
 import zlib
 
@@ -13,6 +14,7 @@ from siamese_np.gradcheck.engine import Options, check_case
 SEEDS = range(3)
 
 
+@functools.cache
 def check(operation, backward, seed):
     """The results at the points of a seed, checked as a black box, like a user's code."""
     points = OPERATIONS[operation].points(np.random.default_rng([seed, zlib.crc32(operation.encode())]))

@@ -1,14 +1,14 @@
 """The fixture `gradcheck`, run by a pytest of its own: what a failure shows, and that pytest starts as fast as ever."""
 
 import importlib
+import os
+import re
 import subprocess
 import sys
 from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
-
-pytest_plugins = "pytester"
 
 PLUGIN = "siamese_np.gradcheck.pytest_plugin"
 TESTS = """
@@ -45,53 +45,48 @@ def test_function(gradcheck):
 """
 
 
-@pytest.fixture
-def run(pytester, monkeypatch):
-    """Runs the tests above whose names match, in a wide terminal; returns what was printed."""
-    monkeypatch.setenv("COLUMNS", "240")
-    monkeypatch.delenv("CI", raising=False)
-    pytester.makepyfile(test_mine=TESTS)
+@pytest.fixture(scope="module")
+def printed(tmp_path_factory):
+    """What a pytest of its own prints of the tests above, in a wide terminal: of each its failure, and all in all."""
+    file = tmp_path_factory.mktemp("mine") / "test_mine.py"
+    file.write_text(TESTS)
+    plugins = ("-p", "no:siamese_np_gradcheck", "-p", PLUGIN)  # installed or not
+    command = [sys.executable, "-m", "pytest", *plugins, "-p", "no:cacheprovider", str(file)]
+    paths = os.pathsep.join([str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "COLUMNS": "240", "PYTHONPATH": paths}
+    environment.pop("CI", None)
+    done = subprocess.run(
+        command, cwd=file.parent, env=environment, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert "4 failed, 1 passed" in done.stdout, done.stdout + done.stderr
+    assert "entries" not in done.stdout.split("FAILURES")[0]  # of the one that passes nothing is said
+    failures, short = done.stdout.split("short test summary info")
+    _, *parts = re.split(r"\n_+ (test_\w+) _+\n", failures)
+    return {"": done.stdout, "short": short, **dict(zip(parts[::2], parts[1::2], strict=True))}
 
-    def run(names: str, **outcomes: int) -> str:
-        plugins = ("-p", "no:siamese_np_gradcheck", "-p", PLUGIN)  # installed or not
-        result = pytester.runpytest_subprocess(*plugins, "-p", "no:cacheprovider", "-k", names)
-        result.assert_outcomes(**outcomes, deselected=5 - sum(outcomes.values()))
-        return result.stdout.str()
 
-    return run
-
-
-def summary(printed: str) -> str:
-    (line,) = (line for line in printed.splitlines() if line.startswith("FAILED "))
+def summary(printed: dict[str, str], name: str) -> str:
+    (line,) = (line for line in printed["short"].splitlines() if line.startswith("FAILED ") and f"::{name} " in line)
     return line
 
 
-def test_a_correct_gradient_passes_and_says_nothing(run):
-    assert "entries" not in run("correct", passed=1)
+@pytest.mark.parametrize("name", ["test_wrong", "test_function"])
+def test_a_failure_shows_the_line_of_the_test_and_the_report_once_and_is_named_in_the_summary_line(printed, name):
+    shown = printed[name]
+    assert "backward=mean)" in shown
+    assert "siamese_np" not in shown.replace("from siamese_np.gradcheck import", "")
+    assert shown.count("ratio  step") == 1 and shown.count("w[0, 0]") == 1
+    line = "w: 17 of 17 slopes are wrong; every entry is divided by 4, the batch size N"
+    assert line in summary(printed, name)
 
 
-def test_a_wrong_gradient_is_named_in_the_summary_line(run):
-    line = summary(run("wrong", failed=1))
-    assert "w: 17 of 17 slopes are wrong; every entry is divided by 4, the batch size N" in line
+def test_a_check_that_could_not_decide_fails_and_says_so(printed):
+    assert "not decided: " in summary(printed, "test_undecided")
 
 
-@pytest.mark.parametrize("name", ["wrong", "function"])
-def test_a_failure_shows_the_line_of_the_test_and_the_report_once(run, name):
-    printed = run(name, failed=1)
-    assert "backward=mean)" in printed
-    assert "siamese_np" not in printed.replace("from siamese_np.gradcheck import", "").split("FAILURES")[1]
-    assert printed.count("ratio  step") == 1 and printed.count("w[0, 0]") == 1
-    assert "w: 17 of 17 slopes are wrong; every entry" in summary(printed)
-
-
-def test_a_check_that_could_not_decide_fails_and_says_so(run):
-    assert "not decided: " in summary(run("undecided", failed=1))
-
-
-def test_a_mistake_in_the_call_is_one_sentence(run):
-    printed = run("mistake", failed=1)
-    assert "there is nothing to check forward at" in summary(printed)
-    assert "Error" not in printed and "During handling" not in printed
+def test_a_mistake_in_the_call_is_one_sentence(printed):
+    assert "there is nothing to check forward at" in summary(printed, "test_mistake")
+    assert "Error" not in printed["test_mistake"] and "During handling" not in printed[""]
 
 
 def test_setup_cfg_names_the_plugin():

@@ -26,12 +26,11 @@ def object_case(name: str, thing: Any, values: Sequence[Any]) -> Case:
             f"{name} has no {lacking}; give a function's backward as backward=, or its derivative as grad="
         )
     if is_loss(thing):
-        form = ", ".join(argument_names(thing.forward, 2))
+        names = argument_names(thing.forward, 2)
         if len(values) != 2:
-            raise OptionError(
-                f"the loss {name} is checked at the two arrays of its forward({form}), not at {len(values)}"
-            )
-        (key, _), x, about = argument_names(thing.forward, 2), floats("array 0", values[0]), np.array(values[1])
+            form = f"forward({', '.join(names)})"
+            raise OptionError(f"the loss {name} is checked at the two arrays of its {form}, not at {len(values)}")
+        key, x, about = names[0], floats("array 0", values[0]), np.array(values[1])
         return Case(
             name,
             {key: x},  # embeddings of a batch or distances of pairs; the classes or labels are constant
@@ -80,9 +79,8 @@ def _keeps_contract(layer: Any, values: Sequence[Any]) -> bool:
             results = [trial.forward(floats("array 0", values[0])) for _ in range(2)]
     except (Exception, SystemExit):
         return True  # the check says what was raised
-    if not all(isinstance(result, tuple) and len(result) == 2 for result in results):
-        return False
-    return np.array_equal(results[0][0], results[1][0], equal_nan=True)
+    pairs = all(isinstance(result, tuple) and len(result) == 2 for result in results)
+    return pairs and np.array_equal(results[0][0], results[1][0], equal_nan=True)
 
 
 def layer_case(name: str, layer: Any, x: Array, strict: bool = False) -> Case:

@@ -76,7 +76,7 @@ def is_checked(value: Any) -> bool:
 
 
 def is_box(value: Any) -> bool:
-    """Whether an argument may hold parameters: a dict, list or tuple."""
+    """Whether an argument, or what backward returned, may hold several arrays: a dict, list or tuple."""
     return isinstance(value, (Mapping, list, tuple))
 
 
@@ -214,12 +214,8 @@ def _source(name: str, names: Sequence[str]) -> str:
 
 def leaves(returned: Any, key: Key = ()) -> Iterator[tuple[Key, Any]]:
     """Every gradient in what backward returned, and where it is."""
-    items: Iterable[tuple[Any, Any]] | None = None
-    if isinstance(returned, Mapping):
-        items = returned.items()
-    elif isinstance(returned, (tuple, list)) and not _is_vector(returned):
-        items = enumerate(returned)
-    if items is not None:
+    if is_box(returned) and not _is_vector(returned):
+        items: Iterable[tuple[Any, Any]] = returned.items() if isinstance(returned, Mapping) else enumerate(returned)
         yield from (leaf for name, part in items for leaf in leaves(part, (*key, name)))
     elif returned is not None:
         yield key, returned
@@ -235,7 +231,7 @@ def in_order(returned: Any, arrays: Mapping[str, Any]) -> tuple[dict[str, Key], 
     None stands for no gradient, and may be left out for arguments that have none.
     """
     checked = [name for name, value in arrays.items() if is_checked(value)]
-    alone = not isinstance(returned, (Mapping, tuple, list)) or (_is_vector(returned) and len(checked) == 1)
+    alone = not is_box(returned) or (_is_vector(returned) and len(checked) == 1)
     if alone and returned is not None and checked:
         return {checked[0]: ()}, []
     if alone or isinstance(returned, Mapping):

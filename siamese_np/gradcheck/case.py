@@ -88,7 +88,7 @@ class Case:
 
     def run(self, arrays: Arrays | None = None) -> tuple[Array, Any]:
         """Output and cache for `arrays` (by default those of the point, with inputs copied)."""
-        result = _call("forward", self.forward, self.handed() if arrays is None else arrays)
+        result = _call("forward", self.forward, self.with_inputs() if arrays is None else arrays)
         if not (isinstance(result, tuple) and len(result) == 2):
             raise Broken(f"forward must return (out, cache), but it returned {kind(result)}", INCONCLUSIVE)
         out = as_array("forward must return one NumPy array as its output, but it", result[0])
@@ -96,12 +96,8 @@ class Case:
             raise Broken(f"forward must return floating-point numbers, but its output is {kind(result[0])}")
         return out if self.strict else as_double(out), result[1]
 
-    def handed(self) -> Arrays:
-        """What `forward` is given: copies of the inputs, for it may write into them; parameters where they are."""
-        return self.with_inputs(lambda array: array.copy())
-
-    def with_inputs(self, change: Callable[[Array], Array]) -> Arrays:
-        """The arrays, with `change` applied to the inputs."""
+    def with_inputs(self, change: Callable[[Array], Array] = lambda array: array.copy()) -> Arrays:
+        """What `forward` is given: its inputs changed, or else copied, for it may write into them."""
         return {name: change(array) if name in self.inputs else array for name, array in self.arrays.items()}
 
     @contextmanager
@@ -121,13 +117,12 @@ class Case:
         """
         if zero:
             _call("backward", self.zero)
-        gradients = _call("backward", self.backward, lay(dout), cache)
-        checked = {}
+        gradients, checked = _call("backward", self.backward, lay(dout), cache), {}
         for name in self.arrays:
             if name not in gradients:
                 raise Broken(f"backward left no gradient of {name}")
-            gradient = as_array(f"the gradient of {name} must be a NumPy array, but it", gradients[name])
-            gradient = gradient.copy()  # the array may be added to by the next call
+            # a copy: the array may be added to by the next call
+            gradient = as_array(f"the gradient of {name} must be a NumPy array, but it", gradients[name]).copy()
             checked[name] = gradient if self.strict else as_double(gradient)
         for name in gradients:
             if name not in self.arrays:

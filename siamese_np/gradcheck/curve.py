@@ -17,15 +17,11 @@ transient finite element programs", SIAM Journal on Scientific Computing 35, 201
 """
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from siamese_np.gradcheck.case import FAIL, PASS, Check
 from siamese_np.gradcheck.differences import Slopes
-
-if TYPE_CHECKING:
-    from siamese_np.gradcheck.report import Entry
 
 Curve = list[tuple[float, float, float]]  # step, error of the central difference, error after Richardson
 
@@ -72,10 +68,10 @@ def text(curve: Curve) -> str:
     lines.append("          +" + "-" * (2 * len(curve)))
     lines.append(f"           {first:<.0e}{'step':^{2 * len(curve) - 11}}{last:>.0e}")
     right, left, floor = arms(curve)
-    described = [f"floor {floor:.1e}"]
-    described += [f"falls with the step to the power {right:.1f}"] if right is not None else []
-    described += [f"rises by rounding to the power {left:.1f}"] if left is not None else []
-    return "\n".join(["    error: o central, + after Richardson; " + ", ".join(described), *lines])
+    described = f"    error: o central, + after Richardson; floor {floor:.1e}"
+    described += "" if right is None else f", falls with the step to the power {right:.1f}"
+    described += "" if left is None else f", rises by rounding to the power {left:.1f}"
+    return "\n".join([described, *lines])
 
 
 @dataclass
@@ -102,12 +98,15 @@ def taylor(slopes: Slopes, claimed: float) -> Taylor:
     return Taylor(rate, rounding, points)
 
 
-def check_taylor(found: Taylor, entry: "Entry") -> Check | None:
-    """Whether the remainder falls as that of a correct gradient; None where rounding hides it."""
+def check_taylor(found: Taylor, verdict: str) -> Check | None:
+    """Whether the remainder falls as that of a correct gradient; None where it contradicts the `verdict` on the slope.
+
+    Or where it falls neither way.
+    """
     name = "Taylor remainder"
     if found.rate is None:
-        return None if entry.verdict == FAIL else Check(name, PASS, "nothing but rounding is left")
+        return None if verdict == FAIL else Check(name, PASS, "nothing but rounding is left")
     remark = f"falls with the step to the power {found.rate:.2f}"
-    if found.rate <= FIRST and entry.verdict == FAIL:
+    if found.rate <= FIRST and verdict == FAIL:
         return Check(name, FAIL, f"{remark}, not 2")
     return Check(name, PASS, remark) if found.rate >= SECOND else None

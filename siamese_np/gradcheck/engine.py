@@ -14,7 +14,7 @@ import numpy as np
 from siamese_np.errors import OptionError
 from siamese_np.gradcheck.budget import Meter, Stopped
 from siamese_np.gradcheck.calls import seeded
-from siamese_np.gradcheck.case import FAIL, INCONCLUSIVE, PASS, Arrays, Broken, Case, Check, check_branches
+from siamese_np.gradcheck.case import FAIL, INCONCLUSIVE, PASS, Broken, Case, Check, check_branches
 from siamese_np.gradcheck.contract import check_contract
 from siamese_np.gradcheck.entries import check_array
 from siamese_np.gradcheck.hints import hint
@@ -114,7 +114,6 @@ def _check(case: Case, rng: np.random.Generator, options: Options, result: CaseR
 
     meter.show(case, out)
     result.arrays += [check_array(point, name, rng, meter) for name in case.arrays]
-    exact: Arrays = {}
 
     def directions() -> None:
         alone = all(array.verdict == PASS and array.checked == array.total for array in result.arrays)
@@ -127,16 +126,11 @@ def _check(case: Case, rng: np.random.Generator, options: Options, result: CaseR
         others = options.tolerance if options.tolerance > TOLERANCE else OTHERS
         result.add(check_adjoint(case, rng, allowed, 0.0 if case.strict else others), check_jvp(point))
 
-    def complex_step() -> None:
-        check, found = check_complex(point)
-        result.add(check)
-        exact.update(found)
-
     stages: dict[str, Callable[[], None]] = {
         "directions through all arrays": directions,
         "structure": lambda: result.add(*check_structure(point), *check_contract(point)),
         "adjoint identity": adjoint,
-        "complex step": complex_step,
+        "complex step": lambda: result.add(check_complex(point)),
         "float32": lambda: result.add(*check_single(point, rng)),
         "further checks": lambda: result.add(*(case.extra() if case.extra else ())),
         "arrays of the layer": lambda: result.add(check_owner(point)),
@@ -146,8 +140,8 @@ def _check(case: Case, rng: np.random.Generator, options: Options, result: CaseR
         result.checks.append(Check("all reached", INCONCLUSIVE, f"{meter.stopped}: without {', '.join(missing)}"))
     for array in result.arrays:
         for entry in array.worst:
-            if array.name in exact and not isinstance(entry.index, str):
-                entry.complex_step = float(exact[array.name][entry.index])
+            if array.name in point.exact and not isinstance(entry.index, str):
+                entry.complex_step = float(point.exact[array.name][entry.index])
         if array.verdict == FAIL:
             with contextlib.suppress(Stopped):
                 array.hint = hint(point, array)

@@ -25,8 +25,7 @@ def check_array(point: Point, name: str, rng: np.random.Generator, meter: Meter)
     """Check the gradient of the array `name`, as far as calls and time suffice."""
     shape = point.case.arrays[name].shape
     if 0 in shape:
-        remark = "it is empty: there is nothing to check"
-        return ArrayResult(name, shape, 0, 0, 0, 0, 0, 0, 0.0, INCONCLUSIVE, remark=remark)
+        return ArrayResult(name, shape, verdict=INCONCLUSIVE, remark="it is empty: there is nothing to check")
     check = ArrayCheck(point, name, rng, meter)
     meter.reached(check.measure)
     meter.reached(check.compare)
@@ -186,7 +185,8 @@ class ArrayCheck:
     def summary(self) -> ArrayResult:
         point, name, directions, stopped = self.point, self.name, self.directions, self.meter.stopped
         entries, size = list(self.entries.values()), self.array.size
-        verdicts = [entry.verdict for entry in (*entries, *directions)]
+        both = [*entries, *directions]
+        verdicts = [entry.verdict for entry in both]
         undecided = [e for e in entries if e.verdict == INCONCLUSIVE and e.remark != TOO_SMALL]
         small = sum(e.remark == TOO_SMALL for e in entries)
         # inside the bracket of a kink is weak evidence unless a convention says where
@@ -215,7 +215,6 @@ class ArrayCheck:
         if stopped and verdict != FAIL and not (verdict == PASS and enough and stopped == TIME_UP):
             reached = f"{stopped}: {len(entries)} of {size} entries were reached"
             verdict, remark = INCONCLUSIVE, f"{reached}; {remark}" if remark else reached
-        both = (*entries, *directions)
         wrong = [entry for entry in both if entry.verdict != PASS]
         wrong.sort(key=lambda e: (e.verdict == FAIL, e.error if np.isfinite(e.error) else np.inf), reverse=True)
         return ArrayResult(

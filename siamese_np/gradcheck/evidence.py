@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-from siamese_np.gradcheck.case import Array, Arrays, Broken, Shape
+from siamese_np.gradcheck.case import Array, Broken, Shape
 from siamese_np.gradcheck.differences import QUICK, differences
 from siamese_np.gradcheck.measure import FLOOR
 from siamese_np.gradcheck.point import Index, Point
@@ -30,7 +30,8 @@ class Evidence:
     only: Sequence[Index] | None = None
 
     def __post_init__(self) -> None:
-        found, gradient = self.point.estimates[self.name], self.point.gradients[self.name]
+        arrays, found = self.point.case.arrays, self.point.estimates[self.name]
+        gradient = self.point.gradients[self.name]
         chosen = found if self.only is None else self.only
         self.indices = [index for index in chosen if found[index].kink != "at" and np.isfinite(found[index].value)]
         most = max(1, MAX_SLOPES // max(1, self.point.out.size))
@@ -47,6 +48,9 @@ class Evidence:
         self.off = float(off.max(initial=0))
         self.shape, self.calls = gradient.shape, 0
         self.full = len(self.indices) == gradient.size  # and none at a kink
+        self.places = np.array(self.indices, int).reshape(len(self.indices), gradient.ndim)  # where they are
+        self.values = self.at(arrays[self.name])  # the array itself, where it was checked
+        self.others = {name: array for name, array in arrays.items() if name != self.name}
 
     def count(self, what: str = "entries") -> str:
         return f"{int(self.wrong.sum())} of {len(self.wrong)} {what}"
@@ -68,21 +72,6 @@ class Evidence:
     def ratio(self) -> float:
         """By what all slopes are multiplied, if by one number."""
         return self.analytic @ self.numeric / (self.numeric @ self.numeric)  # of NumPy: 1 / 0 is inf
-
-    @property
-    def places(self) -> Array:
-        """(checked entries, axes): where they are."""
-        return np.array(self.indices).reshape(len(self.indices), -1)
-
-    @property
-    def values(self) -> Array:
-        """The array itself, where it was checked."""
-        return self.at(self.point.case.arrays[self.name])
-
-    @property
-    def others(self) -> Arrays:
-        """The other arrays of the case."""
-        return {name: array for name, array in self.point.case.arrays.items() if name != self.name}
 
     @cached_property
     def measured(self) -> Array:

@@ -87,7 +87,7 @@ def check_directions(point: Point, rng: np.random.Generator, alone: bool) -> tup
         together.append(compare(label, direction))
     checks = [_check("directions", through_all, len(through_all) // 2, alone)]
     checks += [_check("ties and kinks moved together", together, 0, False)] if together else []
-    return [*checks, check_taylor(remainders[0], through_all[0])], remainders[0]
+    return [*checks, check_taylor(remainders[0], through_all[0].verdict)], remainders[0]
 
 
 def _check(name: str, entries: list[Entry], may_skip: int, alone: bool) -> Check:

@@ -27,6 +27,7 @@ class Point:
     convention: Arrays | None = None  # the declared gradients at kinks
     signature: Array | None = None
     estimates: dict[str, dict[Index, Estimate]] = field(default_factory=dict)  # what was measured, by array and entry
+    exact: Arrays = field(default_factory=dict)  # the gradients by the complex step, where it was taken
     beside: list[tuple[Arrays, Arrays]] | None = None  # gradients next to the point, for kinks of a composition
     to_move: list[str] = field(default_factory=list)  # the arrays that leave those kinks behind
 

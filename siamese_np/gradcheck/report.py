@@ -67,14 +67,14 @@ class ArrayResult:
 
     name: str
     shape: Shape
-    total: int
-    checked: int  # entries, one by one
-    directions: int  # random ones through all entries
-    kinks: int  # entries at or near one
-    skipped: int  # entries that could not be decided
-    flat: int  # entries with slope 0
-    error: float
-    verdict: str
+    total: int = 0
+    checked: int = 0  # entries, one by one
+    directions: int = 0  # random ones through all entries
+    kinks: int = 0  # entries at or near one
+    skipped: int = 0  # entries that could not be decided
+    flat: int = 0  # entries with slope 0
+    error: float = 0.0
+    verdict: str = PASS
     small: int = 0  # entries too small beside the largest to be compared at their own size
     remark: str = ""
     hint: str = ""

@@ -40,7 +40,7 @@ def start(case: Case, rng: np.random.Generator) -> tuple[Array, Array, Arrays, C
     parameters that a pass changes are put back, and gradients that add up are told apart.
     """
     cannot = FAIL if case.strict else INCONCLUSIVE
-    before, handed = {name: array.copy() for name, array in case.arrays.items()}, case.handed()
+    before, handed = {name: array.copy() for name, array in case.arrays.items()}, case.with_inputs()
     out = case.run(handed)[0].copy()
     faults = _changed(case, "forward", handed, before)
     if out.dtype != np.float64 and (case.strict or out.dtype != np.float32):
@@ -49,7 +49,7 @@ def start(case: Case, rng: np.random.Generator) -> tuple[Array, Array, Arrays, C
 
     with contextlib.suppress(Broken):  # others may be out of its domain; what it keeps of them shows in the next call
         case.run(other_inputs(case))
-    handed = case.handed()
+    handed = case.with_inputs()
     again, cache = case.run(handed)
     if not (again.shape == out.shape and _close(case, again, out)):
         raise Broken(

@@ -43,22 +43,20 @@ def _moves_output(point: Point, array: Array) -> bool:
     except ValueError:  # nobody can tell without moving it
         return True
     kept = array.copy()
-    checked = [(value, value.copy()) for value in case.arrays.values()]
     away = (float(np.sqrt(np.mean(np.square(abs(kept))))) or 1.0) * signs(np.random.default_rng(0), kept.shape)
-    try:
-        for size in MOVES:
-            array[...] = kept + size * away
-            for value, before in checked:
-                value[...] = before
-            if np.array_equal(array, kept, equal_nan=True):
-                return False
-            if not np.array_equal(case.run()[0], point.out):
-                return True
-    except Broken:
-        return True
-    finally:
-        array[...] = kept
-        for value, before in checked:
-            value[...] = before
-        array.flags.writeable = not locked
+    with case.restored() as checked:
+        try:
+            for size in MOVES:
+                array[...] = kept + size * away
+                for name, before in checked.items():
+                    case.arrays[name][...] = before
+                if np.array_equal(array, kept, equal_nan=True):
+                    return False
+                if not np.array_equal(case.run()[0], point.out):
+                    return True
+        except Broken:
+            return True
+        finally:
+            array[...] = kept
+            array.flags.writeable = not locked
     return False
