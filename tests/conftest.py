@@ -27,19 +27,15 @@ FAST = {
     "test_contributing.py",
     "test_conv_relu_pool.py",
     "test_embeddings.py",
-    "test_files.py",
     "test_gradients.py",
     "test_idx.py",
     "test_kernels.py",
-    "test_layers.py",
     "test_losses.py",
-    "test_memory.py",
     "test_network.py",
     "test_optimizers.py",
     "test_options.py",
     "test_pairs.py",
     "test_public_names.py",
-    "test_textbook.py",
 }
 
 

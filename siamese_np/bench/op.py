@@ -47,7 +47,8 @@ class Layer(NamedTuple):
         """The shape of the output."""
         if self.operation == "dense":
             return self.shape[0], self.kernel[0]
-        places = ((n + 2 * p - k) // s + 1 for n, p, k, s in zip(*self._windows, strict=True))
+        windows = zip(self.shape[1:3], self.pad, self.kernel[:2], self.stride, strict=True)
+        places = ((n + 2 * p - k) // s + 1 for n, p, k, s in windows)
         return self.shape[0], *places, self.kernel[2] if self.operation == "conv2d" else self.shape[3]
 
     @property
@@ -56,10 +57,6 @@ class Layer(NamedTuple):
         if self.operation == "dense":
             return self.shape[1], self.kernel[0]
         return (*self.kernel[:2], self.shape[3], self.kernel[2]) if self.operation == "conv2d" else ()
-
-    @property
-    def _windows(self) -> tuple[Any, ...]:
-        return self.shape[1:3], self.pad, self.kernel[:2], self.stride
 
     def __str__(self) -> str:
         """``"conv2d 8x14x14x6, kernel 5x5x16, stride 1x1, pad 0x0"``."""
