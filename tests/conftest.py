@@ -143,6 +143,12 @@ def small_mnist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves the pictures of a run folder undrawn, which take a second, where a test is of something else."""
+    monkeypatch.setattr("siamese_np.run_folder.draw", lambda *arguments: None)
+
+
 @pytest.fixture(params=["compiled", "textbook"])
 def backend(request: pytest.FixtureRequest) -> Iterator[str]:
     """Runs a test on both back ends; `pytestmark = pytest.mark.usefixtures("backend")` all of a file."""

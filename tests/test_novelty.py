@@ -197,7 +197,7 @@ def saved(tmp_path_factory):
         return {**archive}
 
 
-def test_a_run_keeps_what_it_can_tell(small_mnist, tmp_path):
+def test_a_run_keeps_what_it_can_tell(small_mnist, tmp_path, no_pictures):
     run = train_run(recipe("fast", seed=0), load_dataset(small_mnist), tmp_path / "run")
     images = load_dataset(small_mnist).test.images
     again = load_model(tmp_path / "run")

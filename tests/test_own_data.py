@@ -435,7 +435,7 @@ def test_a_folder_in_colour_from_the_command_line(tmp_path, rgb, capsys):
     assert "an image of 'blue' and one of 'green'" in capsys.readouterr().out
 
 
-def test_evaluate_wants_the_data_of_the_training(tmp_path, rgb, capsys):
+def test_evaluate_wants_the_data_of_the_training(tmp_path, rgb, capsys, no_pictures):
     run(capsys, "train", "--data", rgb, "--out", tmp_path / "run", "--size", "9x8", "--grey", *TRAIN)
     before = run(capsys, "evaluate", tmp_path / "run")
     copy = shutil.copytree(rgb, tmp_path / "copy")
@@ -447,7 +447,7 @@ def test_evaluate_wants_the_data_of_the_training(tmp_path, rgb, capsys):
     assert given["data"] == "copy" and given["auc"] == before["auc"]
 
 
-def test_a_run_on_own_data_is_resumed_without_naming_them(tmp_path, rgb, capsys, monkeypatch):
+def test_a_run_on_own_data_is_resumed_without_naming_them(tmp_path, rgb, capsys, monkeypatch, no_pictures):
     from siamese_np.training import Training
 
     calls = []
@@ -471,7 +471,9 @@ def test_a_run_on_own_data_is_resumed_without_naming_them(tmp_path, rgb, capsys,
 
 
 @pytest.mark.parametrize("kind", ["grey", "mixed", "npz", "csv", "idx"])
-def test_other_data_from_the_command_line(tmp_path, capsys, kind):
+def test_other_data_from_the_command_line(tmp_path, capsys, kind, request):
+    if kind != "grey":  # whose 30 classes are drawn
+        request.getfixturevalue("no_pictures")
     if kind == "grey":  # 30 classes
         data = write_folder(tmp_path / "own", [f"c{i}" for i in range(30)], 6, height=64, width=64, colour=False)
     elif kind == "mixed":

@@ -58,7 +58,7 @@ def check_kind(name, digits, reader, count):
 
 @pytest.mark.parametrize("name", pictures.KINDS)
 def test_every_kind_of_picture(name, digits, reader):
-    check_kind(name, digits, reader, 100)
+    check_kind(name, digits, reader, 50)
 
 
 @pytest.mark.long
@@ -96,7 +96,7 @@ def test_the_margin_of_any_picture_does_not_matter(side, digits, reader):
 def test_size_does_not_matter(digits, reader):
     embed, nearest = reader
     emb = {side: [] for side in (12, 16, 20, 24, 32, 40, 64, 150, 400, 1200)}
-    for image in digits[0][:40]:
+    for image in digits[0][:25]:
         large = Image.fromarray(pictures.as_bytes(0.9 - 0.75 * np.pad(pictures.stroke(image, 600), 100)))
         for side, found in emb.items():
             found.append(read(np.asarray(large.resize((side, side), Image.Resampling.BICUBIC))))

@@ -39,8 +39,8 @@ def test_commands_and_their_options_exist(capsys):
                 assert option in text, f"{command} has no option {option}"
 
 
-def test_commands_on_images_run_as_written(small_mnist, tmp_path, monkeypatch, capsys):
-    """But for an epoch or two, and the ONNX file where onnx is not installed."""
+def test_commands_on_images_run_as_written(small_mnist, tmp_path, monkeypatch, capsys, no_pictures):
+    """But for an epoch or two, the pictures of the runs, and the ONNX file where onnx is not installed."""
     monkeypatch.chdir(tmp_path)
     test = load_dataset().test
     pixels = np.rint(255 * test.images[..., 0]).astype(np.uint8)
