@@ -23,18 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from siamese_np._checks import as_array, check_classes, check_margin, check_pairs, check_rows, check_threshold
-from siamese_np._figure import (
-    BLUE,
-    CLASS_COLOURS,
-    GREEN,
-    GREY,
-    ORANGE,
-    STYLE,
-    VERMILLION,
-    PathLike,
-    drawn,
-    png_figure,
-)
+from siamese_np._figure import BLUE, CLASS_COLOURS, GREEN, GREY, ORANGE, VERMILLION, PathLike, drawn, png_figure
 from siamese_np.errors import ShapeError
 from siamese_np.metrics import equal_error_rate, pca_2d, roc_auc, roc_curve, tar_at_far
 
@@ -43,23 +32,6 @@ from siamese_np.metrics import equal_error_rate, pca_2d, roc_auc, roc_curve, tar
 from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator, PercentFormatter
-
-__all__ = [
-    "BLUE",
-    "CLASS_COLOURS",
-    "GREEN",
-    "GREY",
-    "ORANGE",
-    "STYLE",
-    "VERMILLION",
-    "plot_distances",
-    "plot_embedding_map",
-    "plot_history",
-    "plot_mistakes",
-    "plot_neighbours",
-    "plot_pairs",
-    "plot_roc",
-]
 
 Floats = NDArray[np.float64]
 
