@@ -106,8 +106,8 @@ def calibrate_threshold(dist: ArrayLike, label: ArrayLike) -> float:
 
 def pair_accuracy(dist: ArrayLike, label: ArrayLike, threshold: float) -> float:
     """The share of pairs that the rule "similar if dist < threshold" decides correctly, in [0, 1]."""
-    dist, similar = _pairs(dist, label)
-    return float(np.mean((dist < check_threshold(threshold)) == similar))
+    dist, label = check_pairs(dist, label)
+    return float(np.mean((dist < check_threshold(threshold)) == (label == 0)))
 
 
 def roc_curve(dist: ArrayLike, label: ArrayLike) -> tuple[Floats, Floats, Floats]:
@@ -371,15 +371,10 @@ def pca_2d(emb: ArrayLike) -> tuple[Floats, Floats]:
     return coordinates, explained
 
 
-def _pairs(dist: ArrayLike, label: ArrayLike) -> tuple[Floats, NDArray[np.bool_]]:
-    """Distances as float64, and whether each pair is similar."""
-    dist, label = check_pairs(dist, label)
-    return dist, label == 0
-
-
 def _both_kinds(dist: ArrayLike, label: ArrayLike) -> tuple[Floats, NDArray[np.bool_]]:
-    """As `_pairs`, of which some are similar and some are not."""
-    dist, similar = _pairs(dist, label)
+    """Distances as float64, and whether each pair is similar: some are, and some are not."""
+    dist, label = check_pairs(dist, label)
+    similar = label == 0
     count = int(similar.sum())
     _need_both_kinds("label", count, len(similar) - count)
     return dist, similar

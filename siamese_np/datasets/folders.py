@@ -14,11 +14,11 @@ def class_folders(root: str) -> Source:
     ``test``, ``val`` is for testing. Hidden files, and pictures beside the subfolders, are left out.
     """
     folders = _subfolders(root)
-    parts = {PART_FOLDERS.get(name.casefold()) for name in folders}
-    if folders and None not in parts and "train" in parts and _subfolders(os.path.join(root, _first(folders, "train"))):
-        if len(parts) < len(folders):
+    parts = [PART_FOLDERS.get(name.casefold(), "") for name in folders]
+    if "" not in parts and "train" in parts and _subfolders(os.path.join(root, folders[parts.index("train")])):
+        if len(set(parts)) < len(parts):
             raise DataError(f"{root} holds two folders for the same part: {', '.join(folders)}")
-        roots = {PART_FOLDERS[name.casefold()]: os.path.join(root, name) for name in folders}
+        roots = {part: os.path.join(root, name) for part, name in zip(parts, folders, strict=True)}
         if set(roots) == {"train", "validation"}:
             roots["test"] = roots.pop("validation")
         if "test" not in roots:
@@ -39,10 +39,6 @@ def class_folders(root: str) -> Source:
     classes, names = named(labels)
     pictures = {part: Files(own) for part, own in paths.items()}
     return Source(os.path.basename(os.path.realpath(root)), "folder", dict(pictures), classes, names)
-
-
-def _first(folders: list[str], part: str) -> str:
-    return next(name for name in folders if PART_FOLDERS[name.casefold()] == part)
 
 
 def _subfolders(root: str) -> list[str]:
