@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from siamese_np.errors import OptionError
+from siamese_np import AvgPool2D, Conv2D, Dense, Flatten, MaxPool2D, ReLU, use_kernels
+from siamese_np.errors import OptionError, SiameseError
 from siamese_np.kernels.simd.scratch import empty_aligned
 from siamese_np.kernels.simd.vectors import (
     PAIR,
@@ -162,6 +163,82 @@ def test_the_machine_code_of_the_switch_has_a_folder_of_its_own(monkeypatch):
             patch.setattr(module, name, value)
             folders.add(numba_compat.kernels_folder(numba_compat.PRIVATE))
     assert len(folders) == 3
+
+
+HUGE = """
+import resource, sys
+import numpy as np
+from siamese_np import *
+from siamese_np.errors import SiameseError
+
+resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
+rows = (1 << 28) + 1  # of 8 numbers each: more than 2**31 in all, which take no memory yet
+images, vectors = (np.broadcast_to(np.float32(0.5), shape) for shape in ((rows // 8, 8, 8, 1), (rows, 8)))
+wide, classes = np.broadcast_to(np.float32(0.5), (1, 1, rows * 8, 1)), np.broadcast_to(np.int64(1), (rows,))
+calls = [
+    lambda: Dense(8, 4, seed=0).forward(vectors),
+    lambda: Conv2D(1, 8, seed=0).forward(images),
+    lambda: Conv2D(1, 8, pad=1, stride=1 << 30, seed=0).forward(wide),
+    lambda: MaxPool2D(2).forward(images),
+    lambda: MaxPool2D(1, (1 << 31) - 1).forward(wide),
+    lambda: AvgPool2D(2).forward(images),
+    lambda: GlobalAvgPool2D().forward(images),
+    lambda: ReLU().forward(vectors),
+    lambda: Flatten().forward(images),
+    lambda: EuclideanDistance().forward(vectors, vectors),
+    lambda: PairwiseDistances().forward(vectors),
+    lambda: AllPairsContrastiveLoss().forward(vectors, classes),
+    lambda: SupConLoss().forward(vectors, classes),
+    lambda: Adam(vectors[:, 0], vectors[:, 0]),
+    lambda: SGD(vectors[:, 0], vectors[:, 0]),
+    lambda: random_pairs(classes, np.random.default_rng(0)),
+]
+for call in calls:
+    try:
+        call()
+    except (MemoryError, SiameseError):
+        continue
+    sys.exit("it was taken")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the memory of a process is limited as Linux does it")
+def test_more_numbers_than_fit_32_bits_are_refused_where_they_do_not_fit_the_memory():
+    done = subprocess.run([sys.executable, "-c", HUGE], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("stride", [(1 << 31) - 1, ((1 << 31) - 1, 1), (1 << 30, (1 << 31) - 1)])
+@pytest.mark.parametrize("make", [MaxPool2D, AvgPool2D, lambda *window: Conv2D(2, 3, *window, seed=0)])
+def test_the_largest_strides_give_what_the_textbook_gives(make, stride):
+    x, found = np.random.default_rng(0).random((2, 5, 4, 2), np.float32), []
+    for kernels in ("compiled", "textbook"):
+        layer = make(2, stride)
+        with use_kernels(kernels):
+            out, cache = layer.forward(x)
+            found.append((out, layer.backward(np.ones_like(out), cache)))
+    for ours, theirs in zip(*found, strict=True):
+        assert ours.shape == theirs.shape
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="memory is read from /proc")
+def test_refused_calls_leave_nothing():
+    """What compiled code allocates before it raises is never freed; so layers refuse before."""
+    layers = [Conv2D(1, 4, seed=0), MaxPool2D(2), AvgPool2D(2), Dense(9, 4, seed=0), ReLU(), Flatten()]
+    wrong = np.ones((2, 100, 100, 7), complex), [[1], [1, 2]], "text", None
+
+    def resident():
+        return int(Path("/proc/self/status").read_text().partition("VmRSS:")[2].split()[0]) / 1024
+
+    for round in range(440):
+        if round == 20:
+            before = resident()
+        for layer in layers:
+            for value in wrong:
+                with pytest.raises(SiameseError):
+                    layer.forward(value)
+    assert resident() - before < 5
 
 
 @pytest.mark.parametrize("wrong", ["yes", "2", "-1", "9" * 5000])

@@ -1,5 +1,6 @@
 """The documentation: every public name is on its reference page, its recipes run, and it can be built."""
 
+import ast
 import importlib
 import re
 import subprocess
@@ -30,6 +31,20 @@ def test_the_reference_has_every_public_name():
     public += ["datasets.InputForm", "datasets.read_images", *(f"collection.{name}" for name in collection.__all__)]
     assert sorted(public) == sorted(set(shown) - {"metrics", "errors"})  # modules, of which all members are shown
     assert {"metrics", "errors"} < set(shown) and errors.ModelError.__doc__
+
+
+def test_every_promise_names_tests_that_exist():
+    rows = [line for line in (DOCS / "promises.md").read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+    promises = [row for row in rows if not row.startswith(("| promise |", "|---"))]
+    assert len(promises) > 20
+    for promise in promises:
+        named = re.findall(r"`(test_\w+)::(test_\w+)`( \(long\))?", promise)
+        assert named and len(named) == promise.count("::"), promise
+        for file, name, long in named:
+            tree = ast.parse((DOCS.parent / "tests" / f"{file}.py").read_text(encoding="utf-8"))
+            (test,) = (part for part in tree.body if isinstance(part, ast.FunctionDef) and part.name == name)
+            marks = {ast.unparse(mark) for mark in test.decorator_list}
+            assert bool(long) == bool(marks & {"long", "pytest.mark.long"}), name
 
 
 @pytest.mark.parametrize(("name", "module"), [("Keras", "keras"), ("PyTorch", "torch")])

@@ -3,8 +3,10 @@
 import compileall
 import errno
 import gc
+import importlib
 import os
 import pickle
+import pkgutil
 import shutil
 import subprocess
 import sys
@@ -20,7 +22,7 @@ import pytest
 from numba.core import event
 from numba.core.errors import TypingError
 
-import siamese_np
+import siamese_np.kernels
 from siamese_np.errors import OptionError
 from siamese_np.runtime import cache, numba_compat
 from siamese_np.runtime.cache import folder_for, safe_folder
@@ -437,6 +439,17 @@ def test_an_inlined_function_is_strict_whoever_calls_it_first():
         out = np.empty(1)
         function(out, a, a, c)
         assert out[0] == 0
+
+
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="nothing is compiled")
+def test_no_kernel_may_take_nan_or_infinity_for_impossible():
+    found = {}
+    for module in pkgutil.walk_packages(siamese_np.kernels.__path__, "siamese_np.kernels."):
+        for name, thing in vars(importlib.import_module(module.name)).items():
+            options = getattr(getattr(thing, "compiled", thing), "targetoptions", {})
+            if "fastmath" in options:
+                found[name] = options["fastmath"] or set()
+    assert len(found) > 100 and set().union(*found.values()) == {"contract", "reassoc"}
 
 
 class Line(NamedTuple):

@@ -166,10 +166,12 @@ print(int(open("/proc/self/status").read().partition("VmHWM:")[2].split()[0]) / 
 
 @linux
 @pytest.mark.long
-def test_any_number_of_images_is_embedded_in_the_same_memory(tmp_path):
+def test_images_are_embedded_in_half_a_kilobyte_each(tmp_path):
+    """For the paths that a collection knows; no image and no embedding is kept."""
     peaks = []
     write_idx(tmp_path / "0.idx", np.rint(load_dataset().test.images[..., 0] * 255))
-    for count in (2, 100 if FULL else 10):  # files of 10,000 images
+    counts = 2, 100 if FULL else 10  # files of 10,000 images
+    for count in counts:
         files = [tmp_path / f"{n}.idx" for n in range(count)]
         for file in files:
             if not file.exists():
@@ -178,4 +180,4 @@ def test_any_number_of_images_is_embedded_in_the_same_memory(tmp_path):
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         peaks.append(float(done.stdout.splitlines()[-1]))
         print(f"{count * 10_000:,} images: {peaks[-1]:.0f} MB at most")
-    assert peaks[1] < peaks[0] + 60
+    assert peaks[1] - peaks[0] < 20 + 10_000 * (counts[1] - counts[0]) * 500 / 2**20
