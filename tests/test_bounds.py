@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
 
@@ -129,6 +130,9 @@ LAST = {  # index of each that is right
 }
 
 
+unchecked = pytest.mark.skipif(CHECKED or numba.config.DISABLE_JIT, reason="of compiled code without the switch")
+
+
 @pytest.mark.skipif(not CHECKED, reason="runs with SIAMESE_NP_CHECK=1, in the processes of the tests below")
 @pytest.mark.parametrize("access", LAST, ids=lambda access: access.__name__)
 def test_an_index_outside_of_its_array_is_an_error(access):
@@ -146,7 +150,7 @@ def test_an_index_outside_of_its_array_is_an_error(access):
     assert (np.delete(x, slice(SIZE, 2 * SIZE)) == around).all()
 
 
-@pytest.mark.skipif(CHECKED, reason="without it")
+@unchecked
 def test_without_the_switch_no_test_is_compiled():
     access = kernel(lambda x, k: store(x, 0, load(x, k, zeros(x, 1))))
     access(np.zeros(SIZE, np.float32), 0)
@@ -257,7 +261,7 @@ def run_tests(*arguments, timeout=None, **environment):
     return done.stdout.splitlines()[-1]
 
 
-@pytest.mark.skipif(CHECKED, reason="this process has the switch already")
+@unchecked
 def test_a_core_of_the_kernels_reaches_outside_of_no_array():
     mode = "private" if PRIVATE else "public"
     said = run_tests(__file__, "tests/test_kernels.py", "-k", CORE, SIAMESE_NP_CHECK="1", SIAMESE_NP_NUMBA=mode)

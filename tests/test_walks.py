@@ -102,8 +102,8 @@ ROOMS = {
         ),
         *("_ownership.py", "_contract.py", "backend.py", "_checks.py", "errors.py", "__init__.py", "textbook"),
     ),
-    "kernels": (2_950, "kernels", "warm_up.py"),
-    "runtime": (1_110, "runtime"),
+    "kernels": (2_960, "kernels", "warm_up.py"),
+    "runtime": (1_140, "runtime"),
     "gradient checker": (6_110, "gradcheck"),
     "benchmark and ladder": (3_020, "bench", "ladder"),
     "measurements and pictures": (
