@@ -28,6 +28,7 @@ EXAMPLES = {
     "evaluate": ["runs/cnn3-1", "runs/cnn3-1 --views"],
     "embed": ["runs/cnn3-1 photo.jpg scans/ -o collected", "runs/cnn3-1 scans/ -o embeddings.csv --show sheet.png"],
     "compare": ["runs/cnn3-1 one.png other.png"],
+    "index": ["collected --engine faiss", "collected --engine usearch --ef-search 200"],
     "search": ["runs/cnn3-1 query.png --index collected -k 3"],
     "classify": ["mnist scans/ --show sheet.png", "runs/cnn3-1 one.png --index collected"],
     "export": [
@@ -145,6 +146,13 @@ def evaluate(args: argparse.Namespace) -> int:
 def embed(args: argparse.Namespace) -> int:
     """Embed pictures into a collection, or one file."""
     from siamese_np.collection.embed import run
+
+    return _answer(args, *run(args))
+
+
+def index(args: argparse.Namespace) -> int:
+    """Build an approximate engine over a collection."""
+    from siamese_np.collection.engines import run
 
     return _answer(args, *run(args))
 
@@ -402,17 +410,28 @@ def _parser(with_config: bool) -> "tuple[_Parser, dict[str, _Parser]]":
     sub.add_argument("--labels", metavar="FILE", help="classes of an IDX file's images, as IDX or CSV (subfolders)")
     sub.add_argument("--processes", type=int, default=1, metavar="N", help="processes that read image files (1)")
 
+    engine: dict[str, Any] = {"choices": ("faiss", "usearch")}
+    engine_help = "search with what `siamese-np index` built, approximately (exactly)"
+    sub = command(index, "build an engine over a collection, for approximate search, and measure its recall")
+    sub.add_argument("collection", metavar="COLLECTION", help="folder written by embed")
+    sub.add_argument("--engine", **engine, required=True, help="library that builds it")
+    sub.add_argument("--m", type=int, metavar="M", help="links of each embedding (faiss 32, usearch 16)")
+    for name, what, defaults in (("construction", "building", "40, 128"), ("search", "searching", "16, 64")):
+        sub.add_argument(f"--ef-{name}", type=int, metavar="N", help=f"candidates kept while {what} ({defaults})")
+
     on_pictures(compare, "say how far apart two images are, and whether they are similar", "a", "b")
 
     sub = on_pictures(search, "list the pictures of a collection nearest to each query", "query")
     sub.add_argument("--views", action="store_true", help="the index was written with --views")
     sub.add_argument("--index", metavar="INDEX", required=True, help="collection or .npz written by embed")
     sub.add_argument("-k", type=int, default=5, metavar="K", help="how many (5)")
+    sub.add_argument("--engine", **engine, help=engine_help)
 
     sub = on_pictures(classify, "say the class of pictures, by that of their nearest ones", "input")
     sub.add_argument("--views", action="store_true", help="the index was written with --views")
     sub.add_argument("--index", metavar="INDEX", help="collection with classes (the means of the model's own classes)")
     sub.add_argument("-k", type=int, default=5, metavar="K", help="how many of its pictures vote (5)")
+    sub.add_argument("--engine", **engine, help=engine_help)
 
     sub = command(export, "write a saved model, or its embeddings, for other tools")
     sub.add_argument("model", metavar="MODEL", help=model_help)

@@ -53,6 +53,13 @@ def open_collection(path: Path, siamese: SiameseNetwork, form: InputForm | None 
     return collection
 
 
+def is_live(index: Index) -> NDArray[np.bool_]:
+    """Which rows (N,) are not replaced by newer ones."""
+    live = np.ones(len(index), bool)
+    live[list(index.replaced)] = False
+    return live
+
+
 def nearest_rows(query: NDArray[np.floating], index: Index, k: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Rows and distances (Q, k) of the embeddings nearest to each query (Q, E), exactly, as `metrics.nearest`.
 
@@ -63,8 +70,7 @@ def nearest_rows(query: NDArray[np.floating], index: Index, k: int) -> tuple[NDA
     query = query.astype(index.emb.dtype, copy=False)  # so that a picture is at distance 0 of itself
     indices: NDArray[Any] = np.empty((len(query), 0), np.intp)
     distances: NDArray[Any] = np.empty((len(query), 0))
-    live = np.ones(len(index), bool)
-    live[list(index.replaced)] = False
+    live = is_live(index)
     step = max(1, BLOCK_NUMBERS // index.emb.shape[1])
     for start in range(0, len(index), step):
         rows = start + np.flatnonzero(live[start : start + step])

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from siamese_np._process import printed
+from siamese_np.collection.engines import Engine, open_engine
 from siamese_np.collection.index import Index, ListIndex, nearest_rows, open_collection
 from siamese_np.collection.pictures import Embedded, embed_batch, embedded, expanded, model_and_form, status_of
 from siamese_np.collection.sheet import MAX_ROWS, Cell, Sheet, original
@@ -28,11 +29,12 @@ def search(args: argparse.Namespace) -> Answer:
     """The nearest pictures of a collection, and the class that they vote for."""
     siamese, form = model_and_form(args)
     index = open_collection(Path(args.index), siamese, form)
+    engine = open_engine(index, args.engine) if args.engine else None
     sheet = Sheet(args, ["query", "the network sees", "nearest"])
     queries, told, status = _read(siamese, args.query, form, sheet)
     threshold = None if siamese.views else siamese.threshold  # which is of single embeddings
     answers, lines = [], []
-    for query, hits in zip(queries, _hits(queries, index, args.k), strict=True):
+    for query, hits in zip(queries, _hits(queries, index, args.k, engine), strict=True):
         answer = {"query": query.picture.name, **_vote(hits), **query.verdict(siamese)}
         similar = [None if threshold is None else d < threshold for _, d in hits]
         if len(queries) > 1 or _summary(answer):
@@ -58,10 +60,11 @@ def classify(args: argparse.Namespace) -> Answer:
     """The class of pictures: that of most neighbours in a collection, or of the nearest of the model's class means."""
     siamese, form = model_and_form(args)
     index = open_collection(Path(args.index), siamese, form) if args.index else _class_means(args, siamese)
+    engine = open_engine(index, args.engine) if args.engine else None
     sheet = Sheet(args, ["picture", "the network sees"])
     queries, told, status = _read(siamese, args.input, form, sheet)
     answers, lines = [], []
-    for query, hits in zip(queries, _hits(queries, index, args.k if args.index else 1), strict=True):
+    for query, hits in zip(queries, _hits(queries, index, args.k if args.index else 1, engine), strict=True):
         vote = _vote(hits)
         if vote["class"] is None:
             raise DataError(f"{args.index} knows no classes: embed folders of one subfolder a class, or give --labels")
@@ -109,9 +112,11 @@ def _read(
     return queries, told, status
 
 
-def _hits(queries: Sequence[Embedded], index: Index, k: int) -> Iterator[Hits]:
+def _hits(queries: Sequence[Embedded], index: Index, k: int, engine: Engine | None) -> Iterator[Hits]:
     """For each query its nearest rows and their distances."""
-    for rows, distances in zip(*nearest_rows(np.stack([one.emb for one in queries]), index, k), strict=True):
+    emb = np.stack([one.emb for one in queries])
+    near: Any = nearest_rows(emb, index, k) if engine is None else engine.nearest_rows(emb, k)
+    for rows, distances in zip(*near, strict=True):
         yield [(index.row(i), float(d)) for i, d in zip(rows, distances, strict=True)]
 
 

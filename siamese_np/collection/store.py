@@ -117,7 +117,7 @@ class Writer:
         self._files: list[Any] = []
         with contextlib.ExitStack() as opened:
             _make_folder(folder)
-            opened.callback(os.close, _locked(folder))
+            opened.callback(os.close, locked(folder))
             self._new = not (folder / STATE).exists()
             if self._new:
                 self.state = {"format": FORMAT, "versions": versions(), **_made_by(siamese, form)}
@@ -238,7 +238,7 @@ def _make_folder(folder: Path) -> None:
         raise DataError(f"{folder} holds other files, but no {STATE}: a collection needs a folder of its own")
 
 
-def _locked(folder: Path) -> int:
+def locked(folder: Path) -> int:
     """The descriptor of the lock file, locked while it is open."""
     descriptor = _open_own(folder / LOCK)
     if not lock(descriptor):
