@@ -293,6 +293,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     for argument in arguments:
         if argument.startswith("--") and argument.endswith("=--"):  # of which argparse makes an empty list
             parser.error(f"argument {argument[:-3]}: expected a value, not --")
+        if not argument or (argument.startswith("--") and argument.endswith("=")):  # a path would be this folder
+            parser.error("an argument is an empty word: leave it out, or say which")
     at = next((i for i, argument in enumerate(arguments) if not argument.startswith("-")), len(arguments))
     name, *rest = arguments[at:] or [""]
     if name and name not in commands:

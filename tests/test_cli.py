@@ -12,8 +12,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -21,7 +23,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from siamese_np import load_dataset, load_model
+from siamese_np import SiameseNetwork, load_dataset, load_model, mlp, save_model, use_kernels
 from siamese_np._process import to_json
 from siamese_np.cli import EXAMPLES, _parse, _progress, main
 from siamese_np.config import TrainConfig
@@ -242,10 +244,45 @@ def test_train_refuses_unusable_data_and_folders(small_mnist, tmp_path, capsys):
     assert "resumed or overwritten, not both" in mistake(capsys, "train", *both)
 
 
-@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() == 0, reason="root may write everywhere")
-def test_train_refuses_a_folder_that_is_not_writable(small_mnist, tmp_path, capsys):
-    tmp_path.chmod(0o500)
-    assert "cannot be written" in mistake(capsys, "train", "--data", small_mnist, "--out", tmp_path / "run")
+@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="needs rights of files")
+def test_what_cannot_be_written_is_told_and_left_as_it_is(trained, small_mnist, digits, capsys):
+    # a folder that anybody may enter, as pytest's own may not; and kernels that lie in no folder
+    with tempfile.TemporaryDirectory() as name, use_kernels("textbook"):
+        home = Path(name)
+        for source, copy in ((trained[0], "run"), (small_mnist, "data"), (digits, "digits")):
+            shutil.copytree(source, home / copy)
+        (home / "run" / "metrics.json").unlink()  # to be resumed
+        save_model(home / "run" / "model.npz", SiameseNetwork(mlp(seed=0)))
+        picture = home / "digits" / "7-1.png"
+        assert main(["embed", str(home / "run"), str(picture), "-o", str(home / "collection")]) == 0
+        before = {path: path.is_file() and path.read_bytes() for path in home.rglob("*")}
+        for path in (home, *before):
+            path.chmod(0o555 if path.is_dir() else 0o444)
+        for module in ("bench.suite", "bench.command", "bench.op", "reproduce.command"):  # which a user can read
+            import_module(f"siamese_np.{module}")
+        user = os.geteuid()
+        os.seteuid(user or 65534)  # root may write everywhere
+        try:
+            for words in (
+                ["train", "--preset", "mlp", "--data", home / "data", "--out", home / "new"],
+                ["train", "--preset", "mlp", "--data", home / "data", "--out", home / "run", "--overwrite"],
+                ["train", "--resume", home / "run", "--data", home / "data"],
+                ["embed", home / "run", home / "digits", "-o", home / "collection"],
+                ["embed", home / "run", picture, "-o", home / "new"],
+                *(["embed", home / "run", picture, "-o", home / f"e{end}"] for end in (".npy", ".npz", ".csv")),
+                ["compare", home / "run", picture, picture, "--show", home / "sheet.png"],
+                ["trace", home / "run", picture, picture, "--only", "-o", home / "trace.html"],
+                ["export", home / "run", "-o", home / "weights.npz"],
+                ["bench", "--quick", "--out", home],
+                ["reproduce", "--out", home / "new"],
+            ):
+                sentence = mistake(capsys, *words)
+                assert str(home) in sentence and "Permission denied" in sentence, sentence
+        finally:
+            os.seteuid(user)
+        assert {path: path.is_file() and path.read_bytes() for path in home.rglob("*")} == before
+        for path in (home, *before):
+            path.chmod(0o755)
 
 
 def test_a_diverging_run_stops_with_a_sentence_and_keeps_what_was_good(small_mnist, tmp_path, capsys):
@@ -475,6 +512,66 @@ def test_unknown_options_and_commands_are_the_users_mistake():
 )
 def test_what_was_perhaps_meant(arguments, sentence, capsys):
     assert sentence in mistake(capsys, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("train --out=", "an argument is an empty word: leave it out, or say which (`siamese-np --help` says what is "),
+        ("embed M P -o ''", "an argument is an empty word"),
+        ("train --epochs 2.5", "argument --epochs: invalid int value: '2.5' (`siamese-np train --help` says what is "),
+        ("train --size 60", "argument --size: a size is height x width, such as 60x40, not '60' ("),
+        ("train --checkpoint-every nan", "checkpoint_every must be a number of seconds above 0, not nan"),
+        ("train --data D --as x", "there is no input form 'x'; choose one of digit, resize, as-is"),
+        ("evaluate M --data nowhere", "there is no file or folder nowhere"),
+        ("embed M P -o out.txt", "--output must end in one of .npy, .npz, .csv, or be a folder (no ending), not 'o"),
+        ("embed M P -o nowhere/out", "there is no folder nowhere for --output"),
+        ("embed M P -o .", ". holds other files, but no state.json: a collection needs a folder of its own"),
+        ("embed M P -o out --labels P", "--labels needs one IDX file of images as the only INPUT"),
+        ("embed M nowhere.png -o out", "there is no file nowhere.png"),
+        ("compare M P P --show sheet.jpg", "--show must end in .png, not 'sheet.jpg'"),
+        ("compare M P P --threads 9999", "the number of threads must be at most 1024"),
+        ("search M P --index nowhere", "there is no file nowhere"),
+        ("classify M P --index D", "D is no collection, a folder with a state.json, as `siamese-np embed` writes it"),
+        ("export M P -o w.npz", "images, --index and --data go with --to projector, not with --to npz"),
+        ("export M -o D --to onnx", "D is no file, which --output writes"),
+        ("gradcheck relu --tolerance 1", "the tolerance must be at least 1e-9 and below 0.1, not 1.0: it is relative"),
+        ("gradcheck relu --shape 4,x", "argument --shape: a shape is whole numbers such as 4,10, not '4,x' ("),
+        ("gradcheck relu --seconds 0", "seconds must be more than 0, not 0.0"),
+        ("gradcheck relu --plot D", "D is no file, which --plot writes"),
+        ("trace M P P -o trace.txt", "--output must end in .html, not 'trace.txt'"),
+        ("trace M P P --only --label x", "argument --label: invalid choice: 'x' (choose from "),
+        ("bench --op x", "--op must be conv2d, dense, maxpool2d or grid, not 'x'"),
+        ("bench compare D D", "there is no file D/benchmark.json"),
+        ("learn hint", "`siamese-np learn hint` needs the name of an exercise"),
+        ("reproduce --seeds 9999999999999", "--seeds must be from 1 to 1000, not 9999999999999"),
+    ],
+)
+def test_a_wrong_value_earns_one_sentence(line, sentence, trained, digits, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("D").mkdir()
+    Path("D/notes.txt").touch()
+    words = {"M": trained[0], "P": digits / "7-1.png"}
+    before = sorted(tmp_path.rglob("*"))
+    for option in ([], ["--json"]):
+        command = [words.get(word, word) for word in shlex.split(line)]
+        assert mistake(capsys, *command, *option).startswith(f"siamese-np: {sentence}")
+    assert [path for path in sorted(tmp_path.rglob("*")) if path.name != "reproduced"] == before
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "sentence"),
+    [
+        ("SIAMESE_NP_THREADS", "many", "SIAMESE_NP_THREADS must be a whole number of at least 1, not 'many'"),
+        ("SIAMESE_NP_THREADS", "0", "the number of threads must be at least 1, not 0"),
+        ("SIAMESE_NP_KERNELS", "fast", "no back end 'fast'; choose compiled or textbook"),
+        ("SIAMESE_NP_NUMBA", "\x1b[2J", "SIAMESE_NP_NUMBA must be private or public, not '\\x1b[2J'"),
+    ],
+)
+def test_a_wrong_word_in_the_environment_earns_one_sentence(variable, value, sentence):
+    done = run("info", "--json", env={**os.environ, variable: value})
+    assert done.returncode == 2 and json.loads(done.stdout) == {"error": sentence}
+    assert done.stderr == f"siamese-np: {sentence}\n"
 
 
 def test_every_command_has_examples_in_its_help(capsys):
@@ -756,9 +853,9 @@ def test_control_characters_of_names_never_reach_the_terminal(trained, tmp_path,
     shown = "a\\x1b[31m siamese-np: all well.png"  # a sentence is one line
     assert shown in mistake(capsys, "compare", trained[0], name, name)
     assert json.loads(capsys.readouterr().out or "{}") == {}
-    (tmp_path / "\x1b[2J").mkdir()
-    assert main(["export", str(trained[0]), "--to", "npz", "-o", str(tmp_path / "\x1b[2J" / "w.npz")]) == 0
-    assert "\\x1b[2J/w.npz" in capsys.readouterr().out
+    (tmp_path / "\x1b[2J\u202e").mkdir()
+    assert main(["export", str(trained[0]), "--to", "npz", "-o", str(tmp_path / "\x1b[2J\u202e" / "w.npz")]) == 0
+    assert "\\x1b[2J\\u202e/w.npz" in capsys.readouterr().out
 
 
 def test_no_path_of_a_csv_file_is_a_formula(trained, digits, tmp_path, monkeypatch, capsys):

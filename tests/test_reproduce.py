@@ -131,9 +131,15 @@ def test_a_damaged_memory_is_told(fewer, capsys, content):
     assert "is not what this command wrote" in capsys.readouterr().err
 
 
+def test_what_is_not_finite_is_null_in_json_and_nan_in_a_table():
+    seeds = [{"eer": None}, {"eer": 0.5, "eer_interval": [None, 0.75]}]
+    assert command._cell(seeds, "eer", 100, ".1f") == "nan ± nan (nan to 75.0)"
+
+
 def test_seeds_are_checked(fewer, capsys):
-    assert main(["reproduce", "--seeds", "0", "--out", str(fewer)]) == 2
-    assert "--seeds must be from 1 to 1000, not 0" in capsys.readouterr().err
+    for seeds in (0, -1, 10**30):
+        assert main(["reproduce", "--seeds", str(seeds), "--out", str(fewer)]) == 2
+        assert f"--seeds must be from 1 to 1000, not {seeds}\n" in capsys.readouterr().err
 
 
 def test_the_real_tables_can_be_made():

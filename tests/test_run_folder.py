@@ -24,6 +24,7 @@ from siamese_np.errors import ModelError
 from siamese_np.evaluation import LINES, evaluate, figures, text
 from siamese_np.evaluation_pairs import evaluation_pairs
 from siamese_np.metrics import knn_accuracy, map_at_r, pair_accuracy, roc_auc
+from siamese_np.reading import parse_json
 from siamese_np.run import train
 from siamese_np.training import Training
 
@@ -79,6 +80,16 @@ def test_the_page_shows_every_metric_and_the_folder_every_picture(evaluated, tmp
         assert f"  {figure:<9} {words}\n" in text(metrics)
     assert len(list(tmp_path.glob("*.png"))) == 7
     assert f"{metrics['demonstration'][0]['distance']:.3f}" in page
+
+
+def test_json_and_page_hold_null_where_a_number_is_not_finite(evaluated, tmp_path, monkeypatch):
+    data, run, evaluation = evaluated
+    monkeypatch.setattr(run_folder, "draw", lambda *arguments: [])
+    history = [{**run.history[0], "loss": float("inf")}]
+    run_folder.write_run(tmp_path, evaluation, data, history, {**evaluation.metrics, "seconds": float("nan")})
+    assert parse_json((tmp_path / "metrics.json").read_text())["seconds"] is None
+    data = (tmp_path / "report.html").read_text().split('id="data">')[1].split("</script>")[0]
+    assert parse_json(data)["history"][0]["loss"] is None
 
 
 @pytest.mark.parametrize("shape", [(8, 6, 2), (8, 6, 5), (12,), (2, 3, 2, 2)])

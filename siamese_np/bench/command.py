@@ -24,9 +24,6 @@ def run(args: argparse.Namespace, tell: Tell) -> int:
 
     if numba.config.DISABLE_JIT:
         raise OptionError("the benchmark times compiled kernels: unset NUMBA_DISABLE_JIT")
-    for option, values in (("rung", [args.rung]), ("peer-python", args.peer_python), ("out", [args.out])):
-        if "" in values:
-            raise OptionError(f"--{option} needs a path, not an empty word")
     # what is wrong with the options ends the run here, not after minutes
     if args.op is None and any((args.shape, args.kernel, args.stride, args.pad)):
         raise OptionError("--shape, --kernel, --stride and --pad are of an operation, which --op names")

@@ -136,7 +136,8 @@ class Writer:
                 self._keep(i, there.row(i))
             del there  # a file that is mapped cannot be cut on every system
             for file, size in zip(self._files, sizes, strict=True):
-                file.truncate(size)
+                with _named(file):
+                    file.truncate(size)
                 file.seek(size)
             self._open = opened.pop_all()
             self._committed = time.monotonic()
@@ -184,7 +185,8 @@ class Writer:
 
     def _commit(self) -> None:
         for file in self._files:
-            os.fsync(file.fileno())
+            with _named(file):
+                os.fsync(file.fileno())
         write_atomically(self.folder / STATE, (to_json(self.state, indent=1) + "\n").encode())
         self._committed = time.monotonic()
 
@@ -267,8 +269,15 @@ def _open_own(path: str | Path, flags: int = 0) -> int:
 def _write(file: Any, content: bytes) -> None:
     """All of `content`: one write may take a part."""
     left = memoryview(content)
-    try:
+    with _named(file):
         while left:
             left = left[file.write(left) :]
+
+
+@contextlib.contextmanager
+def _named(file: Any) -> Iterator[None]:
+    """An OSError of what is done with `file` names it."""
+    try:
+        yield
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(file.name)) from None
