@@ -7,7 +7,7 @@ data and with the same weights, and only the network is shared out:
                All embeddings are gathered, so every rank has those of the whole batch.
     loss       Each rank computes the loss of the whole batch, all its pairs, and the gradient of all embeddings.
     backward   Each rank goes back through its own shards, with their rows of that gradient. What each shard adds to
-               the weights, its partial gradient, is kept apart.
+               the weights, its partial gradient, is kept apart; but the first rank adds its own up as they come.
     exchange   Each rank is sent one slice of every partial gradient. It adds the slices up in the order of the shards,
                and the sums are gathered.
     step       Each rank takes the same step of the optimizer.
@@ -115,7 +115,7 @@ class MPICommunicator(Communicator):
         if self._status is not None:
             raise OptionError("a rank has failed, which ended all ranks: start them again with mpiexec")
         words = np.empty(self.size, np.int64)
-        with self._conversation():
+        with self.conversation():
             request = self.world.Iallgather(np.array([word]), words)
             start = time.perf_counter()
             while not request.Test():
@@ -124,10 +124,10 @@ class MPICommunicator(Communicator):
         return words
 
     @contextlib.contextmanager
-    def _conversation(self) -> Iterator[None]:
+    def conversation(self) -> Iterator[Any]:
         """While ranks tell each other something, which cannot be left in the middle but by ending all."""
         self._talking = True
-        yield
+        yield self.world
         self._talking = False
 
     @contextlib.contextmanager
@@ -158,7 +158,7 @@ class MPICommunicator(Communicator):
         digests = b"".join(hashlib.sha256(_bytes(fact)).digest() for fact in mine.values())
         all_digests = np.empty((self.size, len(mine), 32), np.uint8)
         self.meet()
-        with self._conversation():
+        with self.conversation():
             self.world.Allgather(np.frombuffer(digests, np.uint8), all_digests)
         other = np.argwhere((all_digests != all_digests[0]).any(axis=2))
         if len(other):
@@ -177,54 +177,62 @@ class SharedNetwork:
 
     def __init__(self, network: Any, ranks: MPICommunicator) -> None:
         self.network, self.ranks = network, ranks
-        counts = np.diff(cuts(SHARDS, ranks.size)) if ranks.reduction == "in-order" else np.ones(ranks.size, np.int64)
-        self._shards = counts  # how many each rank has
-        self._first = int(counts[: ranks.rank].sum())
+        self._in_order = ranks.reduction == "in-order"
+        counts = np.diff(cuts(SHARDS, ranks.size)) if self._in_order else np.ones(ranks.size, np.int64)
+        self._shards = np.cumsum([0, *counts])  # the first of each rank
+        counts[0] = 1  # the first rank adds its own up as they come
+        self._partials = counts  # how many partial gradients each rank sends
+        self._slices = cuts(len(network.grads), ranks.size)  # of the gradient, one for each rank
+        count, dtype = counts[ranks.rank], network.grads.dtype
+        self._sent = np.empty(count * len(network.grads), dtype)  # for each rank its slice of all partial gradients
+        at = [count * start for start in self._slices]
+        self._sent_to = [self._sent[a:b].reshape(count, -1) for a, b in itertools.pairwise(at)]
+        self._received = np.empty((counts.sum(), self._sent_to[ranks.rank].shape[1]), dtype)
 
     def forward(self, x: Array) -> tuple[Array, Any]:
         """Embeddings of the whole batch, and the caches of this rank's shards."""
-        at = cuts(len(x), SHARDS)
-        if self.ranks.reduction == "allreduce":
-            at = [at[i] for i in cuts(SHARDS, self.ranks.size)]  # the shards of a rank are one
-        mine = [slice(at[i], at[i + 1]) for i in range(self._first, self._first + self._shards[self.ranks.rank])]
+        at = np.array(cuts(len(x), SHARDS))
+        if not self._in_order:
+            at = at[cuts(SHARDS, self.ranks.size)]  # the shards of a rank are one
+        first, end = self._shards[self.ranks.rank : self.ranks.rank + 2]
+        shards = [slice(at[i], at[i + 1]) for i in range(first, end)]
         width = self.network.output_shape
         out = np.empty((len(x), *width), self.network.params.dtype)
-        parts = [self.network.forward(x[shard]) if shard.stop > shard.start else (out[:0], None) for shard in mine]
-        rows = np.diff([at[i] for i in (0, *np.cumsum(self._shards))]) * int(np.prod(width))
+        parts = [self.network.forward(x[shard]) if shard.stop > shard.start else (out[:0], None) for shard in shards]
+        numbers = np.diff(at[self._shards]) * int(np.prod(width))  # of each rank's embeddings
         self.ranks.meet()
-        with self.ranks._conversation():
-            self.ranks.world.Allgatherv(np.concatenate([part for part, _ in parts]), [out, rows])
-        return out, [(shard, cache) for shard, (_, cache) in zip(mine, parts, strict=True)]
+        with self.ranks.conversation() as world:
+            world.Allgatherv(np.concatenate([part for part, _ in parts]), [out, numbers])
+        return out, [(shard, cache) for shard, (_, cache) in zip(shards, parts, strict=True)]
 
     def backward(self, dout: Array, caches: Any, need_dx: bool = False) -> None:
         """Add the gradient of the whole batch to the network's on every rank."""
         grads = self.network.grads
-        before, partials = grads.copy(), np.zeros((len(caches), len(grads)), grads.dtype)
-        for partial, (shard, cache) in zip(partials, caches, strict=True):
+        before = grads.copy()
+        self._sent[:] = 0
+        for i, (shard, cache) in enumerate(caches):
             if cache is not None:
                 self.network.zero_grads()
                 self.network.backward(dout[shard], cache, need_dx=False)
-                partial[:] = grads
-        grads[:] = before + self._sum(partials)
+                for partials, start, end in zip(self._sent_to, self._slices, self._slices[1:], strict=False):
+                    partials[min(i, len(partials) - 1)] += grads[start:end]
+        self._sum_into(grads)
+        grads += before
 
-    def _sum(self, partials: Array) -> Array:
-        """The sum (P,) of the partial gradients of all ranks; `partials` (own shards, P) are this rank's."""
-        ranks, world = self.ranks, self.ranks.world
-        ranks.meet()
-        with ranks._conversation():
-            if ranks.reduction == "allreduce":
-                world.Allreduce(ranks.mpi.IN_PLACE, partials[0])
-                return partials[0]
-            at = cuts(partials.shape[1], ranks.size)
-            slices = np.diff(at)  # of the gradient, one for each rank
-            sent = np.concatenate([partials[:, a:b].ravel() for a, b in itertools.pairwise(at)])
-            received = np.empty((SHARDS, slices[ranks.rank]), partials.dtype)
-            world.Alltoallv([sent, slices * len(partials)], [received, self._shards * slices[ranks.rank]])
-            total, out = np.zeros_like(received[0]), np.empty_like(partials[0])
-            for partial in received:
+    def _sum_into(self, out: Array) -> None:
+        """Sum up the partial gradients of all ranks."""
+        rank, slices = self.ranks.rank, np.diff(self._slices)
+        self.ranks.meet()
+        with self.ranks.conversation() as world:
+            if not self._in_order:
+                world.Allreduce(self._sent, out)
+                return
+            sent = [self._sent, slices * self._partials[rank]]
+            world.Alltoallv(sent, [self._received, slices[rank] * self._partials])
+            total = self._received[0].copy()
+            for partial in self._received[1:]:
                 total += partial
             world.Allgatherv(total, [out, slices])
-            return out
 
 
 def communicator(reduction: str = "in-order") -> Communicator:
