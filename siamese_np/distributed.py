@@ -240,7 +240,7 @@ def communicator(reduction: str = "in-order") -> Communicator:
 
     OptionError where mpi4py is missing, or where it is of another MPI than mpiexec.
     """
-    if reduction not in REDUCTIONS:
+    if not isinstance(reduction, str) or reduction not in REDUCTIONS:
         raise OptionError(f"gradients are reduced {' or '.join(REDUCTIONS)}, not {reduction!r:.200}")
     if mpi_size() is None:
         if reduction != "in-order":

@@ -86,7 +86,7 @@ class Training:
         """Share the network out among `ranks`; OptionError unless all of them have the same before them."""
         state = [self.optimizer.steps, self.history, *(array.tobytes() for array in self.optimizer.state.values())]
         facts = {
-            "options": self.config,
+            "options": [self.config, ranks.summed],
             "data": self.dataset.digests,
             "network, loss or augmentation": self.own,
             "weights (a layer without a seed draws its own)": self.siamese.network.params,

@@ -158,6 +158,8 @@ def run_with(what: str, folder: str) -> None:
         data = blobs(seed=int(RANK == 2))
     elif what == "options":
         options = config(learning_rate=0.003 if RANK == 1 else 0.004)
+    elif what == "reduction":
+        parts["reduction"] = "allreduce" if RANK == 1 else "in-order"
     elif what == "weights":
         parts["network"] = own_network(None)
     elif what == "augmentation":

@@ -88,6 +88,7 @@ def test_a_killed_rank_ends_all_and_other_numbers_of_ranks_go_on_to_the_same_bit
 MISTAKES = {
     "data": "rank 2 has other data than rank 0, but all ranks need the same",
     "options": "rank 1 has other options than rank 0",
+    "reduction": "rank 1 has other options than rank 0",
     "weights": "rank 1 has other weights (a layer without a seed draws its own) than rank 0",
     "augmentation": "rank 1 has other network, loss or augmentation than rank 0",
     "versions": "rank 1 has other versions of the program than rank 0",
