@@ -28,7 +28,6 @@ from siamese_np.storage import check_output, png_mark, versions, write_atomicall
 from siamese_np.training import Training
 
 QUICK_EPOCHS = 2
-MAX_SEEDS = 1000
 TIMED_STEPS = 5
 MAX_SEEDS = 1000
 MAX_BYTES = 1 << 22  # of measured.json, which has some 10,000
