@@ -57,9 +57,17 @@ def interrupt():
     signal.raise_signal(signal.SIGINT)
 
 
+@pytest.fixture(autouse=True)
+def _interruptible():
+    """Ctrl-C raises, also in the background of a shell, which ignores it there."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 # --- how many calls ---------------------------------------------------------------------------------------
 
-SIZES = [1, 40, 300, 2_000, 4_100, 4_999, 5_000, 20_000, 100_000]
+SIZES = [1, 40, 2_000, 4_999, 5_000, 12_000]
 
 
 @pytest.mark.parametrize("scalar", [True, False])
@@ -82,12 +90,12 @@ def test_calls_are_counted_bounded_and_without_a_cliff(scalar):
 
 
 def test_what_is_in_doubt_is_bounded_too():
-    """Each entry of sin(1000 x) takes up to 50 calls, each small one 46 more: of 3,000 entries, some are checked."""
-    x = draw(3_000)
+    """Each entry of sin(1000 x) takes up to 50 calls, each small one 46 more: of 1,000 entries, some are checked."""
+    x = draw(1_000)
     report = check_gradients(lambda x: (np.sin(1000 * x), x), x, backward=lambda d, x: d * 1000 * np.cos(1000 * x))
     (array,) = report.cases[0].arrays
     assert report.verdict == "PASS" and report.calls < 40_000
-    assert 32 <= array.checked < 3_000 and array.directions == 8
+    assert 32 <= array.checked < 1_000 and array.directions == 8
 
 
 def test_small_entries_are_bounded_too():
@@ -244,15 +252,16 @@ def test_interrupted_on_the_command_line(tmp_path, monkeypatch, capsys):
 # --- one wrong entry among many ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("scalar", "rows"), [pytest.param(True, 1000, marks=pytest.mark.long), (False, 200)])
-def test_the_wrong_entry_among_very_many_is_named(scalar, rows):
+@pytest.mark.parametrize(("scalar", "rows"), [pytest.param(True, 1000, marks=pytest.mark.long), (False, 20)])
+def test_the_wrong_entry_among_very_many_is_named(scalar, rows, monkeypatch):
+    monkeypatch.setattr(evidence, "MAX_SLOPES", 10**6)  # the hint may be of a part of the sample
     x = draw(rows, 1000)
-    report = check(Counted(scalar, wrong=(123, 456)), x)
+    report = check(Counted(scalar, wrong=(7, 456)), x)
     (array,) = report.cases[0].arrays
     (entry,) = [e for e in array.worst if not isinstance(e.index, str) and e.verdict == "FAIL"]
-    assert report.verdict == "FAIL" and entry.index == (123, 456)
+    assert report.verdict == "FAIL" and entry.index == (7, 456)
     assert entry.analytic == pytest.approx(-entry.numeric) and "found by halving" in entry.remark
-    assert "[123, 456]" in array.hint and report.calls <= 3_000
+    assert "[7, 456]" in array.hint and report.calls <= 3_000
 
 
 @pytest.mark.parametrize("index", [0, 1, 4_998, 4_999])

@@ -986,7 +986,7 @@ def small_network():
     return siamese_np.Sequential([siamese_np.Flatten(), dense[0], siamese_np.ReLU(), dense[1]], (4, 4, 1))
 
 
-@pytest.mark.parametrize(("preset", "size"), [("mlp", 4), ("cnn", 4), ("cnn3", 8), ("slim", 10)])
+@pytest.mark.parametrize(("preset", "size"), [("cnn3", 8), ("slim", 10)])  # mlp and cnn: test_our_presets_pass
 def test_our_networks(preset, size):
     shape = (size, size, 1)
     network = getattr(siamese_np, preset)(input_shape=shape, embedding_size=2, seed=0, dtype=np.float64)

@@ -1,8 +1,7 @@
 """How the error of a difference changes with its step: the V-curve, and the Taylor remainder.
 
-V-curve: from the right, where steps are large, the error falls with the square of the step (with its fourth power after
-Richardson). At the left it rises again as the step shrinks, by rounding. A correct gradient shows a V, or its left
-arm alone where the function is linear. A wrong one shows a flat line: no step makes the error go away.
+V-curve: a correct gradient shows a V, as `differences` explains, or its left arm alone where the function is linear.
+A wrong one shows a flat line: no step makes the error go away.
 
 Taylor remainder: what is left of the loss once its value and the slope that backward claims are taken off.
 

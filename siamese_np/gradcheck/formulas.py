@@ -15,11 +15,9 @@ from siamese_np.gradcheck.evidence import ALIKE, Evidence, spread
 Guess = tuple[Array | None, str]
 Guesses = Iterator[Guess]
 
-LOGARITHMS = {abs(math.log(base)): f"the logarithm of {base}, as of log{base} or {base}^x" for base in (2, 10)}
-
 
 def reading(e: Evidence, k: float) -> str | None:
-    """What the factor `k` of all entries may be: sizes, a known constant, or what is often made of a size."""
+    """What the factor `k` of all entries may be: sizes, or what is often made of a size."""
     all_entries = e.only is None
     sizes = [(n, what) for n, what in _sizes(e) if all_entries and n > 1 and (n > 2 or not what.startswith("axis"))]
     same = list(dict.fromkeys(what for size, what in sizes if abs(k - size) < ALIKE * k))
@@ -28,9 +26,6 @@ def reading(e: Evidence, k: float) -> str | None:
         return "2: a factor 2 is missing or too many" + (f", or it is {same[0]} {mean}" if same else "")
     if same:
         return f"{k:.0f}, {' or '.join(same[:2])} {mean}"
-    for value, what in LOGARITHMS.items():
-        if min(abs(k - value), abs(k - 1 / value)) < ALIKE * k:
-            return f"{k:.6g}, {what}"
     for (size, what), (how, of) in itertools.product(sizes, OF_A_SIZE.items()):
         if size > 2 and abs(k - of(size)) < ALIKE * k and what.startswith("axis") == (of is math.sqrt):
             return f"{k:.6g}: {how.format(size)}, {what}"

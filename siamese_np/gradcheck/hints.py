@@ -32,8 +32,7 @@ def hint(point: Point, result: ArrayResult) -> str:
     evidence = Evidence(point, result.name)
     if not evidence.wrong.any():
         return _kinks(result)
-    with np.errstate(all="ignore"):
-        return _first(evidence, CAUSES) or f"no simple cause fits: {evidence.count('checked entries')} are wrong"
+    return _first(evidence, CAUSES) or f"no simple cause fits: {evidence.count('checked entries')} are wrong"
 
 
 def _first(e: Evidence, causes: Sequence[Cause]) -> str | None:
@@ -126,11 +125,8 @@ def _dout(e: Evidence) -> Guesses:
     for (name, array), (word, power) in itertools.product(e.point.case.arrays.items(), powers.items()):
         wide = spread(array, e.point.out.shape)
         if wide is not None and np.isfinite(weights := dout * wide.ravel() ** power).all():
-            guess, what = e.jacobian @ weights, f"a factor {name} is missing or too many"
-            yield guess, f"the gradient is {word} {name}: {what}"
-            if np.ptp(wide) > 0 and len(guess) > 2:  # else a constant fits anything
-                c = e.analytic @ guess / (guess @ guess)
-                yield c * guess, f"the gradient is {word} {name}, and {c:.4g} times that: {what}"
+            what = f"the gradient is {word} {name}: a factor {name} is missing or too many"
+            yield e.jacobian @ weights, what
 
 
 def _slight(e: Evidence) -> Guesses:
@@ -332,7 +328,8 @@ def _condition(e: Evidence) -> Guesses:
             for side, low, high in (("below", wrong, ~wrong), ("above", ~wrong, wrong)):
                 end, begin = float(of[low].max()), float(of[high].min())
                 if end <= 0 <= begin and end < begin and len(wrong) >= 8:
-                    where = "0" if what != name else {"below": "negative", "above": "positive"}[side]
+                    words = {"below": "negative", "above": "positive"}
+                    where = (words if what == name else {"below": "0", "above": "not 0"})[side]
                     yield None, f"exactly the entries where {name} is {where} are wrong{_how(e)}"
                 if end < begin and math.comb(len(wrong), int(wrong.sum())) > 100:  # else it may be chance
                     where = f"{side} about {(end + begin) / 2:.3g}"
@@ -359,8 +356,6 @@ def _axis_factors(e: Evidence) -> Guesses:
         if (seen != 1).all() and abs(r - 1).max() > 0.05 and not np.isin(r.round(9), (0, 1)).all():
             factors = ", ".join(f"{factor:.3g}" for factor in r[:3]) + (", ..." if length > 3 else "")
             what = "weights of samples, classes or channels, or a norm, are missing or too many"
-            if np.isin(r.round(9), (-1, 1)).all():
-                what = "the sign is wrong for some"
             yield r[at] * e.numeric, f"along axis {axis} each index has a factor of its own ({factors}): {what}"
 
 

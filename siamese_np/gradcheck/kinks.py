@@ -42,8 +42,6 @@ MAX_SKIPPED = 0.05  # of an array: more entries at kinks make it inconclusive
 COMPOSITION = "kink of a composition"
 SAME = 1e-5  # relative: how much a gradient changes between two places without a kink
 
-Member = tuple[str, Index]
-
 
 def check_directions(point: Point, rng: np.random.Generator, alone: bool) -> tuple[list[Check | None], Taylor]:
     """Compare slopes along random directions through everything; and through all kinks, and through each tie.
@@ -71,20 +69,21 @@ def check_directions(point: Point, rng: np.random.Generator, alone: bool) -> tup
                 for output in np.flatnonzero(np.asarray(estimate.moves)):
                     meeting[int(output)].append((name, index))
     ties = list(dict.fromkeys(tuple(members) for members in meeting.values() if len(members) > 1))
-    groups: list[tuple[str, Sequence[Member], Array]] = []
-    for tie in [ties[k] for k in np.sort(rng.permutation(len(ties))[:MAX_GROUPS])]:
-        label = "together: " + ", ".join(f"{name}{list(index)}" for name, index in tie[:4])
-        label += f" and {len(tie) - 4} more" if len(tie) > 4 else ""
-        groups.append((label, tie, np.ones(len(tie))))
-        groups.append((f"{label}, random signs", tie, signs(rng, (len(tie),))))
-    for number in range(RANDOM if kinks else 0):
-        groups.append((f"kinks, random signs {number + 1}", kinks, signs(rng, (len(kinks),))))
     together = []
-    for label, members, weights in groups:
+
+    def move(label: str, members: Sequence[tuple[str, Index]], weights: Array) -> None:
         direction: Arrays = {}
         for (name, index), weight in zip(members, weights, strict=True):
             direction.setdefault(name, np.zeros_like(arrays[name]))[index] = weight
         together.append(compare(label, direction))
+
+    for tie in [ties[k] for k in np.sort(rng.permutation(len(ties))[:MAX_GROUPS])]:
+        label = "together: " + ", ".join(f"{name}{list(index)}" for name, index in tie[:4])
+        label += f" and {len(tie) - 4} more" if len(tie) > 4 else ""
+        move(label, tie, np.ones(len(tie)))
+        move(f"{label}, random signs", tie, signs(rng, (len(tie),)))
+    for number in range(RANDOM if kinks else 0):
+        move(f"kinks, random signs {number + 1}", kinks, signs(rng, (len(kinks),)))
     checks = [_check("directions", through_all, len(through_all) // 2, alone)]
     checks += [_check("ties and kinks moved together", together, 0, False)] if together else []
     return [*checks, check_taylor(remainders[0], through_all[0].verdict)], remainders[0]

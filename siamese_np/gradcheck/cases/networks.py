@@ -76,9 +76,8 @@ class Pairs:
         """Train `network` for a few steps; then put the margin where dissimilar pairs lie on both sides of it."""
         siamese = SiameseNetwork(network, self.loss.margin)
         for _ in range(STEPS):
-            dist, cache = siamese.forward(*self.images)
             network.zero_grads()
-            siamese.backward(self.loss.backward(self.loss.forward(dist, self.label)[1]), cache)
+            siamese.pair_gradients(*self.images, self.label, self.loss)
             network.params -= LEARNING_RATE * network.grads
         apart = np.sort(siamese.forward(*self.images)[0][self.label == 1])
         self.loss = ContrastiveLoss(float(apart[:2].mean()))

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from siamese_np.backend import ops
-from siamese_np.distances import EuclideanDistance
+from siamese_np.distances import EuclideanDistance, PairwiseDistances
 from siamese_np.errors import ShapeError
 from siamese_np.gradcheck.adapters import function_case, layer_case
 from siamese_np.gradcheck.case import FAIL, PASS, Array, Arrays, Case, Check, Shape
@@ -198,22 +197,9 @@ def pairwise(rng: np.random.Generator, shape: Shape | None) -> list[Case]:
     apart = rng.standard_normal((N, E))
     equal = apart.copy()
     equal[2] = equal[0]
-
-    def forward(emb: Array) -> tuple[Array, Any]:
-        emb = np.ascontiguousarray(emb)
-        dist = np.empty((N, N), emb.dtype)
-        ops.pairwise_forward(dist, emb)
-        return dist, (dist, emb)
-
-    def backward(ddist: Array, cache: Any) -> Array:
-        demb = np.empty_like(cache[1])
-        ops.pairwise_backward(demb, np.ascontiguousarray(ddist), *cache)
-        return demb
-
-    cases = []
+    layer, terms, cases = PairwiseDistances(), {"out": E, "emb": 2 * N}, []
     for name, emb in (("pairwise", apart), ("pairwise, two equal", equal)):
-        terms = {"out": E, "emb": 2 * N}
-        case = _of_functions(name, forward, backward, {"emb": emb}, references.pairwise(N), terms)
+        case = _of_functions(name, layer.forward, layer.backward, {"emb": emb}, references.pairwise(N), terms)
         case.signature = lambda arrays: (arrays["emb"][:, None] != arrays["emb"]).any(axis=2).astype(int)
         cases.append(case)
     return cases
