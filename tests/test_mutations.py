@@ -162,6 +162,17 @@ def test_a_hint_says_less_rather_than_what_fits_by_chance():
     assert "normalisation" in said
 
 
+@pytest.mark.parametrize(("at_zero", "elsewhere", "where"), [(1, 0, "is 0"), (0, 1, "is not 0")])
+def test_a_hint_tells_entries_at_0_from_all_others(at_zero, elsewhere, where):
+    x = np.array([0, 0.5, -0.7, 0, 1.2, 0, -0.3, 0.9, 0, 0.4])
+
+    def wrong(dout, x):
+        return (dout * np.cos(x) + np.where(x == 0, at_zero, elsewhere) * (dout**2 + np.sin(9 * dout)),)
+
+    (said,) = hints_of(np.sin, wrong, x)
+    assert f"exactly the entries where x {where} are wrong" in said
+
+
 def test_a_missing_regularisation_is_not_called_an_added_one_whatever_the_sign_of_dout():
     x, w = np.random.default_rng(0).standard_normal((2, 4, 4))
     operation = mutants.Operation(
