@@ -914,9 +914,9 @@ def test_without_the_repository_the_peers_are_skipped_or_refused(monkeypatch, tm
         (["--rung", "x.py", "--peer-python", "python"], "--peer-python is for the sections peers"),
         (["--rung", "x.py", "--only", "clocks"], "--rung is for the section ladder; --only names what is run"),
         (["--out", "FILE/results"], "cannot be written"),
-        (["--out", ""], "--out needs a path"),
-        (["--rung", ""], "--rung needs a path"),
-        (["--peer-python", sys.executable, "--peer-python", ""], "--peer-python needs a path"),
+        (["--out", ""], "an argument is an empty word"),
+        (["--rung", ""], "an argument is an empty word"),
+        (["--peer-python", sys.executable, "--peer-python", ""], "an argument is an empty word"),
         (["--peer-python", sys.executable, "--peer-python", "/no/python"], "which /no/python is not"),
     ],
 )

@@ -15,8 +15,8 @@ from conftest import IRREGULAR, irregular_files, long_npy_header, refusals, writ
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siamese_np import Sequential, SiameseNetwork, cnn, load_model, mlp, save_model, storage
-from siamese_np.errors import ModelError
+from siamese_np import Conv2D, Dense, Sequential, SiameseNetwork, cnn, load_model, mlp, save_model, storage
+from siamese_np.errors import ModelError, SiameseError
 from siamese_np.presets import PRESETS
 from siamese_np.storage import write_atomically
 
@@ -396,3 +396,28 @@ def test_a_file_system_without_modes_can_be_written(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "chmod", refuse)
     write_atomically(tmp_path / "file", b"x")
     assert (tmp_path / "file").read_bytes() == b"x"
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="memory is read from /proc")
+def test_rejected_calls_leave_no_memory(tmp_path):
+    (tmp_path / "model.npz").write_bytes(b"PK\3\4" + bytes(500))
+    conv, dense = Conv2D(1, 4, 3, seed=0), Dense(4, 3, seed=0)
+    images = np.zeros((2, 5, 5, 1), np.float32)
+    calls = [
+        lambda: load_model(tmp_path),
+        lambda: conv.forward(images[..., :0]),
+        lambda: conv.backward(images, None),
+        lambda: dense.forward(images),
+        lambda: Dense(-1, 3),
+    ]
+
+    def resident():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    before, opened = 0, len(os.listdir("/proc/self/fd"))
+    for number in range(2200):
+        before = resident() if number == 200 else before
+        for call in calls:
+            with pytest.raises(SiameseError):
+                call()
+    assert resident() - before < 5_000_000 and len(os.listdir("/proc/self/fd")) == opened
