@@ -52,7 +52,7 @@ def bits_of_one(mpi):
     return ranks(1, "bits")
 
 
-@pytest.mark.parametrize("count", [2, 3, pytest.param(4, marks=long), pytest.param(12, marks=long)])
+@pytest.mark.parametrize("count", [3, *(pytest.param(count, marks=long) for count in (2, 4, 12))])
 def test_any_number_of_ranks_ends_with_the_same_bits(count, bits_of_one):
     """Of both protocols, of parts of the user's, and of batches with fewer images than shards."""
     assert ranks(count, "bits") == bits_of_one
