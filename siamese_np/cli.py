@@ -418,8 +418,8 @@ def _parser(with_config: bool) -> "tuple[_Parser, dict[str, _Parser]]":
     sub.add_argument("collection", metavar="COLLECTION", help="folder written by embed")
     sub.add_argument("--engine", **engine, required=True, help="library that builds it")
     sub.add_argument("--m", type=int, metavar="M", help="links of each embedding (faiss 32, usearch 16)")
-    for name, what, defaults in (("construction", "building", "40, 128"), ("search", "searching", "16, 64")):
-        sub.add_argument(f"--ef-{name}", type=int, metavar="N", help=f"candidates kept while {what} ({defaults})")
+    for name, what, default in (("construction", "building", 128), ("search", "searching", 64)):
+        sub.add_argument(f"--ef-{name}", type=int, metavar="N", help=f"candidates kept while {what} ({default})")
 
     on_pictures(compare, "say how far apart two images are, and whether they are similar", "a", "b")
 

@@ -43,10 +43,14 @@ Nearest = tuple[list[NDArray[np.intp]], list[NDArray[np.float64]]]
 
 
 class Faiss:
-    """`IndexHNSWFlat`, which faiss advises where memory is no concern; its defaults are the library's."""
+    """`IndexHNSWFlat` with its 32 links, which faiss advises where memory is no concern.
+
+    By its own 40 candidates while building, 16 while searching, a fifth of the neighbours was not reached in 100,000
+    embeddings of digits, whose classes are tight; so it keeps as many as usearch.
+    """
 
     package = "faiss"
-    defaults: ClassVar = {"m": 32, "ef_construction": 40, "ef_search": 16}
+    defaults: ClassVar = {"m": 32, "ef_construction": 128, "ef_search": 64}
 
     def __init__(self, library: Any, E: int, parameters: dict[str, int]) -> None:
         self.library, self.parameters = library, parameters
