@@ -7,8 +7,7 @@ never kept on the layer, so one layer can serve several branches; backward adds 
 
 import inspect
 from collections.abc import Mapping
-from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +19,16 @@ from siamese_np.errors import ModelError, ShapeError
 
 Array = NDArray[np.floating]
 Shape = tuple[int, ...]
+
+
+class _MadeWhenAsked:
+    """As `functools.cached_property`, without the lock of older versions of Python: a fork may leave it held."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, layer: Any, owner: type) -> Any:
+        return self if layer is None else layer.__dict__.setdefault(self.name, Arrays())
 
 
 class Layer:
@@ -71,13 +80,8 @@ class Layer:
 
     # --- Its arrays, which become views of a network's vectors (`siamese_np._ownership`) ----------------------
 
-    @cached_property
-    def _params(self) -> Arrays:  # made when first asked for, so whenever a class calls super().__init__(), or never
-        return Arrays()
-
-    @cached_property
-    def _grads(self) -> Arrays:
-        return Arrays()
+    _params: Arrays = cast(Any, _MadeWhenAsked())  # whenever a class calls super().__init__(), or never
+    _grads: Arrays = cast(Any, _MadeWhenAsked())
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         from siamese_np._ownership import tie_views  # which imports this file
