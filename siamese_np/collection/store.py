@@ -12,9 +12,10 @@ again, and the state lists its old row as replaced.
 
 import contextlib
 import errno
+import json
 import os
+import sqlite3
 import stat
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -131,9 +132,9 @@ class Writer:
                 for name in (EMBEDDINGS, ROWS)
             ]
             self.state, sizes = there.state, (there.emb.nbytes, there.state["row_bytes"])
-            self._there: dict[str, tuple[int, str | None, list[int]]] = {}  # number, class and stamp of each path
+            self._there = opened.enter_context(contextlib.closing(_Known()))
             for i in range(len(there)):
-                self._keep(i, there.row(i))
+                self._there.keep(i, there.row(i))
             del there  # a file that is mapped cannot be cut on every system
             for file, size in zip(self._files, sizes, strict=True):
                 with _named(file):
@@ -158,7 +159,7 @@ class Writer:
 
     def holds(self, row: Row) -> bool:
         """Whether this picture is there, of the file as it is now, and with its class where that is known."""
-        _, class_name, stamp = self._there.get(row.path, (0, None, None))
+        _, class_name, stamp = self._there.of(row.path)
         return stamp == list(row.stamp) and row.class_name in (None, class_name)
 
     def append(self, emb: NDArray[np.floating], rows: Sequence[Row]) -> None:
@@ -173,15 +174,13 @@ class Writer:
         _write(self._files[1], content)
         first, replaced = self.state["rows"], list(self.state["replaced"])
         for i, row in enumerate(rows, first):
-            replaced += [self._there[row.path][0]] if row.path in self._there else []
-            self._keep(i, row)
+            before = self._there.of(row.path)[0]
+            replaced += [] if before is None else [before]
+            self._there.keep(i, row)
         counts = {"rows": first + len(rows), "row_bytes": self.state["row_bytes"] + len(content)}
         self.state = {**self.state, **counts, "replaced": replaced}  # in one go: Ctrl-C may come
         if time.monotonic() - self._committed >= COMMIT_SECONDS:
             self._commit()
-
-    def _keep(self, i: int, row: Row) -> None:
-        self._there[row.path] = i, row.class_name and sys.intern(row.class_name), list(row.stamp)
 
     def _commit(self) -> None:
         for file in self._files:
@@ -189,6 +188,36 @@ class Writer:
                 os.fsync(file.fileno())
         write_atomically(self.folder / STATE, (to_json(self.state, indent=1) + "\n").encode())
         self._committed = time.monotonic()
+
+
+class _Known:
+    """Number, class and stamp of each path, in a temporary file: memory does not grow with the collection.
+
+    All text is JSON there, for a path may hold what is no Unicode. DataError where the file cannot be written.
+    """
+
+    def __init__(self) -> None:
+        self._rows = sqlite3.connect("", isolation_level=None)
+        self._run("PRAGMA journal_mode = OFF")
+        self._run("CREATE TABLE rows (path TEXT PRIMARY KEY, number INTEGER, class_and_stamp TEXT) WITHOUT ROWID")
+
+    def close(self) -> None:
+        self._rows.close()
+
+    def of(self, path: str) -> tuple[int | None, str | None, list[int] | None]:
+        """The newest row of a path; Nones where there is none."""
+        found = self._run("SELECT number, class_and_stamp FROM rows WHERE path = ?", to_json(path)).fetchone()
+        return (found[0], *json.loads(found[1])) if found else (None, None, None)
+
+    def keep(self, i: int, row: Row) -> None:
+        known = to_json([row.class_name, list(row.stamp)])
+        self._run("INSERT OR REPLACE INTO rows VALUES (?, ?, ?)", to_json(row.path), i, known)
+
+    def _run(self, command: str, *values: Any) -> sqlite3.Cursor:
+        try:
+            return self._rows.execute(command, values)
+        except sqlite3.Error as error:
+            raise DataError(f"cannot note in a temporary file which pictures are there: {error}") from None
 
 
 def _made_by(siamese: SiameseNetwork, form: InputForm) -> dict[str, Any]:
