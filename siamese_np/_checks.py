@@ -2,7 +2,9 @@
 
 import math
 import numbers
+import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -108,6 +110,17 @@ def found(value: Any) -> str:
         layout = "" if value.flags.c_contiguous else ", not C-contiguous"
         return f"{type(value).__name__} {value.shape} of {value.dtype}{layout}"
     return f"a {type(value).__name__} of {len(value)}" if isinstance(value, (tuple, list)) else type(value).__name__
+
+
+def as_path(name: str, value: Any) -> Path:
+    """`value`, a str, bytes or path-like object, as a path; else an OptionError."""
+    try:
+        path = Path(os.fsdecode(value))
+    except TypeError:
+        raise OptionError(f"{name} must be a path, as text or path-like object, not {found(value)}") from None
+    if "\0" in str(path):
+        raise OptionError(f"{name} must not have a null byte in its path, as {str(path)!r:.100} has")
+    return path
 
 
 # --- Numbers ------------------------------------------------------------------------------------------------

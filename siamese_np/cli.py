@@ -615,7 +615,8 @@ def _load(args: argparse.Namespace) -> "SiameseNetwork":
 
 
 def _mistake(args: argparse.Namespace, arguments: Sequence[str], sentence: str) -> int:
-    if "--json" in arguments and not hasattr(args, "told"):  # one object and nothing else
+    json = any(len(argument) > 2 and "--json".startswith(argument) for argument in arguments)  # may be abbreviated
+    if getattr(args, "json", json) and not hasattr(args, "told"):  # one object and nothing else
         with contextlib.suppress(OSError):
             print(to_json({"error": sentence}), flush=True)
     log(f"siamese-np: {sentence}", "\n")  # of code in it

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from siamese_np._checks import as_number, check_pairable
+from siamese_np._checks import as_number, as_path, check_pairable
 from siamese_np._process import on_interrupt
 from siamese_np.augment import Augmentation
 from siamese_np.checkpoint import check_saveable, describe, load_checkpoint, save_checkpoint
@@ -325,7 +325,7 @@ def train_run(
         check_pairable(dataset.test.classes, f"test images of {dataset.name}")  # told before the training, not after it
         if not as_number(checkpoint_every) > 0:
             raise OptionError(f"checkpoint_every must be a number of seconds above 0, not {checkpoint_every!r}")
-        path = None if folder is None or (ranks.rank and not resume) else Path(folder)
+        path = None if folder is None or (ranks.rank and not resume) else as_path("a run folder", folder)
         if resume:
             if path is None:
                 raise OptionError("a run is resumed from its folder, but no folder was given")

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from siamese_np._checks import as_dtype, check_class_names, check_margin, check_saved_threshold, found
+from siamese_np._checks import as_dtype, as_path, check_class_names, check_margin, check_saved_threshold, found
 from siamese_np._process import to_json
 from siamese_np.datasets.dataset import check_trained_on
 from siamese_np.datasets.input_form import InputForm
@@ -214,7 +214,7 @@ def save_model(path: str | Path, siamese: SiameseNetwork, notes: Mapping[str, An
         What would be saved could not be loaded: a layer cannot be described or its class is not registered, JSON
         cannot hold the notes, or a weight is NaN or infinity.
     OptionError
-        The margin, the threshold or a class name is not as `SiameseNetwork` takes it.
+        `path` is none, or the margin, the threshold or a class name is not as `SiameseNetwork` takes it.
 
     Examples
     --------
@@ -224,6 +224,7 @@ def save_model(path: str | Path, siamese: SiameseNetwork, notes: Mapping[str, An
     ...     load_model(folder).margin
     2.0
     """
+    path = as_path("a model file", path)
     if not isinstance(siamese, SiameseNetwork):
         raise OptionError(f"save_model takes a SiameseNetwork, as SiameseNetwork(network), not {found(siamese)}")
     try:
@@ -256,12 +257,12 @@ def save_model(path: str | Path, siamese: SiameseNetwork, notes: Mapping[str, An
         "versions": versions(),
         "notes": notes,
     }
-    save_arrays(Path(path), header, arrays)
+    save_arrays(path, header, arrays)
 
 
 def model_file(model: str | Path) -> Path:
     """The file that `load_model` reads; ModelError where nothing has that name."""
-    path = Path(model)
+    path = as_path("a model", model)
     if path.is_dir():
         return path / "model.npz"
     if str(model) in SHIPPED and not path.exists():

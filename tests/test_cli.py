@@ -49,7 +49,8 @@ def mistake(capsys, *arguments) -> str:
     assert "Traceback" not in err
     sentence = err.strip().splitlines()[-1]
     assert sentence.startswith("siamese-np: ")
-    assert json.loads(out) == {"error": sentence.removeprefix("siamese-np: ")} if "--json" in arguments else out == ""
+    wanted = "--json" in arguments or "--js" in arguments
+    assert json.loads(out) == {"error": sentence.removeprefix("siamese-np: ")} if wanted else out == ""
     return sentence
 
 
@@ -508,6 +509,7 @@ def test_unknown_options_and_commands_are_the_users_mistake():
             "there is no option --fial-over; did you mean --fail-over?",
         ),
         (["info", "--zzz", "--json"], "there is no option --zzz ("),
+        (["info", "--threads", "0", "--js"], "the number of threads must be at least 1, not 0"),
     ],
 )
 def test_what_was_perhaps_meant(arguments, sentence, capsys):

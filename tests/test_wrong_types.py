@@ -758,3 +758,36 @@ def test_grey_levels_given_as_images_are_refused_by_name(call):
 @pytest.mark.parametrize("scale", [(3.0, -1.5), (200.0, 0.25), (1.0, 0.0)])
 def test_images_may_leave_0_to_1(scale):
     assert np.isfinite(SiameseNetwork(network()).embed(X4 * np.float32(scale[0]) + np.float32(scale[1]))).all()
+
+
+OF_PATHS = {
+    "load_dataset": lambda path: siamese_np.load_dataset(path),
+    "load_images": lambda path: siamese_np.load_images(path),
+    "load_images of one": lambda path: siamese_np.load_images([path]),
+    "load_model": lambda path: siamese_np.load_model(path),
+    "read_idx": lambda path: siamese_np.read_idx(path),
+    "read_image": lambda path: siamese_np.read_image(path),
+    "save_model": lambda path: siamese_np.save_model(path, SiameseNetwork(network())),
+    "train_run": lambda path: siamese_np.train_run(TrainConfig(preset="mlp", batch_size=4), halves(), path),
+}
+
+
+def halves():
+    part = Split(np.repeat(X4, 3, axis=0), np.arange(12) % 2)
+    return Dataset("halves", part, part, part)
+
+
+@pytest.mark.parametrize("name", OF_PATHS)
+@pytest.mark.parametrize(
+    "path", [7, 1.5, object(), np.array(3), np.ma.masked, "a\0b"], ids=lambda path: type(path).__name__
+)
+def test_what_is_no_path_is_refused_in_one_sentence(name, path):
+    with pytest.raises(SiameseError, match=r"\bpaths?\b") as refused:
+        OF_PATHS[name](path)
+    assert "\n" not in str(refused.value) and "\0" not in str(refused.value)
+
+
+def test_a_path_may_be_bytes(tmp_path):
+    file = tmp_path / "model.npz"
+    siamese_np.save_model(bytes(file), SiameseNetwork(network()))
+    assert siamese_np.load_model(bytes(file)).network.output_shape == siamese_np.load_model(file).network.output_shape

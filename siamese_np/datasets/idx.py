@@ -15,6 +15,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from siamese_np._checks import as_path
 from siamese_np.errors import DataError
 from siamese_np.reading import ALWAYS_UNPACKED, MAX_EXPANSION, MAX_READ, file_size, max_unpacked, open_regular, readable
 
@@ -43,7 +44,7 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
         read, not with what the header announces, and a gzipped file must not unpack to far more than its size
         (`siamese_np.reading.max_unpacked`).
     """
-    name = os.fspath(path)
+    name = str(as_path("an IDX file", path))
     if os.path.isdir(name):
         raise DataError(f"{name} is a folder, not an IDX file")
     with readable(name), open_regular(name) as file:

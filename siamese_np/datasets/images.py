@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from siamese_np._checks import as_path, found
 from siamese_np.datasets.idx import DTYPES, GZIP_MAGIC, read_idx
 from siamese_np.datasets.input_form import DIGIT, InputForm, scaled
 from siamese_np.datasets.mnist_form import as_mnist_form
-from siamese_np.errors import DataError
+from siamese_np.errors import DataError, OptionError
 from siamese_np.reading import file_size, open_regular
 
 EXTENSIONS = (
@@ -98,9 +99,17 @@ def load_images(inputs: Iterable[str | os.PathLike[str]], form: InputForm = DIGI
     ------
     DataError
         If an input is missing, unreadable, damaged or blank, or a folder holds no image.
+    OptionError
+        `inputs` is a single path, or holds what is none.
     """
+    try:
+        if isinstance(inputs, (str, bytes, os.PathLike)):  # a word would be taken for its letters
+            raise TypeError
+        paths = [str(as_path("a picture", path)) for path in inputs]
+    except TypeError:
+        raise OptionError(f"pictures are loaded from paths in a list, not {found(inputs)}") from None
     images, names = [], []
-    for picture in read_images(inputs, form):
+    for picture in read_images(paths, form):
         images.append(picture.image)
         names.append(picture.name)
     if not images:
@@ -220,7 +229,7 @@ def read_image(path: str | os.PathLike[str], form: InputForm = DIGIT) -> Float:
         (about 179 million), more than 40 million in less than 0.01 bytes each, or one side more than 100 times as
         long as the other.
     """
-    image: Any = _read(os.fspath(path), form).image
+    image: Any = _read(str(as_path("a picture", path)), form).image
     return image
 
 

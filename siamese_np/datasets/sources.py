@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from siamese_np._checks import is_whole
+from siamese_np._checks import as_path, is_whole
 from siamese_np.datasets.dataset import PARTS, Dataset, Split
 from siamese_np.datasets.input_form import DIGIT, KINDS, InputForm
 from siamese_np.datasets.mnist import idx_folder, idx_source
@@ -152,7 +152,7 @@ def _paths(source: Any) -> list[str] | None:
     if source is None:
         return None
     try:
-        paths = [os.fsdecode(path) for path in ([source] if isinstance(source, (str, os.PathLike)) else source)]
+        paths = [str(as_path("a source", p)) for p in ([source] if isinstance(source, (str, os.PathLike)) else source)]
     except TypeError:
         raise OptionError(f"a data set is loaded from a path, or from several in a list, not {source!r}") from None
     if not paths:
