@@ -76,6 +76,8 @@ def _status(arguments: Sequence[str]) -> int:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _mistake(args, arguments, printed(f"{where}{error.strerror or error}"))
+    except MemoryError as error:
+        return _mistake(args, arguments, printed(f"there is not enough memory ({str(error) or 'none is left'})"))
     except KeyboardInterrupt:
         log("siamese-np: interrupted")
         return 130

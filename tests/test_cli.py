@@ -752,6 +752,16 @@ def test_output_that_does_not_fit_on_the_disk_is_told(tmp_path):
         assert (tmp_path / "log").read_text() == "siamese-np: standard output: No space left on device\n"
 
 
+def test_memory_that_is_used_up_is_told(monkeypatch, capsys):
+    def lacks_memory():
+        raise errors.pop()
+
+    errors = [MemoryError(), MemoryError("Unable to allocate 1 TiB")]
+    monkeypatch.setattr("siamese_np.runtime.scheduler.get_threads", lacks_memory)
+    for why in ("Unable to allocate 1 TiB", "none is left"):
+        assert mistake(capsys, "info", "--json") == f"siamese-np: there is not enough memory ({why})"
+
+
 @posix
 def test_no_file_takes_the_place_of_a_closed_stream(tmp_path):
     """What a library writes to descriptor 2 must not end up in a file that happens to have got this number."""

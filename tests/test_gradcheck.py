@@ -488,6 +488,15 @@ FAULTS = {
 }
 
 
+@pytest.mark.parametrize("method", ["forward", "backward"])
+def test_a_pass_that_found_no_memory_is_not_wrong(method):
+    def lacks_memory(self, *_):
+        raise MemoryError("Unable to allocate 1 TiB")
+
+    report = check_gradients(spoiled(**{method: lacks_memory}), X)
+    assert report.verdict == "INCONCLUSIVE" and f"{method} raised MemoryError: Unable to allocate 1 TiB" in str(report)
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_each_misbehaviour_has_its_sentence(fault):
     methods, sentence = FAULTS[fault]

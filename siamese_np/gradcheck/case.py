@@ -136,7 +136,8 @@ def _call(which: str, function: Callable[..., Any], *arguments: Any) -> Any:
     except Broken:
         raise
     except (Exception, SystemExit) as error:
-        raise Broken(f"{which} raised {describe(error)}") from error
+        verdict = INCONCLUSIVE if isinstance(error, MemoryError) else FAIL  # which says nothing of the gradient
+        raise Broken(f"{which} raised {describe(error)}", verdict) from error
 
 
 def expect_gradients(gradients: Arrays, arrays: Arrays, strict: bool) -> None:
