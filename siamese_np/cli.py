@@ -61,12 +61,15 @@ def _status(arguments: Sequence[str]) -> int:
     try:
         with _together(arguments):
             args = _parse(arguments)
-            with _progress(args.quiet or (args.command is train and bool(mpi_rank()))):
+            follows = args.command is train and bool(mpi_rank())  # another rank, which tells
+            with _progress(args.quiet or follows):
                 if args.threads is not None:
                     from siamese_np import set_threads
 
                     set_threads(args.threads)
                 status: int = args.command(args)
+                if status == 130 and not follows:
+                    _tell_as_json(args, arguments, "interrupted")
                 sys.stdout.flush()
                 return status
     except SiameseError as error:
@@ -79,6 +82,7 @@ def _status(arguments: Sequence[str]) -> int:
     except MemoryError as error:
         return _mistake(args, arguments, printed(f"there is not enough memory ({str(error) or 'none is left'})"))
     except KeyboardInterrupt:
+        _tell_as_json(args, arguments, "interrupted")
         log("siamese-np: interrupted")
         return 130
 
@@ -617,12 +621,17 @@ def _load(args: argparse.Namespace) -> "SiameseNetwork":
 
 
 def _mistake(args: argparse.Namespace, arguments: Sequence[str], sentence: str) -> int:
+    _tell_as_json(args, arguments, sentence)
+    log(f"siamese-np: {sentence}", "\n")  # of code in it
+    return 2
+
+
+def _tell_as_json(args: argparse.Namespace, arguments: Sequence[str], sentence: str) -> None:
+    """With ``--json``, the error instead of a result, unless that was printed."""
     json = any(len(argument) > 2 and "--json".startswith(argument) for argument in arguments)  # may be abbreviated
     if getattr(args, "json", json) and not hasattr(args, "told"):  # one object and nothing else
         with contextlib.suppress(OSError):
             print(to_json({"error": sentence}), flush=True)
-    log(f"siamese-np: {sentence}", "\n")  # of code in it
-    return 2
 
 
 def _result(args: argparse.Namespace, result: dict[str, Any], lines: str) -> None:

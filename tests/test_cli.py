@@ -170,15 +170,14 @@ def test_notebook_protocol(small_mnist, tmp_path, capsys):
 def test_ctrl_c_keeps_the_weights_and_a_resumed_run_ends_as_if_never_stopped(trained, small_mnist, tmp_path, capsys):
     folder = tmp_path / "run"
     options = ["--epochs", "3", "--batch-size", "64", "--data", str(small_mnist), "--out", str(folder)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "siamese_np", "train", *options], stderr=subprocess.PIPE, text=True
-    )
+    command = [sys.executable, "-m", "siamese_np", "train", *options, "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     for line in process.stderr:
         if line.startswith("epoch 1/3"):
             break
     process.send_signal(signal.SIGINT)
-    rest = process.communicate(timeout=60)[1]
-    assert process.returncode == 130, rest
+    told, rest = process.communicate(timeout=60)
+    assert process.returncode == 130 and json.loads(told) == {"error": "interrupted"}, rest
     assert "interrupted" in rest and "Traceback" not in rest
     assert f"`siamese-np train --resume {folder}` goes on" in rest
     assert load_model(folder).network.params.any()

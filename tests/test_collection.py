@@ -343,7 +343,8 @@ def test_an_interrupt_leaves_no_part_of_one_file(model, digits, tmp_path, monkey
         return iter(())
 
     monkeypatch.setattr("siamese_np.collection.embed.embedded", interrupted)
-    assert main(["embed", str(model), str(digits), "-o", str(tmp_path / "e.npz")]) == 130
+    assert main(["embed", str(model), str(digits), "-o", str(tmp_path / "e.npz"), "--json"]) == 130
+    assert json.loads(capsys.readouterr().out) == {"error": "interrupted"}
     assert main(["embed", str(model), str(digits), "-o", str(tmp_path / "collection")]) == 130
     assert sorted(path.name for path in tmp_path.iterdir()) == ["digits"]
 
