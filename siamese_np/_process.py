@@ -136,8 +136,28 @@ def log(line: str, keep: str = "") -> None:
     print(printed(line, keep), file=sys.stderr, flush=True)
 
 
+# Functions of llvmlite that C calls while a kernel is compiled or loaded: what they raise is printed and lost.
+_CALLED_BY_C = ("_raw_object_cache_notify", "_raw_object_cache_getbuffer")
+
+
 def _interrupt(number: int, frame: Any) -> None:
+    caller = frame
+    while caller is not None:
+        if caller.f_code.co_name in _CALLED_BY_C:
+            again = threading.Timer(0.05, _send, (number,))
+            again.daemon = True
+            again.start()
+            return
+        caller = caller.f_back
     raise KeyboardInterrupt
+
+
+def _send(number: int) -> None:
+    """Give the main thread a signal; where the system can, also while it sleeps."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(cast(int, threading.main_thread().ident), number)
+    else:
+        signal.raise_signal(number)
 
 
 _ENDING = (signal.SIG_DFL, signal.default_int_handler, _interrupt)
@@ -181,7 +201,7 @@ def on_interrupt() -> Iterator[threading.Event]:
 
     def handle(number: int, frame: Any) -> None:
         if stop.is_set():
-            raise KeyboardInterrupt
+            _interrupt(number, frame)
         stop.set()
 
     with on_signal(handle):

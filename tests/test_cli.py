@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import ctypes
 import dataclasses
 import json
 import logging
@@ -21,10 +22,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from llvmlite.binding.executionengine import ExecutionEngine
 from PIL import Image
 
 from siamese_np import SiameseNetwork, load_dataset, load_model, mlp, save_model, use_kernels
-from siamese_np._process import to_json
+from siamese_np._process import on_signal, to_json
 from siamese_np.cli import EXAMPLES, _parse, _progress, main
 from siamese_np.config import TrainConfig
 from siamese_np.run import resumed
@@ -749,6 +751,18 @@ def test_output_that_does_not_fit_on_the_disk_is_told(tmp_path):
     for option in ("", "--json"):
         assert in_shell(tmp_path, f"siamese info {option} >/dev/full 2>log")[-1] == 2
         assert (tmp_path / "log").read_text() == "siamese-np: standard output: No space left on device\n"
+
+
+@pytest.mark.parametrize("name", ["_raw_object_cache_notify", "_raw_object_cache_getbuffer"])
+def test_a_signal_while_a_kernel_is_loaded_is_not_lost(name):
+    """What is raised in a function that C calls is lost; llvmlite has two, which are named here."""
+    assert hasattr(ExecutionEngine, name)
+    called = {}
+    exec(f"def {name}():\n    signal.raise_signal(signal.SIGINT)", {"signal": signal}, called)
+    with on_signal():
+        ctypes.CFUNCTYPE(None)(called[name])()
+        with pytest.raises(KeyboardInterrupt):
+            time.sleep(5)
 
 
 def test_memory_that_is_used_up_is_told(monkeypatch, capsys):
