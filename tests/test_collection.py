@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -411,15 +412,20 @@ def test_a_process_that_is_killed_costs_no_picture(model, digits, tmp_path, monk
                 break
             time.sleep(0.3)
             yield str(tmp_path / f"absent{i}.png")  # which ends chunk and batch
-        for process in multiprocessing.active_children():
-            process.kill()
-            process.join()
+        process = multiprocessing.active_children()[0]  # the other waits, and would for ever
+        process.kill()
+        process.join()
+        late.start()
         yield from [str(tmp_path / f"{i}.png") for i in range(99)]
+
+    late = threading.Timer(60, lambda: [process.kill() for process in multiprocessing.active_children()])
 
     monkeypatch.setattr(store, "COMMIT_SECONDS", 0)
     with monkeypatch.context() as patch:
         patch.setattr("siamese_np.collection.embed.expanded", names)
         wrong = mistake(capsys, "embed", model, "-", "-o", out, "--processes", 2)
+    assert late.is_alive(), "the command waited for a process that nobody ended"
+    late.cancel()
     assert "a process that read pictures was killed" in wrong and "goes on where it stopped" in wrong
     there = len(Collection(out))
     said = told(capsys, "embed", model, *paths, "-o", out, "--processes", 2)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
+from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any
 
 from siamese_np.collection.sheet import thumbnail
@@ -29,6 +30,19 @@ MAX_PROCESSES = 61  # that Windows can wait for
 Map = Callable[[Callable[[Picture], Picture], Iterator[Picture]], Iterator[Picture]]
 
 
+class _Reader(SpawnProcess):
+    """A process that reads; it sees no SIGTERM, with which the pool ends the others where one was killed."""
+
+    def terminate(self) -> None:
+        self.kill()
+
+
+class _Context(SpawnContext):
+    """A fork would copy threads that hold locks."""
+
+    Process = _Reader  # type: ignore[assignment, unused-ignore]
+
+
 @contextlib.contextmanager
 def mapped_in(processes: int, with_original: Callable[[], bool]) -> Iterator[Map]:
     """`map` for `read_images` that reads in so many processes; of an original at most a thumbnail comes back.
@@ -40,8 +54,7 @@ def mapped_in(processes: int, with_original: Callable[[], bool]) -> Iterator[Map
     if processes == 1:
         yield map
         return
-    # A fork would copy threads that hold locks
-    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _start) as pool:
+    with ProcessPoolExecutor(processes, _Context(), _start) as pool:
         try:
             yield partial(_mapped, pool, processes * AHEAD, with_original)
         finally:
