@@ -279,7 +279,7 @@ def _told_once(sentence: str) -> BaseException:
 
 def _exit_status(error: BaseException) -> int:
     if isinstance(error, SystemExit):
-        return error.code if isinstance(error.code, int) else int(error.code is not None)
+        return error.code & 255 if isinstance(error.code, int) else int(error.code is not None)
     return 130 if isinstance(error, KeyboardInterrupt) else 2 if isinstance(error, (SiameseError, OSError)) else 1
 
 

@@ -172,6 +172,8 @@ def run_with(what: str, folder: str) -> None:
         parts["loss"] = At(2, 3, lambda: 1 / 0)
     elif what == "exit":
         parts["loss"] = At(1, 3, lambda: sys.exit(7))
+    elif what == "exit below 0":
+        parts["loss"] = At(1, 3, lambda: sys.exit(-1))
     elif what == "interrupted":
         parts["loss"] = At(1, 0, interrupt)
     elif what == "not finite":

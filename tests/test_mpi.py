@@ -101,6 +101,7 @@ FAILURES = {  # rank, exception and status that the others end with
     "layer": (1, "TypeError", "1"),
     "loss": (2, "ZeroDivisionError", "1"),
     "exit": (1, "SystemExit", "7"),
+    "exit below 0": (1, "SystemExit", "255"),
     "interrupted": (1, "KeyboardInterrupt", "130"),
     "other folder": (0, "ModelError", "2"),
 }
