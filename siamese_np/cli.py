@@ -87,13 +87,20 @@ def _status(arguments: Sequence[str]) -> int:
         return 130
 
 
-def _together(arguments: Sequence[str]) -> contextlib.AbstractContextManager[None]:
-    """Within it, the ranks of a training that mpiexec has started end together."""
+@contextlib.contextmanager
+def _together(arguments: Sequence[str]) -> Iterator[None]:
+    """Within it, the ranks of a training that mpiexec has started end together, and the first alone prints."""
     if arguments[:1] != ["train"] or mpi_rank() is None:
-        return contextlib.nullcontext()
+        yield
+        return
     from siamese_np.distributed import communicator
 
-    return communicator().together()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(communicator().together())
+        if mpi_rank():
+            nowhere = stack.enter_context(open(os.devnull, "w"))
+            stack.enter_context(contextlib.redirect_stdout(nowhere))
+        yield
 
 
 def train(args: argparse.Namespace) -> int:

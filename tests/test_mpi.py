@@ -147,6 +147,11 @@ def test_the_command_trains_and_the_first_rank_alone_tells_and_writes(small_mnis
     assert {path.name for path in tmp_path.iterdir()} == {"run"} and (tmp_path / "run" / "report.html").exists()
 
 
+def test_the_help_is_printed_once():
+    done = mpiexec(2, "-m", "siamese_np", "train", "--help")
+    assert done.returncode == 0 and done.stdout.count("usage: ") == 1
+
+
 def test_allreduce_needs_ranks():
     from siamese_np.distributed import communicator
     from siamese_np.errors import OptionError
