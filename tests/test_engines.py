@@ -229,11 +229,21 @@ def test_what_cannot_be_built_is_told(name, collection, model, tmp_path, capsys)
 
 
 @pytest.mark.parametrize("name", ["faiss", "usearch"])
-def test_a_library_that_is_not_installed_is_told(name, collection, monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.setitem(sys.modules, f"{name}.index", None)
+@pytest.mark.parametrize("source", [None, "", "raise RuntimeError('no AVX2\\nhere')", "raise OSError('no libgomp')"])
+def test_a_library_that_is_not_installed_or_cannot_be_loaded_is_told(source, name, collection, monkeypatch, capsys):
+    for module in (name, f"{name}.index"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+        if source is None:
+            monkeypatch.setitem(sys.modules, module, None)
+    if source is not None:
+        (collection.parent / name).mkdir()
+        (collection.parent / name / "__init__.py").write_text(source)
+        monkeypatch.syspath_prepend(collection.parent)
     wrong = mistake(capsys, "index", collection, "--engine", name)
-    assert wrong == f"siamese-np: --engine {name} needs a library: pip install 'siamese_np[engines]'\n"
+    assert wrong.startswith(f"siamese-np: --engine {name} needs a library (") and wrong.count("\n") == 1
+    assert wrong.endswith("): pip install 'siamese_np[engines]'\n")
+    for module in (name, f"{name}.index"):
+        sys.modules.pop(module, None)
 
 
 def test_exact_search_holds_no_copy_of_the_collection(monkeypatch):

@@ -235,8 +235,10 @@ def _graph(name: str, E: int, parameters: dict[str, int]) -> Faiss | Usearch:
     kind = ENGINES[name]
     try:
         return kind(import_module(kind.package), E, parameters)
-    except ImportError:
-        raise OptionError(f"--engine {name} needs a library: pip install 'siamese_np[engines]'") from None
+    except (ImportError, AttributeError, OSError, RuntimeError) as error:  # missing, another of its name, or broken
+        raise OptionError(
+            f"--engine {name} needs a library ({one_line(error)}): pip install 'siamese_np[engines]'"
+        ) from None
 
 
 def _version(name: str) -> str:
