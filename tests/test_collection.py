@@ -412,15 +412,18 @@ def test_a_process_that_is_killed_costs_no_picture(model, digits, tmp_path, monk
                 break
             time.sleep(0.3)
             yield str(tmp_path / f"absent{i}.png")  # which ends chunk and batch
-        process = multiprocessing.active_children()[0]  # the other waits, and would for ever
+        process, other = multiprocessing.active_children()
+        if hasattr(signal, "SIGSTOP"):
+            os.kill(other.pid, signal.SIGSTOP)  # as where it waits for a lock that the first one held
         process.kill()
         process.join()
         late.start()
         yield from [str(tmp_path / f"{i}.png") for i in range(99)]
 
-    late = threading.Timer(60, lambda: [process.kill() for process in multiprocessing.active_children()])
+    late = threading.Timer(30, lambda: [process.kill() for process in multiprocessing.active_children()])
 
     monkeypatch.setattr(store, "COMMIT_SECONDS", 0)
+    monkeypatch.setattr("siamese_np.collection.processes.CHUNK", 4)  # of which each process is given one
     with monkeypatch.context() as patch:
         patch.setattr("siamese_np.collection.embed.expanded", names)
         wrong = mistake(capsys, "embed", model, "-", "-o", out, "--processes", 2)
