@@ -104,10 +104,10 @@ ROOMS = {
     ),
     "kernels": (2_960, "kernels", "warm_up.py"),
     "runtime": (1_140, "runtime"),
-    "gradient checker": (6_110, "gradcheck"),
-    "benchmark and ladder": (3_020, "bench", "ladder"),
+    "gradient checker": (6_010, "gradcheck"),
+    "benchmark and ladder": (3_000, "bench", "ladder"),
     "measurements and pictures": (
-        1_640,
+        1_580,
         "metrics.py",
         "bootstrap.py",
         "evaluation.py",
@@ -118,7 +118,7 @@ ROOMS = {
     ),
     "data sets and reading": (2_900, "datasets", "reading.py"),
     "files and command line": (
-        2_080,
+        2_195,
         "storage.py",
         "export.py",
         "export_command.py",
@@ -129,16 +129,16 @@ ROOMS = {
         "_process.py",
     ),
     "ranks of MPI": (300, "distributed.py"),
-    "collections": (920, "collection"),
-    "what the network does not know": (290, "novelty.py", "models"),
-    "what went wrong in a step": (130, "diagnosis.py"),
-    "for other tools": (400, "estimator.py", "projector.py"),
-    "accuracy tables": (640, "reproduce"),
+    "collections": (1_365, "collection"),
+    "what the network does not know": (275, "novelty.py", "models"),
+    "what went wrong in a step": (70, "diagnosis.py"),
+    "for other tools": (370, "estimator.py", "projector.py"),
+    "accuracy tables": (665, "reproduce"),
     "report": (390, "report", "pages"),
-    "trace and learn": (1_760, "learn", "tracing", "ledger.py"),
-    "benchmarks": (2_200, str(Path(__file__).parent.parent / "benchmarks")),
+    "trace and learn": (1_675, "learn", "tracing", "ledger.py"),
+    "benchmarks": (2_350, str(Path(__file__).parent.parent / "benchmarks")),
 }
-ALL = 29_620  # of the package
+ALL = 29_970  # of the package
 
 
 EXERCISES = PACKAGE / "learn" / "exercises"  # files for the user to fill in, not code of the package
