@@ -40,7 +40,7 @@ Array = NDArray[np.floating]
 SHARDS = 12  # of a batch: 1, 2, 3, 4, 6 or 12 ranks have equally many
 REDUCTIONS = ("in-order", "allreduce")
 FAILED = 256  # plus the exit status: the word of a rank that has failed
-PATIENCE = 1e-3  # seconds that a rank looks out for the others before it sleeps in between
+SPIN_SECONDS = 1e-3  # seconds that a rank looks out for the others before it sleeps in between
 
 
 def cuts(length: int, parts: int) -> list[int]:
@@ -119,7 +119,7 @@ class MPICommunicator(Communicator):
             request = self.world.Iallgather(np.array([word]), words)
             start = time.perf_counter()
             while not request.Test():
-                if (waited := time.perf_counter() - start) > PATIENCE:
+                if (waited := time.perf_counter() - start) > SPIN_SECONDS:
                     time.sleep(min(waited / 20, 0.01))
         return words
 
