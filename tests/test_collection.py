@@ -448,8 +448,9 @@ sys.exit(main(sys.argv[1:]))
 
 
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs groups of processes")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_a_signal_in_the_middle_leaves_no_process_and_the_command_goes_on(number, model, digits, tmp_path, capsys):
+@pytest.mark.parametrize("name", ["SIGINT", "SIGKILL"])
+def test_a_signal_in_the_middle_leaves_no_process_and_the_command_goes_on(name, model, digits, tmp_path, capsys):
+    number = getattr(signal, name)
     out, paths = tmp_path / "collection", [str(path) for path in sorted(digits.rglob("*.png"))]
     command = [sys.executable, "-c", FED, "embed", str(model), "-", "-o", str(out), "--processes", "2"]
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)

@@ -178,8 +178,8 @@ def test_folders_without_classes(tmp_path):
     fails(r"note\.txt is not a folder, nor an \.npz or \.csv", tmp_path / "note.txt")
     fails("list of sources is empty", [], error=OptionError)
     fails("empty is given twice", [tmp_path / "empty", tmp_path / "empty" / ".." / "empty"], error=OptionError)
-    for wrong in (5, [None]):
-        fails("loaded from a path", wrong, error=OptionError)
+    fails("loaded from a path, or from several", 5, error=OptionError)
+    fails("a source must be a path", [None], error=OptionError)
 
 
 def test_odd_names_and_links(tmp_path):

@@ -72,7 +72,7 @@ TEXTBOOK_ROUTE = [
 def test_the_textbook_route_is_these_files():
     functions = walk(SIAMESE_NP_KERNELS="textbook")
     assert sorted(functions) == sorted(TEXTBOOK_ROUTE)
-    assert lines(*(PACKAGE / name for name in functions)) <= 2_800
+    assert lines(*(PACKAGE / name for name in functions)) <= 2_820
     assert sum(functions.values()) <= 690
 
 
@@ -80,7 +80,7 @@ def test_the_compiled_step():
     functions = walk(SIAMESE_NP_KERNELS="compiled", NUMBA_DISABLE_JIT="1")
     assert {"kernels/conv/winograd.py", "kernels/conv/sparse_backward.py", "kernels/dense.py"} < set(functions)
     assert not any(name.startswith("textbook/") for name in functions)
-    assert lines(*(PACKAGE / name for name in functions)) <= 4_960
+    assert lines(*(PACKAGE / name for name in functions)) <= 4_980
     assert sum(functions.values()) <= 1_690
 
 

@@ -356,6 +356,8 @@ def _axis_factors(e: Evidence) -> Guesses:
         if (seen != 1).all() and abs(r - 1).max() > 0.05 and not np.isin(r.round(9), (0, 1)).all():
             factors = ", ".join(f"{factor:.3g}" for factor in r[:3]) + (", ..." if length > 3 else "")
             what = "weights of samples, classes or channels, or a norm, are missing or too many"
+            if np.isin(r.round(9), (-1, 1)).all():
+                what = "the sign is wrong for some"
             yield r[at] * e.numeric, f"along axis {axis} each index has a factor of its own ({factors}): {what}"
 
 
