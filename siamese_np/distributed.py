@@ -25,7 +25,7 @@ import hashlib
 import itertools
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +63,8 @@ class Communicator:
         """Whether any rank wants it, which all ranks are told alike."""
         return wanted
 
-    def check_same(self, facts: dict[str, Any]) -> None:
-        """OptionError, which names one that differs, unless the `facts` are the same on all ranks."""
+    def check_same(self, facts: Callable[[], dict[str, Any]]) -> None:
+        """OptionError, which names one that differs, unless what `facts` returns is the same on all ranks."""
 
     def sharing(self, network: Any) -> Any:
         """What runs `network` with all ranks, as `SiameseNetwork.sharing`; None where it runs itself."""
@@ -151,10 +151,10 @@ class MPICommunicator(Communicator):
     def any(self, wanted: bool) -> bool:
         return bool(self.meet(int(wanted)).any())
 
-    def check_same(self, facts: dict[str, Any]) -> None:
+    def check_same(self, facts: Callable[[], dict[str, Any]]) -> None:
         if self.size > SHARDS:
             raise OptionError(f"a batch has {SHARDS} shards, so at most {SHARDS} ranks can share it, not {self.size}")
-        mine = {**facts, "versions of the program": _program()}
+        mine = {**facts(), "versions of the program": _program()}
         digests = b"".join(hashlib.sha256(_bytes(fact)).digest() for fact in mine.values())
         all_digests = np.empty((self.size, len(mine), 32), np.uint8)
         self.meet()

@@ -84,14 +84,17 @@ class Training:
 
     def share(self, ranks: Communicator, log: Callable[[str], None]) -> None:
         """Share the network out among `ranks`; OptionError unless all of them have the same before them."""
-        state = [self.optimizer.steps, self.history, *(array.tobytes() for array in self.optimizer.state.values())]
-        facts = {
-            "options": [self.config, ranks.summed],
-            "data": self.dataset.digests,
-            "network, loss or augmentation": self.own,
-            "weights (a layer without a seed draws its own)": self.siamese.network.params,
-            "checkpoint": state,
-        }
+
+        def facts() -> dict[str, Any]:
+            state = [self.optimizer.steps, self.history, *(array.tobytes() for array in self.optimizer.state.values())]
+            return {
+                "options": [self.config, ranks.summed],
+                "data": self.dataset.digests,
+                "network, loss or augmentation": self.own,
+                "weights (a layer without a seed draws its own)": self.siamese.network.params,
+                "checkpoint": state,
+            }
+
         ranks.check_same(facts)
         if self.optimizer.steps and self.summed != ranks.summed:
             log(

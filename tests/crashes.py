@@ -167,7 +167,7 @@ class Training:
             assert ended(child(start if self.state(run) == "not begun" else resume)) == 0, LOG.read_text()
 
     def same(self, run, *wholes):
-        """The finished run is one of these, to the bit, and nothing lies beside it."""
+        """The finished run is one of these, to the bit, and no other file is there."""
         assert {path.name for path in run.iterdir()} - {"lock"} == WHOLE, sorted(run.iterdir())
         whole = next(whole for whole in wholes if self.reported(whole) == self.reported(run))
         for name in ("model.npz", "checkpoint.npz"):
@@ -225,7 +225,7 @@ class Embedding:
         assert ended(child(start)) == 0, LOG.read_text()
 
     def same(self, run, whole, *_):
-        """The finished collection is this one, to the bit, and nothing lies beside it."""
+        """The finished collection is this one, to the bit, and no other file is there."""
         assert {path.name for path in run.iterdir()} == self.files, sorted(run.iterdir())
         for name in self.files:
             assert (run / name).read_bytes() == (whole / name).read_bytes(), name

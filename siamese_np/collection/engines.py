@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from siamese_np._process import printed
+from siamese_np._process import printed, to_json
 from siamese_np.collection.index import Index, is_live, nearest_rows
 from siamese_np.collection.store import Collection, locked
 from siamese_np.errors import DataError, OptionError
@@ -183,7 +183,7 @@ def build(
             path = _file(folder, name, described)
             made = temporary if path.exists() else path
             temporary.replace(path)
-            write_atomically(folder / f"{name}.json", (json.dumps(result, indent=1) + "\n").encode())
+            write_atomically(folder / f"{name}.json", (to_json(result, indent=1) + "\n").encode())
             made = temporary
         except RuntimeError as error:  # which both libraries raise for anything
             reason = one_line(error).rpartition("failed: ")[2]

@@ -299,9 +299,9 @@ def pack_shards(function: Any) -> Any:
 
 
 def check_bounds(context: Any, b: Any, array: Any, first: Any, count: int) -> None:
-    """For compiled code, IndexError unless the `count` numbers from `first` on are the array's, or lie behind it.
+    """For compiled code, IndexError unless the `count` numbers from `first` on are in the array or its padding.
 
-    Behind it, in the memory that was allocated for it and its padding; the size of what Python allocated is kept as 0.
+    Padding is what was allocated for it past its end; of what Python allocated the size is kept as 0.
     """
     size = cgutils.alloca_once_value(b, array.nitems)
     with b.if_then(cgutils.is_not_null(b, array.meminfo)):
