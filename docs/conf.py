@@ -12,7 +12,7 @@ include_patterns = ["docs/*.md", "docs/*.rst", "notebooks/*.ipynb"]
 extensions = ["sphinx.ext.autodoc", "numpydoc", "myst_nb"]
 html_theme = "alabaster"
 html_theme_options = {"page_width": "1100px", "fixed_sidebar": True}
-html_static_path: list[str] = []
+html_static_path, html_css_files = ["static"], ["tables.css"]
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # numpydoc shows the types that docstrings tell
