@@ -2,12 +2,13 @@
 
 import argparse
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from siamese_np._process import log
 from siamese_np.collection.index import open_collection
 from siamese_np.collection.pictures import expanded, status_of
 from siamese_np.datasets import Picture, form_of, load_data_of, read_images
@@ -18,7 +19,7 @@ from siamese_np.projector import export_projector
 from siamese_np.storage import check_output, load_model
 
 
-def run(args: argparse.Namespace, log: Callable[[str], None]) -> tuple[int, dict[str, Any], str]:
+def run(args: argparse.Namespace) -> tuple[int, dict[str, Any], str]:
     """Write an ONNX file, plain arrays, or the projector's files; the exit status, and what to say."""
     output = Path(args.output)
     kind = args.to or ("npz" if output.suffix == ".npz" else "onnx")
@@ -36,15 +37,13 @@ def run(args: argparse.Namespace, log: Callable[[str], None]) -> tuple[int, dict
         told = export_npz(siamese, output, args.overwrite)
         what = f"{len(told['arrays'])} arrays of {told['parameters']:,} parameters"
     else:
-        status, told = _project(args, siamese, output, log)
+        status, told = _project(args, siamese, output)
         what = f"{told['embeddings']:,} embeddings"
         end = f": `tensorboard --logdir {shlex.quote(str(output))}` shows it"
     return status, {"file": args.output, "to": kind, **told}, f"{what} written to {args.output}{end}"
 
 
-def _project(
-    args: argparse.Namespace, siamese: SiameseNetwork, output: Path, log: Callable[[str], None]
-) -> tuple[int, dict[str, Any]]:
+def _project(args: argparse.Namespace, siamese: SiameseNetwork, output: Path) -> tuple[int, dict[str, Any]]:
     """Write the projector's files of an index, of given images, or of the test images; exit status, and what to say."""
     if (args.input != []) + (args.index is not None) + (args.data is not None) > 1:
         raise OptionError("choose one: images, --index or --data")

@@ -27,8 +27,9 @@ from PIL import Image
 
 from siamese_np import SiameseNetwork, load_dataset, load_model, mlp, save_model, use_kernels
 from siamese_np._process import on_signal, to_json
-from siamese_np.cli import EXAMPLES, _parse, _progress, main
+from siamese_np.cli import _progress, main
 from siamese_np.config import TrainConfig
+from siamese_np.options import COMMANDS, parse
 from siamese_np.run import resumed
 from siamese_np.run_folder import make_folder
 
@@ -578,7 +579,7 @@ def test_a_wrong_word_in_the_environment_earns_one_sentence(variable, value, sen
 
 
 def test_every_command_has_examples_in_its_help(capsys):
-    for name, lines in EXAMPLES.items():
+    for name, (_, _, lines) in COMMANDS.items():
         with pytest.raises(SystemExit, match=r"^0$"):
             main([name, "--help"])
         told = capsys.readouterr().out
@@ -588,7 +589,7 @@ def test_every_command_has_examples_in_its_help(capsys):
     with pytest.raises(SystemExit, match=r"^0$"):
         main(["--help"])
     told = re.findall(r"^    ([a-z]+)(?:  |$)", capsys.readouterr().out, re.MULTILINE)
-    assert sorted(told) == sorted(EXAMPLES)
+    assert sorted(told) == sorted(COMMANDS)
 
 
 LONG = ["train", "train --recipe best --out runs/best", "evaluate runs/cnn3-1 --views", "gradcheck", "bench --quick"]
@@ -597,12 +598,12 @@ LONG += ["reproduce --main --seeds 3", "train --resume runs/cnn3-1", "train --pr
 LONG += ["evaluate runs/cnn3-1", "trace runs/cnn3-1 3 18 -o trace.html"]
 LONG += ["trace runs/cnn3-1 one.png other.png --label similar"]
 LONG += ["classify runs/cnn3-1 one.png --index collected"]
-EXAMPLE_LINES = [f"{name} {line}".rstrip() for name, lines in EXAMPLES.items() for line in lines]
+EXAMPLE_LINES = [f"{name} {line}".rstrip() for name, (_, _, lines) in COMMANDS.items() for line in lines]
 
 
 @pytest.mark.parametrize("line", EXAMPLE_LINES)
 def test_examples_are_understood(line):
-    _parse(shlex.split(line))
+    parse(shlex.split(line))
 
 
 @pytest.fixture(scope="module")

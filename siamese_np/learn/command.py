@@ -13,13 +13,14 @@ from siamese_np.learn.folder import FILE, Progress, progress, record, start
 Result = tuple[int, dict[str, Any], list[str]]
 
 
-def run(args: argparse.Namespace) -> Result:
-    """One of the actions."""
+def run(args: argparse.Namespace) -> tuple[int, dict[str, Any], str]:
+    """One of the actions; the exit status, and what to say as JSON values and as text."""
     needs = {"start": "a new folder, such as exercises", "hint": "an exercise", "solution": "an exercise"}
     if args.action in needs and not args.name:
         raise OptionError(f"`siamese-np learn {args.action}` needs the name of {needs[args.action]}")
     actions = {"list": _list, "start": _start, "check": _check, "hint": _hint, "solution": _solution}
-    return actions.get(args.action, _progress)(args.name)
+    status, result, lines = actions.get(args.action, _progress)(args.name)
+    return status, result, "\n".join(lines)
 
 
 def _list(_: Any) -> Result:

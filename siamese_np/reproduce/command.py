@@ -35,8 +35,8 @@ MEASURED = 3  # to be raised where measuring changes
 MEASURING = 10.0  # seconds that measuring a row takes, about, on two cores
 
 
-def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    """All tables that were asked for, as one JSON object and as Markdown."""
+def run(args: argparse.Namespace) -> tuple[int, dict[str, Any], str]:
+    """All tables that were asked for: the exit status, one JSON object, and Markdown."""
     if args.seeds is not None and not 1 <= args.seeds <= MAX_SEEDS:
         raise OptionError(f"--seeds must be from 1 to {MAX_SEEDS}, not {args.seeds}")
     folder, dataset = Path(args.out), load_dataset()
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     lines = "\n\n".join(_markdown(table, told[table.title], args.quick) for table in tables)
     if args.fast:
         draw_record(folder / "fast.png", next(iter(told[TABLES["fast"]().title].values())))
-    return {"quick": args.quick, "tables": told}, lines
+    return 0, {"quick": args.quick, "tables": told}, lines
 
 
 def _seeds(args: argparse.Namespace, table: Table, row: Row) -> int:

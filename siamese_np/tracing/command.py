@@ -15,8 +15,8 @@ from siamese_np.tracing.record import Trace, trace
 LABELS = {"similar": 0, "dissimilar": 1}
 
 
-def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    """Write the page that `args` ask for; what to say of it, as JSON values and as text."""
+def run(args: argparse.Namespace) -> tuple[int, dict[str, Any], str]:
+    """Write the page that `args` ask for; the exit status, and what to say as JSON values and as text."""
     output = Path(args.output)
     if output.suffix not in (".html", ".htm"):
         raise OptionError(f"--output must end in .html, not {output.name!r}")
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     if not own["ddist"][0] or not own["dist"][0]:
         why = "it is dissimilar, and beyond the margin" if own["dist"][0] else "its embeddings are equal"
         text += f"\nthis pair has no gradient: {why}; try other images, or move the sliders of the page"
-    return _said(output, len(content), own), text
+    return 0, _said(output, len(content), own), text
 
 
 def _said(output: Path, size: int, own: Trace) -> dict[str, Any]:
