@@ -17,6 +17,7 @@ Seeded = TypeVar("Seeded")
 RANDOM = (np.random.SeedSequence, np.random.BitGenerator, np.random.Generator)
 INT64 = np.dtype(np.int64)  # quicker to compare with than np.int64
 MAX_COORDINATE = 1e140  # of an embedding, so that no square or sum of squares overflows
+MAX_FRACTION = 16  # of brightness, standardised or too bright: above it fractions are levels of 0 to 255
 MIN_MARGIN, MAX_MARGIN = 1e-15, 1e15  # far within the range in which float32 holds squares
 
 
@@ -214,10 +215,16 @@ def as_images(images: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDAr
         return images.astype(dtype)
 
 
+def are_levels(values: NDArray[Any], high: float) -> bool:
+    """Whether numbers of at least 0, up to `high` > 1, are levels of 0 to 255 rather than brightness that exceeds 1."""
+    return high > MAX_FRACTION or bool((values == np.rint(values)).all())
+
+
 def check_finite(images: NDArray[Any], count: int | None = None) -> NDArray[Any]:
     """`images`, batches of `count` (None: one batch), or a ShapeError where one is not finite, or all are grey levels.
 
-    Images may leave [0, 1], as standardised ones do; but whole numbers above 2 are levels that were not divided by 255.
+    Images may leave [0, 1], as standardised ones do; but with none below 0, whole numbers above 2, or any numbers above
+    `MAX_FRACTION`, are levels that were not divided by 255.
     """
     if not images.size:
         return images
@@ -226,8 +233,8 @@ def check_finite(images: NDArray[Any], count: int | None = None) -> NDArray[Any]
     if not (math.isfinite(high) and math.isfinite(low)):
         bad = int(np.isfinite(images.reshape(len(images), -1)).all(axis=1).argmin()) % (count or len(images))
         raise ShapeError(f"image {bad} holds NaN or infinity; every pixel must be a finite number")
-    if 2 < high <= 65535 and low >= 0 and images.ndim == 4 and (images == np.rint(images)).all():
-        raise ShapeError(f"images must be in [0, 1], but these are whole numbers up to {high:g}: divide them by 255")
+    if 2 < high <= 65535 and low >= 0 and images.ndim == 4 and are_levels(images, high):
+        raise ShapeError(f"images must be in [0, 1], but these are grey levels up to {high:g}: divide them by 255")
     return images
 
 

@@ -153,6 +153,8 @@ def test_as_is_takes_just_its_size(tmp_path):
         (np.full((4, 4), 0.2), 0.2),
         (np.full((4, 4, 1), 13107, np.uint16), 0.2),
         (np.array([[True] * 4] * 4), 1),
+        (np.array([[0, 127.5, 25.5, 254.7]] * 4), np.array([[0, 127.5, 25.5, 254.7]] * 4)[..., None] / 255),
+        (np.array([[0, 1.02, 0.51, 0.51]] * 4), np.array([[0, 1, 0.5, 0.5]] * 4)[..., None]),
         (np.full((4, 4), -7), 0),
     ],
 )

@@ -339,6 +339,8 @@ def test_the_scale_and_the_shape_of_arrays(tmp_path, images, value):
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [
+        ({"x": np.full((18, 5, 5), 1.02), "y": np.arange(18) % 2}, "fractions up to 1.02, neither"),
+        ({"x": np.full((18, 5, 5), 15.5), "y": np.arange(18) % 2}, "clip them to"),
         ({"a": np.zeros(3)}, "must hold the arrays x_train and y_train, .* not a"),
         ({"x_train": np.zeros((18, 5, 5))}, "holds x_train, but no y_train"),
         ({"x_train": np.zeros((18, 5, 5)), "y_train": np.zeros(17)}, "18 images, but 17 labels"),

@@ -72,7 +72,7 @@ TEXTBOOK_ROUTE = [
 def test_the_textbook_route_is_these_files():
     functions = walk(SIAMESE_NP_KERNELS="textbook")
     assert sorted(functions) == sorted(TEXTBOOK_ROUTE)
-    assert lines(*(PACKAGE / name for name in functions)) <= 2_820
+    assert lines(*(PACKAGE / name for name in functions)) <= 2_830
     assert sum(functions.values()) <= 690
 
 
@@ -80,14 +80,14 @@ def test_the_compiled_step():
     functions = walk(SIAMESE_NP_KERNELS="compiled", NUMBA_DISABLE_JIT="1")
     assert {"kernels/conv/winograd.py", "kernels/conv/sparse_backward.py", "kernels/dense.py"} < set(functions)
     assert not any(name.startswith("textbook/") for name in functions)
-    assert lines(*(PACKAGE / name for name in functions)) <= 4_980
+    assert lines(*(PACKAGE / name for name in functions)) <= 4_990
     assert sum(functions.values()) <= 1_690
 
 
 # The files and folders of each room, and how many lines of Python it may have.
 ROOMS = {
     "front rooms and textbook": (
-        4_565,
+        4_570,
         *("layers.py", "fusion.py", "network.py", "presets.py", "losses.py", "distances.py", "optimizers.py"),
         *(
             "pairs.py",
@@ -103,11 +103,11 @@ ROOMS = {
         *("_ownership.py", "_contract.py", "backend.py", "_checks.py", "errors.py", "__init__.py", "textbook"),
     ),
     "kernels": (2_960, "kernels", "warm_up.py"),
-    "runtime": (1_140, "runtime"),
+    "runtime": (1_165, "runtime"),
     "gradient checker": (6_010, "gradcheck"),
     "benchmark and ladder": (3_000, "bench", "ladder"),
     "measurements and pictures": (
-        1_580,
+        1_595,
         "metrics.py",
         "bootstrap.py",
         "evaluation.py",
@@ -136,7 +136,7 @@ ROOMS = {
     "for other tools": (370, "estimator.py", "projector.py"),
     "accuracy tables": (665, "reproduce"),
     "report": (390, "report", "pages"),
-    "trace and learn": (1_675, "learn", "tracing", "ledger.py"),
+    "trace and learn": (1_685, "learn", "tracing", "ledger.py"),
     "benchmarks": (2_350, str(Path(__file__).parent.parent / "benchmarks")),
 }
 ALL = 30_000  # of the package

@@ -737,9 +737,10 @@ def test_each_call_with_each_value_works_or_is_refused_in_one_sentence():
     assert not found, "\n".join(found)
 
 
+@pytest.mark.parametrize("levels", [lambda x: np.rint(x * 255), lambda x: 0.5 + 254.2 * x], ids=["whole", "fractions"])
 @pytest.mark.parametrize("call", ["embed", "forward", "gradients", "distances", "train_run", "fit"])
-def test_grey_levels_given_as_images_are_refused_by_name(call):
-    grey, model = np.rint(X4 * 255), SiameseNetwork(network())
+def test_grey_levels_given_as_images_are_refused_by_name(call, levels):
+    grey, model = levels(X4).astype(np.float32), SiameseNetwork(network())
     part = Split(np.repeat(grey, 3, axis=0), np.arange(12) % 2)
     calls = {
         "embed": lambda: model.embed(grey),
@@ -750,12 +751,12 @@ def test_grey_levels_given_as_images_are_refused_by_name(call):
         "fit": lambda: Novelty.fit(model.network, part.images, part.classes, part.images),
     }
     with pytest.raises(
-        SiameseError, match=r"must be in \[0, 1\], but these are whole numbers up to \d+: divide them by 255"
+        SiameseError, match=r"must be in \[0, 1\], but these are grey levels up to [\d.]+: divide them by 255"
     ):
         calls[call]()
 
 
-@pytest.mark.parametrize("scale", [(3.0, -1.5), (200.0, 0.25), (1.0, 0.0)])
+@pytest.mark.parametrize("scale", [(3.0, -1.5), (200.0, -100.0), (15.0, 0.25), (1.0, 0.0)])
 def test_images_may_leave_0_to_1(scale):
     assert np.isfinite(SiameseNetwork(network()).embed(X4 * np.float32(scale[0]) + np.float32(scale[1]))).all()
 

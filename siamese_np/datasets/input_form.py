@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from siamese_np._checks import as_number, as_shape
+from siamese_np._checks import are_levels, as_number, as_shape
 from siamese_np.errors import DataError, ModelError, OptionError, ShapeError
 
 Float = NDArray[np.float32]
@@ -78,8 +78,8 @@ class InputForm:
         Parameters
         ----------
         pixels : array_like
-            Unsigned integers are divided by the largest value of their type; numbers beyond 1 by 255; if values are
-            then outside [0, 1], their range becomes [0, 1].
+            Unsigned integers are divided by the largest value of their type. Other numbers are brightness up to 1, or
+            levels up to 255: whole numbers, or fractions of which one is above 16. Any other range becomes [0, 1].
 
         Returns
         -------
@@ -188,7 +188,7 @@ def scaled(pixels: ArrayLike) -> Float:
     if array.dtype.kind == "u":
         return np.divide(array, np.float32(np.iinfo(array.dtype).max), dtype=np.float32)
     high = array.max()
-    if array.min() < 0 or high > 255:
+    if array.min() < 0 or high > 255 or (high > 1 and not are_levels(array, high)):
         return stretched(array)
     return array.astype(np.float32) / np.float32(255 if high > 1 else 1)
 

@@ -10,6 +10,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from siamese_np._checks import are_levels
 from siamese_np.datasets.pictures import Source, Stack, named
 from siamese_np.errors import DataError
 from siamese_np.reading import Npz, one_line, open_npz, open_regular, readable
@@ -64,6 +65,7 @@ def as_stack(name: str, array: NDArray[Any], size: Size = None) -> Stack:
     """An array of pictures as a `Stack`, or a DataError.
 
     It may be (N, H, W), (N, H, W, C), (N, C, H, W) or, of square pictures or of pictures of this `size`, (N, D).
+    Fractions are brightness up to 1, or levels up to 255 where the brightest is above 16; between, they are refused.
     """
     if array.dtype.kind not in "buif" or array.size == 0 or array.ndim not in (2, 3, 4):
         raise DataError(
@@ -82,6 +84,11 @@ def as_stack(name: str, array: NDArray[Any], size: Size = None) -> Stack:
         )
     if high <= 1:
         return Stack(name, array.astype(np.float32))
+    if not are_levels(array, high):
+        raise DataError(
+            f"{name} holds fractions up to {high:g}, neither brightness from 0 to 1 nor levels up to 255: divide or "
+            "clip them to [0, 1]"
+        )
     if array.dtype.kind == "f" and (array != np.rint(array)).any():
         return Stack(name, array.astype(np.float32) / np.float32(255))
     return Stack(name, array.astype(np.uint8 if high <= 255 else np.uint16))
