@@ -570,12 +570,32 @@ def test_a_wrong_value_earns_one_sentence(line, sentence, trained, digits, tmp_p
         ("SIAMESE_NP_THREADS", "0", "the number of threads must be at least 1, not 0"),
         ("SIAMESE_NP_KERNELS", "fast", "no back end 'fast'; choose compiled or textbook"),
         ("SIAMESE_NP_NUMBA", "\x1b[2J", "SIAMESE_NP_NUMBA must be private or public, not '\\x1b[2J'"),
+        ("SIAMESE_NP_CHECK", "yes", "SIAMESE_NP_CHECK must be 0 or 1, not 'yes'"),
+        *(
+            ("NUMBA_NUM_THREADS", value, f"NUMBA_NUM_THREADS must be a whole number of at least 1, not '{value}'")
+            for value in ("0", "-1", "abc", "1.5", "")
+        ),
+        ("NUMBA_OPT", "9", "NUMBA_OPT must be 0, 1, 2, 3 or max, not '9'"),
+        ("NUMBA_DISABLE_JIT", "yes", "NUMBA_DISABLE_JIT must be 0 or 1, not 'yes'"),
+        ("NUMBA_BOUNDSCHECK", "on", "NUMBA_BOUNDSCHECK must be 0 or 1, not 'on'"),
+        (
+            "NUMBA_CPU_FEATURES",
+            "avx2",
+            "NUMBA_CPU_FEATURES must be names with + or - before each, such as +avx2,-avx512f, not 'avx2'",
+        ),
     ],
 )
 def test_a_wrong_word_in_the_environment_earns_one_sentence(variable, value, sentence):
     done = run("info", "--json", env={**os.environ, variable: value})
     assert done.returncode == 2 and json.loads(done.stdout) == {"error": sentence}
     assert done.stderr == f"siamese-np: {sentence}\n"
+
+
+def test_a_wrong_word_in_the_environment_is_an_exception_in_python():
+    code = "import siamese_np\ntry: siamese_np.cnn\nexcept siamese_np.SiameseError as error: print(error)"
+    environment = {**os.environ, "NUMBA_NUM_THREADS": "0"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "NUMBA_NUM_THREADS must be a whole number of at least 1, not '0'\n" and not done.stderr
 
 
 def test_every_command_has_examples_in_its_help(capsys):
