@@ -41,7 +41,7 @@ from siamese_np.run_folder import (
     check_folder,
     clear_folder,
     locked,
-    make_folder,
+    made_folder,
     remove_leftovers,
     write_history,
     write_run,
@@ -346,24 +346,23 @@ def train_run(
                 check_folder(path, overwrite)
                 if network is not None:
                     check_saveable(network)
+        held.callback(setattr, training.siamese, "sharing", None)
         training.share(ranks, log)
         _log_start(training, log)
         training.rehearse()
         if path is not None and not resume:
-            path = make_folder(path)
+            path = held.enter_context(made_folder(path))
             held.enter_context(locked(path))
             clear_folder(path, overwrite)
         if path is not None:
             log(f"run folder: {path}")
         on_metrics, show_bar = (None, False) if ranks.rank else (on_metrics, show_bar)
         try:
-            run = _carried_through(training, path, checkpoint_every, on_metrics, log, show_bar)
+            return _carried_through(training, path, checkpoint_every, on_metrics, log, show_bar)
         except KeyboardInterrupt:
             if path is not None and (path / "checkpoint.npz").exists():
                 log(f"interrupted; {_how_to_go_on(training, path)}")
             raise
-        training.siamese.sharing = None
-        return run
 
 
 def _no_log(line: str) -> None:

@@ -16,7 +16,7 @@ from siamese_np.datasets import Dataset
 from siamese_np.errors import ModelError
 from siamese_np.evaluation import Evaluation
 from siamese_np.metrics import nearest
-from siamese_np.storage import write_atomically
+from siamese_np.storage import check_no_file, write_atomically
 
 # What overwriting removes, in this order: what is left when it is interrupted is a run that can be resumed, or none
 PICTURES = ("embedding_map", "distances", "roc", "history", "pairs", "neighbours", "mistakes")
@@ -92,10 +92,9 @@ def draw(folder: Path, evaluation: Evaluation, dataset: Dataset, history: Sequen
 
 def check_folder(folder: Path, overwrite: bool = False) -> None:
     """ModelError where `folder` is no place for a new run, for what it is or holds; changes nothing."""
+    check_no_file(folder, "a run", ModelError)
     if "*" in folder.name or not folder.exists():
         return
-    if not folder.is_dir():
-        raise ModelError(f"{folder} is a file, but a run needs a folder")
     if not overwrite and set(folder.iterdir()) - {folder / LOCK, *_leftovers(folder)}:
         raise ModelError(f"{folder} is not empty; choose another folder, or overwrite the run in it (--overwrite)")
 
@@ -103,7 +102,7 @@ def check_folder(folder: Path, overwrite: bool = False) -> None:
 def make_folder(folder: Path) -> Path:
     """Make a run folder; a ``*`` in its name becomes the first number that no other run has taken, nor will take.
 
-    ModelError where it is a file or cannot be made.
+    ModelError where it, or what it would lie in, is no folder or cannot be made.
     """
     new, numbered = folder, 0
     while True:
@@ -113,11 +112,24 @@ def make_folder(folder: Path) -> Path:
         try:
             new.mkdir(parents=True, exist_ok=not numbered)
             return new
-        except FileExistsError:
-            if not numbered:
-                raise ModelError(f"{new} is a file, but a run needs a folder") from None
+        except FileExistsError as error:
+            if not numbered or Path(error.filename) != new:
+                check_no_file(Path(error.filename), "a run", ModelError)
         except OSError as error:
             raise _unwritable(new, error) from None
+
+
+@contextlib.contextmanager
+def made_folder(folder: Path) -> Iterator[Path]:
+    """Make a run folder as `make_folder`; what was made is removed again where it was left empty."""
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    new = make_folder(folder)
+    try:
+        yield new
+    finally:
+        with contextlib.suppress(OSError):  # the first that is not empty
+            for one in missing:
+                (new if one == folder else one).rmdir()
 
 
 def clear_folder(folder: Path, overwrite: bool = False) -> None:
@@ -175,4 +187,5 @@ def _is_at(path: Path, descriptor: int) -> bool:
 
 
 def _unwritable(folder: Path, error: OSError) -> ModelError:
-    return ModelError(f"the run folder {folder} cannot be written: {error.strerror or error}")
+    why = error.strerror or error
+    return ModelError(f"the run folder {folder} cannot be written: {why}; name another, or make this one writable")

@@ -29,7 +29,7 @@ from siamese_np._process import to_json
 from siamese_np.datasets.dataset import check_trained_on
 from siamese_np.datasets.input_form import InputForm
 from siamese_np.description import param_shapes, registered_layer
-from siamese_np.errors import DataError, ModelError, OptionError
+from siamese_np.errors import DataError, ModelError, OptionError, SiameseError
 from siamese_np.models import SHIPPED, shipped
 from siamese_np.network import Sequential, SiameseNetwork
 from siamese_np.novelty import array_forms, from_arrays
@@ -110,6 +110,13 @@ def check_output(
                 start = there.read(MARKED)
         if not re.match(mark, start, re.DOTALL):
             raise OptionError(f"{path} was not written by {option}, and is not replaced; --overwrite replaces it")
+
+
+def check_no_file(path: Path, user: str, error: type[SiameseError] = OptionError) -> None:
+    """Raise an `error` where `path`, which `user` makes a folder, is there and is none."""
+    if os.path.lexists(path) and not path.is_dir():
+        what = "a file" if path.exists() else "a link that leads nowhere"
+        raise error(f"{path} is {what}, but {user} needs a folder")
 
 
 def png_mark(kind: str) -> bytes:

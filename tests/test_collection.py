@@ -380,6 +380,44 @@ def test_a_full_disk_keeps_what_was_whole(model, tmp_path, monkeypatch):
     assert [row.path for row in rows_of(tmp_path / "c")] == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize("call", ["fsync", "open", "replace"])
+def test_a_full_disk_before_the_first_state_leaves_nothing(call, model, tmp_path, monkeypatch):
+    siamese, function = load_model(model), getattr(os, call)
+
+    def full(path, *rest, **options):
+        if call != "open" or str(path).endswith(store.LOCK):
+            raise OSError(28, "No space left on device")
+        return function(path, *rest, **options)
+
+    monkeypatch.setattr(os, call, full)
+    with pytest.raises((OSError, DataError), match="No space left"):
+        Writer(tmp_path / "c", siamese, DIGIT)
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_collection_that_cannot_be_written_is_named_and_what_to_do(model, digits, tmp_path, monkeypatch, capsys):
+    make(tmp_path / "c", load_model(model), [Row("a")])
+    before, open_file = sorted((tmp_path / "c").iterdir()), os.open
+
+    def read_only(path, flags, *rest, **options):
+        if flags & os.O_CREAT and str(path).startswith(str(tmp_path / "c")):
+            raise OSError(30, "Read-only file system", str(path))
+        return open_file(path, flags, *rest, **options)
+
+    monkeypatch.setattr(os, "open", read_only)
+    sentence = mistake(capsys, "embed", model, digits, "-o", tmp_path / "c")
+    where = f"the collection {tmp_path / 'c'} cannot be written: Read-only file system"
+    assert f"{where}; copy it to where it can be" in sentence
+    assert sorted((tmp_path / "c").iterdir()) == before
+
+
+def test_a_link_that_leads_nowhere_is_named(model, digits, tmp_path, capsys):
+    (tmp_path / "link").symlink_to(tmp_path / "absent")
+    for command in (["embed", model, digits, "-o"], ["learn", "start"], ["reproduce", "--quick", "--out"]):
+        assert "link is a link that leads nowhere, but" in mistake(capsys, *command, tmp_path / "link")
+    assert [path.name for path in tmp_path.iterdir() if path.name == "absent"] == []
+
+
 # --- several processes --------------------------------------------------------------------------------------
 
 
@@ -579,7 +617,7 @@ def test_a_folder_of_other_things_is_left_alone(model, digits, tmp_path, capsys)
     before = sorted(digits.rglob("*"))
     assert "holds other files, but no state.json" in mistake(capsys, "embed", model, digits, "-o", digits)
     assert "must end in one of" in mistake(capsys, "embed", model, digits, "-o", tmp_path / "e.txt")
-    assert "is a file, but a collection is a folder" in mistake(capsys, "embed", model, digits, "-o", tmp_path / "file")
+    assert "is a file, but a collection needs" in mistake(capsys, "embed", model, digits, "-o", tmp_path / "file")
     assert sorted(digits.rglob("*")) == before and (tmp_path / "file").read_text() == "mine"
     assert "is no collection" in mistake(capsys, "search", model, digits, "--index", digits)
 

@@ -20,6 +20,7 @@ from siamese_np import (
     run_folder,
     train_run,
 )
+from siamese_np.distributed import Communicator
 from siamese_np.errors import ModelError
 from siamese_np.evaluation import LINES, evaluate, figures, text
 from siamese_np.evaluation_pairs import evaluation_pairs
@@ -231,3 +232,52 @@ def test_default_folders_of_processes_never_collide(tmp_path):
         one.stdin.flush()
     names = [name for one in each for name in one.communicate(timeout=120)[0].split()]
     assert sorted(names) == sorted(f"cnn-{number}" for number in range(1, 241))
+
+
+# --- no leftovers, and what is in the way ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("out", ["run", "runs/new/run", "runs/mlp-*"])
+def test_a_full_disk_before_the_first_file_leaves_no_folder(out, evaluated, tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    data, run, _ = evaluated
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        train_run(run.config, data, tmp_path / out)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_was_there_stays_and_so_does_one_with_files(tmp_path):
+    (tmp_path / "there").mkdir()
+    with run_folder.made_folder(tmp_path / "there"), run_folder.made_folder(tmp_path / "new" / "run") as new:
+        (new / "model.npz").touch()
+    assert (tmp_path / "there").is_dir() and (tmp_path / "new" / "run" / "model.npz").exists()
+
+
+@pytest.mark.parametrize("name", ["link", "link/run", "link/run-*"])
+def test_a_link_that_leads_nowhere_is_named(name, tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "absent")
+    with pytest.raises(ModelError, match="link is a link that leads nowhere, but a run needs a folder"):
+        run_folder.make_folder(tmp_path / name)
+
+
+def test_what_ranks_share_is_given_up_where_a_run_fails(evaluated, monkeypatch):
+    seen = []
+
+    def fail(training, *rest):
+        seen.append((training.siamese, training.siamese.sharing))
+        raise ModelError("on the way")
+
+    class Ranks(Communicator):
+        def sharing(self, network):
+            return network
+
+    data, run, _ = evaluated
+    monkeypatch.setattr("siamese_np.run.communicator", lambda reduction: Ranks())
+    monkeypatch.setattr("siamese_np.run._carried_through", fail)
+    with pytest.raises(ModelError, match="on the way"):
+        train_run(run.config, data)
+    ((siamese, shared),) = seen
+    assert shared is siamese.network and siamese.sharing is None

@@ -12,7 +12,7 @@ from siamese_np.bench.op import DIRECTIONS, NUMPY, OURS, TORCH, candidate_title,
 from siamese_np.bench.probe import DRIFT, least_seconds, peak, threads_text
 from siamese_np.errors import OptionError
 from siamese_np.ladder.operations import OPERATIONS
-from siamese_np.storage import check_output, png_mark, write_atomically
+from siamese_np.storage import check_no_file, check_output, png_mark, write_atomically
 
 PEAK, TIMES = "% of peak", "times siamese_np"  # ratios hold for one machine, which is named beside them
 ROOF, DENSE = "% of roof", "algorithmic speed-up over dense"  # see READING
@@ -74,6 +74,7 @@ def markdown(table: Table) -> list[str]:
 
 def check_folder(folder: Path, overwrite: bool = False) -> None:
     """Make `folder`, and be sure that files may be written there, before a run of minutes; OptionError if not."""
+    check_no_file(folder, "--out")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()

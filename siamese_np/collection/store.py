@@ -29,7 +29,7 @@ from siamese_np.datasets import InputForm
 from siamese_np.errors import DataError, ModelError
 from siamese_np.network import SiameseNetwork
 from siamese_np.reading import file_size, open_regular, parse_json, read_whole
-from siamese_np.storage import fingerprint, versions, write_atomically
+from siamese_np.storage import check_no_file, fingerprint, versions, write_atomically
 
 FORMAT = "siamese_np collection 1"
 EMBEDDINGS, ROWS, STATE, LOCK = "embeddings.f32", "rows.jsonl", "state.json", "lock"
@@ -114,16 +114,17 @@ class Writer:
     """
 
     def __init__(self, folder: Path, siamese: SiameseNetwork, form: InputForm) -> None:
-        self.folder, self._made = folder, not folder.exists()
+        self.folder, self._made, self._new = folder, not folder.exists(), False
         self._files: list[Any] = []
         with contextlib.ExitStack() as opened:
+            opened.callback(self._remove_empty)
             _make_folder(folder)
             opened.callback(os.close, locked(folder))
-            self._new = not (folder / STATE).exists()
-            if self._new:
+            if not (folder / STATE).exists():
                 self.state = {"format": FORMAT, "versions": versions(), **_made_by(siamese, form)}
                 self.state |= {"embedding_size": siamese.network.output_shape[0]}
                 self.state |= {"rows": 0, "row_bytes": 0, "replaced": []}
+                self._new = True
                 self._commit()
             there = Collection(folder)
             there.check_made_by(siamese, form)
@@ -147,14 +148,17 @@ class Writer:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        left = self.state["rows"] or not self._new
         with self._open:
-            if left:
+            if self.state["rows"] or not self._new:
                 self._commit()
-        if not left:  # nothing came, so there is no collection
+
+    def _remove_empty(self) -> None:
+        """Where nothing came there is no collection, and where none could be begun nothing is left of it."""
+        if self._new and not self.state["rows"]:
             for name in (EMBEDDINGS, ROWS, STATE, LOCK):
-                (self.folder / name).unlink()
-            if self._made:
+                (self.folder / name).unlink(missing_ok=True)
+        if self._made:
+            with contextlib.suppress(OSError):  # not empty
                 self.folder.rmdir()
 
     def holds(self, row: Row) -> bool:
@@ -261,8 +265,7 @@ def _reading(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _make_folder(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise DataError(f"{folder} is a file, but a collection is a folder")
+    check_no_file(folder, "a collection", DataError)
     folder.mkdir(exist_ok=True)
     left = {path.name for path in folder.iterdir()} - {LOCK}  # where a kill came before the first state
     if STATE not in left and any(not name.startswith(f".{STATE}-") for name in left):
@@ -271,7 +274,11 @@ def _make_folder(folder: Path) -> None:
 
 def locked(folder: Path) -> int:
     """The descriptor of the lock file, locked while it is open."""
-    descriptor = _open_own(folder / LOCK)
+    try:
+        descriptor = _open_own(folder / LOCK)
+    except OSError as error:
+        why = error.strerror
+        raise DataError(f"the collection {folder} cannot be written: {why}; copy it to where it can be") from None
     if not lock(descriptor):
         os.close(descriptor)
         raise DataError(f"another process is writing to {folder}")

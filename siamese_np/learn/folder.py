@@ -15,15 +15,24 @@ Progress = dict[str, dict[str, Any]]
 
 def start(folder: str | Path) -> list[Path]:
     """Write all exercise files into a new folder; OptionError if it holds anything: nothing is ever overwritten."""
+    from siamese_np.run_folder import made_folder
+    from siamese_np.storage import check_no_file
+
     folder = Path(folder)
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise OptionError(f"{folder} exists and is not an empty folder; name a new one, nothing is overwritten")
-    folder.mkdir(parents=True, exist_ok=True)
+    check_no_file(folder, "start")
     texts = {folder / exercise.file: exercise.text for exercise in exercises().values()}
-    for path, text in texts.items():
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
-    record(folder, {})
+    with made_folder(folder):
+        try:
+            for path, text in texts.items():
+                with path.open("x", encoding="utf-8") as file:
+                    file.write(text)
+            record(folder, {})
+        except BaseException:  # a full disk: start would refuse what is left
+            for path in texts:
+                path.unlink(missing_ok=True)
+            raise
     return list(texts)
 
 

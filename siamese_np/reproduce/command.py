@@ -23,8 +23,8 @@ from siamese_np.reproduce.picture import draw_record
 from siamese_np.reproduce.tables import TABLES, Job, Metrics, Row, Table
 from siamese_np.reproduce.unseen import seen_only, with_copies
 from siamese_np.run import resumed, train
-from siamese_np.run_folder import check_folder, locked, remove_leftovers
-from siamese_np.storage import check_output, png_mark, versions, write_atomically
+from siamese_np.run_folder import check_folder, locked, made_folder, remove_leftovers
+from siamese_np.storage import check_no_file, check_output, png_mark, versions, write_atomically
 from siamese_np.training import Training
 
 QUICK_EPOCHS = 2
@@ -100,6 +100,7 @@ def _quick(table: Table) -> Table:
 def _read(path: Path, quick: bool) -> dict[str, Any]:
     """What was measured so far."""
     known: dict[str, Any] = {"quick": quick, "rows": {}}
+    check_no_file(path.parent, "--out")
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
         try:
@@ -130,8 +131,7 @@ def _trained(job: Job, seed: int, dataset: Dataset, folder: Path) -> tuple[Siame
     if not job.trained:
         return SiameseNetwork(make_network(job.config.preset, seed=seed)), 0.0
     own = _folder(job, seed, folder)
-    own.mkdir(exist_ok=True)
-    with locked(own):
+    with made_folder(own), locked(own):
         remove_leftovers(own)
         training = _training(job, seed, dataset, own)
         if not train(training, own, log):
