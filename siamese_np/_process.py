@@ -1,5 +1,6 @@
 """What the process around a command brings: streams that cannot be written to, signals, other processes."""
 
+import _thread
 import codecs
 import contextlib
 import errno
@@ -11,6 +12,7 @@ import re
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
@@ -140,20 +142,25 @@ def log(line: str, keep: str = "") -> None:
 _CALLED_BY_C = ("_raw_object_cache_notify", "_raw_object_cache_getbuffer")
 
 
+_last = 0  # signal that KeyboardInterrupt was raised for
+
+
 def _interrupt(number: int, frame: Any) -> None:
-    caller = frame
+    global _last
+    _last, caller = number, frame
     while caller is not None:
         if caller.f_code.co_name in _CALLED_BY_C:
-            again = threading.Timer(0.05, _send, (number,))
-            again.daemon = True
-            again.start()
+            _thread.start_new_thread(_send, (number,))  # a Thread of Python's takes locks, which may be held here
             return
         caller = caller.f_back
     raise KeyboardInterrupt
 
 
 def _send(number: int) -> None:
-    """Give the main thread a signal; where the system can, also while it sleeps."""
+    """Give the main thread a signal in a moment; where the system can, also while it sleeps."""
+    time.sleep(0.05)
+    if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):  # the command has ended
+        return
     if hasattr(signal, "pthread_kill"):
         signal.pthread_kill(cast(int, threading.main_thread().ident), number)
     else:
@@ -167,22 +174,34 @@ _ENDING = (signal.SIG_DFL, signal.default_int_handler, _interrupt)
 def on_signal(handle: Callable[[int, Any], None] = _interrupt) -> Iterator[None]:
     """Give `handle` what would end the process: Ctrl-C, SIGTERM, and SIGHUP of a terminal that closes.
 
-    By default it is KeyboardInterrupt. What the caller of the process ignores stays ignored, as under nohup; a handler
-    of somebody else's stays too. Only the main thread may handle signals.
+    By default it is KeyboardInterrupt, which comes again where Python could not raise it, as in a ``__del__``. What the
+    caller of the process ignores stays ignored, as under nohup; a handler of somebody else's stays too. Only the main
+    thread may handle signals.
     """
-    before = {}
+    before, unraisable = {}, sys.unraisablehook
+
+    def send_again(lost: Any) -> None:
+        if lost.exc_type is KeyboardInterrupt and _last:
+            _thread.start_new_thread(_send, (_last,))
+        else:
+            unraisable(lost)
+
     if threading.current_thread() is threading.main_thread():
         numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
         before = {number: handler for number in numbers if (handler := signal.getsignal(number)) in _ENDING}
     try:
         for number in before:
             signal.signal(number, handle)
+        if before:
+            sys.unraisablehook = send_again
         yield
     except Exception as error:
         if _began_with_interrupt(error):
             raise KeyboardInterrupt from error
         raise
     finally:
+        if before:
+            sys.unraisablehook = unraisable
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -194,15 +213,24 @@ def _began_with_interrupt(error: BaseException | None) -> bool:
     return error is not None
 
 
+class Stop:
+    """Whether a signal has come. No Event: to set one takes a lock, for which a second signal meanwhile would wait."""
+
+    came = False
+
+    def is_set(self) -> bool:
+        return self.came
+
+
 @contextlib.contextmanager
-def on_interrupt() -> Iterator[threading.Event]:
-    """A first signal sets the event that is given out, so that a step is never torn; a second one ends at once."""
-    stop = threading.Event()
+def on_interrupt() -> Iterator[Stop]:
+    """A first signal sets what is given out, so that a step is never torn; a second one ends at once."""
+    stop = Stop()
 
     def handle(number: int, frame: Any) -> None:
-        if stop.is_set():
+        if stop.came:
             _interrupt(number, frame)
-        stop.set()
+        stop.came = True
 
     with on_signal(handle):
         yield stop

@@ -1,5 +1,6 @@
 """The command line from outside: files, exit statuses, JSON, and a sentence for every mistake."""
 
+import _thread
 import contextlib
 import csv
 import ctypes
@@ -26,7 +27,7 @@ from llvmlite.binding.executionengine import ExecutionEngine
 from PIL import Image
 
 from siamese_np import SiameseNetwork, load_dataset, load_model, mlp, save_model, use_kernels
-from siamese_np._process import on_signal, to_json
+from siamese_np._process import _send, on_signal, to_json
 from siamese_np.cli import _progress, main
 from siamese_np.config import TrainConfig
 from siamese_np.options import COMMANDS, parse
@@ -784,6 +785,52 @@ def test_a_signal_while_a_kernel_is_loaded_is_not_lost(name):
         ctypes.CFUNCTYPE(None)(called[name])()
         with pytest.raises(KeyboardInterrupt):
             time.sleep(5)
+
+
+class Dropped:
+    """Python cannot raise what comes in here."""
+
+    def __del__(self):
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_signal_that_python_cannot_raise_comes_again():
+    hook = sys.unraisablehook
+    with on_signal():
+        Dropped()
+        with pytest.raises(KeyboardInterrupt):
+            time.sleep(5)
+    assert sys.unraisablehook is hook
+
+
+def test_a_signal_that_comes_again_kills_nothing_once_the_command_has_ended():
+    with on_signal():
+        _thread.start_new_thread(_send, (signal.SIGTERM,))
+    time.sleep(0.2)  # where it came, this process would have ended
+
+
+def test_a_second_signal_within_the_first_does_not_hang():
+    """As of a terminal that closes: SIGHUP and SIGTERM, the second at any line of what handles the first."""
+    code = """
+import contextlib, signal, sys
+from siamese_np._process import on_interrupt
+def trace(frame, event, argument):
+    global lines
+    if frame.f_code.co_name in ("handle", "set") and event == "line":
+        lines += 1
+        if lines == second:
+            signal.raise_signal(signal.SIGTERM)
+    return trace
+for second in range(1, 9):
+    lines = 0
+    with contextlib.suppress(KeyboardInterrupt), on_interrupt() as stop:
+        sys.settrace(trace)
+        signal.raise_signal(signal.SIGHUP)
+    sys.settrace(None)
+    assert stop.is_set() and lines
+"""
+    done = subprocess.run([sys.executable, "-c", code], timeout=60, check=False)
+    assert done.returncode == 0
 
 
 def test_memory_that_is_used_up_is_told(monkeypatch, capsys):
