@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from siamese_np._checks import check_classes, check_embeddings, check_threshold, is_whole, seeded
+from siamese_np._checks import check_classes, check_embeddings, is_whole, seeded
 from siamese_np.errors import OptionError
-from siamese_np.metrics import all_pairs_metrics
+from siamese_np.metrics import all_pairs_metrics, least_square
 
 Floats = NDArray[np.float64]
 
@@ -47,32 +47,30 @@ def all_pairs_intervals(
     Returns
     -------
     dict
-        What `all_pairs_metrics` returns; `balanced_accuracy`, the mean of the shares of similar pairs below the
-        threshold and of dissimilar ones that are not; `eer_interval` and `balanced_accuracy_interval`, a list of two
-        floats each. A resample without a pair of each kind, as of a few images may come, is left out.
+        What `all_pairs_metrics` returns; `eer_interval` and `balanced_accuracy_interval`, a list of two floats each.
+        A resample without a pair of each kind, as of a few images may come, is left out.
     """
-    threshold = check_threshold(threshold)
+    limit = least_square(threshold)
     if not is_whole(resamples) or not 2 <= resamples <= MAX_RESAMPLES:
         raise OptionError(
             f"an interval needs at least 2 resamples, at most {MAX_RESAMPLES}, as a whole number, "
             f"not {resamples!r:.200}"
         )
-    metrics: dict[str, Any] = dict(all_pairs_metrics(emb, classes))
+    metrics: dict[str, Any] = dict(all_pairs_metrics(emb, classes, threshold))
     emb, own = check_embeddings("emb", emb), np.unique(check_classes(classes, text=True), return_inverse=True)[1]
     order = np.argsort(own, kind="stable")
     own, emb = own[order], emb[order].astype(np.float64)
     emb -= emb.mean(axis=0)  # so that less cancels in `_squares`
     N, rng = len(emb), seeded(np.random.default_rng, seed)
-    count = np.stack([np.ones(N, int)] + [np.bincount(rng.integers(0, N, N), minlength=N) for _ in range(resamples)], 1)
+    count = np.stack([np.bincount(rng.integers(0, N, N), minlength=N) for _ in range(resamples)], 1)
 
     rejects = np.minimum(AROUND * metrics["eer"], 1)
     near = np.quantile(_similar_squares(emb, own), 1 - rejects)
     around = np.unique(near + 1e-12 * (emb**2).sum(axis=1).max())  # beyond the rounding of `_squares`
-    far, frr = _error_rates(emb, own, np.append(around, threshold * abs(threshold)), count.astype(np.float32))
+    far, frr = _error_rates(emb, own, np.append(around, limit), count.astype(np.float32))
     balanced = 1 - (far[-1] + frr[-1]) / 2
-    metrics["balanced_accuracy"] = float(balanced[0])
     for name, values in (("eer", _crossings(far[:-1], frr[:-1])), ("balanced_accuracy", balanced)):
-        metrics[f"{name}_interval"] = np.nanpercentile(values[1:], [2.5, 97.5]).tolist()
+        metrics[f"{name}_interval"] = np.nanpercentile(values, [2.5, 97.5]).tolist()
     return metrics
 
 
@@ -117,8 +115,8 @@ def _blocks(own: NDArray[np.intp]) -> Iterator[tuple[int, int, int]]:
 
 
 def _squares(a: Floats, b: Floats) -> Floats:
-    """Squared distances (A, B), which cancel where pairs are close."""
-    return (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T
+    """Squared distances (A, B), which cancel where pairs are close; none is below 0."""
+    return np.maximum((a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T, 0)
 
 
 def _crossings(far: Floats, frr: Floats) -> Floats:

@@ -202,7 +202,7 @@ def pair_metrics(dist: ArrayLike, label: ArrayLike, threshold: float, margin: fl
     }
 
 
-def all_pairs_metrics(emb: ArrayLike, classes: ArrayLike) -> dict[str, float]:
+def all_pairs_metrics(emb: ArrayLike, classes: ArrayLike, threshold: float | None = None) -> dict[str, float]:
     """Metrics of the ROC over all N (N - 1) / 2 pairs of N embeddings, exactly.
 
     Two embeddings are similar if their classes are the same; both kinds of pairs are needed. Distances are computed
@@ -214,8 +214,10 @@ def all_pairs_metrics(emb: ArrayLike, classes: ArrayLike) -> dict[str, float]:
     Returns
     -------
     dict
-        `auc`, `eer` and `tar_at_far_1e-3`, in [0, 1], and `pairs`, their number.
+        `auc`, `eer` and `tar_at_far_1e-3`, in [0, 1], and `pairs`, their number. With a threshold, too,
+        `balanced_accuracy`: the mean of the shares of similar pairs below it and of dissimilar ones that are not.
     """
+    limit = None if threshold is None else least_square(threshold)
     emb = check_embeddings("emb", emb)
     classes = check_classes(classes, len(emb), text=True)
     N = len(emb)
@@ -245,12 +247,28 @@ def all_pairs_metrics(emb: ArrayLike, classes: ArrayLike) -> dict[str, float]:
         if eer < 0 and far[-1] >= 1 - true[-1]:
             eer = _crossing(far, true)
         tar = max(tar, float(true[far <= 1e-3].max(initial=0.0)))
-    return {
+    metrics = {
         "auc": twice_area / (2 * number[0] * number[1]),
         "eer": eer,
         "tar_at_far_1e-3": tar,
         "pairs": sum(number),
     }
+    if limit is not None:
+        accepted = [int(np.searchsorted(values, limit))] * 2
+        below, equal = np.zeros(2, np.int64), np.zeros(1, np.int64)
+        ops.pair_ranks(below, equal, np.array([limit]), emb, *ranges[1 - rarer])
+        accepted[1 - rarer] = int(below[0])
+        metrics["balanced_accuracy"] = (1 + accepted[0] / number[0] - accepted[1] / number[1]) / 2
+    return metrics
+
+
+def least_square(threshold: float) -> float:
+    """The least square whose root is not below the threshold, so that squares tell what is accepted, exactly."""
+    threshold = max(check_threshold(threshold), 0.0)
+    square = threshold * threshold
+    near = (np.nextafter(square, 0), square, np.nextafter(square, np.inf))
+    least = next(value for value in near if np.sqrt(value) >= threshold)
+    return float(min(least, np.finfo(np.float64).max))
 
 
 def nearest(query: ArrayLike, gallery: ArrayLike, k: int) -> tuple[Ints, Floats]:

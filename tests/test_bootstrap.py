@@ -90,6 +90,14 @@ def test_resamples_of_a_few_images_may_lack_a_kind():
     assert np.isfinite(found["eer_interval"] + found["balanced_accuracy_interval"]).all()
 
 
+def test_nothing_is_below_a_threshold_of_0_and_a_distance_is_not_below_itself():
+    emb, classes = np.repeat(np.random.default_rng(0).normal(size=(10, 3)), 2, axis=0), np.arange(20) // 2
+    found = all_pairs_intervals(emb, classes, 0.0, resamples=20)
+    assert [found["balanced_accuracy"], *found["balanced_accuracy_interval"]] == [0.5] * 3
+    corners = np.array([[0.0, 0], [1, 1], [5, 5], [6, 6]])  # similar pairs are sqrt(2) apart
+    assert all_pairs_intervals(corners, np.array([0, 0, 1, 1]), 2**0.5, resamples=2)["balanced_accuracy"] == 0.5
+
+
 def test_an_offset_changes_nothing():
     emb, classes = embeddings(100, spread=0.3)
     plain, moved = (all_pairs_intervals(emb + by, classes, 0.9, resamples=20) for by in (0, 1e6))

@@ -286,7 +286,10 @@ def test_all_pairs_metrics_are_those_of_the_list_of_all_pairs(data):
         with pytest.raises(ShapeError, match="both similar and dissimilar"):
             ev.all_pairs_metrics(emb, classes)
         return
-    figures = ev.all_pairs_metrics(emb, classes)
+    threshold = np.sqrt(data.draw(st.sampled_from(sorted(dist)))) + data.draw(st.sampled_from([-9, 0, 0, 9]))
+    figures = ev.all_pairs_metrics(emb, classes, threshold)
+    below = np.sqrt(dist) < threshold  # also at exactly a pair's distance, whose square may round to either side
+    assert figures["balanced_accuracy"] == pytest.approx((below[label == 0].mean() + 1 - below[label == 1].mean()) / 2)
     assert figures["pairs"] == len(dist)
     assert figures["auc"] == ev.roc_auc(dist, label)
     assert figures["eer"] == pytest.approx(ev.equal_error_rate(dist, label), abs=1e-12)
@@ -317,6 +320,13 @@ def test_all_pairs_metrics_of_rare_dissimilar_pairs_and_of_text_labels():
 def test_all_pairs_metrics_of_a_collapsed_network_are_those_of_chance():
     figures = ev.all_pairs_metrics(np.ones((700, 8)), np.arange(700) % 3)
     assert (figures["auc"], figures["eer"], figures["tar_at_far_1e-3"]) == (0.5, 0.5, 0.0)
+
+
+@pytest.mark.parametrize("threshold", [0.0, -1.0, 5e-324, 1.0, 2**0.5, 3**0.5, 1e200, np.inf])
+def test_the_least_square_is_the_first_whose_root_is_not_below_the_threshold(threshold):
+    least = ev.least_square(threshold)
+    assert np.sqrt(least) >= threshold or least == np.finfo(float).max
+    assert least == 0 or np.sqrt(np.nextafter(least, 0)) < threshold
 
 
 def test_all_pairs_are_never_held():
