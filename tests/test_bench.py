@@ -856,30 +856,6 @@ def test_pictures_are_drawn_with_any_backend(results, tmp_path):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
 
 
-def test_targets_are_read_from_the_results(results, tmp_path, capsys):
-    spec = importlib.util.spec_from_file_location("targets", ROOT / "benchmarks" / "targets.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    rows = module.targets(results)
-    assert [row.number for row in rows] == sorted(row.number for row in rows)
-    forged = json.loads(json.dumps(results))
-    task = forged["peers"]["tasks"]["mlp step, 2 pairs"]
-    forged["peers"]["peers"]["jax"] = {"title": "JAX jit", "status": "present"}
-    task["jax"] = {**task["siamese_np"], "ratio": 3.5}
-    first = module.targets(forged)[0]
-    assert (first.number, first.measured, first.reached) == (2, 3.5, True)
-    assert not first._replace(measured=1.9).reached
-    assert first._replace(measured=1.9, at_most=True).reached
-    for ratio, status, verdict in ((3.5, 0, ": reached"), (2.5, 1, ": NOT REACHED")):
-        only = {"peers": {**forged["peers"], "tasks": {"mlp step, 2 pairs": {**task, "jax": {"ratio": ratio}}}}}
-        parts = {name: forged[name] for name in ("format", "threads", "environment")}
-        (tmp_path / "benchmark.json").write_text(json.dumps({**parts, **only}))
-        assert module.main([str(tmp_path)]) == status
-        assert verdict in capsys.readouterr().out
-    assert module.main([str(tmp_path / "nothing.json")]) == 2
-    assert "there is no file" in capsys.readouterr().err
-
-
 def test_every_ratio_names_the_machine(results):
     where = f"{results['environment']['processors']} core"
     page = report.text(results)

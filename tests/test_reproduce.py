@@ -1,7 +1,7 @@
 """``siamese-np reproduce`` on few images: what is trained, kept, measured and told."""
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ from siamese_np import TrainConfig, load_dataset
 from siamese_np.cli import main
 from siamese_np.datasets import Dataset, Split
 from siamese_np.gradcheck import assert_gradients
+from siamese_np.recipes import RECIPES, recipe
 from siamese_np.reproduce import baselines, command, tables, unseen
 from siamese_np.reproduce.tables import ACCURACY, Job, Row, Table
 
@@ -49,7 +50,8 @@ def few(small_mnist, tmp_path, monkeypatch):
     def fast_table():
         return Table("a record", tables.FAST, [Row("quickly", Job("fast", TINY), tables.record)], seeds=2)
 
-    monkeypatch.setattr(command, "TABLES", {"main": main_table, "unseen": unseen_table, "fast": fast_table})
+    made = {"main": [main_table], "unseen": [unseen_table], "fast": [fast_table]}
+    monkeypatch.setattr(command, "TABLES", made)
     monkeypatch.setattr(unseen, "EPISODES", 5)
     monkeypatch.setattr(unseen, "QUERIES", 3)
     return tmp_path / "out"
@@ -58,9 +60,9 @@ def few(small_mnist, tmp_path, monkeypatch):
 @pytest.fixture
 def fewer(few, monkeypatch):
     """As `few`, with one trained row and one of none."""
-    table = command.TABLES["main"]()
+    table = command.TABLES["main"][0]()
     rows = [row for row in table.rows if row.name in ("trained", "pixels")]
-    monkeypatch.setitem(command.TABLES, "main", lambda: replace(table, rows=rows))
+    monkeypatch.setitem(command.TABLES, "main", [lambda: replace(table, rows=rows)])
     return few
 
 
@@ -123,7 +125,20 @@ def test_rows_of_other_options_or_another_way_to_measure_are_made_anew(fewer, ca
     assert capsys.readouterr().err.startswith("0 trainings and 2 measurements")
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"rows": {}}', '{"quick": false, "rows": 3}'])
+BROKEN = (
+    3,
+    {},
+    {"of": 1, "knn_accuracy": "x"},
+    {"of": 1, "seconds": [1, 2]},
+    {"of": 1, "eer_all_pairs_interval": [1]},
+)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["{", "[]", '{"rows": {}}', '{"quick": false, "rows": 3}']
+    + [json.dumps({"quick": False, "rows": {"one": row}}) for row in BROKEN],
+)
 def test_a_damaged_memory_is_told(fewer, capsys, content):
     fewer.mkdir()
     (fewer / "measured.json").write_text(content)
@@ -143,13 +158,33 @@ def test_seeds_are_checked(fewer, capsys):
 
 
 def test_the_real_tables_can_be_made():
-    made = [make() for make in tables.TABLES.values()]
+    made = [make() for makes in tables.TABLES.values() for make in makes]
     names = [command._name(table, row, 0) for table in made for row in table.rows]
     assert len(set(names)) == len(names)  # what was measured is kept by these names
     jobs = {}
     for job in (row.job for table in made for row in table.rows):
         same = (job.config, job.digits, job.trained, job.parts.__code__)
         assert jobs.setdefault(job.name, same) == same
+
+
+def test_each_trick_of_the_recipe_fast_is_left_out_in_turn():
+    whole, *changed = (row.job.config for row in tables.fast_ablations().rows)
+    usual, tricks = recipe(), recipe("fast")
+    assert whole == tricks
+    differing = {name for name in RECIPES["fast"] if getattr(usual, name) != getattr(tricks, name)} - {"epochs"}
+    left_out = [{f.name for f in fields(tricks) if getattr(one, f.name) != getattr(tricks, f.name)} for one in changed]
+    assert all(len(names) == 1 for names in left_out) and differing <= set.union(*left_out)
+
+
+def test_a_trick_is_measured_on_validation_images(few, capsys, monkeypatch):
+    row = Row("quickly", Job("fast", TINY), tables.fast_ablations().rows[0].measure)
+    table = Table("tricks", tables.FAST_ABLATION, [row], seeds=1)
+    monkeypatch.setitem(command.TABLES, "ablations", [lambda: table])
+    assert main(["reproduce", "--fast", "--ablations", "--seeds", "1", "--out", str(few), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["tables"]
+    (one,), (other,) = told["tricks"]["quickly"], told["a record"]["quickly"]
+    assert one["mean_accuracy"] == other["mean_accuracy_validation"] != other["mean_accuracy"]
+    assert one["knn_accuracy"] == other["knn_accuracy_validation"]
 
 
 def test_cross_entropy():

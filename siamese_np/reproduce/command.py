@@ -20,7 +20,7 @@ from siamese_np.network import SiameseNetwork
 from siamese_np.presets import make_network
 from siamese_np.reading import parse_json, read_whole
 from siamese_np.reproduce.picture import draw_record
-from siamese_np.reproduce.tables import TABLES, Job, Metrics, Row, Table
+from siamese_np.reproduce.tables import ACCURACY, FAST, TABLES, UNSEEN, Job, Metrics, Row, Table
 from siamese_np.reproduce.unseen import seen_only, with_copies
 from siamese_np.run import resumed, train
 from siamese_np.run_folder import check_folder, locked, made_folder, remove_leftovers
@@ -32,6 +32,7 @@ TIMED_STEPS = 5
 MAX_SEEDS = 1000
 MAX_BYTES = 1 << 22  # of measured.json, which has some 10,000
 MEASURED = 3  # to be raised where measuring changes
+NUMBERS = {key for columns in (ACCURACY, UNSEEN, FAST) for keys in columns for key in keys.split(" + ")}
 MEASURING = 10.0  # seconds that measuring a row takes, about, on two cores
 
 
@@ -42,14 +43,15 @@ def run(args: argparse.Namespace) -> tuple[int, dict[str, Any], str]:
     folder, dataset = Path(args.out), load_dataset()
     known = _read(folder / "measured.json", quick=args.quick)
     check_output(folder / "fast.png", "--out", png_mark("reproduce"), args.overwrite)
-    tables = [make() for name, make in TABLES.items() if getattr(args, name, False)] or [TABLES["main"]()]
+    chosen = [name for name in TABLES if getattr(args, name, False)] or ["main"]
+    tables = [make() for name in chosen for make in TABLES[name]]
     if args.quick:
         tables = [_quick(table) for table in tables]
     seeds = {(table.title, row.name): _seeds(args, table, row) for table in tables for row in table.rows}
     work = [
         (table, row, seed) for table in tables for row in table.rows for seed in range(seeds[table.title, row.name])
     ]
-    left = [step for step in work if known["rows"].get(_name(*step), {}).get("of") != _made_by(*step[1:])]
+    left = [step for step in work if known["rows"].get(_name(*step), {"of": None})["of"] != _made_by(*step[1:])]
     jobs = {(row.job.name, seed): row.job for _, row, seed in left if row.job.trained}
     trainings, seconds = _estimate(jobs, dataset, folder)
     seconds += MEASURING * len(left)
@@ -69,7 +71,7 @@ def run(args: argparse.Namespace) -> tuple[int, dict[str, Any], str]:
     }
     lines = "\n\n".join(_markdown(table, told[table.title], args.quick) for table in tables)
     if args.fast:
-        draw_record(folder / "fast.png", next(iter(told[TABLES["fast"]().title].values())))
+        draw_record(folder / "fast.png", next(iter(told[TABLES["fast"][0]().title].values())))
     return 0, {"quick": args.quick, "tables": told}, lines
 
 
@@ -105,7 +107,9 @@ def _read(path: Path, quick: bool) -> dict[str, Any]:
     if path.exists():
         try:
             known = parse_json(read_whole(path, MAX_BYTES), finite=False)  # of metrics, any may be NaN
-            before, _ = known["quick"], known["rows"].keys()
+            before = known["quick"]
+            for row in known["rows"].values():
+                _check(row)
         except OSError as error:
             raise DataError(f"cannot read {path}: {error.strerror}") from None
         except (ValueError, KeyError, TypeError, AttributeError):
@@ -113,6 +117,15 @@ def _read(path: Path, quick: bool) -> dict[str, Any]:
         if before != quick:
             raise OptionError(f"{path.parent} was begun {'with' if before else 'without'} --quick: use another --out")
     return known
+
+
+def _check(row: dict[str, Any]) -> None:
+    """ValueError, KeyError or TypeError if no table can be made of the row."""
+    if "of" not in row:
+        raise KeyError
+    for key, value in row.items():
+        if key in NUMBERS or key.endswith("_interval"):
+            np.array(value, float).reshape(2 if key.endswith("_interval") else ())  # null is NaN
 
 
 def _training(job: Job, seed: int, dataset: Dataset, own: Path) -> Training:
