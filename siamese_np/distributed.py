@@ -16,7 +16,8 @@ No sum depends on the number of ranks, so no bit does. MPI's own sum, ``Allreduc
 its own choosing: with it the bits are those of one number of ranks.
 
 All that ranks tell each other goes through `MPICommunicator.meet` first. A rank that has failed goes there too, and
-that is how the others know: nobody waits for a rank that never comes.
+that is how the others know: nobody waits for a rank that never comes. (Only MPI itself does, as it starts: all ranks
+must be trainings.)
 """
 
 import contextlib

@@ -157,8 +157,8 @@ def _train(sub: argparse.ArgumentParser) -> None:
         "--reduction",
         metavar="R",
         default="in-order",
-        help="how the ranks of mpiexec sum up gradients: in-order, with the same bits for any number of ranks, or "
-        "allreduce, MPI's own sum (in-order)",
+        help="how the ranks of mpiexec, which must all run train, sum up gradients: in-order, with the same bits for "
+        "any number of ranks, or allreduce, MPI's own sum (in-order)",
     )
 
 

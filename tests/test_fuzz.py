@@ -3,9 +3,11 @@
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import fuzz
+import guided_fuzz
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -77,4 +79,20 @@ def test_many_damaged_files(name):
     command = [sys.executable, str(ROOT / "tests" / "fuzz.py"), name, str(LONG)]
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
+    print(done.stdout, end="")
+
+
+def test_every_format_has_a_group_that_is_fuzzed_by_coverage():
+    assert sorted(name for group in guided_fuzz.GROUPS.values() for name in group) == sorted(fuzz.FORMATS)
+
+
+@pytest.mark.long
+@pytest.mark.skipif(find_spec("atheris") is None, reason="needs atheris")
+@pytest.mark.parametrize("group", list(guided_fuzz.GROUPS))
+def test_files_damaged_guided_by_coverage(group, tmp_path):
+    """Three minutes for each group; -s shows what was tried, reached and most."""
+    command = [sys.executable, str(ROOT / "tests" / "guided_fuzz.py"), group, "180"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     print(done.stdout, end="")

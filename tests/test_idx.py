@@ -2,6 +2,8 @@
 
 import gzip
 import struct
+import subprocess
+import sys
 import tracemalloc
 from pathlib import Path
 
@@ -168,3 +170,32 @@ def test_unreadable_file(tmp_path, monkeypatch):
     monkeypatch.setattr("builtins.open", refuse)  # the tests may run as a user who may read everything
     with pytest.raises(DataError, match=r"cannot read .*secret: Permission denied"):
         read_idx(Path(path))
+
+
+def test_the_sentences_are_the_same_where_python_leaves_assertions_out(tmp_path):
+    damaged = [
+        SMALL[:-1],
+        SMALL + b"x",
+        b"\1" + SMALL[1:],
+        header(0x0A, 3),
+        header(0x08),
+        header(0x0E, 2**32 - 1, 2**31),
+    ]
+    paths = [tmp_path / f"{i}-idx" for i in range(len(damaged))]
+    for path, content in zip(paths, damaged, strict=True):
+        path.write_bytes(content)
+    code = """
+import sys
+from siamese_np.datasets import read_idx
+for path in sys.argv[1:]:
+    try:
+        read_idx(path)
+    except Exception as error:
+        print(type(error).__name__, error)
+"""
+    said = []
+    for option in ([], ["-O"]):
+        command = [sys.executable, *option, "-c", code, *map(str, paths)]
+        said.append(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines())
+    assert said[0] == said[1] and len(said[0]) == len(damaged)
+    assert all(line.startswith(f"DataError {path}") for line, path in zip(said[0], paths, strict=True)), said

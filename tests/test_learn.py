@@ -31,6 +31,16 @@ def folder(tmp_path, monkeypatch) -> Path:
     return tmp_path / "exercises"
 
 
+def test_a_full_disk_leaves_nothing_that_start_would_refuse(tmp_path, monkeypatch):
+    def full(folder, done):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("siamese_np.learn.folder.record", full)
+    with pytest.raises(OSError, match="No space left"):
+        learn.start(tmp_path / "exercises")
+    assert not list(tmp_path.iterdir())
+
+
 def run(capsys, *arguments) -> tuple[int, str]:
     """Exit status and standard output of ``siamese-np learn``."""
     capsys.readouterr()

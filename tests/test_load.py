@@ -123,6 +123,50 @@ def test_sixteen_processes_on_one_cold_cache_get_the_same_bits(tmp_path):
     print(f"16 processes, {time.monotonic() - start:.0f} s")
 
 
+SIXTEEN = """
+import os, sys
+import numpy as np
+from siamese_np import Dense, EuclideanDistance, ReLU
+x, dense, distance = np.linspace(0, 1, 270, dtype=np.float32).reshape(9, 30), Dense(30, 20, seed=0), EuclideanDistance()
+def bits():
+    emb, _ = ReLU().forward(dense.forward(x)[0])
+    return emb.tobytes() + distance.forward(emb, emb[::-1].copy())[0].tobytes()
+ready, go = os.pipe()
+children, pipes = [], []
+for _ in range(16):  # nothing is compiled yet, so each does what a process of its own would
+    out, into = os.pipe()
+    if not (child := os.fork()):
+        os.close(go)
+        os.read(ready, 1)
+        os.write(into, bits())
+        os._exit(0)
+    os.close(into)
+    children.append(child)
+    pipes.append(out)
+os.close(go)  # all at once
+said = [open(out, "rb").read() for out in pipes]
+status = [os.waitpid(child, 0)[1] for child in children]
+assert status == [0] * 16 and len(set(said)) == 1 and said[0] == bits(), status  # read from the cache
+"""
+
+
+@forks
+@pytest.mark.long
+def test_sixteen_processes_on_a_cold_cache_twenty_times(tmp_path):
+    """Each time on a new cache, with few kernels."""
+    start = time.monotonic()
+    for turn in range(20):
+        settings = {
+            "NUMBA_CACHE_DIR": str(tmp_path / str(turn)),
+            "SIAMESE_NP_NUMBA": "private" if PRIVATE else "public",
+        }
+        command = [sys.executable, "-c", SIXTEEN]
+        done = subprocess.run(command, env={**os.environ, **settings}, capture_output=True, timeout=600, check=False)
+        assert done.returncode == 0 and not done.stderr, done.stderr
+        assert len(list((tmp_path / str(turn)).rglob("*.nbc"))) >= 3, turn
+    print(f"20 times 16 processes, {time.monotonic() - start:.0f} s")
+
+
 TRAIN_AND_EMBED = """
 import sys, time
 from siamese_np import Dataset, Split, TrainConfig, load_dataset, load_model, train_run
