@@ -8,6 +8,7 @@ import dataclasses
 import json
 import logging
 import os
+import random
 import re
 import shlex
 import shutil
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from importlib.util import find_spec
@@ -787,6 +789,16 @@ def test_a_signal_while_a_kernel_is_loaded_is_not_lost(name):
             time.sleep(5)
 
 
+SIGNALLED = """
+import signal, sys
+for name in sys.argv[1:]:
+    signal.signal(getattr(signal, name), signal.SIG_DFL)  # a shell has its background ignore some
+print("begun", file=sys.stderr, flush=True)
+from siamese_np.cli import main
+sys.exit(main(["gradcheck", "--json"]))
+"""
+
+
 class Dropped:
     """Python cannot raise what comes in here."""
 
@@ -831,6 +843,34 @@ for second in range(1, 9):
 """
     done = subprocess.run([sys.executable, "-c", code], timeout=60, check=False)
     assert done.returncode == 0
+
+
+@posix
+@pytest.mark.long
+@pytest.mark.parametrize("cold", [False, True])
+def test_every_signal_at_any_time_ends_a_command(cold, tmp_path):
+    """Forty starts, with kernels in the cache or to be compiled; -s shows how they ended."""
+    chance, told = random.Random(int(cold)), Counter()
+    names = ("SIGINT", "SIGTERM", "SIGHUP")
+    for number in range(40):
+        own = {"NUMBA_CACHE_DIR": str(tmp_path / str(number))} if cold else {}
+        command = [sys.executable, "-c", SIGNALLED, *names]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        with subprocess.Popen(command, env={**os.environ, **own}, **pipes) as process:
+            process.stderr.readline()
+            time.sleep(chance.uniform(0, 4))
+            name = names[number % 3]
+            process.send_signal(getattr(signal, name))
+            try:
+                said, log = process.communicate(timeout=20)
+            finally:
+                process.kill()
+        before_the_command = -getattr(signal, name)
+        assert process.returncode in (130, before_the_command), (name, process.returncode, log)
+        if process.returncode == 130:
+            assert "Traceback" not in log and isinstance(json.loads(said), dict), log
+        told[process.returncode] += 1
+    print(dict(told))
 
 
 def test_memory_that_is_used_up_is_told(monkeypatch, capsys):
