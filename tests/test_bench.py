@@ -904,6 +904,13 @@ def test_the_command_line_refuses_in_one_sentence(tmp_path, capsys, arguments, s
     assert says in said and said.count("\n") == 1
 
 
+def test_more_threads_than_processors_are_not_timed(monkeypatch, capsys):
+    monkeypatch.setattr(scheduler, "get_threads", lambda: 3)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    assert main(["bench", "--quick"]) == 2
+    assert "takes at most as many threads as there are processors, 2, not 3\n" in capsys.readouterr().err
+
+
 def test_a_failed_section_loses_no_other(monkeypatch, tmp_path, capsys, results):
     def run_section(name, options, say):
         if name == "peers":

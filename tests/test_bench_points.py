@@ -342,6 +342,12 @@ def test_layers_are_shown_with_what_failed(entries, tmp_path):
         "oneDNN (PyTorch, packed weights), conv2d 4x5x5x2, kernel 3x3x3, stride 2x1, pad 1x0, forward: it cannot"
         in said
     )
+    ratios = [{"nchw": {"ratio": 2.0}}, {"nchw": {"ratio": 0.5}, "packed": {"ratio": 0.7}}, {}]
+    beside = [{**entries[0], "candidates": found} for found in ratios]
+    (lead,) = report._lead(results_with(op=beside))
+    assert lead == (
+        "- forward: faster than oneDNN's fastest layout on 1 of 2 layers, 1.5 times on 1 (2 cores, one CPU model)"
+    )
     one = report.text(results_with(op=entries[:2]))
     assert "| im2col + BLAS (NumPy) " in one and "backward, 2 threads" in one
     assert report.READING in said and report.READING in one
@@ -369,6 +375,7 @@ def test_layers_are_shown_with_what_failed(entries, tmp_path):
         ("--op grid --only ladder", "--op is for the section op"),
         ("--shape 8,9", "are of an operation, which --op names"),
         ("--op dense --shape 8,x --kernel 3", "a shape is whole numbers"),
+        ("--op dense --shape 9999999,9999999 --kernel 9", "GB are free: take a smaller batch"),
         ("--op grid --peer-python /no/such/python", "must name a Python interpreter"),
     ],
 )

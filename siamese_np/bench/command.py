@@ -1,6 +1,7 @@
 """What ``siamese-np bench`` and ``siamese-np bench compare`` do; both return the exit status."""
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -25,9 +26,13 @@ def run(args: argparse.Namespace, tell: Tell) -> int:
     if numba.config.DISABLE_JIT:
         raise OptionError("the benchmark times compiled kernels: unset NUMBA_DISABLE_JIT")
     # what is wrong with the options ends the run here, not after minutes
+    if (threads := get_threads()) > (most := os.cpu_count() or threads):
+        raise OptionError(f"the benchmark takes at most as many threads as there are processors, {most}, not {threads}")
     if args.op is None and any((args.shape, args.kernel, args.stride, args.pad)):
         raise OptionError("--shape, --kernel, --stride and --pad are of an operation, which --op names")
     layers = None if args.op is None else op.parse(args.op, args.shape, args.kernel, args.stride, args.pad)
+    if layers and len(layers) == 1:
+        op.check_memory(layers[0])
     # whoever brings a shape, or a kernel, wants to see that
     only = args.only or [*(["ladder"] if args.rung else []), *(["op"] if layers else [])] or None
     wanted: dict[str, Any] = {"rung": (args.rung, ("ladder",)), "op": (layers, ("op",))}
@@ -52,7 +57,7 @@ def run(args: argparse.Namespace, tell: Tell) -> int:
         print(f"[{time.perf_counter() - start:5.0f} s] {printed(line)}", file=sys.stderr, flush=True)
 
     sizes = suite.QUICK if args.quick else suite.FULL
-    results = suite.run(sizes, get_threads(), only, args.peer_python, user_file, log, layers)
+    results = suite.run(sizes, threads, only, args.peer_python, user_file, log, layers)
     if folder is not None:
         report.write(folder, results)
         log(f"written: {folder / 'benchmark.json'}, benchmark.md and the pictures")

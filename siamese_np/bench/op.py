@@ -149,18 +149,23 @@ def parse(
     return [layer]
 
 
+def check_memory(layer: Layer) -> None:
+    """OptionError where there is too little memory for the layer."""
+    from siamese_np.bench.end_to_end import free_memory
+
+    sizes = [float(np.prod(shape, dtype=float)) for shape in (layer.shape, layer.output, layer.weights or (0,))]
+    patches = sizes[1] * sizes[2] / layer.output[-1] ** 2  # of im2col: a window of x for each pixel of the output
+    if (needed := 8 * COPIES * sum(sizes) + 8 * patches) > (free := free_memory()):
+        raise OptionError(
+            f"{layer} needs about {needed / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are free: take a smaller batch"
+        )
+
+
 class Problem:
     """The arrays of a layer, what must come out, and a kernel's arguments for both directions."""
 
     def __init__(self, layer: Layer) -> None:
-        from siamese_np.bench.end_to_end import free_memory
-
-        sizes = [float(np.prod(shape, dtype=float)) for shape in (layer.shape, layer.output, layer.weights or (0,))]
-        patches = sizes[1] * sizes[2] / layer.output[-1] ** 2  # of im2col: a window of x for each pixel of the output
-        if (needed := 8 * COPIES * sum(sizes) + 8 * patches) > (free := free_memory()):
-            raise OptionError(
-                f"{layer} needs about {needed / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are free: take a smaller batch"
-            )
+        check_memory(layer)
         rng, self.layer = np.random.default_rng(0), layer
         shapes = {"x": layer.shape, "dout": layer.output}
         if layer.weights:
@@ -232,12 +237,12 @@ def run(options: dict[str, Any], log: Log) -> list[dict[str, Any]]:
     """Verify and time the layers in ``options["layers"]``; an entry for each and each direction.
 
     ``"candidates"`` has those that were timed, with ``"ratio"`` (median over ours), ``"failed"`` why others were not.
-    Where one of several layers needs too much memory, its only entry says so in ``"skipped"``.
+    Where a layer needs too much memory, its only entry says so in ``"skipped"``.
 
     Raises
     ------
     OptionError
-        Our own result is wrong, or there is too little memory for the only layer.
+        Our own result is wrong.
     """
     threads, entries = max(options["threads"]), []
     layers = [layer_of(dict(zip(Layer._fields, fields, strict=True))) for fields in options["layers"] or GRID]
@@ -248,8 +253,6 @@ def run(options: dict[str, Any], log: Log) -> list[dict[str, Any]]:
             try:
                 problem = Problem(layer)
             except OptionError as error:
-                if len(layers) == 1:
-                    raise
                 log(f"skipped: {error}")
                 entries.append({**layer._asdict(), "skipped": str(error)})
                 continue

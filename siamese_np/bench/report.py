@@ -1,7 +1,7 @@
 """What is said of a run, in Markdown: the terminal shows the same tables as ``benchmark.md``."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -141,6 +141,12 @@ def _lead(results: dict[str, Any]) -> Iterator[str]:
     peers = results.get("peers", {"tasks": {}})
     for task, _ours, fastest, _theirs, ratio in _against_fastest(peers):
         lines.append(f"- {task}: {fastest}, the fastest peer, takes {ratio} times our time {where}")
+    for direction in DIRECTIONS:
+        beside = (_least(entry["candidates"], TORCH) for entry in timed(results) if entry["direction"] == direction)
+        if len(ratios := [ratio for ratio in beside if ratio]) > 1:
+            wins, clear = (sum(ratio >= least for ratio in ratios) for least in (1, 1.5))
+            said = f"faster than oneDNN's fastest layout on {wins} of {len(ratios)} layers, 1.5 times on {clear}"
+            lines.append(f"- {direction}: {said} {where}")
     if lines:
         yield "\n".join(lines)
 
@@ -280,12 +286,11 @@ def _op(results: dict[str, Any]) -> Iterator[Table]:
     by_layer: dict[str, list[str]] = {}
     for entry in entries:
         name, found, ours = str(layer_of(entry)), entry["candidates"], entry["candidates"][OURS]["timing"]["median"]
-        ratios = [min((found[who]["ratio"] for who in of if who in found), default=None) for of in (TORCH, [NUMPY])]
         row = by_layer.setdefault(name, [name])
-        row += [f"{1e3 * ours:.3f}", _cost(results, threads, entry, ours)[1]]
-        row += ["-" if ratio is None else f"{ratio:.2f}" for ratio in ratios]
+        row += [_cost(results, threads, entry, ours)[1], f"{1e3 * ours:.3f}"]
+        row += [f"{ratio:.2f}" if (ratio := _least(found, of)) else "-" for of in (TORCH, [NUMPY])]
     if len(by_layer) > 1:
-        each = ("ms", PEAK, f"oneDNN, {TIMES}", f"BLAS, {TIMES}")
+        each = (PEAK, "ms", f"oneDNN, {TIMES}", f"BLAS, {TIMES}")
         heads = ["layer", *(f"{direction} {what}" for direction in DIRECTIONS for what in each)]
         yield Table(f"Published layers, dense input, {threads_text(threads)}", heads, list(by_layer.values()))
         return
@@ -293,11 +298,16 @@ def _op(results: dict[str, Any]) -> Iterator[Table]:
         rows = []
         for who, peer in entry["candidates"].items():
             seconds = peer["timing"]["median"]
-            rates = [f"{entry[what] / seconds / 1e9:.3g}" for what in ("flops", "bytes")]
             share = _cost(results, threads, entry, seconds)[1] if who == OURS else "-"  # not known of theirs
-            rows.append([peer["title"], *_spread(peer), *rates, share, f"{peer['ratio']:.2f}", f"{peer['error']:.0e}"])
+            rates = (f"{rate:.3g}" if (rate := entry[what] / seconds / 1e9) else "-" for what in ("flops", "bytes"))
+            rows.append([peer["title"], share, *_spread(peer), f"{peer['ratio']:.2f}", *rates, f"{peer['error']:.0e}"])
         name = f"{layer_of(entry)}: {entry['direction']}, {threads_text(threads)}"
-        yield Table(name, ["", *SPREAD, "GFLOP/s dense-equivalent", "GB/s", PEAK, TIMES, "error"], rows)
+        yield Table(name, ["", PEAK, *SPREAD, TIMES, "GFLOP/s of the dense sums", "GB/s", "error"], rows)
+
+
+def _least(candidates: dict[str, Any], names: Iterable[str]) -> float | None:
+    """The ratio of the fastest of `names`; None where none was timed."""
+    return min((candidates[name]["ratio"] for name in names if name in candidates), default=None)
 
 
 def _spread(row: dict[str, Any]) -> list[str]:
