@@ -139,6 +139,8 @@ def main() -> None:
     parser.add_argument("--stage", choices=("make", "build", "search"), help=argparse.SUPPRESS)
     parser.add_argument("--engine", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.count < K:
+        parser.error(f"--count must be at least the {K} neighbours that are searched, not {args.count}")
     if args.stage == "make":
         print(json.dumps(make(args.folder, args.count) | _memory()))
     elif args.stage:

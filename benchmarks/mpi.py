@@ -136,5 +136,7 @@ if __name__ == "__main__":
         result = measure()
         if communicator().rank == 0:
             print(json.dumps(result))
+    elif sys.argv[1:]:
+        print(__doc__)
     else:
         main()

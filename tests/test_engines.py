@@ -281,6 +281,12 @@ def test_the_page_s_way_into_lancedb(tmp_path, monkeypatch, capsys):
     )
 
 
+def test_the_benchmark_needs_as_many_embeddings_as_neighbours():
+    command = [sys.executable, str(ROOT / "benchmarks" / "engines.py"), "--count", "9"]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.returncode == 2 and "--count must be at least the 10 neighbours" in done.stderr
+
+
 def test_the_benchmark_runs_at_a_small_size(tmp_path):
     command = [sys.executable, str(ROOT / "benchmarks" / "engines.py"), "--count", "600", "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
