@@ -23,6 +23,7 @@ _FAINT = 0.08  # range of brightness below which a picture is stretched; others 
 _BLANK_BORDER = 0.75  # least share of blank border pixels of a picture in MNIST's form; MNIST's images have 0.94
 _BLOCK = 4096  # pictures looked at together
 _SOFT = 0.1  # of full ink; below it the soft edge of a stroke is background
+_EDGE = 2  # pixels around the digit in which a stroke may have its soft edge
 _LIGHTEST = 0.5  # least maximum of a picture in MNIST's form; MNIST's images have 0.99
 _CENTRED = 0.6  # pixels from the centre to the centre of mass, at most: 0.5 in MNIST's images
 _BLACK, _DARK = 0.1, 0.02  # least share of black pixels in a picture that is only moved, and what is black
@@ -145,15 +146,16 @@ def _shifted(picture: Float) -> Float | None:
     """Light ink on black of MNIST's size, moved to its place without a change to any pixel; None if it is not that."""
     if picture.shape == (SIDE, SIDE) and _in_form(picture[np.newaxis])[0]:
         return picture
-    ink = picture > _SOFT
     if picture.max() < _LIGHTEST or (picture <= _DARK).mean() < _BLACK:
         return None
-    rows, columns = (np.flatnonzero(ink.any(axis)) for axis in (1, 0))
-    digit = picture[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    box = _bounding_box(picture)
+    digit = picture[tuple(slice(*span) for span in box)]
     if not BOX - 1 <= max(digit.shape) <= BOX or _stroke_width(digit[np.newaxis])[0] < _THIN:
         return None
-    if border_of(ink).mean() > 1 - _BLANK_BORDER and not ink_is_light(picture):
+    if border_of(picture > _SOFT).mean() > 1 - _BLANK_BORDER and not ink_is_light(picture):
         return None
+    digit = picture[tuple(slice(max(0, start - _EDGE), end + _EDGE) for start, end in box)]
+    digit = digit[tuple(slice(*span) for span in _bounding_box(digit, 0))]  # soft edges belong to it
     places = []
     for axis, length in enumerate(digit.shape):
         mass = digit.sum(1 - axis)
@@ -174,9 +176,9 @@ def _in_range(grey: ArrayLike) -> Float:
     return np.ascontiguousarray(array, np.float32)
 
 
-def _bounding_box(ink: Float) -> tuple[tuple[int, int], tuple[int, int]]:
+def _bounding_box(ink: Float, least: float = _SOFT) -> tuple[tuple[int, int], tuple[int, int]]:
     """Bounding box of the digit: first row and row past the last, first column and column past the last."""
-    rows, columns = (np.flatnonzero(ink.max(axis) > _SOFT) for axis in (1, 0))
+    rows, columns = (np.flatnonzero(ink.max(axis) > least) for axis in (1, 0))
     return (int(rows[0]), int(rows[-1]) + 1), (int(columns[0]), int(columns[-1]) + 1)
 
 
