@@ -13,7 +13,7 @@ Float = NDArray[np.float32]
 Array = NDArray[Any]
 Border = tuple[float, float, float, float]  # first row, past the last row, first column, past the last column
 
-_SMALL = 64  # pixels of the longer side at which the background is found; it has no finer details
+SMALL = 64  # pixels of the longer side at which the background is found; it has no finer details
 _WINDOW = 0.35  # of the longer side: wider than any stroke, so that no window holds ink alone
 _RING = 0.45  # of the border's length: wider than the bar of a 7 that fills its side
 _STEP = 0.3  # of the picture's range: a step of the border that high is the edge of a stroke that touches it
@@ -21,6 +21,7 @@ _LEAVES = 0.15  # of the picture's range: what leaves the border's running media
 _EDGE, _CLEAR_EDGE = 0.35, 0.5  # of the strongest steps of brightness: the edge of a sheet, and that of a stroke
 _EVEN = 0.02  # difference, as a share of the picture's range, up to which a border is of one colour
 _MARGIN = 0.25  # around what is left of a picture without its even border, as a share of its longer side
+MEDIAN_STEP = 0.95  # median of |a - b| for two normal variables of deviation 1
 _DARKEST = 0.05  # least brightness of the background that ink is divided by; below it only noise would grow
 
 
@@ -45,7 +46,7 @@ def ink_of(picture: Float) -> tuple[Float, float]:
     background = np.maximum(_background(picture), _DARKEST)
     ink = 1 - picture / background
     steps = np.concatenate((np.diff(ink[:, ::4], axis=0).ravel(), np.diff(ink[::4], axis=1).ravel()))
-    noise = float(np.median(np.abs(steps))) / 0.95  # the median of |a - b| for two normal variables of deviation 1
+    noise = float(np.median(np.abs(steps))) / MEDIAN_STEP
     return (ink - max(0, np.median(ink[::2, ::2]))).astype(np.float32), noise
 
 
@@ -77,7 +78,7 @@ def running(values: Array, size: int, choose: Callable[..., Array], axis: int) -
 
 def ink_is_light(picture: Float) -> bool:
     """Whether the ink is lighter than its background. `picture` has no even border of more than one pixel."""
-    small = resized(np.pad(picture, max(picture.shape) // 16 + 1, mode="edge"), _SMALL)
+    small = resized(np.pad(picture, max(picture.shape) // 16 + 1, mode="edge"), SMALL)
     box = _outer_edges(small, _EDGE)[1]
     if box is not None:  # a sheet on a table, if what is in it is a digit and not the inner side of a frame
         within, inner = _outer_edges(small[box], _CLEAR_EDGE)
@@ -138,7 +139,7 @@ def _largest_step(ring: Float) -> float:
 
 
 def _shortened(ring: Float) -> Float:
-    return resized(ring[np.newaxis], min(4 * _SMALL, ring.size))[0]
+    return resized(ring[np.newaxis], min(4 * SMALL, ring.size))[0]
 
 
 def _with_margin(picture: Float, margin: int) -> Float:
@@ -170,7 +171,7 @@ def _without_even_border(picture: Float, contrast: float) -> tuple[int, int, Flo
 
 def _background(picture: Float) -> Float:
     """Brightness of the paper: the closing, which fills what is darker and narrower than its window."""
-    small = resized(picture, min(_SMALL, max(picture.shape)))
+    small = resized(picture, min(SMALL, max(picture.shape)))
     size = int(_WINDOW * max(small.shape)) | 1
     return np.asarray(Image.fromarray(_closed(small, size)).resize(picture.shape[::-1], Image.Resampling.BILINEAR))
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from siamese_np.datasets.digit_ink import Border, Float, dilated, running
+from siamese_np.datasets.digit_ink import MEDIAN_STEP, SMALL, Border, Float, dilated, resized, running
 from siamese_np.errors import DataError
 
 Mask = NDArray[np.bool_]
@@ -16,6 +16,8 @@ _FAINTEST = 0.04  # least strength of ink; what is fainter comes from compressio
 _STRONG = 0.5  # of the strongest ink: each piece has a pixel that strong
 _WEAK = 0.25  # of the strongest ink: a piece goes on into what is that strong (double threshold)
 _PALE, _DENSE = 0.15, 0.85  # of full ink: what is paler is background, what is denser a stroke; noise stays in neither
+_LAG = 2  # pixels between two whose difference is texture, where the picture has 64
+_CLEAR = 6  # times as strong as that texture is a digit, at least; pencil in a photograph is 16 times, noise 5
 _ROUNDS = 6  # how often the strongest ink may turn out to be no digit
 _SMALLEST = 0.06  # least span of a digit, as a share of the picture's longer side
 
@@ -98,8 +100,9 @@ def digit_of(ink: Float, noise: float, border: Border) -> Float:
     """The digit's ink alone: about 1 in its strokes, exactly 0 elsewhere. `border` is where the picture had its border.
 
     The strongest ink is taken first. If it is no digit (a dark table, specks), it is removed, and weaker ink is tried.
+    What is left must be much stronger than the texture around it, or noise would have digits.
     """
-    ink = ink.copy()
+    given, ink = ink, ink.copy()
     floor = max(_SIGNIFICANT * noise, _FAINTEST)
     for _ in range(_ROUNDS):
         peak = max(float(ink.max()), floor / _STRONG)
@@ -109,12 +112,26 @@ def digit_of(ink: Float, noise: float, border: Border) -> Float:
         kept = _digit_among(pieces, strong, ink, border)[pieces.labels]
         if kept.any():
             full = np.quantile(ink[kept & (ink > _STRONG * peak)], 0.75)  # the middle of a stroke, not its soft edges
+            near = dilated(kept, 5)
+            if full < _CLEAR * _texture(given, near, border):
+                break
             strength = np.clip((ink / full - _PALE) / (_DENSE - _PALE), 0, 1)
-            return np.where(dilated(kept, 5), strength, 0).astype(np.float32)
+            return np.where(near, strength, 0).astype(np.float32)
         if peak * _STRONG <= floor:
             break
         ink[dilated(strong[pieces.labels])] = 0
     raise DataError("nothing on it stands out from the background")
+
+
+def _texture(ink: Float, near: Mask, border: Border) -> float:
+    """Standard deviation of the ink that is not near the digit: of a grain as coarse as strokes, no slow changes."""
+    top, bottom, left, right = (max(round(edge), 0) for edge in border)
+    coarse, used = (resized(values[top:bottom, left:right].astype(np.float32), SMALL) for values in (ink, near))
+    steps = []
+    for values, taken in ((coarse, used > 0), (coarse.T, used.T > 0)):
+        steps.append(np.abs(values[_LAG:] - values[:-_LAG])[~(taken[_LAG:] | taken[:-_LAG])])
+    away = np.concatenate(steps)
+    return float(np.median(away)) / MEDIAN_STEP if away.size else 0.0
 
 
 def _without_lines(ink: Float, weak: float, border: Border) -> Float:
