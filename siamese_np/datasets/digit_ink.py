@@ -144,19 +144,15 @@ def _shortened(ring: Float) -> Float:
 
 def _with_margin(picture: Float, margin: int) -> Float:
     """`picture` with `margin` pixels of background more on each side: what the border shows beside dark strokes."""
-    height, width = picture.shape
     ring = border_of(picture)
     half = int(_RING * ring.size) // 2
     around = np.concatenate((ring[-2 * half :], ring, ring[: 2 * half]))[:, np.newaxis]  # the border is a loop
     around = running(running(around, 2 * half + 1, np.maximum, 0), 2 * half + 1, np.minimum, 0)
-    ring = around[2 * half : 2 * half + ring.size, 0]
-    right, bottom = width - 1, width + height - 2  # where the ring has its corners
-    left = bottom + width - 1
-    outer = np.pad(picture, 1, mode="edge")
-    outer[0, 1:-1], outer[1:-1, -1] = ring[: right + 1], ring[right : bottom + 1]
-    outer[-1, 1:-1], outer[1:-1, 0] = ring[bottom : left + 1][::-1], np.append(ring[left:], ring[0])[::-1]
-    outer[0, 0], outer[0, -1], outer[-1, -1], outer[-1, 0] = ring[0], ring[right], ring[bottom], ring[left]
-    return np.pad(outer, margin - 1, mode="edge")
+    paper = picture.copy()
+    paper.flat[border_of(np.arange(picture.size).reshape(picture.shape))] = around[2 * half : 2 * half + ring.size, 0]
+    paper = np.pad(paper, margin, mode="edge")
+    paper[margin:-margin, margin:-margin] = picture
+    return paper
 
 
 def _without_even_border(picture: Float, contrast: float) -> tuple[int, int, Float]:
@@ -173,11 +169,5 @@ def _background(picture: Float) -> Float:
     """Brightness of the paper: the closing, which fills what is darker and narrower than its window."""
     small = resized(picture, min(SMALL, max(picture.shape)))
     size = int(_WINDOW * max(small.shape)) | 1
-    return np.asarray(Image.fromarray(_closed(small, size)).resize(picture.shape[::-1], Image.Resampling.BILINEAR))
-
-
-def _closed(small: Float, size: int) -> Float:
-    """The morphological closing: what is darker and narrower than a window of `size` pixels is filled."""
-    wide = np.pad(small, size, mode="edge")
-    closed = -dilated(-dilated(wide, size), size)
-    return closed[size:-size, size:-size]
+    closed = -dilated(-dilated(np.pad(small, size, mode="edge"), size), size)[size:-size, size:-size]
+    return np.asarray(Image.fromarray(closed).resize(picture.shape[::-1], Image.Resampling.BILINEAR))

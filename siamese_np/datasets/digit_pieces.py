@@ -83,17 +83,12 @@ def connected(mask: Mask) -> Pieces:
     number = number + 1
     labels = np.zeros(mask.shape, np.intp)
     labels[mask] = np.repeat(number, ends - starts)
-    row, left, right = starts // stride, starts % stride - 1, (ends - 1) % stride
+    row, left, right = starts // stride, starts % stride - 1, (ends - 1) % stride - 1
     count = number.max(initial=0) + 1
-    edges = np.full((4, count), [[height], [0], [width], [0]])
-    for choose, edge, values in (
-        (np.minimum, edges[0], row),
-        (np.maximum, edges[1], row + 1),
-        (np.minimum, edges[2], left),
-        (np.maximum, edges[3], right),
-    ):
-        choose.at(edge, number, values)
-    return Pieces(labels, *edges)
+    least = np.full((4, count), max(mask.shape))
+    for of_pieces, of_runs in zip(least, (row, -row - 1, left, -right - 1), strict=True):
+        np.minimum.at(of_pieces, number, of_runs)
+    return Pieces(labels, least[0], -least[1], least[2], -least[3])
 
 
 def digit_of(ink: Float, noise: float, border: Border) -> Float:
@@ -127,11 +122,10 @@ def _texture(ink: Float, near: Mask, border: Border) -> float:
     """Standard deviation of the ink that is not near the digit: of a grain as coarse as strokes, no slow changes."""
     top, bottom, left, right = (max(round(edge), 0) for edge in border)
     coarse, used = (resized(values[top:bottom, left:right].astype(np.float32), SMALL) for values in (ink, near))
-    steps = []
-    for values, taken in ((coarse, used > 0), (coarse.T, used.T > 0)):
-        steps.append(np.abs(values[_LAG:] - values[:-_LAG])[~(taken[_LAG:] | taken[:-_LAG])])
-    away = np.concatenate(steps)
-    return float(np.median(away)) / MEDIAN_STEP if away.size else 0.0
+    coarse = np.where(used > 0, np.nan, coarse)
+    steps = np.concatenate([np.abs(a[_LAG:] - a[:-_LAG]).ravel() for a in (coarse, coarse.T)])
+    steps = steps[np.isfinite(steps)]
+    return float(np.median(steps)) / MEDIAN_STEP if steps.size else 0.0
 
 
 def _without_lines(ink: Float, weak: float, border: Border) -> Float:
@@ -155,19 +149,13 @@ def _without_lines(ink: Float, weak: float, border: Border) -> Float:
             on &= ink < _CROSSING * np.median(ink[on & thin])
             rest = mask & ~on
             tops = np.flatnonzero(np.diff(rows.astype(np.int8)) == 1)
-            if (tops > top + _SLOPE).sum() >= 2 or not _touches(rest, (top, bottom, left, right)):
+            inner = rest[max(top + 2, 0) : bottom - 2, max(left + 2, 0) : right - 2]
+            if (tops > top + _SLOPE).sum() >= 2 or inner.sum() == rest.sum():
                 joined = running(running(rest, thick, np.maximum, 0), thick, np.minimum, 0)
                 ink = np.where(on & ~joined, 0, ink)
         ink = ink.T
         top, bottom, left, right = left, right, top, bottom
     return ink
-
-
-def _touches(mask: Mask, border: tuple[int, int, int, int]) -> bool:
-    top, bottom, left, right = border
-    inner = np.zeros_like(mask)
-    inner[max(top + 2, 0) : bottom - 2, max(left + 2, 0) : right - 2] = True
-    return bool((mask & ~inner).any())
 
 
 def _digit_among(pieces: Pieces, strong: Mask, ink: Float, border: Border) -> Mask:
@@ -188,13 +176,10 @@ def _digit_among(pieces: Pieces, strong: Mask, ink: Float, border: Border) -> Ma
         if (large & ~odd).any():
             large &= ~odd
     main = int(np.argmax(weight * large))
-    gap = np.maximum(
-        np.maximum(pieces.left[main] - pieces.right, pieces.left - pieces.right[main]),
-        np.maximum(pieces.top[main] - pieces.bottom, pieces.top - pieces.bottom[main]),
-    )
+    aside = np.maximum(pieces.left[main] - pieces.right, pieces.left - pieces.right[main])
+    gap = np.maximum(aside, np.maximum(pieces.top[main] - pieces.bottom, pieces.top - pieces.bottom[main]))
     beside = gap > np.where(solid, _NEARER, _NEAR) * span[main]
-    side_by_side = np.maximum(pieces.left[main] - pieces.right, pieces.left - pieces.right[main]) > 0
-    if (large & (gap > _NEARER * span[main]) & side_by_side & (height >= _SECOND * height[main])).any():
+    if (large & (gap > _NEARER * span[main]) & (aside > 0) & (height >= _SECOND * height[main])).any():
         raise DataError("there are several digits on it, but only one can be read: crop the picture")
     underline = flat & (pieces.top >= pieces.bottom[main]) & (width >= 0.7 * width[main])
     digit = inside & ~beside & ~underline & (weight >= _SPECK * weight[main])
@@ -221,13 +206,10 @@ def _from_outside(pieces: Pieces, border: Border) -> Mask:
     first, last = covers(rows[1]), covers(rows[-2])
     start, end = covers(rows[:, 1]), covers(rows[:, -2])
     strip = (first & ~below) | (last & ~above) | (start & ~behind) | (end & ~before) | ((first | last) & (start | end))
-    if max(rows.shape) > 2.5 * min(rows.shape):
-        strip[:] = False  # it is as slim as a 1, which fills it
+    strip &= max(rows.shape) <= 2.5 * min(rows.shape)  # or it is as slim as a 1, which fills it
     through = (above & below) | (before & behind)
-    span = pieces.span.copy()
-    span[0] = 0
-    largest = span[~touching].max(initial=0)
-    return strip | (touching & ~through & (largest >= _INSIDE * span))
+    largest = pieces.span[~touching].max(initial=0)
+    return strip | (touching & ~through & (largest >= _INSIDE * pieces.span))
 
 
 def _is_frame(pieces: Pieces, number: int, large: Mask) -> bool:

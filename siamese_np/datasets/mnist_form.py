@@ -8,7 +8,7 @@ from PIL import Image
 
 from siamese_np.datasets.digit_ink import Float, border_of, dilated, ink_is_light, ink_of, on_its_ground, resized
 from siamese_np.datasets.digit_pieces import digit_of
-from siamese_np.datasets.input_form import as_pixels, stretched
+from siamese_np.datasets.input_form import as_pixels, scaled, stretched
 from siamese_np.errors import DataError
 
 SIDE = 28
@@ -21,7 +21,6 @@ _CLOSE = 0.5  # of that picture's side: a smaller digit is looked at again, clos
 _AROUND = 0.25  # margin around the digit when it is looked at closer, as a share of its size
 _FAINT = 0.08  # range of brightness below which a picture is stretched; others keep the share of light that ink takes
 _BLANK_BORDER = 0.75  # least share of blank border pixels of a picture in MNIST's form; MNIST's images have 0.94
-_BLOCK = 4096  # pictures looked at together
 _SOFT = 0.1  # of full ink; below it the soft edge of a stroke is background
 _EDGE = 2  # pixels around the digit in which a stroke may have its soft edge
 _LIGHTEST = 0.5  # least maximum of a picture in MNIST's form; MNIST's images have 0.99
@@ -42,8 +41,8 @@ def to_mnist_form(grey: ArrayLike) -> Float:
     Parameters
     ----------
     grey : array_like (H, W)
-        Brightness, of any size; the ink may be darker or lighter than its background. Unsigned integers are
-        divided by the largest value of their type; if values are then outside [0, 1], their range becomes [0, 1].
+        Brightness, of any size and, as in `InputForm.picture`, of any range; the ink may be darker or lighter than
+        its background.
 
     Returns
     -------
@@ -56,7 +55,7 @@ def to_mnist_form(grey: ArrayLike) -> Float:
     DataError
         If `grey` is not a picture, nothing is drawn on it, or several digits side by side.
     """
-    picture = _in_range(grey)
+    picture = scaled(as_pixels(grey, (2,)))
     if min(picture.shape) < 3:
         picture = np.pad(picture, 1, mode="edge")
     for looked_at in (picture, 1 - picture):
@@ -97,19 +96,16 @@ def as_mnist_form(stack: ArrayLike) -> Float:
     array = np.asarray(stack)
     if array.ndim != 3 or array.dtype.kind not in "buif":
         raise DataError(f"pictures must be a 3-D array of numbers, not {array.dtype} of shape {array.shape}")
-    images = np.empty((len(array), SIDE, SIDE), np.float32)
-    for start in range(0, len(array), _BLOCK):
-        block = array[start : start + _BLOCK]
-        done = np.zeros(len(block), bool)
-        if block.shape[1:] == (SIDE, SIDE) and block.dtype == np.uint8:
-            scaled = np.divide(block, np.float32(255), dtype=np.float32)
-            done = _in_form(scaled)
-            images[start : start + len(block)] = scaled
-        for i in np.flatnonzero(~done):
-            try:
-                images[start + i] = to_mnist_form(block[i])
-            except DataError as error:
-                raise DataError(f"picture {start + i}: {error}") from None
+    if array.shape[1:] == (SIDE, SIDE) and array.dtype == np.uint8:
+        images = np.divide(array, np.float32(255), dtype=np.float32)
+        done = _in_form(images)
+    else:
+        images, done = np.empty((len(array), SIDE, SIDE), np.float32), np.zeros(len(array), bool)
+    for i in np.flatnonzero(~done):
+        try:
+            images[i] = to_mnist_form(array[i])
+        except DataError as error:
+            raise DataError(f"picture {i}: {error}") from None
     return images
 
 
@@ -149,8 +145,7 @@ def _shifted(picture: Float) -> Float | None:
     if picture.max() < _LIGHTEST or (picture <= _DARK).mean() < _BLACK:
         return None
     box = _bounding_box(picture)
-    digit = picture[tuple(slice(*span) for span in box)]
-    if not BOX - 1 <= max(digit.shape) <= BOX or _stroke_width(digit[np.newaxis])[0] < _THIN:
+    if max(end - start for start, end in box) > BOX:
         return None
     if border_of(picture > _SOFT).mean() > 1 - _BLANK_BORDER and not ink_is_light(picture):
         return None
@@ -163,17 +158,7 @@ def _shifted(picture: Float) -> Float | None:
         places.append(slice(min(max(start, 0), SIDE - length), min(max(start, 0), SIDE - length) + length))
     form = np.zeros((SIDE, SIDE), np.float32)
     form[places[0], places[1]] = digit
-    return form
-
-
-def _in_range(grey: ArrayLike) -> Float:
-    """`grey` as a picture in [0, 1], or a DataError."""
-    array = as_pixels(grey, (2,))
-    if array.dtype.kind == "u":
-        array = array / np.float32(np.iinfo(array.dtype).max)
-    if array.min() < 0 or array.max() > 1:
-        array = stretched(array)
-    return np.ascontiguousarray(array, np.float32)
+    return form if _in_form(form[np.newaxis])[0] else None
 
 
 def _bounding_box(ink: Float, least: float = _SOFT) -> tuple[tuple[int, int], tuple[int, int]]:
