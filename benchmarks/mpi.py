@@ -84,7 +84,11 @@ def started(ranks: int, threads: int) -> dict[str, float]:
     start = [mpiexec, "-n", str(ranks)] if ranks else []
     environment = {**os.environ, "SIAMESE_NP_THREADS": str(threads)}
     command = [*start, sys.executable, __file__, "--measure"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        why = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[-1]
+        sys.exit(f"mpi: {ranks} ranks do not run here: {why}")
     return json.loads(done.stdout)
 
 

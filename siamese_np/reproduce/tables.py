@@ -19,7 +19,8 @@ from siamese_np.datasets import Dataset
 from siamese_np.evaluation import calibrated, evaluate, measure
 from siamese_np.losses import SupConLoss
 from siamese_np.metrics import knn_accuracy, nearest
-from siamese_np.network import SiameseNetwork
+from siamese_np.network import Sequential, SiameseNetwork
+from siamese_np.presets import _blocks
 from siamese_np.recipes import recipe
 from siamese_np.reproduce.baselines import CrossEntropy, classifier, components, pixels
 from siamese_np.reproduce.unseen import COURSE, SIMILARITY, measure_unseen, seen_only
@@ -270,7 +271,14 @@ def fast_ablations() -> Table:
     }
     title = "recipe fast with one trick left out, 10,000 validation images"
     rows = _changes("fast", changed, lambda siamese, data: record(siamese, _validated(data)))
+    padded = Job("fast padded", rows[0].job.config, lambda config: {"network": _padded_slim(config.seed)})
+    rows.append(replace(rows[0], name="padded convolutions", job=padded))
     return Table(title, FAST_ABLATION, rows, seeds=10)
+
+
+def _padded_slim(seed: int) -> Sequential:
+    """The preset slim with convolutions that keep the size of their images."""
+    return _blocks("padded slim", (16, 48), 1, 64, (28, 28, 1), 32, seed, np.float32)
 
 
 def _changes(name: str, changed: Mapping[str, Mapping[str, Any]], measure: Measure) -> list[Row]:
