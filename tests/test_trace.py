@@ -22,6 +22,7 @@ from siamese_np import (
     ReLU,
     Sequential,
     SiameseNetwork,
+    cnn,
     load_model,
     mlp,
     register_layer,
@@ -313,7 +314,9 @@ def test_pairs_that_do_not_fit_are_left_out(siamese, traced, html, monkeypatch):
     kept = pages.page(siamese, [pair] * 6)
     assert 1 <= len(data_of(kept)["pairs"]) < 6 and len(kept) <= pages.MAX_BYTES
     monkeypatch.setattr(pages, "MAX_BYTES", 10_000)
-    with pytest.raises(OptionError, match="more than 10,000 bytes"):
+    assert len(data_of(pages.page(siamese, [pair] * 2))["pairs"]) == 1  # the first is shown, however large it is
+    monkeypatch.setattr(pages, "MAX_BYTES_OF_ONE", 20_000)
+    with pytest.raises(OptionError, match="more than 20,000 bytes"):
         pages.page(siamese, [pair])
 
 
@@ -747,6 +750,31 @@ def test_it_fits_the_window_and_names_its_parts(opened, width, dark):
     )
     assert nameless == []
     opened.resize(1600, 1000)
+
+
+@in_browser
+@pytest.mark.parametrize("shape", [(64, 64, 1), (40, 60, 3)])
+def test_images_of_any_size_and_colour(shape, tmp_path):
+    """Every step is shown, and the sum of a cell is its number; the page is larger than several pairs may make it."""
+    siamese = SiameseNetwork(cnn(shape, seed=0))
+    a, b = np.random.default_rng(0).random((2, *shape), np.float32)
+    traced = trace(siamese, a, b, label=1)
+    (path := tmp_path / "large.html").write_text(
+        pages.page(siamese, [Pair(traced, "large", "a", "b")]), encoding="utf-8"
+    )
+    assert path.stat().st_size > pages.MAX_BYTES
+    with browser() as page:
+        page.open(path.as_uri())
+        for step in range(page.run("STEPS.length")):
+            page.run(f"go({step})")
+        for key, way in (("out", "forward"), ("dw", "backward")):
+            wanted = traced[f"a.conv2d_1.{key}"][0 if key == "out" else ...]
+            cell = np.unravel_index(abs(wanted).argmax(), wanted.shape)
+            page.run(f"go(STEPS.findIndex((s) => s.id === 'conv2d_1' && s.pass === '{way}'))")
+            page.run(f"choose('{key}', 'a', {[int(n) for n in cell]})")
+            said = float(page.run("document.getElementById('sum').dataset.value"))
+            assert said == pytest.approx(wanted[cell], rel=1e-4)
+        assert page.errors == []
 
 
 @in_browser

@@ -9,7 +9,7 @@ from siamese_np.errors import DataError, OptionError
 from siamese_np.layer import Array
 from siamese_np.storage import check_output, load_model, write_atomically
 from siamese_np.tracing.offers import offers
-from siamese_np.tracing.page import Pair, page
+from siamese_np.tracing.page import MAX_BYTES, Pair, page
 from siamese_np.tracing.record import Trace, trace
 
 LABELS = {"similar": 0, "dissimilar": 1}
@@ -40,7 +40,8 @@ def run(args: argparse.Namespace) -> tuple[int, dict[str, Any], str]:
             pairs.append(Pair(trace(siamese, a, b, int(class_a != class_b)), offer.title, of_a, of_b))
     content = page(siamese, pairs).encode()
     write_atomically(output, content)
-    text = f"{own}\n{output}: {len(content) / 1e6:.1f} MB, open it in a browser"
+    slow = ", which takes a while" * (len(content) > MAX_BYTES)
+    text = f"{own}\n{output}: {len(content) / 1e6:.1f} MB, open it in a browser{slow}"
     if not own["ddist"][0] or not own["dist"][0]:
         why = "it is dissimilar, and beyond the margin" if own["dist"][0] else "its embeddings are equal"
         text += f"\nthis pair has no gradient: {why}; try other images, or move the sliders of the page"

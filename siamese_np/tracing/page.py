@@ -20,7 +20,8 @@ from siamese_np.pages import asset, filled
 from siamese_np.tracing.mistakes import MISTAKES, check, place, said
 from siamese_np.tracing.record import BRANCHES, Trace
 
-MAX_BYTES = 8_000_000
+MAX_BYTES = 8_000_000  # of a page of several pairs
+MAX_BYTES_OF_ONE = 100_000_000  # of a page of the first pair alone: a browser takes seconds to open it, and a GB
 
 # Of each kind of layer: the page of the textbook, and how the line begins that computes an array
 LINES = {
@@ -58,12 +59,12 @@ class Pair(NamedTuple):
 
 
 def page(siamese: SiameseNetwork, pairs: Sequence[Pair]) -> str:
-    """The page of `pairs`, of which the first must fit; later ones that would make it too large are left out.
+    """The page of `pairs`; after the first, those that would make it larger than `MAX_BYTES` are left out.
 
     Raises
     ------
     OptionError
-        The page of the first pair alone has more than `MAX_BYTES`.
+        The page of the first pair alone has more than `MAX_BYTES_OF_ONE`.
     ModelError
         A number on the way is not finite.
     """
@@ -90,17 +91,16 @@ def page(siamese: SiameseNetwork, pairs: Sequence[Pair]) -> str:
         infinite = next((name for name, array in stored.items() if not np.isfinite(array).all()), None)
         if infinite:
             raise ModelError(f"{infinite} holds NaN or infinity: the model's weights are too large for float32")
-        about, blob = _packed(stored)
-        t = pair.trace
+        (about, blob), t = _packed(stored), pair.trace
         numbers = {name: float(t[name][0]) for name in ("dist", "loss", "ddist")}
         of = {"title": pair.title, "of_a": pair.of_a, "of_b": pair.of_b, "label": t.label, "margin": t.margin}
         room -= len(blob) + len(json.dumps(about)) + 500
-        if room < 0 and not number:
+        if not number and room < MAX_BYTES - MAX_BYTES_OF_ONE:
             raise OptionError(
-                f"the page would have more than {MAX_BYTES:,} bytes: the weights and one pair of this network are too "
-                "many numbers for it"
+                f"the page would have more than {MAX_BYTES_OF_ONE:,} bytes: the weights and one pair of this network "
+                "are too many numbers for it; siamese_np.trace gives them in Python"
             )
-        if room >= 0:
+        if room >= 0 or not number:
             data["pairs"].append({**of, **numbers, "arrays": about})
             blobs.append(_blob(f"pair{len(data['pairs']) - 1}", blob))
     return _fill(data, blobs)
