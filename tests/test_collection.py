@@ -812,7 +812,7 @@ def test_the_sheet_shows_pictures_beside_what_the_network_saw(model, digits, tmp
         "search": ["search", model, picture, "--index", out, "-k", "3", "--show", png],
         "compare": ["compare", model, picture, digits / "1" / "2.png", "--show", png],
     }
-    columns, rows = {"embed": 2, "search": 5, "compare": 2}, {"embed": 5, "search": 1, "compare": 2}
+    columns, rows = {"embed": 2, "search": 8, "compare": 2}, {"embed": 5, "search": 1, "compare": 2}
     form = np.rint(255 * read_image(picture)[..., 0]).astype(np.uint8)
     for name, command in commands.items():
         assert main([str(part) for part in command]) == 0
@@ -825,6 +825,9 @@ def test_the_sheet_shows_pictures_beside_what_the_network_saw(model, digits, tmp
         np.testing.assert_array_equal(shown[2::4, 2::4], form)
         before = sheet[top : top + SIDE // 2, GAP // 2 : GAP // 2 + SIDE, 0]
         assert before[0, 0] == 255 and before.min() < 50
+        if name == "search":  # the nearest is the query itself, shown in the same way
+            hit = sheet[top : top + SIDE, GAP // 2 + 3 * (SIDE + GAP) : GAP // 2 + 3 * (SIDE + GAP) + SIDE, 0]
+            np.testing.assert_array_equal(hit, shown)
 
 
 def test_a_sheet_without_the_pictures_that_are_gone(model, digits, tmp_path, capsys):

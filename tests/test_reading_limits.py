@@ -6,7 +6,8 @@ import math
 import pytest
 from conftest import IRREGULAR, irregular_files, refusals
 
-from siamese_np.collection.pictures import count, idx_count
+from siamese_np.collection.pictures import count
+from siamese_np.datasets.idx import idx_count
 from siamese_np.errors import DataError
 from siamese_np.reading import parse_json, read_whole
 
@@ -91,6 +92,6 @@ def test_images_of_a_damaged_file_cannot_be_counted(damage, tmp_path):
     content = gzip.compress(bytes(100))
     for damaged in (content[damage], content[:10] + b"\xff" * 10):
         path.write_bytes(damaged)
-        with pytest.raises(DataError, match="images is a truncated or damaged IDX file"):
+        with pytest.raises(DataError, match="images is a truncated or damaged gzip file"):
             idx_count(str(path))
         assert count([str(path)]) is None

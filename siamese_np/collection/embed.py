@@ -14,11 +14,12 @@ import numpy as np
 from tqdm import tqdm
 
 from siamese_np._process import on_interrupt, printed
-from siamese_np.collection.pictures import count, embedded, expanded, idx_count, model_and_form, status_of
+from siamese_np.collection.pictures import count, embedded, expanded, model_and_form, status_of
 from siamese_np.collection.processes import mapped_in
 from siamese_np.collection.sheet import Sheet
 from siamese_np.collection.store import Row, Writer
 from siamese_np.datasets import Picture, read_idx, read_images
+from siamese_np.datasets.idx import idx_count
 from siamese_np.datasets.images import is_idx
 from siamese_np.errors import DataError, OptionError
 from siamese_np.network import SiameseNetwork

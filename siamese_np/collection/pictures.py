@@ -5,11 +5,9 @@ Memory does not grow with their number: each is read, embedded with at most 255 
 
 import argparse
 import glob
-import gzip
 import os
 import sys
 import time
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -20,11 +18,10 @@ from numpy.typing import NDArray
 from siamese_np._process import printed
 from siamese_np.collection.sheet import Sheet, thumbnail
 from siamese_np.datasets import InputForm, Picture, form_of
-from siamese_np.datasets.idx import GZIP_MAGIC
+from siamese_np.datasets.idx import idx_count
 from siamese_np.datasets.images import image_files, is_idx
 from siamese_np.errors import DataError
 from siamese_np.network import SiameseNetwork
-from siamese_np.reading import open_regular
 from siamese_np.storage import load_model
 
 BATCH = 256
@@ -73,18 +70,6 @@ def count(inputs: Sequence[str]) -> int | None:
 
 def _count(name: str) -> int:
     return len(image_files(name)) if os.path.isdir(name) else idx_count(name) if is_idx(name) else 1
-
-
-def idx_count(path: str) -> int:
-    """How many images an IDX file announces."""
-    try:
-        with open_regular(path) as file:
-            zipped = file.read(2) == GZIP_MAGIC
-            file.seek(0)
-            start: bytes = (gzip.GzipFile(fileobj=file) if zipped else file).read(8)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} is a truncated or damaged IDX file ({error})") from None
-    return int.from_bytes(start[4:], "big")
 
 
 def embedded(siamese: SiameseNetwork, pictures: Iterable[Picture], sheet: Sheet) -> Iterator[list[Embedded]]:

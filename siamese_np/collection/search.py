@@ -13,7 +13,7 @@ from siamese_np._process import printed
 from siamese_np.collection.engines import Engine, open_engine
 from siamese_np.collection.index import Index, ListIndex, nearest_rows, open_collection
 from siamese_np.collection.pictures import Embedded, embed_batch, embedded, expanded, model_and_form, status_of
-from siamese_np.collection.sheet import MAX_ROWS, Cell, Sheet, original
+from siamese_np.collection.sheet import MAX_COLUMNS, MAX_ROWS, Cell, Sheet, original
 from siamese_np.collection.store import Row
 from siamese_np.datasets import InputForm, Picture, read_image, read_images
 from siamese_np.distances import EuclideanDistance
@@ -30,7 +30,7 @@ def search(args: argparse.Namespace) -> Answer:
     siamese, form = model_and_form(args)
     index = open_collection(Path(args.index), siamese, form)
     engine = open_engine(index, args.engine) if args.engine else None
-    sheet = Sheet(args, ["query", "the network sees", "nearest"])
+    sheet = Sheet(args, ["query", "the network sees", "nearest", "the network sees"])
     queries, told, status = _read(siamese, args.query, form, sheet)
     threshold = None if siamese.views else siamese.threshold  # which is of single embeddings
     answers, lines = [], []
@@ -48,9 +48,12 @@ def search(args: argparse.Namespace) -> Answer:
             for (row, d), alike in zip(hits, similar, strict=True)
         ]
         answers.append(answer)
-        shown = [] if sheet.full else hits
-        cells = [(original(row.path, form.shape[2]), f"{d:.4f}  {row.class_name or ''}") for row, d in shown]
-        sheet.add([*_seen(query, _summary(answer)), *cells])
+        shown = [] if sheet.full else hits[: MAX_COLUMNS // 2 - 1]
+        cells = [*_seen(query, _summary(answer))]
+        for row, distance in shown:
+            told_of = f"{distance:.4f}  {row.class_name or ''}", os.path.basename(row.path)
+            cells += zip(original(row.path, form), told_of, strict=True)
+        sheet.add(cells)
     result = {"threshold": threshold, "queries": answers, "unreadable": told}
     result |= answers[0] if len(answers) == 1 else {}
     return status, result, "\n".join(lines + sheet.save())
@@ -82,7 +85,7 @@ def compare(args: argparse.Namespace) -> Answer:
     """How far apart two pictures are, and whether they are similar."""
     siamese, form = model_and_form(args)
     sheet = Sheet(args, ["picture", "the network sees"])
-    shown = {name: None if sheet.full else original(name, form.shape[2]) for name in (args.a, args.b)}
+    shown = {name: None if sheet.full else original(name, form)[0] for name in (args.a, args.b)}
     both = embed_batch(siamese, [Picture(name, read_image(name, form), shown[name]) for name in (args.a, args.b)])
     distance = float(EuclideanDistance().forward(both[0].emb[np.newaxis], both[1].emb[np.newaxis])[0][0])
     similar = distance < siamese.threshold

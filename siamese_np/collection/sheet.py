@@ -17,11 +17,11 @@ from siamese_np._figure import GREY, STYLE, drawn
 from siamese_np._process import printed
 from siamese_np.datasets import read_idx
 from siamese_np.datasets.images import decoded
-from siamese_np.datasets.input_form import scaled
+from siamese_np.datasets.input_form import InputForm, scaled
 from siamese_np.errors import DataError, OptionError
 from siamese_np.storage import check_output, png_mark, write_atomically
 
-MAX_ROWS, MAX_COLUMNS = 64, 12
+MAX_ROWS, MAX_COLUMNS = 64, 22
 SIDE, GAP, LINE, LINES = 112, 24, 13, 4  # pixels of a picture, between two, and of one of the lines of text below
 WIDE = 21  # characters of a line
 
@@ -90,15 +90,20 @@ def thumbnail(pixels: Any) -> NDArray[np.uint8]:
     return np.asarray(picture.resize((width, height), way))
 
 
-def original(name: str, channels: int) -> NDArray[np.uint8] | None:
-    """The picture of this name as it was, small; None where it is no longer there."""
+def original(name: str, form: InputForm) -> tuple[NDArray[np.uint8] | None, NDArray[Any] | None]:
+    """The picture of this name as it was, small, and as the network sees it; None where there is none any more."""
     try:
         if os.path.lexists(name):
-            return thumbnail(decoded(name, channels))
-        path, _, number = name.rpartition("#")
-        return thumbnail(_idx(path)[int(number)])
+            pixels: NDArray[Any] = decoded(name, form.shape[2])
+        else:
+            path, _, number = name.rpartition("#")
+            pixels = _idx(path)[int(number)]
     except (DataError, ValueError, IndexError):
-        return None
+        return None, None
+    try:
+        return thumbnail(pixels), form.picture(pixels)
+    except DataError:
+        return thumbnail(pixels), None
 
 
 _idx = lru_cache(maxsize=2)(read_idx)  # neighbours are often of one file

@@ -10,6 +10,8 @@ import math
 import os
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import IO, Any
 
 import numpy as np
@@ -47,15 +49,24 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
     name = str(as_path("an IDX file", path))
     if os.path.isdir(name):
         raise DataError(f"{name} is a folder, not an IDX file")
+    with _opened(name) as (stream, size, zipped):
+        return _parse(stream, name, size, zipped)
+
+
+def idx_count(path: str) -> int:
+    """How many images an IDX file announces."""
+    with _opened(path) as (stream, _, _):
+        return int.from_bytes(stream.read(8)[4:], "big")
+
+
+@contextmanager
+def _opened(name: str) -> Iterator[tuple[IO[bytes] | gzip.GzipFile, int, bool]]:
+    """The bytes of a file, unpacked; its size, and whether it is zipped. A DataError where it cannot be read."""
     with readable(name), open_regular(name) as file:
         zipped = file.read(2) == GZIP_MAGIC
         file.seek(0)
-        size = file_size(file)
-        if not zipped:
-            return _parse(file, name, size, zipped)
         try:
-            with gzip.GzipFile(fileobj=file) as stream:
-                return _parse(stream, name, size, zipped)
+            yield gzip.GzipFile(fileobj=file) if zipped else file, file_size(file), zipped
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise DataError(f"{name} is a truncated or damaged gzip file ({error})") from error
 
