@@ -509,6 +509,18 @@ def test_what_follows_a_sweep_has_all_threads():
         scheduler.set_threads(before)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="a script is no program there")
+@pytest.mark.parametrize("said", ["hello", "3", "[1]"])
+def test_a_peer_that_does_not_answer_in_json_is_told(tmp_path, said):
+    peers, program = suite.load_peers(), tmp_path / "python"
+    program.write_text(f"#!/bin/sh\nread command\necho '{said}'\n")
+    program.chmod(0o755)
+    process = peers.Process(peers.KNOWN["jax"], str(program), tmp_path / "job.npz", 1)
+    with pytest.raises(peers.PeerError, match=f"its answer is no JSON object but '{re.escape(said)}'"):
+        process.ask(do="hello")
+    process.close()
+
+
 @pytest.mark.parametrize(
     ("kind", "expected", "correct", "wrong", "says"),
     [

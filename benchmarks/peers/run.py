@@ -154,7 +154,10 @@ class Process:
             self._log.seek(0)
             written = self._log.read().decode(errors="replace").strip().splitlines()
             raise PeerError(written[-1] if written else f"exit status {self._process.returncode}")
-        answer: dict[str, Any] = json.loads(line)
+        try:
+            answer: dict[str, Any] = dict(json.loads(line))
+        except (TypeError, ValueError):
+            raise PeerError(f"its answer is no JSON object but {line.strip()[:80]!r}") from None
         if "failed" in answer:
             raise PeerError(answer["failed"])
         return answer
