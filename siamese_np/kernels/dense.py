@@ -8,8 +8,8 @@ Made fast by
 - listing non-zeros (simd/sparse.py) where at most half of x, or of dout, is not zero: black pixels, ReLU's zeros. With
   fewer zeros, blocks of sums in registers (simd/gemm.py) are as fast. Both give the same bits.
 
-NaN and infinity stay visible. Going forward, x is listed only where the weights it meets are finite, for 0 * NaN is
-NaN. Going backward, where the forward pass has shown them already, a zero in x or dout adds nothing, whatever it meets.
+NaN and infinity stay visible, though 0 * NaN is NaN. Going forward, blocks compute anew where a weight is not finite.
+Going backward, where the forward pass has shown them already, a zero in x or dout adds nothing, whatever it meets.
 """
 
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from siamese_np.kernels.simd.gemm import Matrix, Strided, multiply, transpose
-from siamese_np.kernels.simd.scratch import all_finite, ceil_div, clear, copy
+from siamese_np.kernels.simd.scratch import ceil_div, clear, copy
 from siamese_np.kernels.simd.sparse import SparseRows, sparse_multiply, sparse_rows
 from siamese_np.kernels.simd.vectors import load_scalar
 from siamese_np.runtime.jit import inlined, kernel
@@ -67,9 +67,8 @@ def dense_backward(dx, dw, db, dout, x, w):
     for r in range(rows.size):
         for e in range(E):
             db[e] += data[r * E + e]
-    _backward_block(
-        (dx, dw, SparseGradient(data, rows, nonzeros), x, w, is_sparse(x)), ceil_div(len(w), features_of(dx))
-    )
+    K = 2 * SIZE if len(dx) else SIZE
+    _backward_block((dx, dw, SparseGradient(data, rows, nonzeros), x, w, K, is_sparse(x)), ceil_div(len(w), K))
 
 
 @sharded
@@ -84,21 +83,20 @@ def _forward_block(out, second, x, w, half, sparse, s):
     flat_x, flat_w = x.reshape(-1), w.reshape(-1)
     sums = Matrix((out if h == 0 else second).reshape(-1), n * E + e, E)
     weights = Matrix(flat_w, d * E + e, E)
-    if sparse and all_finite(flat_w, weights.start, E, K, F):
+    if sparse:
         for m in range(M):
             clear(sums.data, sums.start + m * E, F)
-        sparse_multiply(sums, sparse_rows(Matrix(flat_x, n * D + d, D), M, K), weights, (M, K, F))
-    else:
+    if not (sparse and sparse_multiply(sums, sparse_rows(Matrix(flat_x, n * D + d, D), M, K), weights, (M, K, F))):
         multiply(sums, Strided(flat_x, n * D + d, D, 1), weights, (M, K, F), False)
 
 
 @sharded
 @inlined(arrays=True)
-def _backward_block(dx, dw, dout, x, w, sparse_x, s):
+def _backward_block(dx, dw, dout, x, w, features, sparse_x, s):
     D, E = w.shape
     N, R = len(dx), dout.rows.size
-    first = s * features_of(dx)
-    K = min(features_of(dx), D - first)
+    first = s * features
+    K = min(features, D - first)
     rows = take_rows(x, dout.rows, first, K)
     sums = Matrix(dw.reshape(-1), first * E, E)
     if sparse_x:
@@ -124,12 +122,6 @@ def _backward_block(dx, dw, dout, x, w, sparse_x, s):
                     r += 1
                 else:
                     clear(flat_dx, n * D + first, K)
-
-
-@inlined
-def features_of(dx):
-    """Input features of a shard going backward."""
-    return 2 * SIZE if len(dx) else SIZE
 
 
 @inlined

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from siamese_np.kernels.simd.scratch import ceil_div, empty_aligned
+from siamese_np.kernels.simd.scratch import all_finite, ceil_div, empty_aligned
 from siamese_np.kernels.simd.vectors import (
     LONG,
     VECTOR_BYTES,
@@ -87,37 +87,45 @@ def sparse_rows(x, M, K):
 
 @inlined(arrays=True)
 def sparse_multiply(out, x, w, shape):
-    """out (M, F) += x (M, K) @ w (K, F): `multiply` of gemm.py, for x as `SparseRows`."""
+    """out (M, F) += x (M, K) @ w (K, F): `multiply` of gemm.py, for x as `SparseRows`; whether all of w is finite."""
     F = shape[2]
     f, long, wide = 0, zeros(w.data, LONG), zeros(w.data, WIDE)
     narrow, single = zeros(w.data, 1), zeros(w.data, 0)
-    factors = empty_aligned(BLOCK * length(long), w.data)
+    factors, finite = empty_aligned(BLOCK * length(long), w.data), True
     while f + length(long) <= F:
-        _multiply_columns(out, x, w, shape, f, factors, long)
+        finite &= _multiply_columns(out, x, w, shape, f, factors, long)
         f += length(long)
     while f + length(wide) <= F:
-        _multiply_columns(out, x, w, shape, f, factors, wide)
+        finite &= _multiply_columns(out, x, w, shape, f, factors, wide)
         f += length(wide)
     while f + length(narrow) <= F:
-        _multiply_columns(out, x, w, shape, f, factors, narrow)
+        finite &= _multiply_columns(out, x, w, shape, f, factors, narrow)
         f += length(narrow)
     for rest in range(f, F):
-        _multiply_columns(out, x, w, shape, rest, factors, single)
+        finite &= _multiply_columns(out, x, w, shape, rest, factors, single)
+    return finite
 
 
 @inlined
 def _multiply_columns(out, x, w, shape, f, factors, like):
     """`sparse_multiply` for as many columns from f on as `like` has entries."""
     M, K, _ = shape
-    width, blocks = length(like), ceil_div(K, BLOCK)
+    width, blocks, check = length(like), ceil_div(K, BLOCK), like
     for b in range(blocks):
         for k in range(min(BLOCK, K - b * BLOCK)):
-            store(factors, k * width, load(w.data, w.start + (b * BLOCK + k) * w.step + f, like))
+            factor = load(w.data, w.start + (b * BLOCK + k) * w.step + f, like)
+            check = muladd(check, 0, factor)  # stays 0 unless a factor is NaN or infinite
+            store(factors, k * width, factor)
         for m in range(M):
+            first, end = load_scalar(x.start, m * blocks + b), load_scalar(x.start, m * blocks + b + 1)
+            if first == end:  # its sums need not be read: a pixel that is black in all images
+                continue
             dst = out.start + m * out.step + f
             sums = load(out.data, dst, like)
-            for e in range(load_scalar(x.start, m * blocks + b), load_scalar(x.start, m * blocks + b + 1)):
+            for e in range(first, end):
                 no_unroll()
                 row = np.int64(load_scalar(x.index, e)) * width
                 sums = muladd(sums, load_scalar(x.value, e), load(factors, row, like))
             store(out.data, dst, sums)
+    store(factors, 0, check)
+    return all_finite(factors, 0, 0, 1, width)
