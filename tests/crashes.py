@@ -261,6 +261,7 @@ def each_call(command, way, step, names):
         if run.exists():
             command.check(run)
         state = command.state(run)
+        assert status != 2 or state != "not begun" or not run.exists(), sorted(run.iterdir())
         told[state] += 1
         told["survived"] += status == 0
         command.finish(run, start)
