@@ -21,6 +21,7 @@ from PIL import EpsImagePlugin, Image, ImageDraw, ImageFilter
 
 from siamese_np import datasets
 from siamese_np.datasets import images, load_dataset, load_images
+from siamese_np.datasets.input_form import DIGIT
 from siamese_np.datasets.mnist_form import BOX, CENTRE, as_mnist_form, to_mnist_form
 from siamese_np.errors import DataError
 
@@ -173,6 +174,19 @@ def test_every_kind_of_file_gives_the_same(tmp_path, name):
     found = read_image(tmp_path / name)
     assert found.shape == (28, 28) and found.dtype == np.float32 and found.min() >= 0 and found.max() <= 1
     assert alike(found, plain) > 0.99
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])
+@pytest.mark.parametrize(("ink", "paper"), [((255, 0, 0), (0, 130, 0)), ((60, 60, 255), (82, 82, 82))])
+def test_colours_that_are_equally_bright(tmp_path, suffix, ink, paper):
+    """Brightness shows nothing of the digit, or only what rounding leaves of its edges."""
+    mask = drawing(ink=255, paper=0)
+    picture = Image.composite(Image.new("RGB", mask.size, ink), Image.new("RGB", mask.size, paper), mask)
+    assert np.ptp(np.asarray(picture.convert("L"))) <= 2
+    picture.save(tmp_path / f"p.{suffix}", quality=95)
+    plain = to_mnist_form(np.asarray(drawing()))
+    assert alike(read_image(tmp_path / f"p.{suffix}"), plain) > 0.98
+    assert alike(DIGIT.picture(np.asarray(picture))[..., 0], plain) > 0.99
 
 
 @pytest.mark.parametrize("suffix", ["png", "gif"])

@@ -17,7 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 from siamese_np._checks import as_path, found
 from siamese_np.datasets.idx import DTYPES, GZIP_MAGIC, read_idx
-from siamese_np.datasets.input_form import DIGIT, InputForm, scaled
+from siamese_np.datasets.input_form import DIGIT, EVEN, InputForm, scaled, with_channels
 from siamese_np.datasets.mnist_form import as_mnist_form
 from siamese_np.errors import DataError, OptionError
 from siamese_np.reading import file_size, open_regular
@@ -213,7 +213,8 @@ def read_image(path: str | os.PathLike[str], form: InputForm = DIGIT) -> Float:
         A file in any of the formats AVIF, BMP, GIF, JPEG, JPEG 2000, PNG, PPM, TGA, TIFF and WebP, of any mode and
         size; for MNIST's form dark ink on light paper or light ink on dark. Transparent pixels are taken for
         background: the paper's colour, or, where only ink is visible, black or white, whichever contrasts more. Only
-        the first frame of an animation is read. EXIF orientation is applied.
+        the first frame of an animation is read. EXIF orientation is applied. Of colours that are equally bright, a
+        grey form shows the channel in which they differ most.
     form : InputForm
         Of a model: its ``input_form``.
 
@@ -248,8 +249,13 @@ def decoded(name: str, channels: int) -> Float:
     if os.path.isdir(name):
         raise DataError(f"{name} is a folder, but one image file is needed")
     with open_image(name) as (image, size):
+        coloured = _may_have_colour(image)  # asked first: a JPEG is then decoded as grey
         light = _light_of(image, size, channels)
-    return light if channels == 3 else light[..., 0]
+    if channels == 3:
+        return light
+    if coloured and np.ptp(light) < EVEN:  # what is seen may differ in colour alone
+        light = with_channels(decoded(name, 3), 1)
+    return light[..., 0]
 
 
 def header(name: str) -> tuple[tuple[int, int], bool]:
@@ -258,7 +264,11 @@ def header(name: str) -> tuple[tuple[int, int], bool]:
         _check_size(image, size)
         turned = image.format in ("JPEG", "WEBP") and image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
         shape = image.size if turned else image.size[::-1]
-        return shape, image.mode not in ("1", "L", "LA", "La", "F") and image.mode[0] != "I"
+        return shape, _may_have_colour(image)
+
+
+def _may_have_colour(image: Image.Image) -> bool:
+    return image.mode not in ("1", "L", "LA", "La", "F") and image.mode[0] != "I"
 
 
 @contextmanager

@@ -18,6 +18,8 @@ Float = NDArray[np.float32]
 KINDS = ("digit", "resize", "as-is")
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # brightness of red, green and blue (ITU-R BT.601), as in Pillow
+EVEN = 0.02  # range of brightness below which a coloured picture shows at most a difference in colour
+_COLOURED = 0.2  # least range of a channel that shows one
 _NEAR = 0.15  # of a level: brightness that is of the background
 _EXACT = 0.02  # up to this a background has its level already
 _CONTENT = 0.1  # least difference from the background
@@ -214,6 +216,8 @@ def stretched(array: NDArray[Any]) -> Float:
 def with_channels(picture: Float, channels: int) -> Float:
     """A picture (h, w) or (h, w, C) with this many channels, C-contiguous: colour becomes brightness, grey is repeated.
 
+    Where colours are equally bright, the channel in which they differ most is taken for brightness.
+
     DataError where the picture has neither 1 nor 3 channels, nor as many as are wanted.
     """
     if picture.ndim == 2:
@@ -222,7 +226,12 @@ def with_channels(picture: Float, channels: int) -> Float:
         return np.ascontiguousarray(picture)
     if {picture.shape[2], channels} != {1, 3}:
         raise DataError(f"it has {picture.shape[2]} channels, but the model takes {channels}")
-    return np.repeat(picture, 3, axis=2) if channels == 3 else _grey(picture)[..., np.newaxis]
+    if channels == 3:
+        return np.repeat(picture, 3, axis=2)
+    grey, ranges = _grey(picture), np.ptp(picture, axis=(0, 1))
+    if np.ptp(grey) < EVEN and ranges.max() >= _COLOURED:
+        grey = picture[..., ranges.argmax()]
+    return np.ascontiguousarray(grey[..., np.newaxis])
 
 
 def _are_digits(images: Float) -> bool:
