@@ -139,7 +139,7 @@ def test_where_nothing_can_be_read_nothing_is_written(model, digits, tmp_path, c
     for out in (tmp_path / "collection", tmp_path / "e.csv"):
         assert "bad.png is not an image file" in mistake(capsys, "embed", model, digits / "bad.png", "-o", out)
         both = [digits / "bad.png", digits / "absent.png"]
-        assert "nor can the other 1" in mistake(capsys, "embed", model, *both, "-o", out)
+        assert "nor can the other one be used" in mistake(capsys, "embed", model, *both, "-o", out)
         assert not out.exists()
 
 

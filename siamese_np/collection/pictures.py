@@ -98,7 +98,8 @@ def status_of(unreadable: Sequence[Picture], used: int) -> tuple[int, list[dict[
     DataError where none was used.
     """
     if not used:
-        more = f" (nor can the other {len(unreadable) - 1} be used)" if len(unreadable) > 1 else ""
+        others = len(unreadable) - 1
+        more = f" (nor can the other {others if others > 1 else 'one'} be used)" if others > 0 else ""
         raise DataError(f"{unreadable[0].error}{more}" if unreadable else "there is nothing to read: no input is named")
     for picture in unreadable:
         print(f"siamese-np: skipped: {printed(str(picture.error))}", file=sys.stderr)
