@@ -190,22 +190,33 @@ def _parsed(path: str, lines: Iterator[str]) -> tuple[NDArray[Any], list[str]]:
     blocks: list[NDArray[Any]] = []
     labels: list[str] = []
     while block := list(islice(lines, max(1, min(_BLOCK, _BLOCK_FIELDS // len(header))))):
-        where = f"{path}, after {len(labels)} pictures:"
-        try:
-            values = np.loadtxt(block, np.float32, delimiter=",", usecols=pixels, ndmin=2, comments=None)
-            widths = {line.count(",") + 1 for line in block}
-        except ValueError as error:
-            raise DataError(f"{where} {one_line(error).split(';')[0]}") from None
-        if widths != {len(header)}:
-            raise DataError(
-                f"{where} a row has {(widths - {len(header)}).pop()} columns, but the first has {len(header)}"
-            )
+        values = _pixels(path, block, len(labels), len(header), pixels)
         whole = values.min() >= 0 and values.max() <= 255 and (values == np.rint(values)).all()
         blocks.append(values.astype(np.uint8) if whole else values)
         labels += [line.split(",", column + 1)[column].strip().strip('"') for line in block]
     if not labels:
         raise DataError(f"{path} holds no picture, only its header")
     return np.concatenate(blocks), labels
+
+
+def _pixels(path: str, block: list[str], before: int, width: int, columns: list[int]) -> NDArray[np.float32]:
+    """The pixels in these columns of a block of rows, each `width` columns wide, with so many rows before it."""
+    for number, line in enumerate(block, before + 1):
+        if line.count(",") + 1 != width:
+            raise DataError(
+                f"{path}, picture {number}: its row has {line.count(',') + 1} columns, but the first has {width}"
+            )
+
+    def parsed(lines: list[str]) -> NDArray[np.float32]:
+        return np.loadtxt(lines, np.float32, delimiter=",", usecols=columns, ndmin=2, comments=None)
+
+    try:
+        return parsed(block)
+    except ValueError as error:
+        if len(block) > 1:  # once more row by row, which finds the one
+            for number, line in enumerate(block, before):
+                _pixels(path, [line], number, width, columns)
+        raise DataError(f"{path}, picture {before + 1}: {one_line(error).split(' at row ')[0]}") from None
 
 
 def _is_number(text: str) -> bool:
