@@ -12,10 +12,11 @@ import numpy as np
 from siamese_np._process import printed
 from siamese_np.collection.engines import Engine, open_engine
 from siamese_np.collection.index import Index, ListIndex, nearest_rows, open_collection
-from siamese_np.collection.pictures import Embedded, embed_batch, embedded, expanded, model_and_form, status_of
+from siamese_np.collection.pictures import Embedded, embedded, expanded, model_and_form, status_of
 from siamese_np.collection.sheet import MAX_COLUMNS, MAX_ROWS, Cell, Sheet, original
 from siamese_np.collection.store import Row
-from siamese_np.datasets import InputForm, Picture, read_image, read_images
+from siamese_np.datasets import InputForm, Picture, read_images
+from siamese_np.datasets.images import read_picture
 from siamese_np.distances import EuclideanDistance
 from siamese_np.errors import DataError, ModelError
 from siamese_np.network import SiameseNetwork
@@ -85,8 +86,8 @@ def compare(args: argparse.Namespace) -> Answer:
     """How far apart two pictures are, and whether they are similar."""
     siamese, form = model_and_form(args)
     sheet = Sheet(args, ["picture", "the network sees"])
-    shown = {name: None if sheet.full else original(name, form)[0] for name in (args.a, args.b)}
-    both = embed_batch(siamese, [Picture(name, read_image(name, form), shown[name]) for name in (args.a, args.b)])
+    pictures = (read_picture(name, form) for name in (args.a, args.b))
+    both = [one for batch in embedded(siamese, pictures, sheet) for one in batch]
     distance = float(EuclideanDistance().forward(both[0].emb[np.newaxis], both[1].emb[np.newaxis])[0][0])
     similar = distance < siamese.threshold
     result: dict[str, Any] = {"distance": distance, "threshold": siamese.threshold, "similar": similar}

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import islice
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -191,7 +191,7 @@ def _if_listed(picture: Picture, form: InputForm) -> Picture:
     if picture.image is not None or picture.error is not None:
         return picture
     try:
-        return _read(picture.name, form)._replace(class_name=picture.class_name)
+        return read_picture(picture.name, form)._replace(class_name=picture.class_name)
     except DataError as error:
         return picture._replace(error=str(error))
 
@@ -230,11 +230,11 @@ def read_image(path: str | os.PathLike[str], form: InputForm = DIGIT) -> Float:
         (about 179 million), more than 40 million in less than 0.01 bytes each, or one side more than 100 times as
         long as the other.
     """
-    image: Any = _read(str(as_path("a picture", path)), form).image
-    return image
+    return cast(Float, read_picture(str(as_path("a picture", path)), form).image)
 
 
-def _read(name: str, form: InputForm) -> Picture:
+def read_picture(name: str, form: InputForm) -> Picture:
+    """As `read_image`, with the picture as it was decoded."""
     original = decoded(name, form.shape[2])
     return Picture(name, _in_form(original, form, name), original)
 
