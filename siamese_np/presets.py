@@ -36,7 +36,7 @@ def cnn(
     >>> cnn(seed=0).output_shape, cnn((8, 8, 3), embedding_size=16).input_shape
     ((64,), (8, 8, 3))
     """
-    return _blocks("cnn", (32, 64), 1, 128, input_shape, embedding_size, seed, dtype)
+    return blocks("cnn", (32, 64), 1, 128, input_shape, embedding_size, seed, dtype)
 
 
 def cnn3(
@@ -49,7 +49,7 @@ def cnn3(
 
     Parameters are those of `cnn`.
     """
-    return _blocks("cnn3", (32, 64, 128), 1, 128, input_shape, embedding_size, seed, dtype)
+    return blocks("cnn3", (32, 64, 128), 1, 128, input_shape, embedding_size, seed, dtype)
 
 
 def slim(
@@ -62,7 +62,7 @@ def slim(
 
     Parameters are those of `cnn`.
     """
-    return _blocks("slim", (16, 48), 0, 64, input_shape, embedding_size, seed, dtype)
+    return blocks("slim", (16, 48), 0, 64, input_shape, embedding_size, seed, dtype)
 
 
 def mlp(
@@ -98,7 +98,7 @@ def _check_preset(preset: Any) -> None:
         raise OptionError(f"there is no preset {preset!r:.200}; choose one of {', '.join(sorted(PRESETS))}")
 
 
-def _blocks(
+def blocks(
     name: str,
     filters: Sequence[int],
     pad: int,

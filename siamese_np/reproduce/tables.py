@@ -20,7 +20,7 @@ from siamese_np.evaluation import calibrated, evaluate, measure
 from siamese_np.losses import SupConLoss
 from siamese_np.metrics import knn_accuracy, nearest
 from siamese_np.network import Sequential, SiameseNetwork
-from siamese_np.presets import _blocks
+from siamese_np.presets import blocks
 from siamese_np.recipes import recipe
 from siamese_np.reproduce.baselines import CrossEntropy, classifier, components, pixels
 from siamese_np.reproduce.unseen import COURSE, SIMILARITY, measure_unseen, seen_only
@@ -278,7 +278,7 @@ def fast_ablations() -> Table:
 
 def _padded_slim(seed: int) -> Sequential:
     """The preset slim with convolutions that keep the size of their images."""
-    return _blocks("padded slim", (16, 48), 1, 64, (28, 28, 1), 32, seed, np.float32)
+    return blocks("padded slim", (16, 48), 1, 64, (28, 28, 1), 32, seed, np.float32)
 
 
 def _changes(name: str, changed: Mapping[str, Mapping[str, Any]], measure: Measure) -> list[Row]:

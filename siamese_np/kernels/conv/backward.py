@@ -5,8 +5,8 @@ Made fast by going the way that suits dout and x:
 - else, for 3x3 windows with stride 1 and several channels, with fewer multiplications (winograd.py);
 - else by products of matrices, which run in registers (blocks.py): with the windows of some pixels as rows, and their
   gradients as rows, dw = windows.T @ gradients, and gradients @ w.T is what the windows get back. So do sparse
-  gradients where rows of windows are too short for lists, as in the first layer; there pixels that saw only black are
-  left out.
+  gradients where rows of windows are too short for lists, as in the first layer; there the black margins are left
+  out.
 
 A batch is cut into the same shards for any number of threads, whose dw are added in order: the same bits.
 """
@@ -24,7 +24,7 @@ from siamese_np.kernels.conv.geometry import (
     find_edges,
     geometry_of,
     images_of,
-    is_black,
+    outer_edges,
     pad_image,
     unpad_image,
 )
@@ -119,11 +119,8 @@ def _backward_windows(grads, dout, argmax, x, filters, geometry, shard):
     windows, rows = np.empty(MANY_ROWS + row, np.int64), empty_aligned((MANY_ROWS + row) * KP, flat)
     gradients, block = zeros_aligned((MANY_ROWS + row) * FP, flat), empty_block(flat)
     padded, dpadded = empty_padded(x, 0, geometry, flat), empty_padded(x, 0, geometry, flat)
-    db, dw, edges = (
-        shards_db[shard * F : (shard + 1) * F],
-        Matrix(shards_dw, shard * K * FP, FP),
-        empty_edges(x, geometry),
-    )
+    db, dw = shards_db[shard * F : (shard + 1) * F], Matrix(shards_dw, shard * K * FP, FP)
+    edges = empty_edges(x, geometry)
     clear(shards_dw, dw.start, K * FP)
     for n in images_of(shard, len(x)):
         add_biases(db, dout, argmax, n)
@@ -135,9 +132,10 @@ def _backward_windows(grads, dout, argmax, x, filters, geometry, shard):
         for i in range(OH):
             for t in range(pool**2):
                 r = (i * pool + t // pool) * geometry.down
+                left, right = outer_edges(edges, r, r + geometry.KH)
                 for j in range(OW):
                     column = (j * pool + t % pool) * geometry.right
-                    if len(dx) or not is_black(edges, r, r + geometry.KH, column, column + geometry.width):
+                    if len(dx) or left - geometry.width < column < right:
                         windows[count] = r * geometry.line + column
                         copy_selected(gradients, count * FP, flat, argmax, ((n * OH + i) * OW + j) * F, F, t)
                         count += 1

@@ -25,7 +25,7 @@ from siamese_np.kernels.conv.geometry import (
     find_edges,
     geometry_of,
     images_of,
-    is_black,
+    outer_edges,
     pad_image,
 )
 from siamese_np.kernels.conv.winograd import convolve_tiles, transform_weights, winograd_pays
@@ -106,7 +106,8 @@ def windows_of(tile, i, j, geometry, edges, filters):
     """The `Windows` of tile (i, j); without rows if all they see is black (0 * NaN is NaN, so weights count, too)."""
     row, column = 2 * i * geometry.down, 2 * j * geometry.right
     down, right = geometry.down if tile.below else 0, geometry.right if tile.right else 0
-    black = filters.finite and is_black(edges, row, row + down + geometry.KH, column, column + right + geometry.width)
+    first, last = outer_edges(edges, row, row + down + geometry.KH)
+    black = filters.finite and (column + right + geometry.width <= first or column >= last)
     return Windows(row * geometry.line + column, right, down * geometry.line, 0 if black else geometry.KH)
 
 

@@ -100,12 +100,12 @@ def find_edges(edges, x, geometry):
 
 
 @inlined
-def is_black(edges, top, bottom, left, right):
-    """Whether rows top to bottom - 1 are 0 from entry left to right - 1, as the edges tell."""
-    for r in range(top, bottom):  # noqa: SIM110  (compiled code knows no generators)
-        if edges[r, 0] < right and edges[r, 1] > left:
-            return False
-    return True
+def outer_edges(edges, top, bottom):
+    """The leftmost and the rightmost edge of rows top to bottom - 1: all beyond is black."""
+    left, right = edges[top, 0], edges[top, 1]
+    for r in range(top + 1, bottom):
+        left, right = min(left, edges[r, 0]), max(right, edges[r, 1])
+    return left, right
 
 
 @inlined
