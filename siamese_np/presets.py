@@ -62,7 +62,7 @@ def slim(
 
     Parameters are those of `cnn`.
     """
-    return blocks("slim", (16, 48), 0, 64, input_shape, embedding_size, seed, dtype)
+    return blocks("slim", (16, 48), 0, 128, input_shape, embedding_size, seed, dtype)
 
 
 def mlp(

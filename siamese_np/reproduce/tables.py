@@ -278,7 +278,7 @@ def fast_ablations() -> Table:
 
 def _padded_slim(seed: int) -> Sequential:
     """The preset slim with convolutions that keep the size of their images."""
-    return blocks("padded slim", (16, 48), 1, 64, (28, 28, 1), 32, seed, np.float32)
+    return blocks("padded slim", (16, 48), 1, 128, (28, 28, 1), 32, seed, np.float32)
 
 
 def _changes(name: str, changed: Mapping[str, Mapping[str, Any]], measure: Measure) -> list[Row]:
