@@ -4,7 +4,8 @@ Those of MNIST are shipped as a file, with its checksum, so that others can eval
 package or its random numbers: ``datasets/mnist_data/evaluation_pairs.npz``. For the ``test`` and the ``validation``
 images (the last 10,000 training images) it holds ``PART_pairs`` (P, 2), the numbers of the two images within their
 part, and ``PART_label`` (P,), 0 = similar, 1 = dissimilar; ``PART_confusable_pairs`` and ``PART_confusable_label``
-likewise.
+likewise, where dissimilar are digits that look alike (4 and 9, 3 and 5, 7 and 9, 3 and 8).
+``tests/test_evaluation_pairs.py`` draws all of them anew.
 """
 
 import hashlib
@@ -31,7 +32,6 @@ CLASSES_SHA256 = {
     "2fd8de6bdb8d11780b4b96dc57847bcfe6953f7c32aa48bfcd8237c3b7847243": "test",
     "bfddcd2fec1923668512623a71a47033ec687581bc04ac5708c8857aa0193630": "validation",
 }
-CONFUSABLE = {3: (5, 8), 4: (9,), 5: (3,), 7: (9,), 8: (3,), 9: (4, 7)}  # digits, and those that look most like them
 
 
 def mnist_part(classes: ArrayLike) -> str | None:
@@ -42,39 +42,6 @@ def mnist_part(classes: ArrayLike) -> str | None:
 def evaluation_pairs(classes: ArrayLike) -> Pairs:
     """`random_pairs` of the classes, drawn with a fixed seed: one similar and one dissimilar pair for each image."""
     return random_pairs(classes, np.random.default_rng(EVALUATION_SEED))
-
-
-def confusable_pairs(classes: ArrayLike) -> Pairs:
-    """One similar pair, and one with a digit that looks alike (4 and 9, 3 and 5, 7 and 9, 3 and 8), for each image.
-
-    Images of 0, 1, 2 and 6 are left out. The seed is fixed.
-
-    Returns
-    -------
-    pairs : (2 M, 2) array of int64
-        Of M images; numbers into `classes`, never the same image twice.
-    label : (2 M,) array of int64
-        0 = similar, 1 = dissimilar.
-
-    Raises
-    ------
-    DataError
-        A digit has fewer than two images.
-    """
-    classes, rng = check_classes(classes), np.random.default_rng(EVALUATION_SEED)
-    images = {digit: np.flatnonzero(classes == digit) for digit in CONFUSABLE}
-    if scarce := [digit for digit, own in images.items() if len(own) < 2]:
-        raise DataError(
-            f"confusable pairs need at least two images of each of 3, 4, 5, 7, 8 and 9; {scarce[0]} has fewer"
-        )
-    pairs, label = [], []
-    for digit, own in images.items():
-        similar = own[(np.arange(len(own)) + rng.integers(1, len(own), len(own))) % len(own)]
-        dissimilar = rng.choice(np.concatenate([images[other] for other in CONFUSABLE[digit]]), len(own))
-        pairs += [np.stack([own, similar], axis=1), np.stack([own, dissimilar], axis=1)]
-        label += [np.zeros(len(own), np.int64), np.ones(len(own), np.int64)]
-    order = rng.permutation(sum(map(len, label)))
-    return np.concatenate(pairs)[order], np.concatenate(label)[order]
 
 
 def load_evaluation_pairs(part: str = "test", confusable: bool = False, file: str | Path = FILE) -> Pairs:

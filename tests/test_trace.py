@@ -210,13 +210,27 @@ def test_what_is_wrong_is_told(siamese, change, error, words):
         trace(**{"siamese": siamese, "a": a, "b": b, **change})
 
 
-def test_a_user_s_layer_has_no_page_in_the_textbook():
-    class Mine(ReLU):
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_user_s_layer_runs_itself_and_is_left_as_it_was(dtype):
+    class Mine(Dense):
         pass
 
-    network = Sequential([Flatten(), Mine(), Dense(4, 2, seed=0)], (2, 2, 1))
-    with pytest.raises(OptionError, match=r"layer 1, Mine\(\), has no page in the textbook"):
-        trace(SiameseNetwork(network), np.ones((2, 2), np.float32), np.ones((2, 2), np.float32))
+    def siamese(kind):
+        return SiameseNetwork(
+            Sequential([Flatten(), kind(4, 3, seed=1, dtype=dtype), Dense(3, 2, seed=0, dtype=dtype)], (2, 2, 1))
+        )
+
+    a, b = np.random.default_rng(0).random((2, 2, 2), np.float32)
+    mine, plain = siamese(Mine), siamese(Dense)
+    mine.network.grads[:] = 5
+    t, expected = trace(mine, a, b, 0), trace(plain, a, b, 0)
+    names = [name.replace("dense_2", "dense_1").replace("mine_1", "dense_1") for name in t]
+    assert len(t) == len(expected) and set(names) <= set(expected)
+    for of in ("x", "out", "dout", "dx", "dw", "db"):
+        np.testing.assert_allclose(t[f"b.mine_1.{of}"], expected[f"b.dense_1.{of}"], rtol=1e-5)
+        assert t[f"b.mine_1.{of}"].dtype == np.float32
+    np.testing.assert_array_equal(t["shared.mine_1.dw"], t["a.mine_1.dw"] + t["b.mine_1.dw"])
+    assert (mine.network.grads == 5).all() and "mine_1.out" in repr(t)
 
 
 # --- Planted mistakes -------------------------------------------------------------------------------------------
@@ -432,7 +446,7 @@ def test_one_sentence_and_status_2(model, tmp_path, capsys):
         ([tmp_path / "none.npz", "0", "1"], "none.npz"),
         ([tmp_path / "foreign.npz", "0", "1"], "damaged or not a file that siamese_np wrote"),
         ([other, "0", "1"], "the model does not say what it was trained on; name the data to use (--data)"),
-        ([own, "0", "1"], "layer 1, Doubled(), has no page in the textbook"),
+        ([own, "0", "1"], "doubled_1, Doubled(), has no page in the textbook"),
         ([model, "0", "10000"], "test images 0 to 9999, not 10000"),
         ([model, "-1", "0"], "test images 0 to 9999, not -1"),
         ([model, "0", tmp_path / "none.png"], "there is no file"),

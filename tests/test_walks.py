@@ -107,7 +107,7 @@ ROOMS = {
     "gradient checker": (6_010, "gradcheck"),
     "benchmark and ladder": (3_015, "bench", "ladder"),
     "measurements and pictures": (
-        1_610,
+        1_580,
         "metrics.py",
         "bootstrap.py",
         "evaluation.py",
@@ -136,7 +136,7 @@ ROOMS = {
     "for other tools": (370, "estimator.py", "projector.py"),
     "accuracy tables": (720, "reproduce"),
     "report": (390, "report", "pages"),
-    "trace and learn": (1_685, "learn", "tracing", "ledger.py"),
+    "trace and learn": (1_715, "learn", "tracing", "ledger.py"),
     "benchmarks": (2_130, str(Path(__file__).parent.parent / "benchmarks")),
 }
 ALL = 29_655  # of the package

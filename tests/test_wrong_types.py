@@ -504,7 +504,6 @@ def calls():
     )
     for name in ("mnist_part", "evaluation_pairs"):
         yield f"evaluation_pairs.{name}", getattr(evaluation_pairs, name), {"classes": CLASSES}
-    yield "evaluation_pairs.confusable_pairs", evaluation_pairs.confusable_pairs, {"classes": np.arange(20) % 10}
     yield (
         "evaluation_pairs.load_evaluation_pairs",
         evaluation_pairs.load_evaluation_pairs,

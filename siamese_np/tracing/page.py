@@ -18,7 +18,7 @@ from siamese_np.ledger import flops
 from siamese_np.network import SiameseNetwork
 from siamese_np.pages import asset, filled
 from siamese_np.tracing.mistakes import MISTAKES, check, place, said
-from siamese_np.tracing.record import BRANCHES, Trace
+from siamese_np.tracing.record import BRANCHES, TEXTBOOK_LAYERS, Trace
 
 MAX_BYTES = 8_000_000  # of a page of several pairs
 MAX_BYTES_OF_ONE = 100_000_000  # of a page of the first pair alone: a browser takes seconds to open it, and a GB
@@ -64,11 +64,17 @@ def page(siamese: SiameseNetwork, pairs: Sequence[Pair]) -> str:
     Raises
     ------
     OptionError
-        The page of the first pair alone has more than `MAX_BYTES_OF_ONE`.
+        A layer has no page in the textbook, or the page of the first pair alone has more than `MAX_BYTES_OF_ONE`.
     ModelError
         A number on the way is not finite.
     """
     layers = pairs[0].trace.layers
+    for name, layer in layers.items():
+        if type(layer) not in TEXTBOOK_LAYERS:
+            raise OptionError(
+                f"{name}, {layer}, has no page in the textbook to show beside its numbers; siamese_np.trace gives them "
+                "in Python"
+            )
     data = {
         "layers": [_layer(name, layer, pairs[0].trace) for name, layer in layers.items()],
         "threshold": siamese.threshold,

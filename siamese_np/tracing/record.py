@@ -4,12 +4,14 @@ Each branch runs by itself, so that what it adds to the shared gradients can be 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from siamese_np._checks import as_array, check_finite, found, is_whole
+from siamese_np._contract import call_backward, call_forward
 from siamese_np.errors import OptionError, ShapeError
 from siamese_np.layer import Array, Layer
 from siamese_np.layers import AvgPool2D, Conv2D, Dense, Flatten, GlobalAvgPool2D, MaxPool2D, ReLU
@@ -27,6 +29,7 @@ _TEXTBOOK: dict[type[Any], tuple[Any, Any, tuple[str, ...]]] = {
     MaxPool2D: (maxpool2d.maxpool2d_forward, maxpool2d.maxpool2d_backward, ("window", "stride")),
     AvgPool2D: (avgpool2d.avgpool2d_forward, avgpool2d.avgpool2d_backward, ("window", "stride")),
 }
+TEXTBOOK_LAYERS = (*_TEXTBOOK, Flatten, GlobalAvgPool2D)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,17 +99,20 @@ class Trace(Mapping[str, Array]):
         x, out = self.arrays[f"a.{layer}.x"].shape[1:], self.arrays[f"a.{layer}.out"].shape[1:]
         forward, backward = flops(self.layers[layer], x, out)
         shown = {"out": forward, "dw" if self.layers[layer].params else "dx": backward}
-        return f"{shown[kind]:,}" if kind in shown else ""
+        count = shown.get(kind)
+        return "" if count is None else f"{count:,}"
 
 
 @np.errstate(over="ignore", invalid="ignore")  # infinity and NaN are to be seen where they arise
 def trace(siamese: SiameseNetwork, a: Any, b: Any, label: int | None = None) -> Trace:
     """Run two images through the textbook in float32, layer by layer, and keep every array.
 
+    A layer that has no page there, as one of your own, runs itself.
+
     Parameters
     ----------
     siamese : SiameseNetwork
-        Its layers must be of this package. Nothing of it is changed.
+        Nothing of it is changed.
     a, b : (H, W, C) or (H, W) arrays
         Two images, float in [0, 1].
     label : int, optional
@@ -122,7 +128,7 @@ def trace(siamese: SiameseNetwork, a: Any, b: Any, label: int | None = None) -> 
     ShapeError
         An image has not the shape the network was made for, or is not finite.
     OptionError
-        `siamese` is none, or has no layers; a layer has no page in the textbook; or the label is neither 0 nor 1.
+        `siamese` is none, or has no layers; or the label is neither 0 nor 1.
 
     Examples
     --------
@@ -138,10 +144,8 @@ def trace(siamese: SiameseNetwork, a: Any, b: Any, label: int | None = None) -> 
     if not isinstance(siamese, SiameseNetwork) or not siamese.network.layers:
         raise OptionError(f"a SiameseNetwork with layers can be traced, not {found(siamese)}")
     network = siamese.network
-    for number, layer in enumerate(network.layers):
-        if type(layer) not in (*_TEXTBOOK, Flatten, GlobalAvgPool2D):
-            raise OptionError(f"layer {number}, {layer}, has no page in the textbook, so it cannot be traced")
     layers = dict(zip(layer_names(network.layers), network.layers, strict=True))
+    own = {name: deepcopy(layer) for name, layer in layers.items() if type(layer) not in TEXTBOOK_LAYERS}
     params = {name: {key: array.astype(np.float32) for key, array in layers[name].params.items()} for name in layers}
     images = [_image(name, image, network.input_shape) for name, image in zip(BRANCHES, (a, b), strict=True)]
     arrays: dict[str, Array] = {}
@@ -150,8 +154,8 @@ def trace(siamese: SiameseNetwork, a: Any, b: Any, label: int | None = None) -> 
         caches[branch] = []
         for name, layer in layers.items():
             arrays[f"{branch}.{name}.x"] = x
-            x, cache = forward(layer, x, params[name])
-            x = np.ascontiguousarray(x)
+            x, cache = _forward_of_user(own[name], x) if name in own else forward(layer, x, params[name])
+            x = np.ascontiguousarray(x, np.float32)
             caches[branch].append(cache)
             arrays[f"{branch}.{name}.out"] = x
             if isinstance(layer, MaxPool2D):
@@ -169,8 +173,11 @@ def trace(siamese: SiameseNetwork, a: Any, b: Any, label: int | None = None) -> 
     for branch, dout in zip(BRANCHES, demb, strict=True):
         for (name, layer), cache in zip(reversed(layers.items()), reversed(caches[branch]), strict=True):
             arrays[f"{branch}.{name}.dout"] = dout
-            dout, grads = backward(layer, dout, cache)
-            dout = np.ascontiguousarray(dout)
+            if name in own:
+                dout, grads = _backward_of_user(own[name], dout, cache, arrays[f"{branch}.{name}.x"].shape)
+            else:
+                dout, grads = backward(layer, dout, cache)
+            dout = np.ascontiguousarray(dout, np.float32)
             arrays[f"{branch}.{name}.dx"] = dout
             arrays |= {f"{branch}.{name}.d{key}": grad for key, grad in grads.items()}
     for name, layer in layers.items():
@@ -198,6 +205,21 @@ def backward(layer: Layer, dout: Array, cache: Any) -> tuple[Array, dict[str, Ar
         return avgpool2d.avgpool2d_backward(dout[:, None, None], cache), {}
     found = _TEXTBOOK[type(layer)][1](dout, cache)
     return (found[0], dict(zip(layer.params, found[1:], strict=True))) if layer.params else (found, {})
+
+
+def _forward_of_user(layer: Layer, x: Array) -> tuple[Array, Any]:
+    return call_forward(layer, x.astype(_dtype(layer)), layer.output_shape(x.shape[1:]))
+
+
+def _backward_of_user(layer: Layer, dout: Array, cache: Any, shape: tuple[int, ...]) -> tuple[Array, dict[str, Array]]:
+    for grad in layer.grads.values():
+        grad[...] = 0
+    dx = call_backward(layer, dout.astype(_dtype(layer)), cache, shape, True)
+    return dx, {key: grad.astype(np.float32) for key, grad in layer.grads.items()}
+
+
+def _dtype(layer: Layer) -> Any:
+    return next((array.dtype for array in layer.params.values()), np.float32)
 
 
 def _image(name: str, image: Any, shape: Sequence[int]) -> Array:
