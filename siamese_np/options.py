@@ -283,7 +283,7 @@ def _reproduce(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--ablations", action="store_true", help="the recipes best and fast with one thing changed each")
     sub.add_argument("--unseen", action="store_true", help="training without some of the digits")
     sub.add_argument("--fast", action="store_true", help="how soon 99 percent of the images are known")
-    sub.add_argument("--seeds", type=int, metavar="N", help="trainings of each row (5; changed best 3; fast 30, changed 10)")
+    sub.add_argument("--seeds", type=int, metavar="N", help="trainings of each row (5; best changed 3; fast 30, 10)")
     sub.add_argument("--out", metavar="DIR", default="reproduced", help="folder that keeps what is done (reproduced)")
     _overwrite(sub)
 

@@ -510,14 +510,15 @@ def test_what_follows_a_sweep_has_all_threads():
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a script is no program there")
-@pytest.mark.parametrize("said", ["hello", "3", "[1]"])
-def test_a_peer_that_does_not_answer_in_json_is_told(tmp_path, said):
+@pytest.mark.parametrize("said", ["hello", "3", "[1]", "{}", '{"versions": 3}', "\\377"])
+def test_a_peer_that_answers_something_else_is_told(tmp_path, said):
     peers, program = suite.load_peers(), tmp_path / "python"
-    program.write_text(f"#!/bin/sh\nread command\necho '{said}'\n")
+    program.write_text(f"#!/bin/sh\nread command\nprintf '{said}\\n'\n")
     program.chmod(0o755)
     process = peers.Process(peers.KNOWN["jax"], str(program), tmp_path / "job.npz", 1)
-    with pytest.raises(peers.PeerError, match=f"its answer is no JSON object but '{re.escape(said)}'"):
-        process.ask(do="hello")
+    shown = re.escape(said).replace(r"\\377", ".")
+    with pytest.raises(peers.PeerError, match=f"^its answer is not as agreed: '{shown}'$"):
+        process.ask("hello")
     process.close()
 
 
@@ -641,9 +642,21 @@ def test_peers_run_without_what_holds_blas_back(monkeypatch):
     assert environment["OMP_NUM_THREADS"] == environment["SIAMESE_NP_THREADS"] == "2"
 
 
-def test_no_interpreter_for_peers():
-    with pytest.raises(OptionError, match="must name a Python interpreter"):
-        peers.installed("/no/such/python")
+def test_no_interpreter_for_peers(tmp_path):
+    (program := tmp_path / "python").write_text("#!/bin/sh\necho 5\n")
+    program.chmod(0o755)
+    for python in ("/no/such/python", str(program)):
+        with pytest.raises(OptionError, match="must name a Python interpreter"):
+            peers.installed(python)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a script is no program there")
+def test_an_operation_whose_answer_is_no_file_is_told(tmp_path):
+    answers = '{"versions": {}}', '{"first_call_seconds": 1}'
+    (program := tmp_path / "python").write_text("#!/bin/sh\n" + "".join(f"read c\necho '{a}'\n" for a in answers))
+    program.chmod(0o755)
+    peer = peers.Operations("with_none", "", str(program), 1, tmp_path)
+    assert "its answer is not as agreed: '{\"first_call_seconds\": 1}'" in peer.results({}, {})
 
 
 # --- The idle gate --------------------------------------------------------------------------------------

@@ -41,6 +41,7 @@ EQUAL_NEIGHBOURS = 0.99  # the least share: expanded squares cancel in float32
 AUC_TOLERANCE = 1e-6
 TIMEOUT = 600  # seconds a framework may take for one answer, compilation included
 CALIBRATION_IMAGES = 500
+READ = {"hello": lambda said: dict(said["versions"]), "sample": lambda said: float(said["seconds"])}  # answers
 SETTINGS = {"TF_ENABLE_ONEDNN_OPTS": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "JAX_PLATFORMS": "cpu"}
 
 
@@ -127,19 +128,19 @@ class Process:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            text=True,
+            errors="replace",
             env={**environment(threads), **SETTINGS, **_package_path()},
             preexec_fn=pinning(threads),
         )
 
-    def ask(self, **command: Any) -> dict[str, Any]:
-        """Send one command and wait for its answer; PeerError if something goes wrong or the process ends instead."""
+    def ask(self, do: str, read: Callable[[dict[str, Any]], Any] | None = None, **command: Any) -> Any:
+        """Send one command and `read` what is answered; PeerError if that fails or the process ends instead."""
         assert self._process.stdin is not None and self._process.stdout is not None
         start = time.perf_counter()
         guard = threading.Timer(TIMEOUT, self._process.kill)
         guard.start()
         try:
-            self._process.stdin.write(json.dumps(command) + "\n")
+            self._process.stdin.write(json.dumps({"do": do, **command}) + "\n")
             self._process.stdin.flush()
             line = self._process.stdout.readline()
         except BrokenPipeError:
@@ -154,18 +155,16 @@ class Process:
             self._log.seek(0)
             written = self._log.read().decode(errors="replace").strip().splitlines()
             raise PeerError(written[-1] if written else f"exit status {self._process.returncode}")
-        try:
+        with contextlib.suppress(LookupError, TypeError, ValueError, OSError, EOFError):  # a program may say anything
             answer: dict[str, Any] = dict(json.loads(line))
-        except (TypeError, ValueError):
-            raise PeerError(f"its answer is no JSON object but {line.strip()[:80]!r}") from None
-        if "failed" in answer:
-            raise PeerError(answer["failed"])
-        return answer
+            if "failed" in answer:
+                raise PeerError(answer["failed"])
+            return (read or READ[do])(answer)
+        raise PeerError(f"its answer is not as agreed: {line.strip()[:80]!r}")
 
     def result_of(self, task: Task, do: str) -> tuple[dict[str, Any], np.ndarray]:
         """The answer to `do` with `task`, and the result to be verified."""
-        answer = self.ask(do=do, task=task._asdict())
-        return answer, np.load(answer["result"], allow_pickle=False)
+        return self.ask(do, lambda said: (said, np.load(said["result"], allow_pickle=False)), task=task._asdict())
 
     def close(self) -> None:
         """End the process."""
@@ -203,7 +202,7 @@ def installed(python: str) -> set[str]:
     try:
         done = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=120, check=True)
         return set(json.loads(done.stdout))
-    except (OSError, ValueError, subprocess.SubprocessError):
+    except (OSError, TypeError, ValueError, subprocess.SubprocessError):
         raise OptionError(f"--peer-python must name a Python interpreter, which {python} is not") from None
 
 
@@ -236,23 +235,25 @@ class Operations:
         try:
             if self._process is None:
                 self._process = self._start()
-                self.versions = self._process.ask(do="hello")["versions"]
-            said = self._process.ask(do="prepare", task=task)
+                self.versions = self._process.ask("hello")
+            return self._process.ask("prepare", self._read, task=task)
         except PeerError as error:
             self.close()
             self.refusal = "" if self.versions else f"it cannot start: {error}"
             return self.refusal or f"it ended early: {error}"
+
+    def _read(self, said: dict[str, Any]) -> list[np.ndarray] | str:
         if "error" in said:
             return f"it cannot do this: {said['error']}"
-        self.first_call_seconds = said["first_call_seconds"]
-        with np.load(answer, allow_pickle=False) as file:
+        self.first_call_seconds = float(said["first_call_seconds"])
+        with np.load(self.folder / "answer.npz", allow_pickle=False) as file:
             return [file[f"arr_{number}"] for number in range(len(file.files))]
 
     def run(self, calls: int) -> float:
         """Seconds of calls of what was prepared last; NaN once the process has died."""
         if self._process is not None:
             with contextlib.suppress(PeerError):
-                return float(self._process.ask(do="sample", name="op", calls=calls)["seconds"])
+                return self._process.ask("sample", name="op", calls=calls)
             self.close()
         return float("nan")
 
@@ -383,7 +384,7 @@ class Session:
             if name not in self.processes:
                 self.processes[name] = Process(*self._known[name], self.job, max(self.options["threads"]))
                 with self._may_fail(name):
-                    self.peers[name]["versions"] = self.processes[name].ask(do="hello")["versions"]
+                    self.peers[name]["versions"] = self.processes[name].ask("hello")
 
     def end_all_but(self, kinds: set[str]) -> None:
         """End the processes that do none of `kinds` of tasks."""
@@ -425,7 +426,7 @@ class Session:
             def run(calls: int) -> float:
                 if name in self.processes:
                     with self._may_fail(name):
-                        return float(self.processes[name].ask(do="sample", name=task.name, calls=calls)["seconds"])
+                        return self.processes[name].ask("sample", name=task.name, calls=calls)
                 return float("nan")
 
             return run
