@@ -147,6 +147,31 @@ def test_a_damaged_memory_is_told(fewer, capsys, content):
     assert "is not what this command wrote" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("name", "says"), [("checkpoint.npz", "is damaged"), ("mine.txt", "is not empty")])
+def test_a_folder_of_no_such_training_is_told(fewer, capsys, name, says):
+    (own := fewer / "trained-seed-0").mkdir(parents=True)
+    (own / name).write_text("?")
+    assert main(["reproduce", "--seeds", "1", "--out", str(fewer)]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert says in said and said.endswith(f"; remove {own}, and it is trained anew") and "overwrite" not in said
+    assert (own / name).read_text() == "?"
+
+
+def test_two_at_once_keep_the_rows_of_both(few, capsys, monkeypatch):
+    fast, table = ["reproduce", "--fast", "--seeds", "1", "--out", str(few)], command.TABLES["main"][0]()
+
+    def measured_beside(siamese, dataset):
+        assert main(fast) == 0
+        return table.rows[-2].measure(siamese, dataset)
+
+    rows = [replace(table.rows[-2], measure=measured_beside)]
+    monkeypatch.setitem(command.TABLES, "main", [lambda: replace(table, rows=rows)])
+    assert main(["reproduce", "--out", str(few)]) == 0
+    capsys.readouterr()
+    assert main(fast) == 0
+    assert "0 trainings and 0 measurements" in capsys.readouterr().err
+
+
 def test_what_is_not_finite_is_null_in_json_and_nan_in_a_table():
     seeds = [{"eer": None}, {"eer": 0.5, "eer_interval": [None, 0.75]}]
     assert command._cell(seeds, "eer", 100, ".1f") == "nan ± nan (nan to 75.0)"

@@ -15,7 +15,7 @@ import numpy as np
 
 from siamese_np._process import log, to_json
 from siamese_np.datasets import Dataset, load_dataset
-from siamese_np.errors import DataError, OptionError
+from siamese_np.errors import DataError, ModelError, OptionError
 from siamese_np.network import SiameseNetwork
 from siamese_np.presets import make_network
 from siamese_np.reading import parse_json, read_whole
@@ -59,6 +59,7 @@ def run(args: argparse.Namespace) -> tuple[int, dict[str, Any], str]:
     for table, row, seed in left:
         siamese, trained = _trained(row.job, seed, dataset, folder)
         measured = {**row.measure(siamese, dataset), "seconds": trained, "of": _made_by(row, seed)}
+        known["rows"] |= _read(folder / "measured.json", quick=args.quick)["rows"]  # of another command, meanwhile
         known["rows"][_name(table, row, seed)] = measured
         log(f"{_name(table, row, seed)}: measured")
         write_atomically(folder / "measured.json", (to_json(known, indent=1) + "\n").encode())
@@ -76,8 +77,7 @@ def run(args: argparse.Namespace) -> tuple[int, dict[str, Any], str]:
 
 
 def _seeds(args: argparse.Namespace, table: Table, row: Row) -> int:
-    seeds: int = row.seeds or args.seeds or table.seeds
-    return seeds
+    return int(row.seeds or args.seeds or table.seeds)
 
 
 def _name(table: Table, row: Row, seed: int) -> str:
@@ -134,9 +134,12 @@ def _training(job: Job, seed: int, dataset: Dataset, own: Path) -> Training:
     parts = dict(job.parts(config))
     seen = seen_only(dataset, job.digits) if job.digits else dataset
     seen = with_copies(seen) if job.copies else seen
-    if not (begun := (own / "checkpoint.npz").exists()):
-        check_folder(own)
-    return resumed(own, seen, config, **parts) if begun else Training(config, seen, **parts)
+    try:
+        if not (begun := (own / "checkpoint.npz").exists()):
+            check_folder(own)
+        return resumed(own, seen, config, **parts) if begun else Training(config, seen, **parts)
+    except ModelError as error:
+        raise DataError(f"{str(error).split(';')[0]}; remove {own}, and it is trained anew") from None
 
 
 def _trained(job: Job, seed: int, dataset: Dataset, folder: Path) -> tuple[SiameseNetwork, float]:

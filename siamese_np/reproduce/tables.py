@@ -73,8 +73,6 @@ FAST_ABLATION: Columns = {
 }
 STRONG = Distort(rotation=12, scale=0.1, shift=1.5, elastic=0.8)
 MEANS_OF = 5_000  # training images, of whose embeddings the class means are taken
-
-
 OF_MARGIN = ("margin", "loss", "pair_accuracy_at_half_margin")  # which embeddings of another training do not have
 
 
@@ -313,8 +311,7 @@ def unseen_table() -> Table:
 
 def fast_table() -> Table:
     """The recipe fast: how soon 99 % of the images are known."""
-    rows = [Row("recipe fast", Job("fast", recipe("fast")), record)]
-    return Table("the recipe fast", FAST, rows, seeds=30)
+    return Table("the recipe fast", FAST, [Row("recipe fast", Job("fast", recipe("fast")), record)], seeds=30)
 
 
 TABLES: dict[str, Sequence[Callable[[], Table]]] = {
