@@ -342,7 +342,7 @@ def test_the_scale_and_the_shape_of_arrays(tmp_path, images, value):
         ({"x": np.full((18, 5, 5), 1.02), "y": np.arange(18) % 2}, "fractions up to 1.02, neither"),
         ({"x": np.full((18, 5, 5), 15.5), "y": np.arange(18) % 2}, "clip them to"),
         ({"a": np.zeros(3)}, "must hold the arrays x_train and y_train, .* not a"),
-        ({"x_train": np.zeros((18, 5, 5))}, "holds x_train, but no y_train"),
+        ({"x_train": np.zeros((18, 5, 5))}, "holds the array x_train, but no array y_train with the classes"),
         ({"x_train": np.zeros((18, 5, 5)), "y_train": np.zeros(17)}, "18 images, but 17 labels"),
         ({"x_train": np.zeros((18, 5, 5)), "y_train": np.zeros((18, 4))}, "one a picture"),
         ({"x_train": np.full((18, 5, 5), -1), "y_train": np.zeros(18)}, "values from -1 to -1"),

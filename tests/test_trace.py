@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import threading
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from siamese_np import (
     Dense,
     Flatten,
     GlobalAvgPool2D,
+    Layer,
     MaxPool2D,
     ReLU,
     Sequential,
@@ -231,6 +233,45 @@ def test_a_user_s_layer_runs_itself_and_is_left_as_it_was(dtype):
         assert t[f"b.mine_1.{of}"].dtype == np.float32
     np.testing.assert_array_equal(t["shared.mine_1.dw"], t["a.mine_1.dw"] + t["b.mine_1.dw"])
     assert (mine.network.grads == 5).all() and "mine_1.out" in repr(t)
+
+
+class Plain(Layer):
+    """A layer without parameters that asks for float64, as its network has."""
+
+    dtype = np.float64
+
+    def __init__(self, kept=None):
+        self.kept = kept
+
+    def forward(self, x):
+        return self._check(x) * 2, None
+
+    def backward(self, dout, cache):
+        return dout * 2
+
+
+class Complex(Plain):
+    def forward(self, x):
+        return x * 1j, None
+
+
+@pytest.mark.parametrize(
+    ("layer", "error", "words"),
+    [
+        (Complex(), ShapeError, r"Complex\(\).forward must return an array of float64, not of complex128"),
+        (Plain(threading.Lock()), OptionError, "a layer of your own is run on a copy, but none can be made: .*pickle"),
+    ],
+)
+def test_a_user_s_layer_that_cannot_be_traced_is_told(layer, error, words):
+    def siamese(layer):
+        return SiameseNetwork(Sequential([Flatten(), layer, Dense(4, 2, seed=0, dtype=np.float64)], (2, 2, 1)))
+
+    a, b = np.random.default_rng(0).random((2, 2, 2), np.float32)
+    out = trace(siamese(Plain()), a, b, 0)["a.plain_1.out"]
+    np.testing.assert_array_equal(out, 2 * a.reshape(1, 4))
+    assert out.dtype == np.float32
+    with pytest.raises(error, match=words):
+        trace(siamese(layer), a, b, 0)
 
 
 # --- Planted mistakes -------------------------------------------------------------------------------------------

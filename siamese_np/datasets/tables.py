@@ -56,7 +56,7 @@ def _read_pair(archive: Npz, path: str, part: str, keys: list[tuple[str, str]], 
     for x, y in keys:
         if x in archive:
             if y not in archive:
-                raise DataError(f"{path} holds {x}, but no {y} with its labels")
+                raise DataError(f"{path} holds the array {x}, but no array {y} with the classes of its images")
             arrays[part] = archive.read(x), archive.read(y)
             return
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from siamese_np._checks import as_array, check_finite, found, is_whole
+from siamese_np._checks import FLOATS, as_array, check_finite, found, is_whole
 from siamese_np._contract import call_backward, call_forward
 from siamese_np.errors import OptionError, ShapeError
 from siamese_np.layer import Array, Layer
@@ -143,9 +143,12 @@ def trace(siamese: SiameseNetwork, a: Any, b: Any, label: int | None = None) -> 
         raise OptionError(f"label is 0 for a similar pair and 1 for a dissimilar one, not {label!r}")
     if not isinstance(siamese, SiameseNetwork) or not siamese.network.layers:
         raise OptionError(f"a SiameseNetwork with layers can be traced, not {found(siamese)}")
-    network = siamese.network
+    network, dtype = siamese.network, siamese.network.params.dtype
     layers = dict(zip(layer_names(network.layers), network.layers, strict=True))
-    own = {name: deepcopy(layer) for name, layer in layers.items() if type(layer) not in TEXTBOOK_LAYERS}
+    try:
+        own = {name: deepcopy(layer) for name, layer in layers.items() if type(layer) not in TEXTBOOK_LAYERS}
+    except TypeError as error:
+        raise OptionError(f"a layer of your own is run on a copy, but none can be made: {error}") from None
     params = {name: {key: array.astype(np.float32) for key, array in layers[name].params.items()} for name in layers}
     images = [_image(name, image, network.input_shape) for name, image in zip(BRANCHES, (a, b), strict=True)]
     arrays: dict[str, Array] = {}
@@ -154,7 +157,7 @@ def trace(siamese: SiameseNetwork, a: Any, b: Any, label: int | None = None) -> 
         caches[branch] = []
         for name, layer in layers.items():
             arrays[f"{branch}.{name}.x"] = x
-            x, cache = _forward_of_user(own[name], x) if name in own else forward(layer, x, params[name])
+            x, cache = _user_forward(own[name], x, dtype) if name in own else forward(layer, x, params[name])
             x = np.ascontiguousarray(x, np.float32)
             caches[branch].append(cache)
             arrays[f"{branch}.{name}.out"] = x
@@ -174,7 +177,7 @@ def trace(siamese: SiameseNetwork, a: Any, b: Any, label: int | None = None) -> 
         for (name, layer), cache in zip(reversed(layers.items()), reversed(caches[branch]), strict=True):
             arrays[f"{branch}.{name}.dout"] = dout
             if name in own:
-                dout, grads = _backward_of_user(own[name], dout, cache, arrays[f"{branch}.{name}.x"].shape)
+                dout, grads = _user_backward(own[name], dout.astype(dtype), cache, arrays[f"{branch}.{name}.x"].shape)
             else:
                 dout, grads = backward(layer, dout, cache)
             dout = np.ascontiguousarray(dout, np.float32)
@@ -207,19 +210,18 @@ def backward(layer: Layer, dout: Array, cache: Any) -> tuple[Array, dict[str, Ar
     return (found[0], dict(zip(layer.params, found[1:], strict=True))) if layer.params else (found, {})
 
 
-def _forward_of_user(layer: Layer, x: Array) -> tuple[Array, Any]:
-    return call_forward(layer, x.astype(_dtype(layer)), layer.output_shape(x.shape[1:]))
+def _user_forward(layer: Layer, x: Array, dtype: Any) -> tuple[Array, Any]:
+    out, cache = call_forward(layer, x.astype(dtype), layer.output_shape(x.shape[1:]))
+    if out.dtype not in FLOATS:
+        raise ShapeError(f"{layer}.forward must return an array of {dtype}, not of {out.dtype}")
+    return out, cache
 
 
-def _backward_of_user(layer: Layer, dout: Array, cache: Any, shape: tuple[int, ...]) -> tuple[Array, dict[str, Array]]:
+def _user_backward(layer: Layer, dout: Array, cache: Any, shape: tuple[int, ...]) -> tuple[Array, dict[str, Array]]:
     for grad in layer.grads.values():
         grad[...] = 0
-    dx = call_backward(layer, dout.astype(_dtype(layer)), cache, shape, True)
+    dx = call_backward(layer, dout, cache, shape, True)
     return dx, {key: grad.astype(np.float32) for key, grad in layer.grads.items()}
-
-
-def _dtype(layer: Layer) -> Any:
-    return next((array.dtype for array in layer.params.values()), np.float32)
 
 
 def _image(name: str, image: Any, shape: Sequence[int]) -> Array:
