@@ -94,6 +94,19 @@ def test_the_record_has_all_its_seconds_and_a_picture(few, capsys):
     seconds = np.mean([seed["seconds"] + seed["mean_seconds"] for seed in (first, second)])
     assert f" | {seconds:.2f} ± " in capsys.readouterr().out
     assert (few / "fast.png").read_bytes().startswith(b"\x89PNG")
+    known = json.loads((few / "measured.json").read_text())
+    del known["rows"]["a record: quickly, seed 0"]["mean_accuracy"]  # as in the table, nothing is shown of it
+    (few / "measured.json").write_text(json.dumps(known))
+    assert main(["reproduce", "--fast", "--out", str(few)]) == 0
+
+
+def test_a_picture_that_is_not_written_does_not_matter(fewer, capsys):
+    fewer.mkdir()
+    (fewer / "fast.png").write_text("mine")
+    assert main(["reproduce", "--fast", "--out", str(fewer)]) == 2
+    assert "fast.png was not written by --out, and is not replaced" in capsys.readouterr().err
+    assert main(["reproduce", "--seeds", "1", "--out", str(fewer)]) == 0
+    assert (fewer / "fast.png").read_text() == "mine"
 
 
 def test_what_is_done_is_not_done_again(fewer, capsys, monkeypatch):

@@ -42,11 +42,10 @@ def run(args: argparse.Namespace) -> tuple[int, dict[str, Any], str]:
         raise OptionError(f"--seeds must be from 1 to {MAX_SEEDS}, not {args.seeds}")
     folder, dataset = Path(args.out), load_dataset()
     known = _read(folder / "measured.json", quick=args.quick)
-    check_output(folder / "fast.png", "--out", png_mark("reproduce"), args.overwrite)
+    if args.fast:
+        check_output(folder / "fast.png", "--out", png_mark("reproduce"), args.overwrite)
     chosen = [name for name in TABLES if getattr(args, name, False)] or ["main"]
-    tables = [make() for name in chosen for make in TABLES[name]]
-    if args.quick:
-        tables = [_quick(table) for table in tables]
+    tables = [_quick(make()) if args.quick else make() for name in chosen for make in TABLES[name]]
     seeds = {(table.title, row.name): _seeds(args, table, row) for table in tables for row in table.rows}
     work = [
         (table, row, seed) for table in tables for row in table.rows for seed in range(seeds[table.title, row.name])

@@ -17,7 +17,7 @@ def draw_record(path: Path, seeds: Sequence[Mapping[str, Any]]) -> None:
     with png_figure(path, 8, 4, "reproduce") as figure:
         for axes, (kind, title) in zip(figure.subplots(1, 2, sharey=True), KINDS.items(), strict=True):
             for part, (name, colour) in PARTS.items():
-                values = 100 * np.array([seed[kind + part] for seed in seeds], float)
+                values = 100 * np.array([seed.get(kind + part) for seed in seeds], float)
                 seconds = [seed["seconds"] for seed in seeds]
                 axes.plot(seconds, values, "o", color=colour, alpha=0.7, label=f"{name}, mean {values.mean():.2f} %")
                 axes.axhline(values.mean(), color=colour, linewidth=1)
