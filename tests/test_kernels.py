@@ -51,7 +51,7 @@ def test_dense(seed, dtype, N, D, E):
         compare("dense_backward", [dx, w.copy(), b.copy()], dout, x, w)
 
 
-@given(seeds, dtypes, st.floats(0, 1), st.sampled_from([1, 63, 64, 200]), st.sampled_from([8, 300, 784]))
+@given(seeds, dtypes, st.floats(0, 1), st.sampled_from([1, 63, 64, 200]), st.sampled_from([8, 300, 784, 2100]))
 def test_dense_with_many_zeros(seed, dtype, zeros, N, D):
     """Skipping black pixels, and rows of dout that are all zero, changes nothing."""
     x, w, b, dout = normal(seed, dtype, (N, D), (D, 70), 70, (N, 70))

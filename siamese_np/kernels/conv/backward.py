@@ -5,8 +5,7 @@ Made fast by going the way that suits dout and x:
 - else, for 3x3 windows with stride 1 and several channels, with fewer multiplications (winograd.py);
 - else by products of matrices, which run in registers (blocks.py): with the windows of some pixels as rows, and their
   gradients as rows, dw = windows.T @ gradients, and gradients @ w.T is what the windows get back. So do sparse
-  gradients where rows of windows are too short for lists, as in the first layer; there the black margins are left
-  out.
+  gradients where rows of windows are too short for lists, as in the first layer, but for its black margins.
 
 A batch is cut into the same shards for any number of threads, whose dw are added in order: the same bits.
 """

@@ -27,20 +27,19 @@ def multiply_blocks(out, x, w, shape, add, block):
     M, K, F = shape
     wide, narrow = zeros(w.data, WIDE), zeros(w.data, PAIR)
     for k in range(0, K, DEPTH):
-        size = M, min(DEPTH, K - k), 0
         rows = Strided(x.data, x.start + k * x.column_step, x.step, x.column_step)
         for f in range(0, F, length(wide)):
             sums = Matrix(out.data, out.start + f, out.step)
             factors = Matrix(w.data, w.start + k * w.step + f, w.step)
             if F - f >= length(wide):
-                _multiply_block(sums, rows, factors, size, add or k > 0, block, wide)
+                _multiply_block(sums, rows, factors, (M, min(DEPTH, K - k)), add or k > 0, block, wide)
             else:
-                _multiply_block(sums, rows, factors, size, add or k > 0, block, narrow)
+                _multiply_block(sums, rows, factors, (M, min(DEPTH, K - k)), add or k > 0, block, narrow)
 
 
 @inlined
 def _multiply_block(out, x, w, shape, add, block, like):
-    M, K, _ = shape
+    M, K = shape
     if M > FEW_ROWS and w.step != length(like):
         for k in range(K):
             store(block, k * length(like), load(w.data, w.start + k * w.step, like))

@@ -95,9 +95,8 @@ def _convolve_windows(out, argmax, x, filters, geometry, shard):
                 while f + length(wide) <= FP:
                     store_tile(output, tile, f, conv_2x2(padded, windows, geometry, filters, f, wide))
                     f += length(wide)
-                while f < FP:
-                    store_tile(output, tile, f, conv_2x2(padded, windows, geometry, filters, f, narrow))
-                    f += length(narrow)
+                for rest in range(f, FP, length(narrow)):
+                    store_tile(output, tile, rest, conv_2x2(padded, windows, geometry, filters, rest, narrow))
                 finish_tile(output, tile)
 
 

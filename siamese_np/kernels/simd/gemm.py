@@ -28,6 +28,7 @@ from siamese_np.kernels.simd.vectors import (
 from siamese_np.runtime.jit import inlined
 
 ROWS = 6
+DEPTH = 512  # rows of w that all of x meets before the next ones: 128 KiB, which the L2 cache keeps
 
 
 class Matrix(NamedTuple):
@@ -50,19 +51,22 @@ class Strided(NamedTuple):
 @inlined
 def multiply(out, x, w, shape, add):
     """out (M, F) = x (M, K) @ w (K, F), or += if `add`; out and w are `Matrix`, x is `Strided`; shape = M, K, F."""
-    M, _, F = shape
-    f, wide, narrow, single = 0, zeros(w.data, WIDE), zeros(w.data, 1), zeros(w.data, 0)
-    while f + length(wide) <= F:
-        for m in range(0, M, ROWS):
-            gemm_6x(out, x, w, shape, (m, f), add, wide)
-        f += length(wide)
-    while f + length(narrow) <= F:
-        for m in range(0, M, ROWS):
-            gemm_6x(out, x, w, shape, (m, f), add, narrow)
-        f += length(narrow)
-    for rest in range(f, F):
-        for m in range(0, M, ROWS):
-            gemm_6x(out, x, w, shape, (m, rest), add, single)
+    M, K, F = shape
+    wide, narrow, single = zeros(w.data, WIDE), zeros(w.data, 1), zeros(w.data, 0)
+    for k in range(0, max(K, 1), DEPTH):
+        rows = Strided(x.data, x.start + k * x.column_step, x.step, x.column_step)
+        factors, size, more, f = Matrix(w.data, w.start + k * w.step, w.step), (M, min(DEPTH, K - k)), add or k > 0, 0
+        while f + length(wide) <= F:
+            for m in range(0, M, ROWS):
+                gemm_6x(out, rows, factors, size, (m, f), more, wide)
+            f += length(wide)
+        while f + length(narrow) <= F:
+            for m in range(0, M, ROWS):
+                gemm_6x(out, rows, factors, size, (m, f), more, narrow)
+            f += length(narrow)
+        for rest in range(f, F):
+            for m in range(0, M, ROWS):
+                gemm_6x(out, rows, factors, size, (m, rest), more, single)
 
 
 @inlined
@@ -71,7 +75,7 @@ def gemm_6x(out, x, w, shape, corner, add, like):
 
     Where fewer rows are left, the last is computed, and stored, more than once.
     """
-    M, K, _ = shape
+    M, K = shape
     m, f = corner
     dst, src = out.start + f, w.start + f
     m1, m2, m3, m4, m5 = min(m + 1, M - 1), min(m + 2, M - 1), min(m + 3, M - 1), min(m + 4, M - 1), min(m + 5, M - 1)
