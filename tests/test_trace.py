@@ -250,6 +250,24 @@ class Plain(Layer):
         return dout * 2
 
 
+class Largest(MaxPool2D):
+    """Of the package's class, but with a cache of its own."""
+
+    def forward(self, x):
+        out, self.kept = super().forward(x)
+        return out, None
+
+    def backward(self, dout, cache):
+        return super().backward(dout, self.kept)
+
+
+def test_a_user_s_pooling_keeps_what_it_likes():
+    network = Sequential([Largest(2), Flatten(), Dense(1, 2, seed=0)], (2, 2, 1))
+    a, b = np.random.default_rng(0).random((2, 2, 2), np.float32)
+    t = trace(SiameseNetwork(network), a, b, 0)
+    assert "a.largest_1.argmax" not in t and t["a.largest_1.out"].item() == a.max()
+
+
 class Complex(Plain):
     def forward(self, x):
         return x * 1j, None

@@ -126,9 +126,9 @@ def trace(siamese: SiameseNetwork, a: Any, b: Any, label: int | None = None) -> 
     Raises
     ------
     ShapeError
-        An image has not the shape the network was made for, or is not finite.
+        An image has not the shape the network was made for, or is not finite; or a layer returns what it may not.
     OptionError
-        `siamese` is none, or has no layers; or the label is neither 0 nor 1.
+        `siamese` is none, or has no layers; one of your own cannot be copied; or the label is neither 0 nor 1.
 
     Examples
     --------
@@ -161,7 +161,7 @@ def trace(siamese: SiameseNetwork, a: Any, b: Any, label: int | None = None) -> 
             x = np.ascontiguousarray(x, np.float32)
             caches[branch].append(cache)
             arrays[f"{branch}.{name}.out"] = x
-            if isinstance(layer, MaxPool2D):
+            if type(layer) is MaxPool2D:
                 arrays[f"{branch}.{name}.argmax"] = cache[0]
 
     emb = [arrays[f"{branch}.{[*layers][-1]}.out"] for branch in BRANCHES]
