@@ -236,17 +236,17 @@ class Operations:
             if self._process is None:
                 self._process = self._start()
                 self.versions = self._process.ask("hello")
-            return self._process.ask("prepare", self._read, task=task)
+            return self._process.ask("prepare", partial(self._read, answer), task=task)
         except PeerError as error:
             self.close()
             self.refusal = "" if self.versions else f"it cannot start: {error}"
             return self.refusal or f"it ended early: {error}"
 
-    def _read(self, said: dict[str, Any]) -> list[np.ndarray] | str:
+    def _read(self, answer: str, said: dict[str, Any]) -> list[np.ndarray] | str:
         if "error" in said:
             return f"it cannot do this: {said['error']}"
         self.first_call_seconds = float(said["first_call_seconds"])
-        with np.load(self.folder / "answer.npz", allow_pickle=False) as file:
+        with np.load(answer, allow_pickle=False) as file:
             return [file[f"arr_{number}"] for number in range(len(file.files))]
 
     def run(self, calls: int) -> float:
